@@ -577,6 +577,12 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 #ifdef REACTOR_USE_SELECT
 #include <sys/select.h>
+/* These kernels take sets of any length; elsewhere FD_SETSIZE is a wall. */
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)
+#define REACTOR__SELECT_LIMIT INT_MAX
+#else
+#define REACTOR__SELECT_LIMIT FD_SETSIZE
+#endif
 #endif
 
 #if defined(REACTOR_MALLOC) && defined(REACTOR_REALLOC) && defined(REACTOR_FREE)
@@ -595,6 +601,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 
 #if defined(__GNUC__)
+#define REACTOR__OPTIONAL       __attribute__((unused)) /* not every choice of sections needs it */
 #define REACTOR__LIKELY(x)      __builtin_expect(!!(x), 1)
 #define REACTOR__UNLIKELY(x)    __builtin_expect(!!(x), 0)
 #define REACTOR__LOAD(p)        __atomic_load_n(p, __ATOMIC_SEQ_CST)
@@ -667,6 +674,3384 @@ static void reactor__util_close(int fd) {
     int saved = errno;
     close(fd);
     errno = saved;
+}
+
+/* For waits that only know milliseconds: rounded up, so that no timer is early; -1 for ever. */
+REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
+    if (timeout <= 0) return timeout < 0 ? -1 : 0;
+    int64_t ms = timeout / REACTOR__MS + (timeout % REACTOR__MS != 0);
+    return ms > INT_MAX ? INT_MAX : (int)ms;
+}
+/* ==== >> core ==== */
+/* The table of what is watched, and the road that a report takes from a backend to a callback.
+
+   A slot is one watched thing: a descriptor, its interest as wanted by the user and as armed in the
+   backend, whom to call. Slots are named by index and generation; the kernel is given those and
+   never a pointer, so a report for something gone is recognised and dropped. A hash of descriptors
+   finds the slot of one, because a descriptor is no index everywhere.
+
+   A change of interest only marks the slot dirty; it is told to the backend before the next wait,
+   so changes that cancel out cost nothing. Adding and removing are told at once: their errors
+   belong to the caller.
+
+   Reports are queued first and dispatched after, because a callback may remove or replace any slot
+   of the batch. A queued index survives the reuse of its slot: it then has nothing ready. */
+
+/* Interest bits besides the public ones, and what backends report. On Linux all are the kernel's
+   own values, so that translating is a mask. */
+#define REACTOR__CORE_PRI     0x0002u /* urgent data: a hint to streams, never delivered */
+#define REACTOR__CORE_RDHUP   0x2000u /* the peer has finished sending: a hint to streams */
+#define REACTOR__CORE_WATCHED 0x8000u /* armed: the backend knows the descriptor */
+#define REACTOR__CORE_BOTH    ((unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE)
+#define REACTOR__CORE_INFO    ((unsigned)REACTOR_ERROR | (unsigned)REACTOR_HANGUP)
+#define REACTOR__CORE_USER    (REACTOR__CORE_BOTH | (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT)
+
+/* What a slot is. Handles of one kind are refused where another is asked for. */
+enum {
+    REACTOR__CORE_FREE,
+    REACTOR__CORE_WATCHER,  /* reactor_add */
+    REACTOR__CORE_INTERNAL, /* the loop's own descriptors */
+    REACTOR__CORE_LISTENER,
+    REACTOR__CORE_CONN
+};
+
+/* Slot flags. */
+enum {
+    REACTOR__CORE_QUEUED = 1,  /* its index is in the ready queue; survives reuse */
+    REACTOR__CORE_DIRTY = 2,   /* in the dirty list, freed only when it leaves it */
+    REACTOR__CORE_UNREF = 4,   /* does not keep the loop going */
+    REACTOR__CORE_ALWAYS = 8,  /* a file without readiness: always ready */
+    REACTOR__CORE_BOUND = 16,  /* has a descriptor */
+    REACTOR__CORE_PULLED = 32, /* for reactor_select only */
+    REACTOR__CORE_REARM = 64,  /* tell the backend even an unchanged interest */
+    REACTOR__CORE_FAILED = 128 /* the backend refused the last change once */
+};
+
+typedef struct reactor__core_slot {
+    reactor_io_fn *fn;
+    void *user;
+    reactor_socket fd;
+    uint32_t generation;
+    uint32_t next;   /* in the dirty or the free list */
+    uint32_t aux;    /* the backend's */
+    uint16_t wanted; /* interest as last asked for */
+    uint16_t armed;  /* interest as last told to the backend; 0: it does not know the slot */
+    uint16_t ready;  /* reported and not yet dispatched */
+    uint8_t flags;
+    uint8_t kind;
+} reactor__core_slot;
+
+typedef struct reactor__core reactor__core;
+
+/* What a backend is. set: armed goes from before to after; 0 is not known at all, closing tells
+   that the descriptor is closed next, which on most kernels removes it by itself. wait: reports
+   what is ready, waiting so many nanoseconds, -1 for ever; -EINTR if a signal came. fd: see
+   reactor_fd; NULL if there is none. alarm: makes that descriptor readable at a time, also if it
+   is past. All return 0 or -errno. */
+typedef struct reactor__backend {
+    const char *name;
+    unsigned traits;
+    int (*init)(reactor__core *core);
+    void (*fini)(reactor__core *core);
+    int (*set)(reactor__core *core, uint32_t index, unsigned before, unsigned after, int closing);
+    int (*wait)(reactor__core *core, int64_t timeout);
+    int (*fd)(reactor__core *core);
+    int (*alarm)(reactor__core *core, int64_t at);
+} reactor__backend;
+
+enum {
+    REACTOR__CORE_HAS_EDGES = 1,  /* EDGE is the kernel's; else it is reported as level */
+    REACTOR__CORE_HAS_ONESHOT = 2 /* the kernel disarms after a ONESHOT report */
+};
+
+struct reactor__core {
+    const reactor__backend *backend;
+    void *data; /* the backend's */
+    reactor *owner;
+    reactor__core_slot *slots;
+    uint32_t *ready; /* queue of slot indices, as long as slots */
+    uint32_t count;  /* slots ever used */
+    uint32_t cap;
+    uint32_t ready_count;
+    uint32_t free_head;
+    uint32_t dirty_head, dirty_tail;
+    uint32_t *map; /* descriptor -> slot index, open addressing */
+    uint32_t map_mask, map_used;
+    uint32_t *always; /* slots that are always ready */
+    uint32_t always_count, always_cap, always_at;
+    uint32_t seed;     /* generations of new slots start here, so that other loops' differ */
+    uint32_t batch;    /* reports taken per wait */
+    uint32_t active;   /* watchers that keep the loop going */
+    uint32_t watchers; /* of kind WATCHER */
+    uint32_t pulled;   /* of those, without a callback */
+    int pulling;       /* reactor_select was the last to turn the loop: those are armed */
+    int busy;          /* inside a turn */
+    int resume;        /* a stop left reports in the queue */
+    volatile int stop; /* set from any thread: leave the dispatching */
+    void (*changed)(reactor__core *core); /* when nested: something to do appeared outside a turn */
+    reactor_counters counters;
+};
+
+static reactor__core_slot *reactor__core_at(const reactor__core *core, uint32_t index) {
+    return &core->slots[index];
+}
+
+static uint64_t reactor__core_id(const reactor__core *core, uint32_t index) {
+    return (uint64_t)core->slots[index].generation << 32 | index;
+}
+
+/* The slot of a handle, or NULL if it is stale, foreign or of another kind. */
+REACTOR__OPTIONAL static reactor__core_slot *reactor__core_resolve(const reactor__core *core,
+                                                                   uint64_t id, int kind) {
+    uint32_t index = (uint32_t)id;
+    if (REACTOR__UNLIKELY(index >= core->count)) return NULL;
+    reactor__core_slot *slot = &core->slots[index];
+    if (REACTOR__UNLIKELY(slot->generation != (uint32_t)(id >> 32))) return NULL;
+    return slot->kind == kind ? slot : NULL;
+}
+
+/* ---- descriptor -> slot ---- */
+
+static uint32_t reactor__core_hash(const reactor__core *core, reactor_socket fd) {
+    uint64_t h = (uint64_t)fd * UINT64_C(0x9E3779B97F4A7C15);
+    return (uint32_t)(h >> 32) & core->map_mask;
+}
+
+static uint32_t reactor__core_find(const reactor__core *core, reactor_socket fd) {
+    if (!core->map) return REACTOR__NONE;
+    uint32_t at = reactor__core_hash(core, fd);
+    while (core->map[at] != REACTOR__NONE) {
+        if (core->slots[core->map[at]].fd == fd) return core->map[at];
+        at = (at + 1) & core->map_mask;
+    }
+    return REACTOR__NONE;
+}
+
+static void reactor__core_map_put(reactor__core *core, uint32_t index) {
+    uint32_t at = reactor__core_hash(core, core->slots[index].fd);
+    while (core->map[at] != REACTOR__NONE) at = (at + 1) & core->map_mask;
+    core->map[at] = index;
+}
+
+/* Room for one more at three quarters full at most. */
+static int reactor__core_map_reserve(reactor__core *core) {
+    uint32_t size = core->map ? core->map_mask + 1 : 0;
+    if ((core->map_used + 1) / 3 < size / 4) return 0;
+    uint32_t larger = size ? size * 2 : 32;
+    uint32_t *map = (uint32_t *)REACTOR_MALLOC((size_t)larger * sizeof *map);
+    if (!map) return -ENOMEM;
+    memset(map, 0xff, (size_t)larger * sizeof *map);
+    uint32_t *old = core->map;
+    core->map = map;
+    core->map_mask = larger - 1;
+    for (uint32_t i = 0; i < size; i++)
+        if (old[i] != REACTOR__NONE) reactor__core_map_put(core, old[i]);
+    REACTOR_FREE(old);
+    return 0;
+}
+
+/* Those behind the hole that would no longer be found move up into it (Knuth 6.4, algorithm R):
+   no tombstones, so a long-lived table stays as fast as a new one. */
+static void reactor__core_map_delete(reactor__core *core, uint32_t index) {
+    uint32_t mask = core->map_mask;
+    uint32_t hole = reactor__core_hash(core, core->slots[index].fd);
+    while (core->map[hole] != index) hole = (hole + 1) & mask;
+    for (uint32_t at = (hole + 1) & mask; core->map[at] != REACTOR__NONE; at = (at + 1) & mask) {
+        uint32_t home = reactor__core_hash(core, core->slots[core->map[at]].fd);
+        if (((at - home) & mask) < ((at - hole) & mask)) continue;
+        core->map[hole] = core->map[at];
+        hole = at;
+    }
+    core->map[hole] = REACTOR__NONE;
+    core->map_used--;
+}
+
+/* ---- slots ---- */
+
+static int reactor__core_grow(reactor__core *core) {
+    uint32_t cap = core->cap;
+    void *slots = reactor__util_grown(core->slots, &cap, core->count + 1, sizeof *core->slots);
+    if (!slots) return -ENOMEM;
+    core->slots = (reactor__core_slot *)slots;
+    /* The queue is grown to the same length; should only this fail, the slots stay too many, which
+       harms nothing, for cap says what both can hold. */
+    void *ready = REACTOR_REALLOC(core->ready, (size_t)cap * sizeof *core->ready);
+    if (!ready) return -ENOMEM;
+    core->ready = (uint32_t *)ready;
+    core->cap = cap;
+    return 0;
+}
+
+/* A slot without a descriptor. Its index, or -ENOMEM. */
+static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_fn *fn, void *user) {
+    uint32_t index = core->free_head;
+    reactor__core_slot *slot;
+    if (index != REACTOR__NONE) {
+        slot = &core->slots[index];
+        core->free_head = slot->next;
+    } else {
+        if (core->count == core->cap && reactor__core_grow(core) < 0) return -ENOMEM;
+        index = core->count++;
+        slot = &core->slots[index];
+        slot->generation = core->seed;
+        slot->flags = 0;
+    }
+    slot->fn = fn;
+    slot->user = user;
+    slot->fd = (reactor_socket)-1;
+    slot->wanted = slot->armed = slot->ready = 0;
+    slot->flags &= REACTOR__CORE_QUEUED;
+    slot->kind = (uint8_t)kind;
+    return index;
+}
+
+static int reactor__core_is_active(const reactor__core_slot *slot) {
+    return slot->kind == REACTOR__CORE_WATCHER && (slot->wanted & REACTOR__CORE_BOTH) &&
+           !(slot->flags & (REACTOR__CORE_UNREF | REACTOR__CORE_PULLED));
+}
+
+/* The only places where wanted, UNREF or PULLED change: active counts what they decide. */
+static void reactor__core_want(reactor__core *core, reactor__core_slot *slot, unsigned wanted) {
+    core->active -= (uint32_t)reactor__core_is_active(slot);
+    slot->wanted = (uint16_t)wanted;
+    core->active += (uint32_t)reactor__core_is_active(slot);
+}
+
+static void reactor__core_flag(reactor__core *core, reactor__core_slot *slot, int flag, int on) {
+    core->active -= (uint32_t)reactor__core_is_active(slot);
+    slot->flags = (uint8_t)(on ? slot->flags | flag : slot->flags & ~flag);
+    core->active += (uint32_t)reactor__core_is_active(slot);
+}
+
+/* Puts the slot on the list of those whose interest is told before the next wait. */
+static void reactor__core_touch(reactor__core *core, uint32_t index) {
+    reactor__core_slot *slot = &core->slots[index];
+    if (!(slot->flags & REACTOR__CORE_DIRTY)) {
+        slot->flags |= REACTOR__CORE_DIRTY;
+        slot->next = REACTOR__NONE;
+        if (core->dirty_head == REACTOR__NONE)
+            core->dirty_head = index;
+        else
+            core->slots[core->dirty_tail].next = index;
+        core->dirty_tail = index;
+    }
+    if (core->changed) core->changed(core);
+}
+
+/* A removed slot that is still in the dirty list is put on the free list when it leaves that. */
+static void reactor__core_release(reactor__core *core, uint32_t index) {
+    reactor__core_slot *slot = &core->slots[index];
+    reactor__core_want(core, slot, 0);
+    slot->kind = REACTOR__CORE_FREE;
+    slot->ready = 0;
+    if (++slot->generation == 0) slot->generation = 1;
+    if (slot->flags & REACTOR__CORE_DIRTY) return;
+    slot->next = core->free_head;
+    core->free_head = index;
+}
+
+/* ---- files without readiness ---- */
+
+/* For backends whose kernel refuses regular files and the like: the slot is reported at every
+   turn, and the loop does not wait. aux is its place in the list. */
+REACTOR__OPTIONAL static int reactor__core_always_add(reactor__core *core, uint32_t index) {
+    if (core->always_count == core->always_cap) {
+        void *grown = reactor__util_grown(core->always, &core->always_cap, core->always_count + 1,
+                                          sizeof *core->always);
+        if (!grown) return -ENOMEM;
+        core->always = (uint32_t *)grown;
+    }
+    core->slots[index].flags |= REACTOR__CORE_ALWAYS;
+    core->slots[index].aux = core->always_count;
+    core->always[core->always_count++] = index;
+    return 0;
+}
+
+static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
+    uint32_t last = core->always[--core->always_count];
+    core->always[core->slots[index].aux] = last;
+    core->slots[last].aux = core->slots[index].aux;
+    core->slots[index].flags &= (uint8_t)~REACTOR__CORE_ALWAYS;
+}
+
+/* ---- telling the backend ---- */
+
+/* What the backend should know of a slot: a pulled one is silent unless reactor_select turns. */
+static unsigned reactor__core_target(const reactor__core *core, const reactor__core_slot *slot) {
+    if ((slot->flags & REACTOR__CORE_PULLED) && !core->pulling) return REACTOR__CORE_WATCHED;
+    return slot->wanted | REACTOR__CORE_WATCHED;
+}
+
+/* Gives a reserved slot its descriptor. The slot stays reserved if this fails. */
+static int reactor__core_bind(reactor__core *core, uint32_t index, reactor_socket fd,
+                              unsigned wanted) {
+    reactor__core_slot *slot = &core->slots[index];
+    if (reactor__core_find(core, fd) != REACTOR__NONE) return -EEXIST;
+    if (reactor__core_map_reserve(core) < 0) return -ENOMEM;
+    slot->fd = fd;
+    slot->wanted = (uint16_t)wanted;
+    slot->ready = 0;
+    unsigned target = reactor__core_target(core, slot);
+    int e = core->backend->set(core, index, 0, target, 0);
+    if (e < 0) {
+        slot->fd = (reactor_socket)-1;
+        slot->wanted = 0;
+        return e;
+    }
+    core->counters.changes++;
+    slot->armed = (uint16_t)target;
+    slot->flags |= REACTOR__CORE_BOUND;
+    slot->wanted = 0;
+    reactor__core_want(core, slot, wanted);
+    reactor__core_map_put(core, index);
+    core->map_used++;
+    if (core->changed) core->changed(core);
+    return 0;
+}
+
+static void reactor__core_unbind(reactor__core *core, uint32_t index, int closing) {
+    reactor__core_slot *slot = &core->slots[index];
+    if (!(slot->flags & REACTOR__CORE_BOUND)) return;
+    reactor__core_map_delete(core, index);
+    if (slot->flags & REACTOR__CORE_ALWAYS)
+        reactor__core_always_remove(core, index);
+    else
+        core->backend->set(core, index, slot->armed, 0, closing);
+    if (!closing) core->counters.changes++;
+    reactor__core_want(core, slot, 0);
+    slot->flags &= (uint8_t) ~(REACTOR__CORE_BOUND | REACTOR__CORE_REARM | REACTOR__CORE_FAILED);
+    slot->armed = slot->ready = 0;
+    slot->fd = (reactor_socket)-1;
+}
+
+static void reactor__core_modify(reactor__core *core, uint32_t index, unsigned wanted) {
+    reactor__core_slot *slot = &core->slots[index];
+    reactor__core_want(core, slot, wanted);
+    if (wanted & ((unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT))
+        slot->flags |= REACTOR__CORE_REARM;
+    reactor__core_touch(core, index);
+}
+
+static void reactor__core_queue(reactor__core *core, uint32_t index, unsigned events) {
+    reactor__core_slot *slot = &core->slots[index];
+    slot->ready = (uint16_t)(slot->ready | events);
+    if (slot->flags & REACTOR__CORE_QUEUED) return;
+    slot->flags |= REACTOR__CORE_QUEUED;
+    core->ready[core->ready_count++] = index;
+}
+
+/* Tells the backend of one slot. A refusal is tried once more at the next turn; the second one the
+   watcher hears of as ERROR, for the loop has no other caller to tell. Returns 1 to try again. */
+static int reactor__core_tell(reactor__core *core, uint32_t index) {
+    reactor__core_slot *slot = &core->slots[index];
+    unsigned target = reactor__core_target(core, slot);
+    if (!(slot->flags & REACTOR__CORE_BOUND)) return 0;
+    if (slot->armed == target && !(slot->flags & REACTOR__CORE_REARM)) return 0;
+    int e = 0;
+    if (!(slot->flags & REACTOR__CORE_ALWAYS)) {
+        e = core->backend->set(core, index, slot->armed, target, 0);
+        core->counters.changes++;
+    }
+    if (e < 0) {
+        int again = !(slot->flags & REACTOR__CORE_FAILED);
+        slot->flags ^= REACTOR__CORE_FAILED;
+        if (!again) reactor__core_queue(core, index, REACTOR_ERROR);
+        return again;
+    }
+    slot->armed = (uint16_t)target;
+    slot->flags &= (uint8_t) ~(REACTOR__CORE_REARM | REACTOR__CORE_FAILED);
+    return 0;
+}
+
+static void reactor__core_flush(reactor__core *core) {
+    uint32_t index = core->dirty_head;
+    core->dirty_head = core->dirty_tail = REACTOR__NONE;
+    while (index != REACTOR__NONE) {
+        reactor__core_slot *slot = &core->slots[index];
+        uint32_t next = slot->next;
+        slot->flags &= (uint8_t)~REACTOR__CORE_DIRTY;
+        if (slot->kind == REACTOR__CORE_FREE) {
+            slot->next = core->free_head;
+            core->free_head = index;
+        } else if (reactor__core_tell(core, index)) {
+            void (*changed)(reactor__core *) = core->changed;
+            core->changed = NULL; /* it would flush again */
+            reactor__core_touch(core, index);
+            core->changed = changed;
+        }
+        index = next;
+    }
+}
+
+/* reactor_select arms the watchers without a callback, the other turns silence them. */
+static void reactor__core_pull(reactor__core *core, int on) {
+    if (core->pulling == on) return;
+    core->pulling = on;
+    if (!core->pulled) return;
+    for (uint32_t i = 0; i < core->count; i++)
+        if (core->slots[i].kind == REACTOR__CORE_WATCHER &&
+            (core->slots[i].flags & REACTOR__CORE_PULLED))
+            reactor__core_touch(core, i);
+}
+
+/* ---- reports ---- */
+
+/* From a backend, inside wait. Returns 1 if the slot is gone. */
+static int reactor__core_report(reactor__core *core, uint64_t id, unsigned events) {
+    uint32_t index = (uint32_t)id;
+    reactor__core_slot *slot = &core->slots[index];
+    if (REACTOR__UNLIKELY(slot->generation != (uint32_t)(id >> 32))) {
+        core->counters.stale++;
+        return 1;
+    }
+    slot->ready = (uint16_t)(slot->ready | events);
+    if (!(slot->flags & REACTOR__CORE_QUEUED)) {
+        slot->flags |= REACTOR__CORE_QUEUED;
+        core->ready[core->ready_count++] = index;
+    }
+    return 0;
+}
+
+/* Files are as ready as they were; with EDGE there is nothing that would ever change, so one
+   report for each time they are armed. They take turns when they are more than a batch. */
+REACTOR__OPTIONAL static void reactor__core_report_always(reactor__core *core) {
+    uint32_t n = core->always_count < core->batch ? core->always_count : core->batch;
+    for (uint32_t i = 0; i < n; i++) {
+        core->always_at = core->always_at + 1 < core->always_count ? core->always_at + 1 : 0;
+        uint32_t index = core->always[core->always_at];
+        reactor__core_slot *slot = &core->slots[index];
+        if (!(slot->armed & REACTOR__CORE_BOTH)) continue;
+        reactor__core_queue(core, index, REACTOR__CORE_BOTH);
+        if (slot->wanted & (unsigned)REACTOR_EDGE) slot->armed = REACTOR__CORE_WATCHED;
+    }
+}
+
+/* Whether a file that is always ready has something to tell: then the loop must not wait. */
+REACTOR__OPTIONAL static int reactor__core_has_always(const reactor__core *core) {
+    for (uint32_t i = 0; i < core->always_count; i++)
+        if (core->slots[core->always[i]].armed & REACTOR__CORE_BOTH) return 1;
+    return 0;
+}
+
+/* What of a report its watcher sees. Errors and hang-ups come as the event that it watches, so a
+   handler that just reads or writes meets them there. */
+static unsigned reactor__core_mask(unsigned events, unsigned wanted) {
+    unsigned seen = events & wanted;
+    if (REACTOR__UNLIKELY(events & REACTOR__CORE_INFO)) {
+        seen |= wanted & REACTOR__CORE_BOTH;
+        if (seen) seen |= events & REACTOR__CORE_INFO;
+    }
+    return seen;
+}
+
+/* A ONESHOT watcher has been reported: silent until modified. If the report was not for it after
+   all (got 0), a kernel that has disarmed it is told to arm it again. */
+static void reactor__core_shot(reactor__core *core, uint32_t index, unsigned got) {
+    reactor__core_slot *slot = &core->slots[index];
+    unsigned silent = slot->wanted & ~REACTOR__CORE_BOTH;
+    int disarmed = core->backend->traits & REACTOR__CORE_HAS_ONESHOT;
+    if (slot->flags & REACTOR__CORE_DIRTY) disarmed = 0; /* it is about to be told anyway */
+    if (got) reactor__core_want(core, slot, silent);
+    if (disarmed && got)
+        slot->armed = (uint16_t)(silent | REACTOR__CORE_WATCHED);
+    else if (disarmed || got) {
+        slot->flags |= REACTOR__CORE_REARM;
+        reactor__core_touch(core, index);
+    }
+}
+
+/* Those of the queue from here on that must not be lost when a stop ends the dispatching: levels
+   are reported again by themselves, edges and shots are not. */
+static void reactor__core_keep(reactor__core *core, uint32_t from, uint32_t kept) {
+    for (uint32_t i = from; i < core->ready_count; i++) {
+        reactor__core_slot *slot = &core->slots[core->ready[i]];
+        unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
+        if (slot->kind == REACTOR__CORE_WATCHER && !(slot->wanted & once)) {
+            slot->ready = 0;
+            slot->flags &= (uint8_t)~REACTOR__CORE_QUEUED;
+        } else
+            core->ready[kept++] = core->ready[i];
+    }
+    core->resume = from < core->ready_count;
+    core->ready_count = kept;
+}
+
+/* A key for one that is pulled, if there is room. */
+static int reactor__core_hand_out(const reactor__core_slot *slot, unsigned got, reactor_key *keys,
+                                  int n, int max) {
+    if (n >= max) return 0;
+    keys[n].fd = slot->fd;
+    keys[n].events = got;
+    keys[n].fn = NULL;
+    keys[n].user = slot->user;
+    return 1;
+}
+
+/* Defined with the loop's other callers of callbacks. */
+typedef void reactor__core_slow_fn(reactor *r, const reactor__core_slot *slot, unsigned events);
+
+/* Calls the watchers of everything that is ready; slow, if not NULL, does it with a stopwatch.
+   Those without a callback go to keys[max], and wait in the queue when that is full. Returns how
+   many were called, *handed how many keys. */
+static int reactor__core_dispatch(reactor__core *core, reactor__core_slow_fn *slow,
+                                  reactor_key *keys, int max, int *handed) {
+    int called = 0;
+    uint32_t kept = 0, i = 0, n = core->ready_count;
+    while (i < n && !core->stop) {
+        uint32_t index = core->ready[i++];
+        reactor__core_slot *slot = &core->slots[index];
+        unsigned events = slot->ready, got = reactor__core_mask(events, slot->wanted);
+        if (REACTOR__UNLIKELY(slot->flags & REACTOR__CORE_PULLED) && got) {
+            if (!reactor__core_hand_out(slot, got, keys, *handed, max)) {
+                core->ready[kept++] = index;
+                continue;
+            }
+            ++*handed;
+        }
+        slot->flags &= (uint8_t)~REACTOR__CORE_QUEUED;
+        slot->ready = 0;
+        if (REACTOR__UNLIKELY(slot->wanted & (unsigned)REACTOR_ONESHOT) && events)
+            reactor__core_shot(core, index, got);
+        if (!got || !slot->fn) continue;
+        called++;
+        if (REACTOR__UNLIKELY(slow != NULL))
+            slow(core->owner, slot, got);
+        else
+            slot->fn(core->owner, slot->fd, got, slot->user);
+    }
+    reactor__core_keep(core, i, kept);
+    return called;
+}
+
+static void reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed, uint32_t batch) {
+    core->owner = owner;
+    core->seed = seed ? seed : 1;
+    core->batch = batch;
+    core->free_head = core->dirty_head = core->dirty_tail = REACTOR__NONE;
+}
+
+static void reactor__core_fini(reactor__core *core) {
+    if (core->backend) core->backend->fini(core);
+    REACTOR_FREE(core->slots);
+    REACTOR_FREE(core->ready);
+    REACTOR_FREE(core->map);
+    REACTOR_FREE(core->always);
+}
+/* ==== >> select ==== */
+/* pselect(2), which is everywhere. The bit sets are our own and as long as the highest descriptor
+   watched, so there is no FD_SETSIZE on systems whose kernel has none (Linux, the BSDs); elsewhere
+   a descriptor beyond it is -ERANGE at add, and never a write outside the sets.
+
+   select cannot tell an error or a hang-up from data, so those it found ready are asked again with
+   one poll(2), which says the same as every other backend. One closed descriptor makes the whole
+   call fail with EBADF: it is looked for and left out. Whoever is scanned first would be served
+   first for ever; the scan starts where the last batch ended. */
+#ifdef REACTOR_USE_SELECT
+
+#define REACTOR__SELECT_BITS ((int)(8 * sizeof(unsigned long)))
+
+typedef struct reactor__select {
+    unsigned long *sets; /* four of them, each words long: read, write, and a copy for the call */
+    int words;
+    int top; /* highest descriptor in a set, plus 1 */
+    int at;  /* where the scan starts */
+    struct pollfd *found;
+} reactor__select;
+
+static int reactor__select_init(reactor__core *core) {
+    reactor__select *b = REACTOR__NEW(reactor__select);
+    if (!b) return -ENOMEM;
+    b->found = (struct pollfd *)REACTOR_MALLOC(core->batch * sizeof *b->found);
+    if (!b->found) {
+        REACTOR_FREE(b);
+        return -ENOMEM;
+    }
+    core->data = b;
+    return 0;
+}
+
+static void reactor__select_fini(reactor__core *core) {
+    reactor__select *b = (reactor__select *)core->data;
+    REACTOR_FREE(b->sets);
+    REACTOR_FREE(b->found);
+    REACTOR_FREE(b);
+}
+
+static int reactor__select_has(const reactor__select *b, int set, int fd) {
+    unsigned long word = b->sets[set * b->words + fd / REACTOR__SELECT_BITS];
+    return (int)(word >> (fd % REACTOR__SELECT_BITS) & 1);
+}
+
+static void reactor__select_put(reactor__select *b, int set, int fd, int on) {
+    unsigned long bit = 1UL << (fd % REACTOR__SELECT_BITS);
+    unsigned long *word = &b->sets[set * b->words + fd / REACTOR__SELECT_BITS];
+    *word = on ? *word | bit : *word & ~bit;
+}
+
+static int reactor__select_grow(reactor__select *b, int fd) {
+    int words = b->words;
+    if (fd / REACTOR__SELECT_BITS < words) return 0;
+    words = (fd / REACTOR__SELECT_BITS + 1 + 15) / 16 * 16; /* FD_SETSIZE at a time */
+    size_t row = (size_t)words * sizeof *b->sets;
+    unsigned long *sets = (unsigned long *)reactor__util_zeroed(4 * row);
+    if (!sets) return -ENOMEM;
+    if (b->sets) {
+        memcpy(sets, b->sets, (size_t)b->words * sizeof *sets);
+        memcpy(sets + words, b->sets + b->words, (size_t)b->words * sizeof *sets);
+    }
+    REACTOR_FREE(b->sets);
+    b->sets = sets;
+    b->words = words;
+    return 0;
+}
+
+static int reactor__select_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
+                               int closing) {
+    reactor__select *b = (reactor__select *)core->data;
+    int fd = reactor__core_at(core, index)->fd;
+    (void)closing;
+    if (!before) {
+        if (fcntl(fd, F_GETFD) < 0) return -errno;
+        if (fd >= REACTOR__SELECT_LIMIT) return -ERANGE;
+        if (reactor__select_grow(b, fd) < 0) return -ENOMEM;
+    }
+    reactor__select_put(b, 0, fd, (after & (unsigned)REACTOR_READ) != 0);
+    reactor__select_put(b, 1, fd, (after & (unsigned)REACTOR_WRITE) != 0);
+    if (fd >= b->top) b->top = fd + 1;
+    while (b->top > 0 && !reactor__select_has(b, 0, b->top - 1) &&
+           !reactor__select_has(b, 1, b->top - 1))
+        b->top--;
+    return 0;
+}
+
+/* A watched descriptor was closed: no more of it until it is removed. */
+static void reactor__select_drop_closed(reactor__select *b) {
+    for (int fd = 0; fd < b->top; fd++) {
+        if (!reactor__select_has(b, 0, fd) && !reactor__select_has(b, 1, fd)) continue;
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        reactor__select_put(b, 0, fd, 0);
+        reactor__select_put(b, 1, fd, 0);
+    }
+}
+
+/* Collects up to a batch of what the sets 2 and 3 have, from b->at on and around. */
+static int reactor__select_collect(reactor__select *b, uint32_t batch, int total) {
+    uint32_t n = 0;
+    int fd = b->at < b->top ? b->at : 0;
+    for (int scanned = 0; scanned < b->top && total > 0 && n < batch; scanned++) {
+        int in = reactor__select_has(b, 2, fd), out = reactor__select_has(b, 3, fd);
+        if (in | out) {
+            total -= in + out;
+            b->found[n].fd = fd;
+            b->found[n].events = 0;
+            if (reactor__select_has(b, 0, fd)) b->found[n].events |= POLLIN;
+            if (reactor__select_has(b, 1, fd)) b->found[n].events |= POLLOUT;
+            b->found[n++].revents = 0;
+        }
+        fd = fd + 1 < b->top ? fd + 1 : 0;
+    }
+    b->at = fd;
+    return (int)n;
+}
+
+static int reactor__select_wait(reactor__core *core, int64_t timeout) {
+    reactor__select *b = (reactor__select *)core->data;
+    struct timespec t;
+    size_t bytes = (size_t)b->words * sizeof *b->sets;
+    unsigned long *in = b->sets + 2 * b->words, *out = b->sets + 3 * b->words;
+    if (b->sets) memcpy(in, b->sets, 2 * bytes);
+    t.tv_sec = (time_t)(timeout / 1000000000);
+    t.tv_nsec = (long)(timeout % 1000000000);
+    int n = pselect(b->top, b->sets ? (fd_set *)(void *)in : NULL,
+                    b->sets ? (fd_set *)(void *)out : NULL, NULL, timeout < 0 ? NULL : &t, NULL);
+    if (n < 0 && errno == EBADF) {
+        reactor__select_drop_closed(b);
+        return 0;
+    }
+    if (n <= 0) return n < 0 ? -errno : 0;
+    n = reactor__select_collect(b, core->batch, n);
+    if (poll(b->found, (nfds_t)n, 0) < 0) return -errno;
+    for (int i = 0; i < n; i++) {
+        uint32_t index = reactor__core_find(core, b->found[i].fd);
+        unsigned events = (unsigned)b->found[i].revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+        if (index == REACTOR__NONE || !events) continue;
+        reactor__core_report(core, reactor__core_id(core, index), events);
+        core->counters.events++;
+    }
+    return 0;
+}
+
+static const reactor__backend reactor__select_backend = {"select",
+                                                         0,
+                                                         reactor__select_init,
+                                                         reactor__select_fini,
+                                                         reactor__select_set,
+                                                         reactor__select_wait,
+                                                         NULL,
+                                                         NULL};
+#endif
+/* ==== >> poll ==== */
+/* ppoll(2), or poll(2) where that is missing. A dense array, so the kernel is never given a hole; a
+   slot's aux is its place. Interest 0 is the descriptor -1, which the kernel skips: with no events
+   it would still report hang-ups, for ever. A descriptor closed behind our back is POLLNVAL: it is
+   skipped from then on. When more are ready than a batch, the next scan starts where this one
+   ended. */
+#ifdef REACTOR_USE_POLL
+
+typedef struct reactor__poll {
+    struct pollfd *fds;
+    uint32_t *who; /* slot of each */
+    uint32_t count, cap, at;
+} reactor__poll;
+
+#ifdef SYS_ppoll
+/* By number, for <poll.h> shows it only to those who asked for all of GNU. The kernel's timespec
+   has two longs. */
+static int reactor__poll_call(struct pollfd *fds, uint32_t count, int64_t timeout) {
+    long t[2];
+    t[0] = (long)(timeout / 1000000000 < LONG_MAX ? timeout / 1000000000 : LONG_MAX);
+    t[1] = (long)(timeout % 1000000000);
+    return (int)syscall(SYS_ppoll, fds, (nfds_t)count, timeout < 0 ? NULL : t, NULL, (size_t)8);
+}
+#else
+static int reactor__poll_call(struct pollfd *fds, uint32_t count, int64_t timeout) {
+    return poll(fds, (nfds_t)count, reactor__util_wait_ms(timeout));
+}
+#endif
+
+static int reactor__poll_init(reactor__core *core) {
+    core->data = REACTOR__NEW(reactor__poll);
+    return core->data ? 0 : -ENOMEM;
+}
+
+static void reactor__poll_fini(reactor__core *core) {
+    reactor__poll *b = (reactor__poll *)core->data;
+    REACTOR_FREE(b->fds);
+    REACTOR_FREE(b->who);
+    REACTOR_FREE(b);
+}
+
+static int reactor__poll_grow(reactor__poll *b) {
+    uint32_t cap = b->cap;
+    if (b->count < b->cap) return 0;
+    void *fds = reactor__util_grown(b->fds, &cap, b->count + 1, sizeof *b->fds);
+    if (!fds) return -ENOMEM;
+    b->fds = (struct pollfd *)fds;
+    void *who = REACTOR_REALLOC(b->who, (size_t)cap * sizeof *b->who);
+    if (!who) return -ENOMEM;
+    b->who = (uint32_t *)who;
+    b->cap = cap;
+    return 0;
+}
+
+/* The last one takes the place of the one that goes. */
+static void reactor__poll_remove(reactor__core *core, reactor__poll *b, uint32_t place) {
+    uint32_t last = --b->count;
+    b->fds[place] = b->fds[last];
+    b->who[place] = b->who[last];
+    reactor__core_at(core, b->who[place])->aux = place;
+}
+
+static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
+                             int closing) {
+    reactor__poll *b = (reactor__poll *)core->data;
+    reactor__core_slot *slot = reactor__core_at(core, index);
+    (void)closing;
+    if (!after) {
+        reactor__poll_remove(core, b, slot->aux);
+        return 0;
+    }
+    if (!before) {
+        if (fcntl(slot->fd, F_GETFD) < 0) return -errno;
+        if (reactor__poll_grow(b) < 0) return -ENOMEM;
+        slot->aux = b->count;
+        b->who[b->count++] = index;
+    }
+    struct pollfd *p = &b->fds[slot->aux];
+    p->events = (short)(after & REACTOR__CORE_BOTH);
+    p->fd = p->events ? slot->fd : -1;
+    p->revents = 0;
+    return 0;
+}
+
+static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
+    reactor__poll *b = (reactor__poll *)core->data;
+    int left = reactor__poll_call(b->fds, b->count, timeout);
+    if (left < 0) return -errno;
+    uint32_t at = b->at, budget = core->batch;
+    for (uint32_t i = 0; i < b->count && left > 0 && budget > 0; i++) {
+        if (at >= b->count) at = 0;
+        struct pollfd *p = &b->fds[at];
+        unsigned events = (unsigned)p->revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+        if (p->revents) left--;
+        if (p->revents & POLLNVAL)
+            p->fd = -1;
+        else if (events) {
+            reactor__core_report(core, reactor__core_id(core, b->who[at]), events);
+            core->counters.events++;
+            budget--;
+        }
+        at++;
+    }
+    b->at = at;
+    return 0;
+}
+
+static const reactor__backend reactor__poll_backend = {
+    "poll", 0,   reactor__poll_init, reactor__poll_fini, reactor__poll_set, reactor__poll_wait,
+    NULL,   NULL};
+#endif
+/* ==== >> epoll ==== */
+/* Linux's epoll(7), with its three traps:
+
+   It watches open file descriptions, not descriptors. One that was duplicated, or inherited by a
+   child, goes on reporting after the descriptor is closed, and can no longer be deleted. Such a
+   report names a slot that is gone; then the whole set is built anew. Whoever nests this loop
+   (reactor_fd) therefore holds an outer set, which stays.
+
+   It reports errors and hang-ups unasked. With interest 0 a level would spin, so such a descriptor
+   is registered for edges of nothing.
+
+   It refuses what is always ready (regular files, /dev/null) with EPERM: core reports those. */
+#ifdef REACTOR_USE_EPOLL
+
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441 /* the same number everywhere; Linux 5.11 */
+#endif
+
+typedef struct reactor__epoll {
+    int fd;
+    int outer;  /* for reactor_fd; -1: not asked for yet */
+    int timer;  /* its timerfd, inside fd */
+    int64_t at; /* when that goes off */
+    int coarse; /* the kernel, or a filter in front of it, has no epoll_pwait2 */
+    struct epoll_event *events;
+} reactor__epoll;
+
+static int reactor__epoll_init(reactor__core *core) {
+    reactor__epoll *b = REACTOR__NEW(reactor__epoll);
+    if (!b) return -ENOMEM;
+    b->events = (struct epoll_event *)REACTOR_MALLOC(core->batch * sizeof *b->events);
+    b->outer = b->timer = -1;
+    b->fd = b->events ? epoll_create1(EPOLL_CLOEXEC) : -1;
+    if (b->fd < 0) {
+        int e = b->events ? -errno : -ENOMEM;
+        REACTOR_FREE(b->events);
+        REACTOR_FREE(b);
+        return e;
+    }
+    core->data = b;
+    return 0;
+}
+
+static void reactor__epoll_fini(reactor__core *core) {
+    reactor__epoll *b = (reactor__epoll *)core->data;
+    reactor__util_close(b->fd);
+    if (b->outer >= 0) reactor__util_close(b->outer);
+    if (b->timer >= 0) reactor__util_close(b->timer);
+    REACTOR_FREE(b->events);
+    REACTOR_FREE(b);
+}
+
+static int reactor__epoll_control(const reactor__core *core, int set, int what, uint32_t index,
+                                  unsigned interest) {
+    struct epoll_event e;
+    e.events = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
+    if (interest & (unsigned)REACTOR_EDGE || !e.events) e.events |= (uint32_t)EPOLLET;
+    if (interest & (unsigned)REACTOR_ONESHOT) e.events |= (uint32_t)EPOLLONESHOT;
+    e.data.u64 = reactor__core_id(core, index);
+    return epoll_ctl(set, what, core->slots[index].fd, &e) < 0 ? -errno : 0;
+}
+
+static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
+                              int closing) {
+    reactor__epoll *b = (reactor__epoll *)core->data;
+    if (!after) {
+        if (!closing) reactor__epoll_control(core, b->fd, EPOLL_CTL_DEL, index, 0);
+        return 0; /* closed already, so gone already; or a duplicate is left: see wait */
+    }
+    if (before) return reactor__epoll_control(core, b->fd, EPOLL_CTL_MOD, index, after);
+    int e = reactor__epoll_control(core, b->fd, EPOLL_CTL_ADD, index, after);
+    if (e == -EEXIST) /* the leftover of one that was closed and duplicated back */
+        e = reactor__epoll_control(core, b->fd, EPOLL_CTL_MOD, index, after);
+    return e == -EPERM ? reactor__core_always_add(core, index) : e;
+}
+
+/* A new set with everything that is armed; without descriptors or memory for it the old one stays
+   until the next stale report. */
+static void reactor__epoll_rebuild(reactor__core *core) {
+    reactor__epoll *b = (reactor__epoll *)core->data;
+    int fresh = epoll_create1(EPOLL_CLOEXEC);
+    if (fresh < 0) return;
+    for (uint32_t i = 0; i < core->count; i++) {
+        const reactor__core_slot *slot = reactor__core_at(core, i);
+        if (!slot->armed || (slot->flags & REACTOR__CORE_ALWAYS)) continue;
+        int e = reactor__epoll_control(core, fresh, EPOLL_CTL_ADD, i, slot->armed);
+        if (e == -ENOMEM || e == -ENOSPC) {
+            reactor__util_close(fresh);
+            return;
+        }
+    }
+    if (b->outer >= 0) {
+        struct epoll_event e;
+        e.events = EPOLLIN;
+        e.data.u64 = 0;
+        epoll_ctl(b->outer, EPOLL_CTL_DEL, b->fd, &e);
+        epoll_ctl(b->outer, EPOLL_CTL_ADD, fresh, &e);
+    }
+    reactor__util_close(b->fd);
+    b->fd = fresh;
+    core->counters.rebuilds++;
+}
+
+/* epoll_pwait2 takes nanoseconds. Where it is missing (ENOSYS) or a sandbox forbids it (EPERM),
+   milliseconds, rounded up so that no timer is early. */
+static int reactor__epoll_call(reactor__epoll *b, int max, int64_t timeout) {
+    if (timeout > 0 && !b->coarse) {
+        int64_t t[2]; /* the kernel's timespec of 64-bit time, on 32-bit machines too */
+        t[0] = timeout / 1000000000;
+        t[1] = timeout % 1000000000;
+        int n = (int)syscall(SYS_epoll_pwait2, b->fd, b->events, max, t, NULL, (size_t)8);
+        if (n >= 0 || (errno != ENOSYS && errno != EPERM)) return n;
+        b->coarse = 1;
+    }
+    return epoll_wait(b->fd, b->events, max, reactor__util_wait_ms(timeout));
+}
+
+static int reactor__epoll_wait(reactor__core *core, int64_t timeout) {
+    reactor__epoll *b = (reactor__epoll *)core->data;
+    int stale = 0;
+    if (core->always_count && reactor__core_has_always(core)) timeout = 0;
+    int n = reactor__epoll_call(b, (int)core->batch, timeout);
+    if (n < 0) return -errno;
+    for (int i = 0; i < n; i++)
+        stale |= reactor__core_report(core, b->events[i].data.u64, b->events[i].events);
+    core->counters.events += (unsigned)n;
+    if (REACTOR__UNLIKELY(stale)) reactor__epoll_rebuild(core);
+    if (core->always_count) reactor__core_report_always(core);
+    return 0;
+}
+
+/* The timer is one more descriptor of the set, of a slot that calls nobody: setting it anew makes
+   it unreadable again, so it is never read. */
+static int reactor__epoll_timer_open(reactor__core *core, reactor__epoll *b) {
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (fd < 0) return -errno;
+    int64_t index = reactor__core_reserve(core, REACTOR__CORE_INTERNAL, NULL, NULL);
+    int e = index < 0 ? (int)index : reactor__core_bind(core, (uint32_t)index, fd, REACTOR_READ);
+    if (e == 0) {
+        b->timer = fd;
+        b->at = REACTOR__NEVER;
+        return 0;
+    }
+    if (index >= 0) reactor__core_release(core, (uint32_t)index);
+    reactor__util_close(fd);
+    return e;
+}
+
+static int reactor__epoll_fd(reactor__core *core) {
+    reactor__epoll *b = (reactor__epoll *)core->data;
+    struct epoll_event event;
+    if (b->outer >= 0) return b->outer;
+    int e = b->timer < 0 ? reactor__epoll_timer_open(core, b) : 0;
+    if (e < 0) return e;
+    int outer = epoll_create1(EPOLL_CLOEXEC);
+    if (outer < 0) return -errno;
+    event.events = EPOLLIN;
+    event.data.u64 = 0;
+    if (epoll_ctl(outer, EPOLL_CTL_ADD, b->fd, &event) < 0) {
+        e = -errno;
+        reactor__util_close(outer);
+        return e;
+    }
+    return b->outer = outer;
+}
+
+static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
+    reactor__epoll *b = (reactor__epoll *)core->data;
+    struct itimerspec t;
+    if (at == b->at && at == REACTOR__NEVER) return 0;
+    memset(&t, 0, sizeof t);
+    if (at != REACTOR__NEVER) {
+        if (at <= 0) at = 1; /* zero would disarm it */
+        t.it_value.tv_sec = (time_t)(at / 1000000000);
+        t.it_value.tv_nsec = (long)(at % 1000000000);
+    }
+    if (timerfd_settime(b->timer, TFD_TIMER_ABSTIME, &t, NULL) < 0) return -errno;
+    b->at = at;
+    return 0;
+}
+
+static const reactor__backend reactor__epoll_backend = {"epoll",
+                                                        (unsigned)REACTOR__CORE_HAS_EDGES |
+                                                            (unsigned)REACTOR__CORE_HAS_ONESHOT,
+                                                        reactor__epoll_init,
+                                                        reactor__epoll_fini,
+                                                        reactor__epoll_set,
+                                                        reactor__epoll_wait,
+                                                        reactor__epoll_fd,
+                                                        reactor__epoll_alarm};
+#endif
+/* ==== >> timer ==== */
+/* Deadlines and nothing else: a hierarchical timer wheel of 1 ns ticks, 11 levels of 64 slots. A
+   timer's level is that of the highest bit in which its deadline and cur differ, so its slot is a
+   function of those two alone. All timers of one deadline thus share one FIFO list at any moment,
+   and cascading, which keeps lists in order, can never let one overtake another: no sequence
+   numbers, no sorting, set and cancel are O(1). A heap would touch log n cache lines instead.
+
+   Traps. cur may lag behind the caller's clock, but no timer it has passed is left in a slot. All
+   times and delays are >= 0 and no call may give an earlier now than the one before. Timers fire
+   by (deadline, setting), except that one set for a time before cur counts as set for cur. A
+   FRESH one is set when it is settled. Emptying a crowded slot costs a step per timer in it, each
+   at most 11 times in its life. Memory of timers is kept until fini. */
+#define REACTOR__TIMER_LEVELS  11u
+#define REACTOR__TIMER_SLOTS   (REACTOR__TIMER_LEVELS * 64u)
+#define REACTOR__TIMER_CHUNK   256u
+#define REACTOR__TIMER_SCAN    32u         /* next is exact for slots of up to so many */
+#define REACTOR__TIMER_UNKNOWN INT64_C(-1) /* below all times: needs no case of its own */
+
+/* Lists that are no slots follow the slots, as if on a level above the highest: linking and
+   unlinking need not tell them apart. */
+#define REACTOR__TIMER_PAST    (REACTOR__TIMER_SLOTS + 0u) /* deadline <= cur, not collected yet */
+#define REACTOR__TIMER_DUE     (REACTOR__TIMER_SLOTS + 1u) /* collected, to be popped */
+#define REACTOR__TIMER_FRESH   (REACTOR__TIMER_SLOTS + 2u) /* deadline is a delay until settled */
+#define REACTOR__TIMER_ASLEEP  (REACTOR__TIMER_SLOTS + 3u) /* deadline is REACTOR__NEVER */
+#define REACTOR__TIMER_LISTS   (REACTOR__TIMER_SLOTS + 4u)
+#define REACTOR__TIMER_NOWHERE REACTOR__TIMER_LISTS /* not live */
+
+#define REACTOR__TIMER_UNREF    1u /* does not count in referenced */
+#define REACTOR__TIMER_INTERNAL 2u /* the owner's, only kept here */
+
+/* 48 bytes. The links come first: neighbours are cold when a timer leaves a list, and 16-byte
+   alignment, all that malloc promises, then keeps what is touched in one cache line. */
+typedef struct reactor__timer_entry {
+    uint32_t next, prev;
+    int64_t deadline;
+    uint32_t generation;
+    uint16_t where; /* slot or list */
+    uint16_t flags;
+    int64_t interval; /* 0: fires once */
+    reactor_timer_fn *fn;
+    void *user;
+} reactor__timer_entry;
+
+typedef struct reactor__timer_list {
+    uint32_t head, tail;
+} reactor__timer_list;
+
+typedef struct reactor__timer_wheel {
+    reactor__timer_entry **chunks; /* entries never move: growing copies only these pointers */
+    int64_t cur;
+    int64_t soonest;     /* no slot holds an earlier one; UNKNOWN: to be found */
+    int64_t soonest_end; /* removing one up to here may change soonest */
+    uint32_t chunk_cap;
+    uint32_t made; /* entries used at least once; those above are raw memory */
+    uint32_t free_head;
+    uint32_t seed;
+    uint32_t count;      /* live */
+    uint32_t referenced; /* of those, not UNREF */
+    uint32_t levels;     /* bit per level that holds any; the lists are the bit above */
+    uint64_t occupied[REACTOR__TIMER_LEVELS + 1];
+    reactor__timer_list lists[REACTOR__TIMER_LISTS];
+} reactor__timer_wheel;
+
+/* The seed makes handles of different wheels differ; any value will do. */
+static int reactor__timer_init(reactor__timer_wheel *w, int64_t now, uint32_t seed) {
+    memset(w, 0, sizeof *w);
+    memset(w->lists, 0xff, sizeof w->lists); /* REACTOR__NONE everywhere */
+    w->cur = now;
+    w->soonest = REACTOR__NEVER;
+    w->free_head = REACTOR__NONE;
+    w->seed = seed ? seed : 1;
+    return 0;
+}
+
+static void reactor__timer_fini(reactor__timer_wheel *w) {
+    uint32_t used = w->made / REACTOR__TIMER_CHUNK + (w->made % REACTOR__TIMER_CHUNK != 0);
+    for (uint32_t i = 0; i < used; i++) REACTOR_FREE(w->chunks[i]);
+    REACTOR_FREE(w->chunks);
+    (void)reactor__timer_init(w, w->cur, w->seed);
+}
+
+static reactor__timer_entry *reactor__timer_at(const reactor__timer_wheel *w, uint32_t index) {
+    return &w->chunks[index / REACTOR__TIMER_CHUNK][index % REACTOR__TIMER_CHUNK];
+}
+
+/* NULL if stale, foreign or forged: a free entry has a valid generation too, the next one. */
+static reactor__timer_entry *reactor__timer_find(const reactor__timer_wheel *w, uint64_t id) {
+    uint32_t index = (uint32_t)(id & UINT32_MAX);
+    if (REACTOR__UNLIKELY(index >= w->made)) return NULL;
+    reactor__timer_entry *t = reactor__timer_at(w, index);
+    if (REACTOR__UNLIKELY(t->generation != id >> 32)) return NULL;
+    return t->where == REACTOR__TIMER_NOWHERE ? NULL : t;
+}
+
+/* ---- lists ---- */
+
+static void reactor__timer_append(reactor__timer_wheel *w, reactor__timer_entry *t, uint32_t index,
+                                  unsigned where) {
+    reactor__timer_list *list = &w->lists[where];
+    uint32_t tail = list->tail;
+    list->tail = index;
+    t->next = REACTOR__NONE;
+    t->prev = tail;
+    t->where = (uint16_t)where;
+    if (tail != REACTOR__NONE) {
+        reactor__timer_at(w, tail)->next = index;
+    } else {
+        list->head = index;
+        w->occupied[where / 64] |= UINT64_C(1) << where % 64;
+        w->levels |= 1u << where / 64;
+    }
+}
+
+/* Its list has become empty. */
+static void reactor__timer_vacate(reactor__timer_wheel *w, unsigned where) {
+    w->occupied[where / 64] &= ~(UINT64_C(1) << where % 64);
+    if (!w->occupied[where / 64]) w->levels &= ~(1u << where / 64);
+}
+
+static void reactor__timer_unlink(reactor__timer_wheel *w, const reactor__timer_entry *t) {
+    reactor__timer_list *list = &w->lists[t->where];
+    uint32_t *forward =
+        t->prev == REACTOR__NONE ? &list->head : &reactor__timer_at(w, t->prev)->next;
+    uint32_t *back = t->next == REACTOR__NONE ? &list->tail : &reactor__timer_at(w, t->next)->prev;
+    *forward = t->next;
+    *back = t->prev;
+    if (list->head == REACTOR__NONE) reactor__timer_vacate(w, t->where);
+}
+
+/* As unlink, for those that may be in a slot: what was known of the soonest may have been it. */
+static void reactor__timer_remove(reactor__timer_wheel *w, const reactor__timer_entry *t) {
+    if (t->deadline <= w->soonest_end) w->soonest = REACTOR__TIMER_UNKNOWN;
+    reactor__timer_unlink(w, t);
+}
+
+/* Puts it where its deadline belongs, seen from cur. */
+static void reactor__timer_place(reactor__timer_wheel *w, reactor__timer_entry *t, uint32_t index) {
+    int64_t deadline = t->deadline;
+    unsigned where = REACTOR__TIMER_PAST;
+    if (REACTOR__UNLIKELY(deadline == REACTOR__NEVER)) {
+        where = REACTOR__TIMER_ASLEEP;
+    } else if (REACTOR__LIKELY(deadline > w->cur)) {
+        unsigned level = (63 - REACTOR__CLZ64((uint64_t)(deadline ^ w->cur))) / 6;
+        where = level * 64 + (unsigned)((uint64_t)deadline >> level * 6 & 63);
+        if (deadline < w->soonest) w->soonest = w->soonest_end = deadline;
+    }
+    reactor__timer_append(w, t, index, where);
+}
+
+/* ---- entries ---- */
+
+/* Makes room for the entries from made on. Without memory nothing changes that shows. */
+static int reactor__timer_grow(reactor__timer_wheel *w) {
+    uint32_t used = w->made / REACTOR__TIMER_CHUNK;
+    if (w->made > REACTOR__NONE - REACTOR__TIMER_CHUNK) return -ENOMEM;
+    if (used == w->chunk_cap) {
+        void *grown = reactor__util_grown(w->chunks, &w->chunk_cap, used + 1, sizeof *w->chunks);
+        if (!grown) return -ENOMEM;
+        w->chunks = (reactor__timer_entry **)grown;
+    }
+    /* Not zeroed: an entry's pages are first touched when it is first used. */
+    void *chunk = REACTOR_MALLOC(REACTOR__TIMER_CHUNK * sizeof(reactor__timer_entry));
+    if (!chunk) return -ENOMEM;
+    w->chunks[used] = (reactor__timer_entry *)chunk;
+    return 0;
+}
+
+/* An entry that is on no list; its index in *index. NULL without memory. */
+static reactor__timer_entry *reactor__timer_take(reactor__timer_wheel *w, uint32_t *index) {
+    reactor__timer_entry *t;
+    if (w->free_head != REACTOR__NONE) { /* the last one freed: most likely still in the cache */
+        *index = w->free_head;
+        t = reactor__timer_at(w, *index);
+        w->free_head = t->next;
+        return t;
+    }
+    if (w->made % REACTOR__TIMER_CHUNK == 0 && reactor__timer_grow(w) < 0) return NULL;
+    *index = w->made++;
+    t = reactor__timer_at(w, *index);
+    t->generation = w->seed;
+    return t;
+}
+
+/* An entry that has used up its generations is left unused, at 48 bytes in 2^32 timers: no handle
+   ever comes back to life. */
+static void reactor__timer_release(reactor__timer_wheel *w, reactor__timer_entry *t,
+                                   uint32_t index) {
+    w->count--;
+    w->referenced -= !(t->flags & REACTOR__TIMER_UNREF);
+    t->where = REACTOR__TIMER_NOWHERE;
+    if (++t->generation == 0) t->generation = 1; /* so that no handle is 0 */
+    if (REACTOR__UNLIKELY(t->generation == w->seed)) return;
+    t->next = w->free_head;
+    w->free_head = index;
+}
+
+/* A live entry that is on no list yet. */
+static reactor__timer_entry *reactor__timer_make(reactor__timer_wheel *w, int64_t deadline,
+                                                 int64_t interval, reactor_timer_fn *fn, void *user,
+                                                 unsigned flags, uint64_t *id) {
+    uint32_t index;
+    reactor__timer_entry *t = reactor__timer_take(w, &index);
+    if (!t) return NULL;
+    t->deadline = deadline;
+    t->interval = interval;
+    t->fn = fn;
+    t->user = user;
+    t->flags = (uint16_t)flags;
+    w->count++;
+    w->referenced += !(flags & REACTOR__TIMER_UNREF);
+    *id = (uint64_t)t->generation << 32 | index;
+    return t;
+}
+
+/* ---- setting ---- */
+
+/* interval 0 fires once. id must not be NULL; on -ENOMEM it is left alone. */
+static int reactor__timer_set(reactor__timer_wheel *w, int64_t deadline, int64_t interval,
+                              reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
+    reactor__timer_entry *t = reactor__timer_make(w, deadline, interval, fn, user, flags, id);
+    if (!t) return -ENOMEM;
+    reactor__timer_place(w, t, (uint32_t)(*id & UINT32_MAX));
+    return 0;
+}
+
+/* Also from DUE: then it does not fire this turn. The grid of a repeating one moves with it. */
+static int reactor__timer_reset(reactor__timer_wheel *w, uint64_t id, int64_t deadline) {
+    reactor__timer_entry *t = reactor__timer_find(w, id);
+    if (!t) return -EBADF;
+    reactor__timer_remove(w, t);
+    t->deadline = deadline;
+    reactor__timer_place(w, t, (uint32_t)(id & UINT32_MAX));
+    return 0;
+}
+
+static int reactor__timer_cancel(reactor__timer_wheel *w, uint64_t id) {
+    reactor__timer_entry *t = reactor__timer_find(w, id);
+    if (!t) return -EBADF;
+    reactor__timer_remove(w, t);
+    reactor__timer_release(w, t, (uint32_t)(id & UINT32_MAX));
+    return 0;
+}
+
+/* Inside callbacks the loop's time is that of before them: what is set there waits as FRESH until
+   the loop knows the time again, so that a slow callback does not eat up its delay. */
+static int reactor__timer_set_fresh(reactor__timer_wheel *w, int64_t delay, int64_t interval,
+                                    reactor_timer_fn *fn, void *user, unsigned flags,
+                                    uint64_t *id) {
+    reactor__timer_entry *t = reactor__timer_make(w, delay, interval, fn, user, flags, id);
+    if (!t) return -ENOMEM;
+    reactor__timer_append(w, t, (uint32_t)(*id & UINT32_MAX), REACTOR__TIMER_FRESH);
+    return 0;
+}
+
+static int reactor__timer_reset_fresh(reactor__timer_wheel *w, uint64_t id, int64_t delay) {
+    reactor__timer_entry *t = reactor__timer_find(w, id);
+    if (!t) return -EBADF;
+    reactor__timer_remove(w, t);
+    t->deadline = delay;
+    reactor__timer_append(w, t, (uint32_t)(id & UINT32_MAX), REACTOR__TIMER_FRESH);
+    return 0;
+}
+
+/* Sets all that is FRESH to its delay from now. */
+static void reactor__timer_settle(reactor__timer_wheel *w, int64_t now) {
+    uint32_t index;
+    while ((index = w->lists[REACTOR__TIMER_FRESH].head) != REACTOR__NONE) {
+        reactor__timer_entry *t = reactor__timer_at(w, index);
+        reactor__timer_unlink(w, t);
+        t->deadline = reactor__util_add(now, t->deadline);
+        reactor__timer_place(w, t, index);
+    }
+}
+
+/* keep 0 sets UNREF, else it is cleared. */
+static int reactor__timer_keep(reactor__timer_wheel *w, uint64_t id, int keep) {
+    reactor__timer_entry *t = reactor__timer_find(w, id);
+    if (!t) return -EBADF;
+    w->referenced -= !(t->flags & REACTOR__TIMER_UNREF);
+    t->flags = (uint16_t)(t->flags & ~REACTOR__TIMER_UNREF);
+    if (!keep) t->flags |= REACTOR__TIMER_UNREF;
+    w->referenced += keep != 0;
+    return 0;
+}
+
+/* ---- asking ---- */
+
+/* Of a FRESH one an estimate, cur plus its delay: it has no deadline before it is settled. */
+static int64_t reactor__timer_deadline(const reactor__timer_wheel *w,
+                                       const reactor__timer_entry *t) {
+    if (t->where != REACTOR__TIMER_FRESH) return t->deadline;
+    return reactor__util_add(w->cur, t->deadline);
+}
+
+static int reactor__timer_get(const reactor__timer_wheel *w, uint64_t id, int64_t *deadline) {
+    const reactor__timer_entry *t = reactor__timer_find(w, id);
+    if (!t) return -EBADF;
+    *deadline = reactor__timer_deadline(w, t);
+    return 0;
+}
+
+/* Each live timer in turn: 1, and 0 at the end. *cursor begins at 0. */
+static int reactor__timer_each(const reactor__timer_wheel *w, uint32_t *cursor, uint64_t *id,
+                               int64_t *deadline, int64_t *interval, unsigned *flags) {
+    while (*cursor < w->made) {
+        uint32_t index = (*cursor)++;
+        const reactor__timer_entry *t = reactor__timer_at(w, index);
+        if (t->where == REACTOR__TIMER_NOWHERE) continue;
+        *id = (uint64_t)t->generation << 32 | index;
+        *deadline = reactor__timer_deadline(w, t);
+        *interval = t->interval;
+        *flags = t->flags;
+        return 1;
+    }
+    return 0;
+}
+
+/* The slot of the earliest timers: the lowest level's, for all of a level lies before the next one
+   in use. SLOTS or more if all slots are empty. */
+static unsigned reactor__timer_first(const reactor__timer_wheel *w) {
+    if (!w->levels) return REACTOR__TIMER_SLOTS;
+    unsigned level = REACTOR__CTZ64(w->levels);
+    return level * 64 + REACTOR__CTZ64(w->occupied[level]);
+}
+
+/* The first time that belongs to the slot; it shares all higher bits with cur. */
+static int64_t reactor__timer_start(const reactor__timer_wheel *w, unsigned slot) {
+    unsigned shift = slot / 64 * 6;
+    return (int64_t)((((uint64_t)w->cur >> shift & ~UINT64_C(63)) | slot % 64) << shift);
+}
+
+/* Finds soonest again: the earliest of the first slot, or the start of that slot if looking at all
+   its timers would take long. Then the caller wakes early, and collect spreads the slot. */
+static void reactor__timer_search(reactor__timer_wheel *w) {
+    unsigned slot = reactor__timer_first(w);
+    w->soonest = w->soonest_end = REACTOR__NEVER;
+    if (slot >= REACTOR__TIMER_SLOTS) return;
+    uint32_t index = w->lists[slot].head;
+    for (unsigned i = 0; i < REACTOR__TIMER_SCAN && index != REACTOR__NONE; i++) {
+        const reactor__timer_entry *t = reactor__timer_at(w, index);
+        if (t->deadline < w->soonest) w->soonest = t->deadline;
+        index = t->next;
+    }
+    w->soonest_end = w->soonest;
+    if (index == REACTOR__NONE) return;
+    w->soonest = reactor__timer_start(w, slot);
+    w->soonest_end = w->soonest + (int64_t)((UINT64_C(1) << slot / 64 * 6) - 1);
+}
+
+/* The earliest deadline, or a time before it but after cur; cur if any is due; REACTOR__NEVER if
+   there is none. Settle before asking. */
+static int64_t reactor__timer_next(reactor__timer_wheel *w) {
+    REACTOR_ASSERT(w->lists[REACTOR__TIMER_FRESH].head == REACTOR__NONE);
+    if (w->lists[REACTOR__TIMER_PAST].head != REACTOR__NONE) return w->cur;
+    if (w->lists[REACTOR__TIMER_DUE].head != REACTOR__NONE) return w->cur;
+    if (w->soonest == REACTOR__TIMER_UNKNOWN) reactor__timer_search(w);
+    return w->soonest;
+}
+
+/* ---- firing ---- */
+
+/* Moves cur to soonest, which lies in the first slot, and spreads that slot over the levels below,
+   which are empty. Afterwards soonest is known without a search, unless all went to PAST. */
+static void reactor__timer_advance(reactor__timer_wheel *w) {
+    unsigned slot = reactor__timer_first(w);
+    uint32_t index = w->lists[slot].head;
+    w->lists[slot].head = w->lists[slot].tail = REACTOR__NONE;
+    reactor__timer_vacate(w, slot);
+    w->cur = w->soonest;
+    w->soonest = REACTOR__NEVER;
+    while (index != REACTOR__NONE) {
+        reactor__timer_entry *t = reactor__timer_at(w, index);
+        uint32_t next = t->next;
+        reactor__timer_place(w, t, index);
+        index = next;
+    }
+    if (w->soonest == REACTOR__NEVER) w->soonest = REACTOR__TIMER_UNKNOWN;
+}
+
+/* From PAST to DUE, in order; how many of at most budget. */
+static int reactor__timer_ripen(reactor__timer_wheel *w, int budget) {
+    int moved = 0;
+    uint32_t index;
+    while (moved < budget && (index = w->lists[REACTOR__TIMER_PAST].head) != REACTOR__NONE) {
+        reactor__timer_entry *t = reactor__timer_at(w, index);
+        reactor__timer_unlink(w, t);
+        reactor__timer_append(w, t, index, REACTOR__TIMER_DUE);
+        moved++;
+    }
+    return moved;
+}
+
+/* Moves timers with deadline <= now to DUE, at most budget; how many. Called once per turn: what
+   callbacks set after it is not in DUE and waits for the next turn. */
+static int reactor__timer_collect(reactor__timer_wheel *w, int64_t now, int budget) {
+    int moved = reactor__timer_ripen(w, budget);
+    while (moved < budget) {
+        if (w->soonest == REACTOR__TIMER_UNKNOWN) reactor__timer_search(w);
+        if (w->soonest > now || w->soonest == REACTOR__NEVER) break;
+        reactor__timer_advance(w);
+        moved += reactor__timer_ripen(w, budget - moved);
+    }
+    /* The nearer cur is, the finer are the slots of those set from here on. Not into a slot, though:
+       timers that may be cancelled before they are due would be spread for nothing. */
+    unsigned slot = reactor__timer_first(w);
+    if (now > w->cur && (slot >= REACTOR__TIMER_SLOTS || reactor__timer_start(w, slot) > now))
+        w->cur = now;
+    return moved;
+}
+
+/* The next call of a repeating timer. If that was missed already, the latest one that was: it is
+   made up, those before it are not. */
+static int64_t reactor__timer_grid(int64_t deadline, int64_t interval, int64_t now) {
+    if (REACTOR__LIKELY(now - deadline < interval)) return reactor__util_add(deadline, interval);
+    return now - (now - deadline) % interval;
+}
+
+/* Takes the first of DUE: 1, or 0 if there is none. *id is stale already if it fires once. */
+static int reactor__timer_pop(reactor__timer_wheel *w, int64_t now, reactor_timer_fn **fn,
+                              void **user, uint64_t *id, int64_t *deadline, unsigned *flags) {
+    uint32_t index = w->lists[REACTOR__TIMER_DUE].head;
+    if (index == REACTOR__NONE) return 0;
+    reactor__timer_entry *t = reactor__timer_at(w, index);
+    *fn = t->fn;
+    *user = t->user;
+    *id = (uint64_t)t->generation << 32 | index;
+    *deadline = t->deadline;
+    *flags = t->flags;
+    reactor__timer_unlink(w, t);
+    if (t->interval == 0) {
+        reactor__timer_release(w, t, index);
+    } else {
+        t->deadline = reactor__timer_grid(t->deadline, t->interval, now);
+        reactor__timer_place(w, t, index);
+    }
+    return 1;
+}
+/* ==== >> wake ==== */
+/* Other threads' and signal handlers' way into the loop: a queue of tasks under a mutex, and a
+   descriptor (eventfd, elsewhere a pipe) that makes the backend return.
+
+   woken is 1 from the first notification until the loop has read the descriptor, so a burst of
+   posts costs one write. The loop clears it before it takes the queue: a post that came too late
+   for that batch finds it 0 and writes again. The mutex orders the rest. A full pipe or eventfd is
+   as good as written, the descriptor being readable then.
+
+   Notifying uses an atomic and write(2) only, both of which signal-safety(7) allows. */
+typedef struct reactor__wake_task {
+    reactor_task_fn *fn;
+    void *user;
+} reactor__wake_task;
+
+/* A queue of tasks; at is where it is being run. */
+typedef struct reactor__wake_queue {
+    reactor__wake_task *tasks;
+    uint32_t count, cap, at;
+} reactor__wake_queue;
+
+typedef struct reactor__wake {
+    int in, out; /* read end, write end; the same for an eventfd */
+    int woken;   /* atomic */
+    int closed;  /* under lock, as is posted */
+    pthread_mutex_t lock;
+    reactor__wake_queue posted;
+} reactor__wake;
+
+#ifdef __linux__
+static int reactor__wake_open(reactor__wake *w) {
+    w->in = w->out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return w->in < 0 ? -errno : 0;
+}
+#else
+static int reactor__wake_open(reactor__wake *w) {
+    int ends[2];
+    if (pipe(ends) < 0) return -errno;
+    w->in = ends[0];
+    w->out = ends[1];
+    for (int i = 0; i < 2; i++) {
+        int e = reactor__util_nonblock(ends[i]);
+        if (e == 0) e = reactor__util_cloexec(ends[i]);
+        if (e == 0) continue;
+        reactor__util_close(ends[0]);
+        reactor__util_close(ends[1]);
+        return e;
+    }
+    return 0;
+}
+#endif
+
+static int reactor__wake_init(reactor__wake *w) {
+    int e = -pthread_mutex_init(&w->lock, NULL);
+    if (e < 0) return e;
+    e = reactor__wake_open(w);
+    if (e < 0) pthread_mutex_destroy(&w->lock);
+    return e;
+}
+
+/* child: in a forked copy the lock may be held by a thread that does not exist here. */
+static void reactor__wake_fini(reactor__wake *w, int child) {
+    reactor__util_close(w->in);
+    if (w->out != w->in) reactor__util_close(w->out);
+    if (!child) pthread_mutex_destroy(&w->lock);
+    REACTOR_FREE(w->posted.tasks);
+}
+
+/* Any thread, and signal handlers. */
+static void reactor__wake_notify(reactor__wake *w) {
+    if (REACTOR__LOAD(&w->woken) || REACTOR__EXCHANGE(&w->woken, 1)) return;
+    uint64_t one = 1;
+    int saved = errno;
+    while (write(w->out, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+    errno = saved;
+}
+
+/* The loop has seen the descriptor readable. */
+static void reactor__wake_clear(reactor__wake *w) {
+    uint64_t bytes[8];
+    while (read(w->in, bytes, sizeof bytes) == (ssize_t)sizeof bytes) {
+    }
+    REACTOR__STORE(&w->woken, 0);
+}
+
+static int reactor__wake_push(reactor__wake_queue *q, reactor_task_fn *fn, void *user) {
+    if (q->count == q->cap) {
+        void *grown = reactor__util_grown(q->tasks, &q->cap, q->count * 2, sizeof *q->tasks);
+        if (!grown) return -ENOMEM;
+        q->tasks = (reactor__wake_task *)grown;
+    }
+    q->tasks[q->count].fn = fn;
+    q->tasks[q->count++].user = user;
+    return 0;
+}
+
+/* Any thread. */
+static int reactor__wake_post(reactor__wake *w, reactor_task_fn *fn, void *user) {
+    pthread_mutex_lock(&w->lock);
+    int e = w->closed ? -ECANCELED : reactor__wake_push(&w->posted, fn, user);
+    pthread_mutex_unlock(&w->lock);
+    if (e == 0) reactor__wake_notify(w);
+    return e;
+}
+
+/* Exchanges the queue of what was posted for an empty one. closing refuses later posts. */
+static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty, int closing) {
+    pthread_mutex_lock(&w->lock);
+    reactor__wake_queue taken = w->posted;
+    w->posted = *empty;
+    w->closed |= closing;
+    pthread_mutex_unlock(&w->lock);
+    *empty = taken;
+}
+/* ==== >> loop ==== */
+/* A turn: tell the backend of changed interests, wait, then run what is ready: descriptors, timers,
+   posts, deferred tasks, and last the parts (signal, stream), which send what the callbacks of the
+   turn have written. Each of these has a budget; what is left makes the next wait a glance.
+
+   Time is read once a turn, after the wait, and before the wait if a timer is set. A timer that is
+   set in a callback gets its deadline from that second reading, so that setting one costs no
+   system call and it still is not early.
+
+   This is the one place where callbacks of the user are called: the callers below, and
+   reactor__core_dispatch for plain watchers. */
+
+/* A section that takes part in the turns. The loop knows it only by this. */
+typedef struct reactor__loop_part {
+    void (*turn)(reactor *r, struct reactor__loop_part *part);
+    void (*fini)(reactor *r, struct reactor__loop_part *part, int child);
+    void (*dump)(const reactor *r, const struct reactor__loop_part *part, reactor_line_fn *fn,
+                 void *user);
+    int pending;    /* wants a turn at once; a signal handler may set it */
+    uint32_t alive; /* things that keep the loop going */
+} reactor__loop_part;
+
+enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_PARTS };
+
+struct reactor {
+    reactor__core core;
+    reactor__timer_wheel wheel;
+    reactor__wake wake;
+    reactor__wake_queue posted, deferred; /* being run; waiting for the end of the turn */
+    reactor__wake_queue spare;            /* empty, for the exchange with deferred */
+    reactor__loop_part *parts[REACTOR__LOOP_PARTS];
+    reactor_options options;
+    int64_t now;
+    int64_t alarm; /* when nested: what the alarm is set to */
+    uint32_t refs;
+    uint32_t wake_slot;
+    int owned; /* a thread has run it: owner */
+    pthread_t owner;
+    pid_t pid;
+    int running;   /* inside run, poll, select or destroy */
+    int destroyed; /* reactor_destroy was called in a callback */
+    int closing;   /* no more listen, connect, attach, defer */
+    char reason[160];
+};
+
+/* ---- callbacks ---- */
+
+/* The stopwatch is started only if somebody wants to know. */
+static int64_t reactor__loop_begin(reactor *r) {
+    r->core.counters.callbacks++;
+    return REACTOR__UNLIKELY(r->options.on_slow != NULL) ? reactor__util_clock() : 0;
+}
+
+static void reactor__loop_end(reactor *r, const char *what, int64_t begun) {
+    if (REACTOR__LIKELY(!begun)) return;
+    int64_t ns = reactor__util_clock() - begun;
+    if (ns >= reactor__util_ms(r->options.slow_ms))
+        r->options.on_slow(r, what, ns, r->options.slow_user);
+}
+
+static void reactor__loop_call_slow(reactor *r, const reactor__core_slot *slot, unsigned events) {
+    int64_t begun = reactor__util_clock();
+    int watcher = slot->kind == REACTOR__CORE_WATCHER;
+    slot->fn(r, slot->fd, events, slot->user);
+    if (watcher) reactor__loop_end(r, "watcher", begun);
+}
+
+static void reactor__loop_call_timer(reactor *r, reactor_timer_fn *fn, uint64_t id, void *user,
+                                     unsigned flags) {
+    reactor_timer t;
+    t.id = id;
+    if (flags & REACTOR__TIMER_INTERNAL) {
+        fn(r, t, user);
+        return;
+    }
+    int64_t begun = reactor__loop_begin(r);
+    fn(r, t, user);
+    reactor__loop_end(r, "timer", begun);
+}
+
+static void reactor__loop_call_task(reactor *r, const reactor__wake_task *task) {
+    int64_t begun = reactor__loop_begin(r);
+    task->fn(r, task->user);
+    reactor__loop_end(r, "task", begun);
+}
+
+REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_signal_fn *fn,
+                                                        int signum, void *user) {
+    int64_t begun = reactor__loop_begin(r);
+    fn(r, signum, user);
+    reactor__loop_end(r, "signal", begun);
+}
+
+REACTOR__OPTIONAL static size_t reactor__loop_call_data(reactor *r, const reactor_handler *h,
+                                                        reactor_conn c, const void *data,
+                                                        size_t len, void *state) {
+    int64_t begun = reactor__loop_begin(r);
+    size_t used = h->on_data(r, c, data, len, state);
+    reactor__loop_end(r, "stream", begun);
+    return used < len ? used : len;
+}
+
+/* on_open, on_eof and on_writable look the same. */
+REACTOR__OPTIONAL static void reactor__loop_call_event(reactor *r,
+                                                       void (*fn)(reactor *, reactor_conn, void *),
+                                                       reactor_conn c, void *state) {
+    if (!fn) return;
+    int64_t begun = reactor__loop_begin(r);
+    fn(r, c, state);
+    reactor__loop_end(r, "stream", begun);
+}
+
+REACTOR__OPTIONAL static int reactor__loop_call_timeout(reactor *r, const reactor_handler *h,
+                                                        reactor_conn c, int which, void *state) {
+    if (!h->on_timeout) return 0;
+    int64_t begun = reactor__loop_begin(r);
+    int again = h->on_timeout(r, c, which, state);
+    reactor__loop_end(r, "stream", begun);
+    return again;
+}
+
+REACTOR__OPTIONAL static int reactor__loop_call_drain(reactor *r, const reactor_handler *h,
+                                                      reactor_conn c, void *state) {
+    int64_t begun = reactor__loop_begin(r);
+    int busy = h->on_drain(r, c, state);
+    reactor__loop_end(r, "stream", begun);
+    return busy;
+}
+
+REACTOR__OPTIONAL static void reactor__loop_call_done(reactor *r, reactor_done_fn *fn,
+                                                      reactor_conn c, int result, void *user) {
+    if (!fn) return;
+    int64_t begun = reactor__loop_begin(r);
+    fn(r, c, result, user);
+    reactor__loop_end(r, "stream", begun);
+}
+
+REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor_handler *h,
+                                                       reactor_conn c, int reason, void *state) {
+    if (!h->on_close) return;
+    int64_t begun = reactor__loop_begin(r);
+    h->on_close(r, c, reason, state);
+    reactor__loop_end(r, "stream", begun);
+}
+
+/* ---- the turn ---- */
+
+/* Something is left over or waiting that needs no event: the wait is only a glance. */
+static int reactor__loop_pending(const reactor *r) {
+    const reactor__core *core = &r->core;
+    if (core->stop || core->resume || (core->pulling && core->ready_count)) return 1;
+    if (r->deferred.count || r->spare.count || r->posted.count) return 1;
+    for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
+        if (r->parts[i] && REACTOR__LOAD(&r->parts[i]->pending)) return 1;
+    return 0;
+}
+
+/* When nested in another loop: makes the descriptor readable when something here falls due. */
+static void reactor__loop_renest(reactor *r) {
+    if (!r->core.changed) return;
+    reactor__core_flush(&r->core);
+    reactor__timer_settle(&r->wheel, reactor__util_clock());
+    int64_t at = reactor__timer_next(&r->wheel);
+    if (r->core.dirty_head != REACTOR__NONE || reactor__loop_pending(r) ||
+        (r->core.always_count && reactor__core_has_always(&r->core)))
+        at = 0;
+    r->core.backend->alarm(&r->core, at);
+}
+
+static void reactor__loop_changed(reactor__core *core) {
+    if (!core->busy) reactor__loop_renest(core->owner);
+}
+
+/* For what is not a descriptor: a timer, a task, a part that is pending. */
+static void reactor__loop_touch(reactor *r) {
+    if (REACTOR__UNLIKELY(r->core.changed != NULL)) reactor__loop_changed(&r->core);
+}
+
+/* How long the backend may wait, if the caller's time ends at until. */
+static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
+    if (r->wheel.count || until != REACTOR__NEVER) {
+        int64_t now = reactor__util_clock();
+        reactor__timer_settle(&r->wheel, now);
+        int64_t next = reactor__timer_next(&r->wheel);
+        if (next < until) until = next;
+        if (until != REACTOR__NEVER) until = until > now ? until - now : 0;
+    }
+    if (reactor__loop_pending(r)) return 0;
+    if (r->core.dirty_head != REACTOR__NONE && until > REACTOR__MS) until = REACTOR__MS;
+    return until == REACTOR__NEVER ? -1 : until;
+}
+
+/* Waits. A signal's interruption does not shorten it; a failure that lasts is told. */
+static int reactor__loop_wait(reactor *r, int64_t timeout) {
+    int64_t until = timeout < 0 ? REACTOR__NEVER : timeout;
+    if (timeout > 0) until = reactor__util_add(reactor__util_clock(), timeout);
+    for (int tries = 0;;) {
+        reactor__core_flush(&r->core);
+        int64_t wait = reactor__loop_timeout(r, until);
+        r->core.counters.waits += wait != 0;
+        int e = r->core.backend->wait(&r->core, wait);
+        if (e == 0) break;
+        if (e != -EINTR && ++tries == 16) return e;
+    }
+    int64_t now = reactor__util_clock();
+    if (now > r->now) r->now = now;
+    return 0;
+}
+
+static void reactor__loop_fire(reactor *r) {
+    reactor_timer_fn *fn;
+    void *user;
+    uint64_t id;
+    int64_t deadline;
+    unsigned flags;
+    reactor__timer_collect(&r->wheel, r->now, r->options.timer_budget);
+    while (!r->core.stop &&
+           reactor__timer_pop(&r->wheel, r->now, &fn, &user, &id, &deadline, &flags)) {
+        reactor_counters *n = &r->core.counters;
+        n->timers_fired++;
+        n->lag_ns = r->now - deadline;
+        if (n->lag_ns > n->max_lag_ns) n->max_lag_ns = n->lag_ns;
+        reactor__loop_call_timer(r, fn, id, user, flags);
+    }
+}
+
+/* Runs a queue as far as the budget goes. */
+static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int *budget) {
+    while (q->at<q->count && * budget> 0 && !r->core.stop) {
+        reactor__wake_task task = q->tasks[q->at++];
+        --*budget;
+        r->core.counters.posts++;
+        reactor__loop_call_task(r, &task);
+    }
+    if (q->at == q->count) q->at = q->count = 0;
+}
+
+/* Posts first, then what was deferred up to now: a task that such a task defers or posts is for
+   the next turn, because both queues are exchanged for empty ones before they are run. */
+static void reactor__loop_tasks(reactor *r) {
+    int budget = r->options.post_budget;
+    if (!r->posted.count && REACTOR__LOAD(&r->wake.woken)) {
+        reactor__wake_clear(&r->wake);
+        reactor__wake_take(&r->wake, &r->posted, 0);
+    }
+    if (!r->spare.count) {
+        reactor__wake_queue q = r->deferred;
+        r->deferred = r->spare;
+        r->spare = q;
+    }
+    if (r->posted.count) reactor__loop_run_tasks(r, &r->posted, &budget);
+    if (r->spare.count) reactor__loop_run_tasks(r, &r->spare, &budget);
+}
+
+static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, int max) {
+    int handed = 0;
+    r->core.busy = 1;
+    int e = reactor__loop_wait(r, timeout);
+    if (e == 0) {
+        r->core.counters.turns++;
+        r->core.counters.callbacks += (unsigned)reactor__core_dispatch(
+            &r->core, r->options.on_slow ? reactor__loop_call_slow : NULL, keys, max, &handed);
+        if (r->wheel.count) reactor__loop_fire(r);
+        reactor__loop_tasks(r);
+        for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
+            if (r->parts[i] && REACTOR__LOAD(&r->parts[i]->pending))
+                r->parts[i]->turn(r, r->parts[i]);
+    }
+    r->core.busy = 0;
+    reactor__loop_renest(r);
+    return e < 0 ? e : handed;
+}
+
+/* ---- run ---- */
+
+static int reactor__loop_alive(const reactor *r) {
+    if (r->core.active || r->wheel.referenced || r->refs) return 1;
+    if (r->deferred.count || r->spare.count || r->posted.count) return 1;
+    if (REACTOR__LOAD(&r->wake.woken)) return 1;
+    for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
+        if (r->parts[i] && r->parts[i]->alive) return 1;
+    return 0;
+}
+
+static int reactor__loop_enter(reactor *r, int pulling) {
+    if (!r) return -EINVAL;
+    if (r->running) return -EBUSY;
+    if (!r->owned) {
+        r->owner = pthread_self();
+        r->owned = 1;
+    } else if (!pthread_equal(r->owner, pthread_self()))
+        return -EPERM;
+    r->running = 1;
+    reactor__core_pull(&r->core, pulling);
+    return 0;
+}
+
+static void reactor__loop_free(reactor *r);
+
+static void reactor__loop_leave(reactor *r) {
+    r->core.stop = 0;
+    r->running = 0;
+    if (r->destroyed) reactor__loop_free(r);
+}
+
+REACTOR_API int reactor_run(reactor *r) {
+    int e = reactor__loop_enter(r, 0);
+    if (e < 0) return e;
+    while (e == 0 && !r->core.stop && reactor__loop_alive(r))
+        e = reactor__loop_turn(r, -1, NULL, 0);
+    reactor__loop_leave(r);
+    return e;
+}
+
+REACTOR_API int reactor_poll_ns(reactor *r, int64_t timeout_ns) {
+    if (timeout_ns < -1) return -EINVAL;
+    int e = reactor__loop_enter(r, 0);
+    if (e < 0) return e;
+    uint64_t before = r->core.counters.callbacks;
+    e = reactor__loop_turn(r, timeout_ns, NULL, 0);
+    uint64_t called = r->core.counters.callbacks - before;
+    reactor__loop_leave(r);
+    if (e < 0) return e;
+    return called < INT_MAX ? (int)called : INT_MAX;
+}
+
+REACTOR_API int reactor_poll(reactor *r, int64_t timeout_ms) {
+    if (timeout_ms < -1) return -EINVAL;
+    return reactor_poll_ns(r, timeout_ms < 0 ? -1 : reactor__util_ms(timeout_ms));
+}
+
+REACTOR_API int reactor_select(reactor *r, reactor_key *ready, int max, int64_t timeout_ms) {
+    if (!ready || max < 1 || timeout_ms < -1) return -EINVAL;
+    int e = reactor__loop_enter(r, 1);
+    if (e < 0) return e;
+    e = reactor__loop_turn(r, timeout_ms < 0 ? -1 : reactor__util_ms(timeout_ms), ready, max);
+    reactor__loop_leave(r);
+    return e;
+}
+
+REACTOR_API void reactor_wake(reactor *r) {
+    if (r) reactor__wake_notify(&r->wake);
+}
+
+REACTOR_API void reactor_stop(reactor *r) {
+    if (!r) return;
+    REACTOR__STORE(&r->core.stop, 1);
+    reactor__wake_notify(&r->wake);
+}
+
+REACTOR_API void reactor_ref(reactor *r) {
+    if (r && r->refs < UINT32_MAX) r->refs++;
+}
+
+REACTOR_API void reactor_unref(reactor *r) {
+    if (r && r->refs) r->refs--;
+}
+
+REACTOR_API int64_t reactor_now_ns(const reactor *r) { return r ? r->now : 0; }
+REACTOR_API int64_t reactor_now(const reactor *r) { return r ? r->now / REACTOR__MS : 0; }
+
+REACTOR_API const char *reactor_backend(const reactor *r) { return r ? r->core.backend->name : ""; }
+REACTOR_API const char *reactor_backend_reason(const reactor *r) { return r ? r->reason : ""; }
+
+REACTOR_API int reactor_fd(reactor *r) {
+    if (!r) return -EINVAL;
+    if (!r->core.backend->fd) return -ENOTSUP;
+    int fd = r->core.backend->fd(&r->core);
+    if (fd < 0) return fd;
+    r->core.changed = reactor__loop_changed;
+    reactor__loop_touch(r);
+    return fd;
+}
+
+/* ---- create and destroy ---- */
+
+static const reactor__backend *const reactor__loop_backends[] = {
+#ifdef REACTOR_USE_EPOLL
+    &reactor__epoll_backend,
+#endif
+#ifdef REACTOR_USE_POLL
+    &reactor__poll_backend,
+#endif
+#ifdef REACTOR_USE_SELECT
+    &reactor__select_backend,
+#endif
+    NULL};
+
+REACTOR_API const char *reactor_backend_name(int index) {
+    int n = (int)(sizeof reactor__loop_backends / sizeof *reactor__loop_backends) - 1;
+    return index >= 0 && index < n ? reactor__loop_backends[index]->name : NULL;
+}
+
+/* 0 becomes the default, what is outside the range is refused. */
+static int reactor__loop_default(int64_t *value, int64_t standard, int64_t min, int64_t max) {
+    if (*value == 0) *value = standard;
+    return *value < min || *value > max ? -EINVAL : 0;
+}
+
+static int reactor__loop_options(reactor_options *to, const reactor_options *given) {
+    if (given) *to = *given;
+    int64_t batch = to->batch, accepts = to->accept_budget, timers = to->timer_budget;
+    int64_t posts = to->post_budget;
+    uint64_t limit = INT64_MAX;
+    if (to->read_budget > limit || to->read_buffer > limit) return -EINVAL;
+    int64_t budget = (int64_t)to->read_budget, buffer = (int64_t)to->read_buffer;
+    if (reactor__loop_default(&batch, 256, 1, 65536) < 0 ||
+        reactor__loop_default(&accepts, 64, 1, INT_MAX) < 0 ||
+        reactor__loop_default(&timers, 4096, 1, INT_MAX) < 0 ||
+        reactor__loop_default(&posts, 4096, 1, INT_MAX) < 0 ||
+        reactor__loop_default(&budget, 256 * 1024, 1, INT64_MAX) < 0 ||
+        reactor__loop_default(&buffer, 64 * 1024, 1024, 1024 * 1024 * 1024) < 0 ||
+        reactor__loop_default(&to->slow_ms, 100, 1, INT64_MAX) < 0)
+        return -EINVAL;
+    to->batch = (int)batch;
+    to->accept_budget = (int)accepts;
+    to->timer_budget = (int)timers;
+    to->post_budget = (int)posts;
+    to->read_budget = (size_t)budget;
+    to->read_buffer = (size_t)buffer;
+    return 0;
+}
+
+/* The best backend that starts, and why the better ones did not. */
+static int reactor__loop_choose(reactor *r, const char *name) {
+    int e = -ENOTSUP;
+    size_t used = 0;
+    for (int i = 0; reactor__loop_backends[i]; i++) {
+        const reactor__backend *b = reactor__loop_backends[i];
+        if (name && strcmp(name, b->name) != 0) continue;
+        e = b->init(&r->core);
+        if (e == 0) {
+            r->core.backend = b;
+            return 0;
+        }
+        int n = snprintf(r->reason + used, sizeof r->reason - used, "%s%s: %s", used ? "; " : "",
+                         b->name, reactor_strerror(e));
+        used += n > 0 ? (size_t)n : 0;
+        if (used >= sizeof r->reason) used = sizeof r->reason - 1;
+    }
+    return e;
+}
+
+/* Generations differ between loops, so that a handle of one is refused by another. */
+static uint32_t reactor__loop_seed(const reactor *r, int64_t now) {
+    uint64_t h = ((uint64_t)(uintptr_t)r >> 4) ^ (uint64_t)now;
+    return (uint32_t)(h * UINT64_C(0x9E3779B97F4A7C15) >> 33) | 1;
+}
+
+static int reactor__loop_start(reactor *r, const char *backend) {
+    reactor__core *core = &r->core;
+    uint32_t seed = reactor__loop_seed(r, r->now);
+    reactor__core_init(core, r, seed, (uint32_t)r->options.batch);
+    int e = reactor__timer_init(&r->wheel, r->now, seed);
+    if (e == 0) e = reactor__wake_init(&r->wake);
+    if (e < 0) return e;
+    e = reactor__loop_choose(r, backend);
+    int64_t slot = e < 0 ? e : reactor__core_reserve(core, REACTOR__CORE_INTERNAL, NULL, NULL);
+    e = slot < 0 ? (int)slot : reactor__core_bind(core, (uint32_t)slot, r->wake.in, REACTOR_READ);
+    if (e == 0) {
+        r->wake_slot = (uint32_t)slot;
+        return 0;
+    }
+    reactor__core_fini(core);
+    reactor__wake_fini(&r->wake, 0);
+    return e;
+}
+
+REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
+    if (!out) return -EINVAL;
+    *out = NULL;
+    reactor *r = REACTOR__NEW(reactor);
+    if (!r) return -ENOMEM;
+    int e = reactor__loop_options(&r->options, options);
+    if (e == 0) {
+        r->now = reactor__util_clock();
+        r->pid = getpid();
+        e = reactor__loop_start(r, r->options.backend);
+    }
+    if (e < 0) {
+        REACTOR_FREE(r);
+        return e;
+    }
+    r->options.backend = r->core.backend->name;
+    *out = r;
+    return 0;
+}
+
+/* A stop made by one of them does not keep the others from running. */
+static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
+    while (q->count) {
+        int all = INT_MAX;
+        r->core.stop = 0;
+        reactor__loop_run_tasks(r, q, &all);
+    }
+}
+
+/* Everything that was promised to run does: what was posted or deferred, and every on_close. In a
+   forked child nothing is called, for it is the parent's to do. */
+static void reactor__loop_free(reactor *r) {
+    int child = getpid() != r->pid;
+    reactor__wake_queue rest;
+    memset(&rest, 0, sizeof rest);
+    r->running = r->closing = 1;
+    r->core.changed = NULL;
+    if (!child) {
+        reactor__wake_take(&r->wake, &rest, 1);
+        reactor__loop_finish(r, &r->posted);
+        reactor__loop_finish(r, &rest);
+        reactor__loop_finish(r, &r->spare);
+        reactor__loop_finish(r, &r->deferred);
+    }
+    for (int i = REACTOR__LOOP_PARTS - 1; i >= 0; i--)
+        if (r->parts[i]) r->parts[i]->fini(r, r->parts[i], child);
+    reactor__core_fini(&r->core);
+    reactor__timer_fini(&r->wheel);
+    reactor__wake_fini(&r->wake, child);
+    REACTOR_FREE(rest.tasks);
+    REACTOR_FREE(r->posted.tasks);
+    REACTOR_FREE(r->deferred.tasks);
+    REACTOR_FREE(r->spare.tasks);
+    REACTOR_FREE(r);
+}
+
+REACTOR_API void reactor_destroy(reactor *r) {
+    if (!r) return;
+    if (!r->running) {
+        reactor__loop_free(r);
+        return;
+    }
+    r->destroyed = 1;
+    REACTOR__STORE(&r->core.stop, 1);
+}
+
+/* ---- descriptors ---- */
+
+static int reactor__loop_watcher(const reactor *r, reactor_socket fd, uint32_t *index) {
+    if (!r) return -EINVAL;
+    *index = reactor__core_find(&r->core, fd);
+    if (*index == REACTOR__NONE) return -ENOENT;
+    return reactor__core_at(&r->core, *index)->kind == REACTOR__CORE_WATCHER ? 0 : -ENOENT;
+}
+
+static void reactor__loop_set_pulled(reactor *r, uint32_t index, int on) {
+    reactor__core_slot *slot = reactor__core_at(&r->core, index);
+    int was = (slot->flags & REACTOR__CORE_PULLED) != 0;
+    reactor__core_flag(&r->core, slot, REACTOR__CORE_PULLED, on);
+    r->core.pulled += (uint32_t)on - (uint32_t)was;
+}
+
+REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
+                            void *user) {
+    if (!r || (events & ~REACTOR__CORE_USER)) return -EINVAL;
+    if (reactor__core_find(&r->core, fd) != REACTOR__NONE) return -EEXIST;
+    int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_WATCHER, fn, user);
+    if (index < 0) return (int)index;
+    reactor__loop_set_pulled(r, (uint32_t)index, fn == NULL);
+    int e = reactor__core_bind(&r->core, (uint32_t)index, fd, events);
+    if (e < 0) {
+        reactor__loop_set_pulled(r, (uint32_t)index, 0);
+        reactor__core_release(&r->core, (uint32_t)index);
+        return e;
+    }
+    r->core.watchers++;
+    return 0;
+}
+
+REACTOR_API int reactor_modify(reactor *r, reactor_socket fd, unsigned events) {
+    uint32_t index;
+    if (events & ~REACTOR__CORE_USER) return -EINVAL;
+    int e = reactor__loop_watcher(r, fd, &index);
+    if (e == 0) reactor__core_modify(&r->core, index, events);
+    return e;
+}
+
+REACTOR_API int reactor_remove(reactor *r, reactor_socket fd) {
+    uint32_t index;
+    int e = reactor__loop_watcher(r, fd, &index);
+    if (e < 0) return e;
+    reactor__core_unbind(&r->core, index, 0);
+    reactor__loop_set_pulled(r, index, 0);
+    reactor__core_release(&r->core, index);
+    r->core.watchers--;
+    return 0;
+}
+
+REACTOR_API int reactor_rewatch(reactor *r, reactor_socket fd, reactor_io_fn *fn, void *user) {
+    uint32_t index;
+    int e = reactor__loop_watcher(r, fd, &index);
+    if (e < 0) return e;
+    reactor__core_slot *slot = reactor__core_at(&r->core, index);
+    slot->fn = fn;
+    slot->user = user;
+    reactor__loop_set_pulled(r, index, fn == NULL);
+    reactor__core_touch(&r->core, index);
+    return 0;
+}
+
+REACTOR_API int reactor_find(const reactor *r, reactor_socket fd, reactor_key *out) {
+    uint32_t index;
+    int e = reactor__loop_watcher(r, fd, &index);
+    if (e < 0 || !out) return e;
+    const reactor__core_slot *slot = reactor__core_at(&r->core, index);
+    out->fd = fd;
+    out->events = slot->wanted;
+    out->fn = slot->fn;
+    out->user = slot->user;
+    return 0;
+}
+
+static int reactor__loop_keep_fd(reactor *r, reactor_socket fd, int keep) {
+    uint32_t index;
+    int e = reactor__loop_watcher(r, fd, &index);
+    if (e == 0)
+        reactor__core_flag(&r->core, reactor__core_at(&r->core, index), REACTOR__CORE_UNREF, !keep);
+    return e;
+}
+
+REACTOR_API int reactor_ref_fd(reactor *r, reactor_socket fd) {
+    return reactor__loop_keep_fd(r, fd, 1);
+}
+REACTOR_API int reactor_unref_fd(reactor *r, reactor_socket fd) {
+    return reactor__loop_keep_fd(r, fd, 0);
+}
+
+/* ---- timers ---- */
+
+/* Inside a turn the clock is read before the next wait, and the delay counts from there. */
+static int reactor__loop_set_timer(reactor *r, int64_t delay, int64_t interval,
+                                   reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
+    int e;
+    if (r->core.busy)
+        e = reactor__timer_set_fresh(&r->wheel, delay, interval, fn, user, flags, id);
+    else
+        e = reactor__timer_set(&r->wheel, reactor__util_add(reactor__util_clock(), delay), interval,
+                               fn, user, flags, id);
+    reactor__loop_touch(r);
+    return e;
+}
+
+static int reactor__loop_reset_timer(reactor *r, uint64_t id, int64_t delay) {
+    int e;
+    if (r->core.busy)
+        e = reactor__timer_reset_fresh(&r->wheel, id, delay);
+    else
+        e = reactor__timer_reset(&r->wheel, id, reactor__util_add(reactor__util_clock(), delay));
+    reactor__loop_touch(r);
+    return e;
+}
+
+static int reactor__loop_new_timer(reactor *r, int64_t ns, int64_t interval, reactor_timer_fn *fn,
+                                   void *user, reactor_timer *out) {
+    uint64_t id = 0;
+    if (out) out->id = 0;
+    if (!r || !fn || ns < 0) return -EINVAL;
+    int e = reactor__loop_set_timer(r, ns, interval, fn, user, 0, &id);
+    if (out) out->id = id;
+    return e;
+}
+
+REACTOR_API int reactor_after_ns(reactor *r, int64_t ns, reactor_timer_fn *fn, void *user,
+                                 reactor_timer *out) {
+    return reactor__loop_new_timer(r, ns, 0, fn, user, out);
+}
+
+REACTOR_API int reactor_after(reactor *r, int64_t ms, reactor_timer_fn *fn, void *user,
+                              reactor_timer *out) {
+    return reactor__loop_new_timer(r, ms < 0 ? -1 : reactor__util_ms(ms), 0, fn, user, out);
+}
+
+REACTOR_API int reactor_every_ns(reactor *r, int64_t ns, reactor_timer_fn *fn, void *user,
+                                 reactor_timer *out) {
+    return reactor__loop_new_timer(r, ns > 0 ? ns : -1, ns, fn, user, out);
+}
+
+REACTOR_API int reactor_every(reactor *r, int64_t ms, reactor_timer_fn *fn, void *user,
+                              reactor_timer *out) {
+    return reactor_every_ns(r, ms > 0 ? reactor__util_ms(ms) : -1, fn, user, out);
+}
+
+REACTOR_API int reactor_reset_ns(reactor *r, reactor_timer t, int64_t ns) {
+    return !r || ns < 0 ? -EINVAL : reactor__loop_reset_timer(r, t.id, ns);
+}
+
+REACTOR_API int reactor_reset(reactor *r, reactor_timer t, int64_t ms) {
+    return reactor_reset_ns(r, t, ms < 0 ? -1 : reactor__util_ms(ms));
+}
+
+REACTOR_API int reactor_cancel(reactor *r, reactor_timer t) {
+    return r ? reactor__timer_cancel(&r->wheel, t.id) : -EINVAL;
+}
+
+REACTOR_API int64_t reactor_remaining(const reactor *r, reactor_timer t) {
+    int64_t deadline = 0;
+    if (!r) return -EINVAL;
+    int e = reactor__timer_get(&r->wheel, t.id, &deadline);
+    if (e < 0) return e;
+    int64_t left = deadline - reactor__util_clock();
+    return left <= 0 ? 0 : left / REACTOR__MS + (left % REACTOR__MS != 0);
+}
+
+REACTOR_API int reactor_ref_timer(reactor *r, reactor_timer t) {
+    return r ? reactor__timer_keep(&r->wheel, t.id, 1) : -EINVAL;
+}
+REACTOR_API int reactor_unref_timer(reactor *r, reactor_timer t) {
+    return r ? reactor__timer_keep(&r->wheel, t.id, 0) : -EINVAL;
+}
+
+/* ---- tasks ---- */
+
+REACTOR_API int reactor_defer(reactor *r, reactor_task_fn *fn, void *user) {
+    if (!r || !fn) return -EINVAL;
+    if (r->closing) return -ECANCELED;
+    int e = reactor__wake_push(&r->deferred, fn, user);
+    reactor__loop_touch(r);
+    return e;
+}
+
+REACTOR_API int reactor_post(reactor *r, reactor_task_fn *fn, void *user) {
+    return r && fn ? reactor__wake_post(&r->wake, fn, user) : -EINVAL;
+}
+
+/* ---- inside view ---- */
+
+REACTOR_API const char *reactor_strerror(int error) {
+    if (error == REACTOR_ORDERLY) return "orderly end";
+    if (error == REACTOR_DETACHED) return "detached";
+    if (error > 4095 || error < -4095) return "unknown error";
+    return strerror(error < 0 ? -error : error);
+}
+
+REACTOR_API int reactor_stats(const reactor *r, reactor_counters *out) {
+    if (!r || !out) return -EINVAL;
+    *out = r->core.counters;
+    out->watchers = r->core.watchers;
+    out->timers = r->wheel.count;
+    return 0;
+}
+
+static void reactor__loop_dump_watchers(const reactor *r, reactor_line_fn *fn, void *user) {
+    char line[160];
+    for (uint32_t i = 0; i < r->core.count; i++) {
+        const reactor__core_slot *slot = reactor__core_at(&r->core, i);
+        unsigned w = slot->wanted;
+        if (slot->kind != REACTOR__CORE_WATCHER) continue;
+        snprintf(line, sizeof line, "watcher fd=%lld interest=%s%s%s%s%s%s", (long long)slot->fd,
+                 w & (unsigned)REACTOR_READ ? "R" : "", w & (unsigned)REACTOR_WRITE ? "W" : "",
+                 w & REACTOR__CORE_BOTH ? "" : "none", w & (unsigned)REACTOR_EDGE ? " edge" : "",
+                 w & (unsigned)REACTOR_ONESHOT ? " oneshot" : "",
+                 slot->flags & REACTOR__CORE_UNREF ? " unref" : "");
+        fn(line, user);
+    }
+}
+
+static void reactor__loop_dump_timers(const reactor *r, reactor_line_fn *fn, void *user) {
+    char line[160];
+    uint32_t cursor = 0;
+    uint64_t id;
+    int64_t deadline, interval, now = reactor__util_clock();
+    unsigned flags;
+    while (reactor__timer_each(&r->wheel, &cursor, &id, &deadline, &interval, &flags)) {
+        if (flags & REACTOR__TIMER_INTERNAL) continue;
+        snprintf(line, sizeof line, "timer id=%llx due_ms=%lld every_ms=%lld%s",
+                 (unsigned long long)id, (long long)((deadline - now) / REACTOR__MS),
+                 (long long)(interval / REACTOR__MS), flags & REACTOR__TIMER_UNREF ? " unref" : "");
+        fn(line, user);
+    }
+}
+
+REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user) {
+    char line[320];
+    if (!r || !fn) return -EINVAL;
+    snprintf(line, sizeof line,
+             "loop backend=%s turns=%llu watchers=%u timers=%u refs=%u reason=%s",
+             r->core.backend->name, (unsigned long long)r->core.counters.turns,
+             (unsigned)r->core.watchers, (unsigned)r->wheel.count, (unsigned)r->refs, r->reason);
+    fn(line, user);
+    reactor__loop_dump_watchers(r, fn, user);
+    reactor__loop_dump_timers(r, fn, user);
+    for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
+        if (r->parts[i]) r->parts[i]->dump(r, r->parts[i], fn, user);
+    return 0;
+}
+/* ==== >> signal ==== */
+/* Signals delivered as callbacks of the loop. The one static table of the library is here, for
+   dispositions belong to the process: for each signal the loops that watch it and what was
+   there before.
+
+   The handler may run in any thread at any time, so it does only what signal-safety(7) allows: it
+   walks the list of the signal, sets flags, and wakes the loops. Whoever unlinks a node waits until
+   no handler is walking before it frees it; a handler that interrupts that very thread has ended
+   by then. Lists are changed under a mutex and linked with atomic stores, so a walk always sees a
+   list. A forked child inherits handlers and loops, and must not wake its parent's. */
+#ifndef REACTOR_NO_SIGNALS
+
+#ifdef NSIG
+#define REACTOR__SIGNAL_MAX NSIG
+#else
+#define REACTOR__SIGNAL_MAX 65
+#endif
+
+typedef struct reactor__signal_node {
+    struct reactor__signal_node *next;      /* of the same signal, atomic */
+    struct reactor__signal_node *next_here; /* of the same loop */
+    reactor *r;
+    reactor_signal_fn *fn; /* NULL: removed, freed when nobody walks next_here */
+    void *user;
+    int signum;
+    int pending; /* atomic */
+} reactor__signal_node;
+
+typedef struct reactor__signal_part {
+    reactor__loop_part part;
+    reactor__signal_node *nodes;
+    int walking;
+} reactor__signal_part;
+
+typedef struct reactor__signal_entry {
+    reactor__signal_node *first; /* atomic */
+    struct sigaction previous;
+} reactor__signal_entry;
+
+static reactor__signal_entry reactor__signal_table[REACTOR__SIGNAL_MAX];
+static pthread_mutex_t reactor__signal_lock = PTHREAD_MUTEX_INITIALIZER;
+static int reactor__signal_walkers;
+
+static void reactor__signal_handler(int signum) {
+    REACTOR__ADD(&reactor__signal_walkers, 1);
+    reactor__signal_node *node = REACTOR__LOAD(&reactor__signal_table[signum].first);
+    for (; node; node = REACTOR__LOAD(&node->next)) {
+        if (getpid() != node->r->pid) continue;
+        REACTOR__STORE(&node->pending, 1);
+        REACTOR__STORE(&node->r->parts[REACTOR__LOOP_SIGNAL]->pending, 1);
+        reactor__wake_notify(&node->r->wake);
+    }
+    REACTOR__ADD(&reactor__signal_walkers, -1);
+}
+
+/* The first watcher of a signal takes the disposition over. */
+static int reactor__signal_install(int signum) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = reactor__signal_handler;
+    action.sa_flags = SA_RESTART | SA_ONSTACK;
+    sigemptyset(&action.sa_mask);
+    return sigaction(signum, &action, &reactor__signal_table[signum].previous) < 0 ? -errno : 0;
+}
+
+/* The last one gives it back, unless somebody else has taken it meanwhile. */
+static void reactor__signal_restore(int signum) {
+    struct sigaction now;
+    if (sigaction(signum, NULL, &now) < 0 || now.sa_handler != reactor__signal_handler) return;
+    sigaction(signum, &reactor__signal_table[signum].previous, NULL);
+}
+
+static int reactor__signal_link(reactor__signal_node *node) {
+    reactor__signal_entry *entry = &reactor__signal_table[node->signum];
+    pthread_mutex_lock(&reactor__signal_lock);
+    reactor__signal_node *first = entry->first;
+    node->next = first;
+    REACTOR__STORE(&entry->first, node);
+    int e = first ? 0 : reactor__signal_install(node->signum);
+    if (e < 0) REACTOR__STORE(&entry->first, first);
+    pthread_mutex_unlock(&reactor__signal_lock);
+    return e;
+}
+
+static void reactor__signal_unlink(reactor__signal_node *node) {
+    reactor__signal_entry *entry = &reactor__signal_table[node->signum];
+    pthread_mutex_lock(&reactor__signal_lock);
+    reactor__signal_node **at = &entry->first;
+    while (*at != node) at = &(*at)->next;
+    if (entry->first == node && !node->next) reactor__signal_restore(node->signum);
+    REACTOR__STORE(at, node->next);
+    pthread_mutex_unlock(&reactor__signal_lock);
+    while (REACTOR__LOAD(&reactor__signal_walkers)) {
+    }
+}
+
+static void reactor__signal_sweep(reactor__signal_part *p) {
+    reactor__signal_node **at = &p->nodes;
+    while (*at) {
+        reactor__signal_node *node = *at;
+        if (node->fn) {
+            at = &node->next_here;
+            continue;
+        }
+        *at = node->next_here;
+        REACTOR_FREE(node);
+    }
+}
+
+static void reactor__signal_turn(reactor *r, reactor__loop_part *part) {
+    reactor__signal_part *p = (reactor__signal_part *)part;
+    REACTOR__STORE(&part->pending, 0);
+    p->walking = 1;
+    for (reactor__signal_node *node = p->nodes; node; node = node->next_here) {
+        if (r->core.stop) {
+            REACTOR__STORE(&part->pending, 1); /* the next run looks again */
+            break;
+        }
+        if (REACTOR__EXCHANGE(&node->pending, 0) && node->fn)
+            reactor__loop_call_signal(r, node->fn, node->signum, node->user);
+    }
+    p->walking = 0;
+    reactor__signal_sweep(p);
+}
+
+static void reactor__signal_fini(reactor *r, reactor__loop_part *part, int child) {
+    reactor__signal_part *p = (reactor__signal_part *)part;
+    (void)child;
+    for (reactor__signal_node *node = p->nodes; node; node = node->next_here) {
+        if (node->fn) reactor__signal_unlink(node);
+        node->fn = NULL;
+    }
+    reactor__signal_sweep(p);
+    r->parts[REACTOR__LOOP_SIGNAL] = NULL;
+    REACTOR_FREE(p);
+}
+
+static void reactor__signal_dump(const reactor *r, const reactor__loop_part *part,
+                                 reactor_line_fn *fn, void *user) {
+    const reactor__signal_part *p = (const reactor__signal_part *)part;
+    char line[64];
+    (void)r;
+    for (const reactor__signal_node *node = p->nodes; node; node = node->next_here) {
+        if (!node->fn) continue;
+        snprintf(line, sizeof line, "signal number=%d", node->signum);
+        fn(line, user);
+    }
+}
+
+static reactor__signal_part *reactor__signal_part_of(reactor *r) {
+    reactor__signal_part *p = (reactor__signal_part *)r->parts[REACTOR__LOOP_SIGNAL];
+    if (p) return p;
+    p = REACTOR__NEW(reactor__signal_part);
+    if (!p) return NULL;
+    p->part.turn = reactor__signal_turn;
+    p->part.fini = reactor__signal_fini;
+    p->part.dump = reactor__signal_dump;
+    r->parts[REACTOR__LOOP_SIGNAL] = &p->part;
+    return p;
+}
+
+static int reactor__signal_add(reactor *r, reactor__signal_part *p, int signum,
+                               reactor_signal_fn *fn, void *user) {
+    reactor__signal_node *node = REACTOR__NEW(reactor__signal_node);
+    if (!node) return -ENOMEM;
+    node->r = r;
+    node->fn = fn;
+    node->user = user;
+    node->signum = signum;
+    int e = reactor__signal_link(node);
+    if (e < 0) {
+        while (REACTOR__LOAD(&reactor__signal_walkers)) {
+        }
+        REACTOR_FREE(node);
+        return e;
+    }
+    node->next_here = p->nodes;
+    p->nodes = node;
+    return 0;
+}
+
+REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, void *user) {
+    if (!r || signum <= 0 || signum >= REACTOR__SIGNAL_MAX) return -EINVAL;
+    reactor__signal_part *p = reactor__signal_part_of(r);
+    if (!p) return -ENOMEM;
+    reactor__signal_node *node = p->nodes;
+    while (node && (node->signum != signum || !node->fn)) node = node->next_here;
+    if (!node) return fn ? reactor__signal_add(r, p, signum, fn, user) : -ENOENT;
+    if (fn) {
+        node->fn = fn;
+        node->user = user;
+        return 0;
+    }
+    reactor__signal_unlink(node);
+    node->fn = NULL;
+    if (!p->walking) reactor__signal_sweep(p);
+    return 0;
+}
+#endif
+/* ==== >> net ==== */
+/* Sockets without a loop: addresses to text and back, listeners, accept, connect, and the calls
+   that move bytes. Uses config and util. Everything returns -errno and nothing blocks.
+
+   The traps. SIGPIPE: only send and sendmsg can be told not to raise it, so write and sendfile run
+   with it blocked in this thread, and one that they caused is taken back before the mask is
+   restored (reactor__net_block). Unix paths outlive their server: one is replaced only if nobody at
+   all holds it (reactor__net_dead), and removed only by the process that made it, if it is still
+   the same file. Options are set on the listener, for accepted sockets inherit them: that is three
+   calls less per connection. A comma never is part of an address, it separates those of a list. */
+#include <arpa/inet.h>
+#include <net/if.h>
+
+#define REACTOR__NET_IOV_MAX 1024 /* readv(2): UIO_MAXIOV; the BSDs and macOS have the same */
+
+typedef struct reactor__net_address {
+    struct sockaddr_storage sa;
+    socklen_t len;
+    int fd;  /* of "fd:N", else -1 */
+    int any; /* "*:port" to listen on: IPv6 that takes IPv4 as well */
+} reactor__net_address;
+
+typedef struct reactor__net_bound {
+    int fd;
+    char *path; /* unix path to remove, or NULL */
+    dev_t dev;
+    ino_t ino;
+    pid_t pid;
+} reactor__net_bound;
+
+enum { REACTOR__NET_SOCKET = 1, REACTOR__NET_PIPE = 2 }; /* reactor__net_kind */
+
+typedef struct reactor__net_mask {
+    sigset_t old;
+    int pending; /* a SIGPIPE that is not ours was waiting */
+} reactor__net_mask;
+
+/* ---- what differs between the systems ---- */
+#ifdef __linux__
+
+#define REACTOR__NET_ABSTRACT     1 /* unix(7): names that are no paths */
+#define REACTOR__NET_NOSIGNAL     MSG_NOSIGNAL
+#define REACTOR__NET_MORE         MSG_MORE
+#define REACTOR__NET_KEEPIDLE     TCP_KEEPIDLE
+#define REACTOR__NET_USER_TIMEOUT TCP_USER_TIMEOUT
+#define REACTOR__NET_NO_PORT      24 /* ip(7): IP_BIND_ADDRESS_NO_PORT, newer than some headers */
+
+static int reactor__net_sys_socket(int family, int type) {
+    int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+/* accept4 is declared only under _GNU_SOURCE, which may have come too late. */
+static int reactor__net_sys_accept(int listener) {
+    long fd = syscall(SYS_accept4, listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return fd < 0 ? -errno : (int)fd;
+}
+
+/* Only asks; what is not a socket is no TCP either. 262: IPPROTO_MPTCP, which has TCP's options. */
+static int reactor__net_sys_is_tcp(int fd) {
+    int protocol = 0;
+    socklen_t len = sizeof protocol;
+    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0) return 0;
+    return protocol == IPPROTO_TCP || protocol == 262;
+}
+
+static ssize_t reactor__net_sys_sendfile(int fd, int file, off_t offset, size_t len) {
+    ssize_t sent = sendfile(fd, file, &offset, len);
+    return sent < 0 ? -errno : sent;
+}
+
+/* signal(7): SIGPIPE from a call goes to the calling thread, and sigtimedwait takes the thread's
+   own before the process's. */
+static void reactor__net_sys_take(const sigset_t *set) {
+    struct timespec zero;
+    memset(&zero, 0, sizeof zero);
+    while (sigtimedwait(set, NULL, &zero) < 0 && errno == EINTR) {
+    }
+}
+
+#else
+
+#define REACTOR__NET_ABSTRACT     0
+#define REACTOR__NET_MORE         0
+#define REACTOR__NET_USER_TIMEOUT 0
+#define REACTOR__NET_NO_PORT      0
+#ifdef MSG_NOSIGNAL
+#define REACTOR__NET_NOSIGNAL MSG_NOSIGNAL
+#else
+#define REACTOR__NET_NOSIGNAL 0 /* macOS: SO_NOSIGPIPE does it */
+#endif
+#ifdef TCP_KEEPIDLE
+#define REACTOR__NET_KEEPIDLE TCP_KEEPIDLE
+#else
+#define REACTOR__NET_KEEPIDLE TCP_KEEPALIVE /* macOS's name for it */
+#endif
+#ifdef SO_NOSIGPIPE
+#define REACTOR__NET_QUIET(fd, on) setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, on, sizeof *(on))
+#else
+#define REACTOR__NET_QUIET(fd, on) ((void)(on), 0)
+#endif
+
+/* Not atomic: a fork and exec in another thread can leak the descriptor in between. */
+static int reactor__net_sys_ready(int fd) {
+    int on = 1, r;
+    if (fd < 0) return -errno;
+    r = reactor__util_cloexec(fd);
+    if (r == 0) r = reactor__util_nonblock(fd);
+    /* EINVAL: the peer of an accepted socket is gone already; the first read will tell. */
+    if (r == 0 && REACTOR__NET_QUIET(fd, &on) < 0 && errno != EINVAL) r = -errno;
+    if (r < 0) reactor__util_close(fd);
+    return r < 0 ? r : fd;
+}
+
+static int reactor__net_sys_socket(int family, int type) {
+    return reactor__net_sys_ready(socket(family, type, 0));
+}
+
+static int reactor__net_sys_accept(int listener) {
+    return reactor__net_sys_ready(accept(listener, NULL, NULL));
+}
+
+static int reactor__net_sys_is_tcp(int fd) {
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0) return 0;
+    return sa.ss_family == AF_INET || sa.ss_family == AF_INET6;
+}
+
+/* Theirs differ from Linux's and from each other; the copy that is taken instead is right
+   everywhere. */
+static ssize_t reactor__net_sys_sendfile(int fd, int file, off_t offset, size_t len) {
+    (void)fd, (void)file, (void)offset, (void)len;
+    return -ENOSYS;
+}
+
+/* macOS has no sigtimedwait; sigwait returns at once for what is pending. */
+static void reactor__net_sys_take(const sigset_t *set) {
+    sigset_t pending;
+    int number;
+    if (sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1) sigwait(set, &number);
+}
+
+#endif
+
+/* ---- text to address ---- */
+
+/* Decimal digits and nothing else: no sign, no space, no leading zero, so that a number has one
+   spelling and nobody reads 010 as eight. */
+static int reactor__net_number(const char *text, size_t len, uint32_t max, uint32_t *out) {
+    uint64_t value = 0;
+    size_t i;
+    if (len == 0 || len > 10 || (len > 1 && text[0] == '0')) return -EINVAL;
+    for (i = 0; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9') return -EINVAL;
+        value = value * 10 + (uint64_t)(text[i] - '0');
+    }
+    if (value > max) return -EINVAL;
+    *out = (uint32_t)value;
+    return 0;
+}
+
+/* The structs are copied in and out: reading a sockaddr_storage as another type would break C's
+   aliasing rules. */
+static void reactor__net_put(reactor__net_address *out, const void *sa, size_t len) {
+    memset(&out->sa, 0, sizeof out->sa);
+    memcpy(&out->sa, sa, len);
+    out->len = (socklen_t)len;
+}
+
+static int reactor__net_put4(reactor__net_address *out, struct in_addr host, uint16_t port) {
+    struct sockaddr_in sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sin_family = AF_INET;
+    sa.sin_addr = host;
+    sa.sin_port = htons(port);
+    reactor__net_put(out, &sa, sizeof sa);
+    return 0;
+}
+
+static int reactor__net_put6(reactor__net_address *out, const struct in6_addr *host, uint32_t scope,
+                             uint16_t port) {
+    struct sockaddr_in6 sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sin6_family = AF_INET6;
+    sa.sin6_addr = *host;
+    sa.sin6_scope_id = scope;
+    sa.sin6_port = htons(port);
+    reactor__net_put(out, &sa, sizeof sa);
+    return 0;
+}
+
+/* A host of one of IPv4's fixed addresses (in host order). */
+static int reactor__net_fixed4(reactor__net_address *out, uint32_t host, uint16_t port) {
+    struct in_addr in;
+    in.s_addr = htonl(host);
+    return reactor__net_put4(out, in, port);
+}
+
+/* Both families of inet have the port at the same place. */
+static uint16_t reactor__net_port(const reactor__net_address *a) {
+    struct sockaddr_in sa;
+    memcpy(&sa, &a->sa, sizeof sa);
+    return ntohs(sa.sin_port);
+}
+
+/* RFC 4007 section 11: "%eth0" or "%2". The length is checked here because some libraries cut a
+   name that is too long, and would find another interface. */
+static int reactor__net_scope(const char *text, size_t len, uint32_t *out) {
+    char name[IF_NAMESIZE];
+    if (len == 0) return -EINVAL;
+    if (reactor__net_number(text, len, UINT32_MAX, out) == 0) return 0;
+    if (len >= sizeof name) return -ENODEV;
+    memcpy(name, text, len);
+    name[len] = '\0';
+    errno = 0;
+    *out = if_nametoindex(name);
+    if (*out) return 0;
+    /* It opens a socket, which may fail too; "no such interface" has several errnos. */
+    return errno == 0 || errno == ENXIO ? -ENODEV : -errno;
+}
+
+/* ::ffff:a.b.c.d, RFC 4291 section 2.5.5.2: IPv4 in IPv6's clothes. */
+static int reactor__net_mapped(const struct in6_addr *host, struct in_addr *out) {
+    static const unsigned char prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    if (memcmp(host->s6_addr, prefix, sizeof prefix) != 0) return 0;
+    memcpy(out, host->s6_addr + sizeof prefix, sizeof *out);
+    return 1;
+}
+
+/* What stands between the brackets. A mapped address becomes IPv4, for a socket that is IPv6 only
+   could not use it. */
+static int reactor__net_parse6(const char *text, size_t len, uint16_t port,
+                               reactor__net_address *out) {
+    char host[INET6_ADDRSTRLEN];
+    struct in6_addr in6;
+    struct in_addr in4;
+    uint32_t scope = 0;
+    const char *percent = (const char *)memchr(text, '%', len);
+    size_t n = percent ? (size_t)(percent - text) : len;
+    if (n >= sizeof host) return -EINVAL;
+    memcpy(host, text, n);
+    host[n] = '\0';
+    if (inet_pton(AF_INET6, host, &in6) != 1) return -EINVAL;
+    if (percent) {
+        int r = reactor__net_scope(percent + 1, len - n - 1, &scope);
+        if (r < 0) return r;
+    } else if (reactor__net_mapped(&in6, &in4)) {
+        return reactor__net_put4(out, in4, port);
+    }
+    return reactor__net_put6(out, &in6, scope, port);
+}
+
+/* A name that a resolver might know, or nonsense? One without any letter is an IPv4 address gone
+   wrong. Not isalpha: it depends on the locale. */
+static int reactor__net_parse_name(const char *text, size_t len) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    int letter = 0;
+    size_t i;
+    if (len == 0 || len > 255) return -EINVAL; /* RFC 1035 section 2.3.4 */
+    if (text[0] == '.' || text[0] == '-') return -EINVAL;
+    for (i = 0; i < len; i++) {
+        if (memchr(letters, text[i], sizeof letters - 1)) {
+            letter = 1;
+        } else if (!memchr("0123456789.-", text[i], 12)) {
+            return -EINVAL;
+        }
+    }
+    return letter ? -ENOTSUP : -EINVAL;
+}
+
+static int reactor__net_parse_host(const char *text, size_t len, int passive, uint16_t port,
+                                   reactor__net_address *out) {
+    char host[INET_ADDRSTRLEN];
+    struct in_addr in4;
+    if (len == 1 && text[0] == '*' && passive) {
+        struct in6_addr all;
+        memset(&all, 0, sizeof all);
+        out->any = 1;
+        return reactor__net_put6(out, &all, 0, port);
+    }
+    if ((len == 1 && text[0] == '*') || (len == 9 && memcmp(text, "localhost", 9) == 0))
+        return reactor__net_fixed4(out, INADDR_LOOPBACK, port);
+    if (len >= 2 && text[0] == '[' && text[len - 1] == ']')
+        return reactor__net_parse6(text + 1, len - 2, port, out);
+    if (len < sizeof host) {
+        memcpy(host, text, len);
+        host[len] = '\0';
+        if (inet_pton(AF_INET, host, &in4) == 1) return reactor__net_put4(out, in4, port);
+    }
+    return reactor__net_parse_name(text, len);
+}
+
+/* unix(7): a path is terminated and counted with its end; an abstract name begins with a zero byte
+   and ends where len says. No byte is given away, so that every system takes the longest. */
+static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_address *out) {
+    struct sockaddr_un un;
+    int abstract = len > 0 && text[0] == '@';
+    if (len == (size_t)abstract || memchr(text, ',', len)) return -EINVAL;
+    if (text[abstract] == ' ' || text[len - 1] == ' ') return -EINVAL;
+    if (abstract && !REACTOR__NET_ABSTRACT) return -ENOTSUP;
+    if (len >= sizeof un.sun_path) return -ENAMETOOLONG;
+    memset(&un, 0, sizeof un);
+    un.sun_family = AF_UNIX;
+    memcpy(un.sun_path, text, len);
+    if (abstract) un.sun_path[0] = '\0';
+    reactor__net_put(out, &un, offsetof(struct sockaddr_un, sun_path) + len + !abstract);
+    return 0;
+}
+
+static int reactor__net_parse_fd(const char *text, size_t len, reactor__net_address *out) {
+    uint32_t fd;
+    if (reactor__net_number(text, len, INT_MAX, &fd) < 0) return -EINVAL;
+    out->fd = (int)fd;
+    return 0;
+}
+
+/* One address of the API's list of formats, for listening (passive) or connecting. -ENOTSUP: a host
+   name; -ENODEV: no such interface; -ENAMETOOLONG: a unix path; -EINVAL: anything else. */
+static int reactor__net_parse(const char *text, size_t len, int passive,
+                              reactor__net_address *out) {
+    size_t colon = len;
+    uint32_t port;
+    memset(out, 0, sizeof *out);
+    out->fd = -1;
+    if (memchr(text, '\0', len)) return -EINVAL;
+    if (len >= 5 && memcmp(text, "unix:", 5) == 0)
+        return reactor__net_parse_unix(text + 5, len - 5, out);
+    if (len >= 3 && memcmp(text, "fd:", 3) == 0)
+        return reactor__net_parse_fd(text + 3, len - 3, out);
+    /* The last colon, for IPv6 has others. */
+    while (colon > 0 && text[colon - 1] != ':') colon--;
+    if (colon == 0) return -EINVAL;
+    if (reactor__net_number(text + colon, len - colon, 65535, &port) < 0) return -EINVAL;
+    if (port == 0 && !passive) return -EINVAL;
+    return reactor__net_parse_host(text, colon - 1, passive, (uint16_t)port, out);
+}
+
+/* Takes the next item off the list, without the spaces next to its commas: 1; 0 at the end, which
+   is a NULL list; -EINVAL for an item with nothing in it, so also for an empty list. */
+static int reactor__net_next(const char **list, const char **item, size_t *len) {
+    const char *at = *list, *comma;
+    if (!at) return 0;
+    comma = strchr(at, ',');
+    *item = at;
+    *len = comma ? (size_t)(comma - at) : strlen(at);
+    *list = comma ? comma + 1 : NULL;
+    while (*list && **list == ' ') ++*list;
+    while (comma && *len > 0 && at[*len - 1] == ' ') --*len;
+    return *len > 0 ? 1 : -EINVAL;
+}
+
+/* ---- address to text ---- */
+
+static int reactor__net_fits(int len, size_t size) { /* snprintf's result */
+    return len < 0 || (size_t)len >= size ? -ENOBUFS : len;
+}
+
+static int reactor__net_format4(struct in_addr host, uint16_t port, char *out, size_t size) {
+    char text[INET_ADDRSTRLEN];
+    if (!inet_ntop(AF_INET, &host, text, sizeof text)) return -errno;
+    return reactor__net_fits(snprintf(out, size, "%s:%u", text, (unsigned)port), size);
+}
+
+static int reactor__net_format6(const struct sockaddr_in6 *sa, char *out, size_t size) {
+    char text[INET6_ADDRSTRLEN], scope[IF_NAMESIZE + 16] = "";
+    char name[IF_NAMESIZE];
+    struct in_addr in4;
+    unsigned port = ntohs(sa->sin6_port);
+    if (reactor__net_mapped(&sa->sin6_addr, &in4))
+        return reactor__net_format4(in4, (uint16_t)port, out, size);
+    if (!inet_ntop(AF_INET6, &sa->sin6_addr, text, sizeof text)) return -errno;
+    if (sa->sin6_scope_id && if_indextoname(sa->sin6_scope_id, name)) {
+        snprintf(scope, sizeof scope, "%%%s", name);
+    } else if (sa->sin6_scope_id) { /* the interface has gone */
+        snprintf(scope, sizeof scope, "%%%lu", (unsigned long)sa->sin6_scope_id);
+    }
+    return reactor__net_fits(snprintf(out, size, "[%s%s]:%u", text, scope, port), size);
+}
+
+/* n bytes that a peer may have chosen: what could spoil a log or a terminal becomes '?'. Paths keep
+   their UTF-8, abstract names are any bytes and so only ASCII is shown. */
+static int reactor__net_format_unix(const char *name, size_t n, char *out, size_t size) {
+    int abstract = REACTOR__NET_ABSTRACT && n > 1 && name[0] == '\0';
+    const char *end = abstract ? NULL : (const char *)memchr(name, '\0', n);
+    size_t i, at = 5;
+    if (end) n = (size_t)(end - name);
+    if (size < at + n + 1) return -ENOBUFS;
+    memcpy(out, "unix:", at);
+    for (i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)name[i];
+        int bad = c < 0x20 || c == 0x7f || (abstract && c > 0x7f);
+        out[at + i] = bad ? '?' : name[i];
+    }
+    if (abstract) out[at] = '@';
+    out[at + n] = '\0';
+    return (int)(at + n);
+}
+
+/* Such that reactor__net_parse reads it again; its length, or -ENOBUFS, or -EAFNOSUPPORT. */
+static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *out, size_t size) {
+    const size_t head = offsetof(struct sockaddr_un, sun_path);
+    struct sockaddr_storage copy;
+    struct sockaddr_in in4;
+    struct sockaddr_in6 in6;
+    size_t n = len < sizeof copy ? len : sizeof copy;
+    memset(&copy, 0, sizeof copy);
+    memcpy(&copy, sa, n);
+    memcpy(&in4, &copy, sizeof in4);
+    memcpy(&in6, &copy, sizeof in6);
+    if (copy.ss_family == AF_INET && n >= sizeof in4)
+        return reactor__net_format4(in4.sin_addr, ntohs(in4.sin_port), out, size);
+    if (copy.ss_family == AF_INET6 && n >= sizeof in6) return reactor__net_format6(&in6, out, size);
+    if (copy.ss_family != AF_UNIX) return -EAFNOSUPPORT;
+    return reactor__net_format_unix((const char *)&copy + head, n > head ? n - head : 0, out, size);
+}
+
+static int reactor__net_name(int fd, int peer, char *out, size_t size) {
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    int r = peer ? getpeername(fd, (struct sockaddr *)&sa, &len)
+                 : getsockname(fd, (struct sockaddr *)&sa, &len);
+    if (r < 0) return -errno;
+    return reactor__net_format((const struct sockaddr *)&sa, len, out, size);
+}
+
+/* ---- options and kinds ---- */
+
+static int reactor__net_set(int fd, int level, int name, int value) {
+    return setsockopt(fd, level, name, &value, sizeof value) < 0 ? -errno : 0;
+}
+
+static int reactor__net_get(int fd, int name, int *value) {
+    socklen_t len = sizeof *value;
+    return getsockopt(fd, SOL_SOCKET, name, value, &len) < 0 ? -errno : 0;
+}
+
+/* Nagle's algorithm is set both ways: an attached socket may have been set otherwise before. */
+static int reactor__net_tune_tcp(int fd, const reactor_conn_options *o) {
+    int r;
+    if (o->keep_alive_s < 0 || o->user_timeout_ms < 0) return -EINVAL;
+    r = reactor__net_set(fd, IPPROTO_TCP, TCP_NODELAY, !o->nagle);
+    if (r == 0 && o->keep_alive_s > 0) {
+        r = reactor__net_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+        if (r == 0) r = reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_KEEPIDLE, o->keep_alive_s);
+    }
+    if (r == 0 && o->user_timeout_ms > 0 && REACTOR__NET_USER_TIMEOUT)
+        r = reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_USER_TIMEOUT, o->user_timeout_ms);
+    return r;
+}
+
+/* For a connected socket or a listener; what is not TCP has nothing to tune. */
+static int reactor__net_tune(int fd, const reactor_conn_options *o) {
+    return reactor__net_sys_is_tcp(fd) ? reactor__net_tune_tcp(fd, o) : 0;
+}
+
+/* 0 if it is a stream socket that listens, or one that does not. */
+static int reactor__net_stream(int fd, int listening) {
+    int type = 0, accepts = 0;
+    int r = reactor__net_get(fd, SO_TYPE, &type);
+    if (r == 0) r = reactor__net_get(fd, SO_ACCEPTCONN, &accepts);
+    if (r < 0) return r;
+    return type == SOCK_STREAM && !accepts == !listening ? 0 : -EINVAL;
+}
+
+static int reactor__net_connected(int fd) {
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    return getpeername(fd, (struct sockaddr *)&sa, &len) < 0 ? -errno : 0;
+}
+
+/* getpeername does not tell a socket that is connecting from one that is not; poll does: on Linux
+   the first has no event and the second hangs up. (A BSD shows both as the first.) */
+static int reactor__net_kind_socket(int fd) {
+    struct pollfd p;
+    int r = reactor__net_stream(fd, 0);
+    if (r < 0) return r;
+    r = reactor__net_connected(fd);
+    if (r == 0) return REACTOR__NET_SOCKET;
+    if (r != -ENOTCONN) return r;
+    p.fd = fd;
+    p.events = POLLOUT;
+    p.revents = 0;
+    return poll(&p, 1, 0) == 0 ? REACTOR__NET_SOCKET : -ENOTCONN;
+}
+
+/* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. */
+static int reactor__net_kind(int fd) {
+    struct stat st;
+    if (fstat(fd, &st) < 0) return -errno;
+    if (S_ISSOCK(st.st_mode)) return reactor__net_kind_socket(fd);
+    if (S_ISFIFO(st.st_mode)) return REACTOR__NET_PIPE;
+    return S_ISCHR(st.st_mode) && isatty(fd) ? REACTOR__NET_PIPE : -EINVAL;
+}
+
+/* How a connect ended; reading it clears it. */
+static int reactor__net_error(int fd) {
+    int error = 0;
+    int r = reactor__net_get(fd, SO_ERROR, &error);
+    return r < 0 ? r : -error;
+}
+
+/* socket(7), SO_LINGER with no time: close drops what is queued and sends RST. */
+static int reactor__net_reset(int fd) {
+    struct linger linger;
+    linger.l_onoff = 1;
+    linger.l_linger = 0;
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) < 0 ? -errno : 0;
+}
+
+/* ---- listening ---- */
+
+static int reactor__net_bind(int fd, const reactor__net_address *a) {
+    return bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 ? -errno : 0;
+}
+
+/* listen(2) cuts the backlog to what the system allows without a word, so more is a good default. */
+static int reactor__net_start(int fd, const reactor_listen_options *o) {
+    return listen(fd, o->backlog ? o->backlog : INT_MAX) < 0 ? -errno : 0;
+}
+
+static const char *reactor__net_path(const reactor__net_address *a) { /* NULL: an abstract name */
+    const char *path = (const char *)&a->sa + offsetof(struct sockaddr_un, sun_path);
+    return path[0] ? path : NULL;
+}
+
+/* V6ONLY is set both ways, for its default is the administrator's (ipv6(7), bindv6only). */
+static int reactor__net_prepare(int fd, const reactor__net_address *a,
+                                const reactor_listen_options *o) {
+    int r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (r == 0 && o->reuse_port) r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (r == 0 && a->sa.ss_family == AF_INET6)
+        r = reactor__net_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !a->any);
+    return r == 0 ? reactor__net_tune_tcp(fd, &o->conn) : r;
+}
+
+static int reactor__net_listen_inet(const reactor__net_address *a, const reactor_listen_options *o,
+                                    reactor__net_bound *out) {
+    int r, fd = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
+    if (fd < 0) return fd;
+    r = reactor__net_prepare(fd, a, o);
+    if (r == 0) r = reactor__net_bind(fd, a);
+    if (r == 0) r = reactor__net_start(fd, o);
+    if (r < 0)
+        reactor__util_close(fd);
+    else
+        out->fd = fd;
+    return r;
+}
+
+/* 1 if a connect of this type is refused. */
+static int reactor__net_refused(const reactor__net_address *a, int type) {
+    int r, fd = reactor__net_sys_socket(AF_UNIX, type);
+    if (fd < 0) return fd;
+    r = connect(fd, (const struct sockaddr *)&a->sa, a->len) < 0 && errno == ECONNREFUSED;
+    reactor__util_close(fd);
+    return r;
+}
+
+/* 1 if the path is a socket that nobody holds. The first question is put with a datagram socket: a
+   stream server refuses it with EPROTOTYPE even between its bind and its listen, when a stream
+   would see it as dead, and its backlog is left in peace. The second is for systems that answer the
+   first with ECONNREFUSED for any stream server (gVisor). */
+static int reactor__net_dead(const reactor__net_address *a) {
+    struct stat st;
+    int r;
+    if (lstat(reactor__net_path(a), &st) < 0) return errno == ENOENT;
+    if (!S_ISSOCK(st.st_mode)) return 0;
+    r = reactor__net_refused(a, SOCK_DGRAM);
+    return r > 0 ? reactor__net_refused(a, SOCK_STREAM) : r;
+}
+
+/* Two that replace the same dead path within the same microseconds can both succeed, and the later
+   one has it; no system call unlinks a path only if it still is the same file. */
+static int reactor__net_bind_path(int fd, const reactor__net_address *a) {
+    int dead, r = reactor__net_bind(fd, a);
+    if (r != -EADDRINUSE || !reactor__net_path(a)) return r;
+    dead = reactor__net_dead(a);
+    if (dead <= 0) return dead < 0 ? dead : r;
+    if (unlink(reactor__net_path(a)) < 0 && errno != ENOENT) return r;
+    return reactor__net_bind(fd, a);
+}
+
+/* Remembers which file is ours, and gives it its mode while it does not listen yet: until then
+   nobody can connect, so there is no moment at which it is more open than asked. umask is not
+   touched, it belongs to the whole process. */
+static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
+    struct stat st;
+    int r = 0;
+    if (lstat(out->path, &st) < 0) return -errno;
+    if (mode && (st.st_mode & 07777) != mode && chmod(out->path, (mode_t)mode) < 0) r = -errno;
+    out->dev = st.st_dev;
+    out->ino = st.st_ino;
+    out->pid = getpid();
+    return r;
+}
+
+/* Removes the path if it is the file that this process bound; a child, or who was replaced, leaves
+   it alone. Frees it in any case. */
+static void reactor__net_unlink(reactor__net_bound *b) {
+    struct stat st;
+    if (!b->path) return;
+    if (b->pid == getpid() && lstat(b->path, &st) == 0 && st.st_dev == b->dev &&
+        st.st_ino == b->ino)
+        unlink(b->path);
+    REACTOR_FREE(b->path);
+    b->path = NULL;
+}
+
+static int reactor__net_listen_bound(int fd, const reactor__net_address *a,
+                                     const reactor_listen_options *o, reactor__net_bound *out) {
+    int r = reactor__net_bind_path(fd, a);
+    if (r == 0 && out->path) r = reactor__net_claim(out, o->unix_mode);
+    return r == 0 ? reactor__net_start(fd, o) : r;
+}
+
+static int reactor__net_listen_unix(const reactor__net_address *a, const reactor_listen_options *o,
+                                    reactor__net_bound *out) {
+    const char *path = reactor__net_path(a);
+    int r, fd;
+    if (path) {
+        size_t size = strlen(path) + 1;
+        out->path = (char *)REACTOR_MALLOC(size);
+        if (!out->path) return -ENOMEM;
+        memcpy(out->path, path, size);
+    }
+    fd = reactor__net_sys_socket(AF_UNIX, SOCK_STREAM);
+    r = fd < 0 ? fd : reactor__net_listen_bound(fd, a, o, out);
+    if (r < 0) {
+        reactor__net_unlink(out); /* pid is 0 as long as the path is not ours */
+        if (fd >= 0) reactor__util_close(fd);
+    } else {
+        out->fd = fd;
+    }
+    return r;
+}
+
+/* What someone made and handed over. Everything is checked before anything is changed. */
+static int reactor__net_adopt(int fd, int listening, const reactor_conn_options *o) {
+    int r = reactor__net_stream(fd, listening);
+    if (r == 0 && !listening) r = reactor__net_connected(fd);
+    if (r == 0) r = reactor__net_tune(fd, o);
+    if (r == 0) r = reactor__util_cloexec(fd);
+    return r == 0 ? reactor__util_nonblock(fd) : r;
+}
+
+/* Success makes out->fd the caller's to close, one that came as "fd:N" too. */
+static int reactor__net_listen(const char *address, const reactor_listen_options *o,
+                               reactor__net_bound *out) {
+    reactor__net_address a;
+    int r;
+    memset(out, 0, sizeof *out);
+    out->fd = -1;
+    if (o->backlog < 0 || (o->unix_mode & ~07777u)) return -EINVAL;
+    r = reactor__net_parse(address, strlen(address), 1, &a);
+    if (r < 0) return r;
+    if (a.fd >= 0) {
+        r = reactor__net_adopt(a.fd, 1, &o->conn);
+        if (r == 0) out->fd = a.fd;
+        return r;
+    }
+    if (a.sa.ss_family == AF_UNIX) return reactor__net_listen_unix(&a, o, out);
+    r = reactor__net_listen_inet(&a, o, out);
+    /* A kernel without IPv6, or one that has it switched off. */
+    if (a.any && (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL)) {
+        reactor__net_fixed4(&a, INADDR_ANY, reactor__net_port(&a));
+        r = reactor__net_listen_inet(&a, o, out);
+    }
+    return r;
+}
+
+/* A new connection, non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED concern
+   one attempt and not the listener. */
+static int reactor__net_accept(int listener) { return reactor__net_sys_accept(listener); }
+
+/* ---- connecting ---- */
+
+/* ip(7), IP_BIND_ADDRESS_NO_PORT: with port 0 the port is chosen by connect, when the peer is
+   known; otherwise some 28,000 connections would use up the ports for all peers together. A fixed
+   port gets REUSEADDR, or it could not be used again for a minute after a close. */
+static int reactor__net_bind_local(int fd, const reactor__net_address *to, const char *local) {
+    reactor__net_address a;
+    int r = reactor__net_parse(local, strlen(local), 1, &a);
+    if (r < 0) return r;
+    if (a.fd >= 0) return -EINVAL;
+    if (a.any && to->sa.ss_family == AF_INET)
+        reactor__net_fixed4(&a, INADDR_ANY, reactor__net_port(&a));
+    if (a.sa.ss_family != to->sa.ss_family) return -EAFNOSUPPORT;
+    if (a.sa.ss_family == AF_UNIX) /* a path would stay behind */
+        return reactor__net_path(&a) ? -ENOTSUP : reactor__net_bind(fd, &a);
+    if (reactor__net_port(&a)) {
+        r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    } else if (REACTOR__NET_NO_PORT) {
+        (void)reactor__net_set(fd, IPPROTO_IP, REACTOR__NET_NO_PORT, 1); /* Linux 4.2 */
+    }
+    return r == 0 ? reactor__net_bind(fd, &a) : r;
+}
+
+/* connect(2): after EINTR it goes on in the background, as after EINPROGRESS. EAGAIN is an error:
+   a unix server's backlog is full and nothing will tell when it is not. */
+static int reactor__net_start_connect(int fd, const reactor__net_address *a) {
+    if (connect(fd, (const struct sockaddr *)&a->sa, a->len) == 0) return 0;
+    return errno == EINPROGRESS || errno == EINTR ? 1 : -errno;
+}
+
+/* 0: *fd is connected; 1: it is connecting, reactor__net_error tells the outcome when it is
+   writable; -errno: *fd is -1 and nothing is left open, an "fd:N" stays the caller's. */
+static int reactor__net_open(const reactor__net_address *a, const char *local,
+                             const reactor_conn_options *o, int *fd) {
+    int r, made;
+    *fd = -1;
+    if (a->fd >= 0) {
+        r = local ? -EINVAL : reactor__net_adopt(a->fd, 0, o);
+        if (r == 0) *fd = a->fd;
+        return r;
+    }
+    made = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
+    if (made < 0) return made;
+    r = a->sa.ss_family == AF_UNIX ? 0 : reactor__net_tune_tcp(made, o);
+    if (r == 0 && local) r = reactor__net_bind_local(made, a, local);
+    if (r == 0) r = reactor__net_start_connect(made, a);
+    if (r < 0)
+        reactor__util_close(made);
+    else
+        *fd = made;
+    return r;
+}
+
+/* ---- moving bytes ---- */
+
+/* A SIGPIPE can wait already only if the caller had blocked it: else it would have been delivered.
+   That saves the question in the usual case. */
+static void reactor__net_block(reactor__net_mask *m) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    m->pending = 0;
+    pthread_sigmask(SIG_BLOCK, &set, &m->old);
+    if (sigismember(&m->old, SIGPIPE) == 1 && sigpending(&set) == 0)
+        m->pending = sigismember(&set, SIGPIPE) == 1;
+}
+
+/* Takes back the SIGPIPE that result -EPIPE brought with it, unless it has merged with one that was
+   the caller's. While blocked it is kept even where it is ignored. */
+static void reactor__net_unblock(const reactor__net_mask *m, ssize_t result) {
+    sigset_t set;
+    if (result == -EPIPE && !m->pending) {
+        sigemptyset(&set);
+        sigaddset(&set, SIGPIPE);
+        reactor__net_sys_take(&set);
+    }
+    pthread_sigmask(SIG_SETMASK, &m->old, NULL);
+}
+
+static ssize_t reactor__net_write(int fd, const struct iovec *v, int n) {
+    reactor__net_mask mask;
+    ssize_t sent;
+    reactor__net_block(&mask);
+    do sent = writev(fd, v, n);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0) sent = -errno;
+    reactor__net_unblock(&mask, sent);
+    return sent;
+}
+
+/* The count goes through 16 bits because its type is size_t in one C library and int in another. */
+static ssize_t reactor__net_sendmsg(int fd, const struct iovec *v, uint16_t n, int flags) {
+    struct msghdr m;
+    ssize_t sent;
+    memset(&m, 0, sizeof m);
+    m.msg_iov = (struct iovec *)v;
+    m.msg_iovlen = n;
+    do sent = sendmsg(fd, &m, flags);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : sent;
+}
+
+/* Bytes taken by the kernel, of n >= 1 pieces, or -errno. more: the caller goes on at once, so that
+   TCP may wait for a full segment. */
+static ssize_t reactor__net_send(int fd, int is_socket, const struct iovec *v, int n, int more) {
+    int flags = REACTOR__NET_NOSIGNAL | (more ? REACTOR__NET_MORE : 0);
+    ssize_t sent;
+    if (n > REACTOR__NET_IOV_MAX) n = REACTOR__NET_IOV_MAX;
+    if (REACTOR__UNLIKELY(!is_socket)) return reactor__net_write(fd, v, n);
+    if (n > 1) return reactor__net_sendmsg(fd, v, (uint16_t)n, flags);
+    do sent = send(fd, v->iov_base, v->iov_len, flags);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : sent;
+}
+
+static ssize_t reactor__net_recv(int fd, int is_socket, void *buf, size_t size) {
+    ssize_t got;
+    do got = REACTOR__LIKELY(is_socket) ? recv(fd, buf, size, 0) : read(fd, buf, size);
+    while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : got;
+}
+
+/* Reads again what a short send left: simple, and the page cache has it. */
+static ssize_t reactor__net_copyfile(int fd, int is_socket, int file, off_t offset, void *buf,
+                                     size_t size) {
+    struct iovec v;
+    ssize_t got;
+    do got = pread(file, buf, size, offset);
+    while (got < 0 && errno == EINTR);
+    if (got <= 0) return got < 0 ? -errno : 0;
+    v.iov_base = buf;
+    v.iov_len = (size_t)got;
+    return reactor__net_send(fd, is_socket, &v, 1, 0);
+}
+
+/* At most len bytes (> 0) of file from offset: how many, 0 at its end, or -errno. sendfile(2)
+   refuses with EINVAL or ENOSYS pairs that it cannot do, and says itself to fall back to a copy. */
+static ssize_t reactor__net_sendfile(int fd, int is_socket, int file, int64_t offset, size_t len,
+                                     void *scratch, size_t scratch_size) {
+    reactor__net_mask mask;
+    ssize_t sent;
+    off_t at = (off_t)offset;
+    if (at != offset) return -EOVERFLOW; /* an off_t of 32 bits */
+    reactor__net_block(&mask);
+    do sent = reactor__net_sys_sendfile(fd, file, at, len);
+    while (sent == -EINTR);
+    reactor__net_unblock(&mask, sent);
+    if (sent != -EINVAL && sent != -ENOSYS && sent != -EOPNOTSUPP) return sent;
+    if (scratch_size == 0) return sent;
+    if (len > scratch_size) len = scratch_size;
+    return reactor__net_copyfile(fd, is_socket, file, at, scratch, len);
 }
 #endif /* REACTOR_IMPLEMENTATION_INCLUDED */
 #endif /* REACTOR_IMPLEMENTATION */
