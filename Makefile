@@ -1,0 +1,127 @@
+# make help lists the targets. Everything is built in $(B); nothing else is written to.
+# Worth setting: CC=clang, BACKEND=poll (one backend only), TESTS="test_timer ..." (some programs
+# only), PREFIX= and DESTDIR= (install).
+
+CC      ?= cc
+B       ?= build
+OPT     ?= -O2 -g
+WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
+STD      = -std=gnu11
+# SAN is what a sanitizer run adds to everything.
+ALL_CFLAGS = $(STD) $(OPT) $(WARN) $(SAN) -pthread $(CPPFLAGS) $(CFLAGS)
+DEPS     = -MMD -MP -MF $@.d -MT $@
+JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+PREFIX  ?= /usr/local
+PACKAGES = gcc g++ libc6-dev libcmocka-dev clang libclang-rt-dev clang-format musl-tools python3
+
+VERSION  = $(shell sed -n 's/.*REACTOR_VERSION_TEXT *"\([^"]*\)".*/\1/p' reactor.h)
+EXAMPLES = $(patsubst examples/%.c,$(B)/%,$(wildcard examples/*.c))
+PROGRAMS = $(patsubst tests/%.c,$(B)/tests/%,$(if $(TESTS),$(TESTS:%=tests/%.c),$(wildcard tests/test_*.c)))
+SCRIPTS  = $(if $(TESTS),,$(wildcard tests/test_*.py))
+FORMATTED = reactor.h $(wildcard examples/*.[ch] tests/*.[ch] tests/*/*.[ch])
+
+all: $(EXAMPLES) ## build the examples (the default)
+
+run: all ## start the main example
+	@if [ -x $(B)/static_server ]; then exec $(B)/static_server --root examples/site; \
+	else exec $(B)/echo_server; fi
+
+setup: ## install what the tests need from Debian's packages, if anything is missing
+	@missing=; for p in $(PACKAGES); do \
+	  dpkg-query -W -f='$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || \
+	  missing="$$missing $$p"; \
+	done; \
+	[ -n "$$missing" ] || { echo "setup: everything is there"; exit 0; }; \
+	echo "setup: installing$$missing"; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq update && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive \
+	  apt-get -qq install -y --no-install-recommends $$missing
+
+# The programs are built by a make of their own, so that -j holds for it and for nothing else.
+test: ## every test on every backend, and the build tests
+	@$(MAKE) --no-print-directory -j$(JOBS) programs
+	@tests/run.py --build $(B) --backend "$(BACKEND)" $(PROGRAMS) $(SCRIPTS) \
+	  $(if $(TESTS),,tests/build/run.sh)
+
+test-quick: ## behaviour tests only, without the build tests
+	@$(MAKE) --no-print-directory -j$(JOBS) programs
+	@tests/run.py --build $(B) --backend "$(BACKEND)" $(PROGRAMS) $(SCRIPTS)
+
+test-build: ## build tests only: compilers, standards, macros, symbols
+	@tests/run.py --build $(B) tests/build/run.sh
+
+asan: ## behaviour tests under the address sanitizer, leaks included
+	@$(call sanitized,-fsanitize=address)
+
+ubsan: ## behaviour tests under the undefined behaviour sanitizer
+	@$(call sanitized,-fsanitize=undefined -fno-sanitize-recover=all)
+
+tsan: ## behaviour tests under the thread sanitizer
+	@$(call sanitized,-fsanitize=thread)
+
+sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
+  OPT="-O1 -g -fno-omit-frame-pointer" SAN="$(1)"
+
+bench: ## measure, beside a hand-written loop and other libraries
+	@tests/bench/run.sh
+
+format: ## format the sources
+	clang-format -i $(FORMATTED)
+
+format-check: ## fail if a source is not formatted
+	@clang-format --dry-run -Werror $(FORMATTED) && echo "format: $(words $(FORMATTED)) files"
+
+layers: ## check that the header keeps to its layers
+	@tests/layers.py --self-test
+	@tests/layers.py reactor.h
+
+docs: ## compile and run what README.md and the header's manual show
+	@tests/snippets.py
+
+toc: ## print the header's sections, with line numbers
+	@sed -n '/^\/\* ==== >> /{=;s/.*>> \(.*\) ====.*/\1/p;}' reactor.h | paste - -
+
+install: ## install header and pkg-config file; PREFIX= and DESTDIR= say where
+	install -d "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/lib/pkgconfig"
+	install -m 644 reactor.h "$(DESTDIR)$(PREFIX)/include/reactor.h"
+	printf '%s\n' 'prefix=$(PREFIX)' 'includedir=$${prefix}/include' '' 'Name: reactor' \
+	  'Description: an event loop in one header' 'Version: $(VERSION)' \
+	  'Cflags: -I$${includedir}' 'Libs: -pthread' > "$(DESTDIR)$(PREFIX)/lib/pkgconfig/reactor.pc"
+
+uninstall: ## remove what install put there
+	rm -f "$(DESTDIR)$(PREFIX)/include/reactor.h" "$(DESTDIR)$(PREFIX)/lib/pkgconfig/reactor.pc"
+
+clean: ## remove everything built
+	rm -rf $(B)
+
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+programs: $(EXAMPLES) $(PROGRAMS) $(B)/tests/backends
+
+$(B)/%: examples/%.c | $(B)/tests
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< -o $@ $(LDFLAGS)
+
+$(B)/tests/reactor_all.o: tests/reactor_all.c | $(B)/tests
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) -c $< -o $@
+
+# An archive, so that a test which brings an implementation of its own does not get this one too.
+$(B)/tests/reactor_all.a: $(B)/tests/reactor_all.o
+	$(QUIET)rm -f $@ && ar rcs $@ $<
+
+# A test that needs more of the linker says so itself: a comment that begins a line,
+# "ldflags: -Wl,--wrap=malloc".
+$(B)/tests/%: tests/%.c $(B)/tests/reactor_all.a | $(B)/tests
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< $(B)/tests/reactor_all.a -o $@ $(LDFLAGS) -lcmocka \
+	  $$(sed -n '/^\/\* ldflags:/,/\*\//{s/^\/\* ldflags://;s/\*\/.*//;p;}' $<)
+
+$(B)/tests:
+	@mkdir -p $@
+
+QUIET = @$(if $(V),,echo "cc  $@"; )
+
+.DELETE_ON_ERROR:
+.PHONY: all run setup test test-quick test-build asan ubsan tsan bench format format-check layers \
+  docs toc install uninstall clean help programs
+-include $(wildcard $(B)/*.d $(B)/tests/*.d)

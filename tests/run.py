@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Runs test programs, two at a time, each of them once on every backend, and adds up what they say.
+
+A program is cmocka's output, or, for scripts, a last line "N passed, M failed". Two comments at the
+start of a line in a test's source are read here:
+    /* backends: one */         it does not depend on the backend: run it once
+    /* sanitizers: none */      leave it out of asan, ubsan and tsan
+Quiet where all is well; a failure shows the whole output and the command that repeats it.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+LIMIT_S = 300
+KEEP = 400  # lines of a failing program that are shown at most
+
+
+def marker(source, text):
+    try:
+        with open(source, encoding="utf-8") as f:
+            return re.search(r"^/\* " + text + r"\b", f.read(), re.M) is not None
+    except OSError:
+        return False
+
+
+def environment(build, backend):
+    """Little, and the same everywhere; what a developer sets on purpose is handed on."""
+    env = {k: v for k, v in os.environ.items()
+           if k in ("PATH", "TMPDIR") or k.startswith("REACTOR_TEST_")}
+    env.update(LC_ALL="C", REACTOR_TEST_BUILD=build)
+    env.pop("REACTOR_TEST_BACKEND", None)
+    if backend:
+        env["REACTOR_TEST_BACKEND"] = backend
+    env["ASAN_OPTIONS"] = "detect_leaks=1:allocator_may_return_null=1:abort_on_error=0"
+    env["UBSAN_OPTIONS"] = "print_stacktrace=1"
+    env["TSAN_OPTIONS"] = "halt_on_error=0:second_deadlock_stack=1"
+    return env
+
+
+def count(output, status):
+    """(passed, failed, skipped, names of the failed). What was begun and neither passed nor was
+    skipped has failed, so a crash in the middle counts as well."""
+    begun = re.findall(r"\[ RUN      \] (\S+)", output)
+    if not begun:
+        last = re.findall(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", output, re.M)
+        if not last:
+            return 0, 1, 0, ["ended without a result"]
+        passed, failed, skipped = (int(n or 0) for n in last[-1])
+        names = re.findall(r"^failed: (.*)$", output, re.M)
+        if status and not failed:
+            failed, names = 1, ["exit status"]
+        return passed, failed, skipped, names
+    good = re.findall(r"\[       OK \] (\S+)", output)
+    skipped = set(re.findall(r"\[  SKIPPED \] (\S+)", output)) & set(begun)
+    bad = [name for name in begun if name not in good and name not in skipped]
+    if status and not bad:
+        bad = ["exit status"]  # a group's teardown, a leak that a sanitizer found
+    return len(good), len(bad), len(skipped), bad
+
+
+def run(program, backend, build, prefix):
+    began = time.monotonic()
+    process = subprocess.Popen(
+        prefix + [program], env=environment(build, backend), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        output = process.communicate(timeout=LIMIT_S)[0]
+        ended = ""
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output = process.communicate()[0]
+        ended = f"not finished after {LIMIT_S} s"
+    try:  # what a failed test may have left running
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    status = process.returncode
+    if status < 0 and not ended:
+        ended = "killed by " + signal.Signals(-status).name
+    elif status and not ended:
+        ended = f"exit status {status}"
+    output = output.decode("utf-8", "replace")
+    return output, status, ended, time.monotonic() - began
+
+
+def backends_of(build, prefix):
+    out = subprocess.run(prefix + [f"{build}/tests/backends"], check=True, stdout=subprocess.PIPE)
+    return out.stdout.decode().split()
+
+
+def sanitizer_prefix(build):
+    """Older thread sanitizers cannot place their shadow where addresses are much randomised."""
+    if not os.path.exists(f"{build}/tests/backends"):
+        return []
+    plain = subprocess.run([f"{build}/tests/backends"], stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+    return ["setarch", os.uname().machine, "-R"] if plain.returncode else []
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument("--build", default="build")
+    arguments.add_argument("--backend", default="", help="this one only")
+    arguments.add_argument("programs", nargs="*")
+    a = arguments.parse_args()
+
+    flavour = os.path.basename(a.build)
+    sanitized = flavour in ("asan", "ubsan", "tsan")
+    prefix = sanitizer_prefix(a.build)
+    todo, alone = [], []
+    for program in a.programs:
+        path = program if "/" in program else "./" + program
+        name = re.sub(r"\.py$", "", os.path.basename(program))
+        if program.endswith(".sh"):  # uses all cores itself
+            alone.append(("build", path, ""))
+            continue
+        source = program if program.endswith(".py") else f"tests/{name}.c"
+        if sanitized and marker(source, "sanitizers: none"):
+            continue
+        if marker(source, "backends: one") or marker(source, "backends:one"):
+            todo.append((name, path, ""))
+            continue
+        todo += [(name, path, b) for b in backends_of(a.build, prefix)
+                 if a.backend in ("", b)]
+    if a.backend and todo and not any(backend for _, _, backend in todo):
+        print(f"backend {a.backend} is not compiled in: its tests were left out")
+
+    passed = failed = skipped = 0
+
+    def tell(job, result):
+        nonlocal passed, failed, skipped
+        name, path, backend = job
+        output, status, ended, seconds = result
+        p, f, s, names = count(output, status)
+        passed, failed, skipped = passed + p, failed + f, skipped + s
+        line = f"{name:<20} {backend:<9} {p:>4} passed"
+        if s:
+            line += f", {s} skipped"
+        if not f:
+            print(f"{line:<60}{seconds:6.1f} s", flush=True)
+            return
+        lines = output.rstrip("\n").split("\n")
+        if len(lines) > KEEP:
+            lines = lines[:KEEP // 4] + ["   ..."] + lines[-KEEP * 3 // 4:]
+        command = f"REACTOR_TEST_BACKEND={backend} {path}" if backend else path
+        print(f"{line}, {f} FAILED: {' '.join(names)}" + (f" ({ended})" if ended else ""))
+        print("\n".join("    " + text for text in lines))
+        print(f"  repeat with: {command}", flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        running = {pool.submit(run, job[1], job[2], a.build, prefix): job for job in todo}
+        for done in concurrent.futures.as_completed(running):
+            tell(running[done], done.result())
+    for job in alone:
+        tell(job, run(job[1], job[2], a.build, []))
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
