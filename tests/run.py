@@ -149,7 +149,8 @@ def main():
         if len(lines) > KEEP:
             lines = lines[:KEEP // 4] + ["   ..."] + lines[-KEEP * 3 // 4:]
         command = f"REACTOR_TEST_BACKEND={backend} {path}" if backend else path
-        print(f"{line}, {f} FAILED: {' '.join(names)}" + (f" ({ended})" if ended else ""))
+        shown = "; ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+        print(f"{line}, {f} FAILED: {shown}" + (f" ({ended})" if ended else ""))
         print("\n".join("    " + text for text in lines))
         print(f"  repeat with: {command}", flush=True)
 
