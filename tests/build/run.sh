@@ -297,9 +297,10 @@ for one in $BACKENDS; do
 done
 check "default backends" builds gcc $IMPL
 for without in NET SIGNALS "NET -DREACTOR_NO_SIGNALS"; do
+    user=
+    [[ $without == *NET* ]] && user=-DWITHOUT_NET
     for cc in gcc g++; do
-                check "$cc, REACTOR_NO_${without/-D/}" builds $cc -O2 $IMPL -DREACTOR_NO_$without \
-            $([[ $without == *NET* ]] && echo -DWITHOUT_NET)
+        check "$cc, REACTOR_NO_${without/-D/}" builds $cc -O2 $IMPL -DREACTOR_NO_$without $user
     done
 done
 check "REACTOR_NO_NET leaves the network out" \
