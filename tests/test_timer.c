@@ -1,0 +1,910 @@
+/* Timers: law 9 and the errors. Nothing here says how late a timer may be, which depends on the
+   machine; that it is never early, and what comes before what, does not. */
+#include "recorder.h"
+
+/* A timer that knows when it may be called at the earliest. */
+typedef struct due {
+    int64_t earliest; /* clock */
+    int calls, early;
+    int order; /* of its call among all, from 1 */
+    int *sequence;
+    reactor_timer t;
+} due;
+
+static void on_due(reactor *r, reactor_timer t, void *user) {
+    due *d = user;
+    (void)r, (void)t;
+    d->early += clock_ns() < d->earliest;
+    d->calls++;
+    if (d->sequence) d->order = ++*d->sequence;
+}
+
+static void set_due(reactor *r, due *d, int64_t ns) {
+    d->earliest = clock_ns() + ns;
+    assert_int_equal(reactor_after_ns(r, ns, on_due, d, &d->t), 0);
+}
+
+CASE(law9_never_early) {
+    static const int64_t ns[] = {1,      100,     1000,    50000,   200000,   999999,
+                                 MS,     MS + 1,  1500000, 1999999, 2 * MS,   3 * MS,
+                                 7 * MS, 16 * MS, 64 * MS, 65 * MS, 100 * MS, 5 * MS + 1,
+                                 0,      33333,   4095999, 10 * MS, 31 * MS,  250 * MS};
+    enum { N = sizeof ns / sizeof *ns };
+    reactor *r = make_loop();
+    for (int round = 0; round < 3; round++) {
+        due d[N];
+        memset(d, 0, sizeof d);
+        for (int i = 0; i < N; i++) set_due(r, &d[i], ns[i]);
+        assert_int_equal(reactor_run(r), 0);
+        for (int i = 0; i < N; i++) {
+            assert_int_equal(d[i].calls, 1);
+            if (d[i].early) fail_msg("a timer of %lld ns was early", (long long)ns[i]);
+        }
+    }
+    reactor_destroy(r);
+}
+
+CASE(law9_milliseconds_are_not_early_either) {
+    reactor *r = make_loop();
+    due d[20];
+    memset(d, 0, sizeof d);
+    for (int i = 0; i < 20; i++) {
+        d[i].earliest = clock_ns() + i * MS;
+        assert_int_equal(reactor_after(r, i, on_due, &d[i], NULL), 0);
+        spin(300000); /* the set times share no phase */
+    }
+    assert_int_equal(reactor_run(r), 0);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(d[i].calls, 1);
+        assert_int_equal(d[i].early, 0);
+    }
+    reactor_destroy(r);
+}
+
+CASE(law9_not_early_when_set_long_after_the_last_turn) {
+    reactor *r = make_loop();
+    due d = {0};
+    turns(r, 1);
+    spin(30 * MS); /* the loop's own time is old now */
+    set_due(r, &d, 10 * MS);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(d.calls, 1);
+    assert_int_equal(d.early, 0);
+    reactor_destroy(r);
+}
+
+static due slow_due[3];
+static void slow_then_set(reactor *r, reactor_timer t, void *user) {
+    (void)t, (void)user;
+    set_due(r, &slow_due[0], 10 * MS);
+    spin(25 * MS);
+    set_due(r, &slow_due[1], 10 * MS);
+    set_due(r, &slow_due[2], 0);
+}
+
+CASE(law9_not_early_after_a_slow_callback) {
+    reactor *r = make_loop();
+    memset(slow_due, 0, sizeof slow_due);
+    assert_int_equal(reactor_after(r, 1, slow_then_set, NULL, NULL), 0);
+    assert_int_equal(reactor_run(r), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(slow_due[i].calls, 1);
+        assert_int_equal(slow_due[i].early, 0);
+    }
+    reactor_destroy(r);
+}
+
+CASE(law9_equal_deadlines_in_the_order_of_setting) {
+    enum { N = 500 };
+    static const int64_t ns[] = {0, 5 * MS, 70 * MS};
+    static due d[N];
+    reactor *r = make_loop();
+    for (int k = 0; k < 3; k++) {
+        int sequence = 0;
+        memset(d, 0, sizeof d);
+        for (int i = 0; i < N; i++) {
+            d[i].sequence = &sequence;
+            set_due(r, &d[i], ns[k]);
+        }
+        assert_int_equal(reactor_run(r), 0);
+        for (int i = 0; i < N; i++) assert_int_equal(d[i].order, i + 1);
+    }
+    reactor_destroy(r);
+}
+
+CASE(law9_order_holds_when_some_are_set_again) {
+    enum { N = 30 };
+    reactor *r = make_loop();
+    int sequence = 0;
+    due d[N];
+    memset(d, 0, sizeof d);
+    for (int i = 0; i < N; i++) {
+        d[i].sequence = &sequence;
+        set_due(r, &d[i], 10 * MS);
+    }
+    for (int i = 0; i < N; i += 3) assert_int_equal(reactor_reset(r, d[i].t, 10), 0);
+    for (int i = 1; i < N; i += 3) assert_int_equal(reactor_cancel(r, d[i].t), 0);
+    assert_int_equal(reactor_run(r), 0);
+    for (int i = 0; i < N; i++) assert_int_equal(d[i].calls, i % 3 != 1);
+    for (int i = 5; i < N; i += 3) assert_true(d[i].order == d[i - 3].order + 1);
+    for (int i = 3; i < N; i += 3) assert_true(d[i].order == d[i - 3].order + 1);
+    assert_true(d[0].order > d[N - 1].order);
+    reactor_destroy(r);
+}
+
+CASE(law9_overdue_ones_in_the_order_of_their_deadlines) {
+    reactor *r = make_loop();
+    int sequence = 0;
+    due d[4];
+    static const int64_t ms[4] = {30, 20, 10, 1};
+    memset(d, 0, sizeof d);
+    for (int i = 0; i < 4; i++) {
+        d[i].sequence = &sequence;
+        set_due(r, &d[i], ms[i] * MS);
+    }
+    spin(40 * MS);
+    assert_int_equal(turns(r, 1), 4);
+    for (int i = 0; i < 4; i++) assert_int_equal(d[i].order, 4 - i);
+    reactor_destroy(r);
+}
+
+/* ---- the next turn ---- */
+
+typedef struct chain {
+    int calls, left;
+    uint64_t turn;
+    int same_turn;
+} chain;
+
+static void on_chain(reactor *r, reactor_timer t, void *user) {
+    chain *c = user;
+    uint64_t now = counters(r).turns;
+    (void)t;
+    c->same_turn += now <= c->turn;
+    c->turn = now;
+    c->calls++;
+    if (c->left-- > 0) {
+        int before = c->calls;
+        assert_int_equal(reactor_after(r, 0, on_chain, c, NULL), 0);
+        assert_int_equal(c->calls, before);
+    }
+}
+
+CASE(law9_set_in_a_timer_callback_waits_for_the_next_turn) {
+    reactor *r = make_loop();
+    chain c = {0, 10, 0, 0};
+    assert_int_equal(reactor_after(r, 0, on_chain, &c, NULL), 0);
+    assert_int_equal(c.calls, 0);
+    for (int i = 1; i <= 11; i++) {
+        assert_int_equal(turns(r, 1), 1);
+        assert_int_equal(c.calls, i);
+    }
+    assert_int_equal(c.same_turn, 0);
+    assert_int_equal(turns(r, 1), 0);
+    reactor_destroy(r);
+}
+
+static void set_from_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    chain *c = user;
+    (void)events;
+    c->turn = counters(r).turns;
+    assert_int_equal(reactor_after(r, 0, on_chain, c, NULL), 0);
+    assert_int_equal(reactor_modify(r, fd, 0), 0);
+}
+
+static void set_from_task(reactor *r, void *user) {
+    chain *c = user;
+    c->turn = counters(r).turns;
+    assert_int_equal(reactor_after(r, 0, on_chain, c, NULL), 0);
+}
+
+CASE(law1_zero_delay_set_in_any_callback_waits_for_the_next_turn) {
+    reactor *r = make_loop();
+    chain io = {0}, post = {0}, later = {0};
+    int fd[2];
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], WRITE, set_from_io, &io), 0);
+    assert_int_equal(reactor_post(r, set_from_task, &post), 0);
+    assert_int_equal(reactor_defer(r, set_from_task, &later), 0);
+    turns(r, 4);
+    assert_int_equal(io.calls, 1);
+    assert_int_equal(io.same_turn, 0);
+    assert_int_equal(post.calls, 1);
+    assert_int_equal(post.same_turn, 0);
+    assert_int_equal(later.calls, 1);
+    assert_int_equal(later.same_turn, 0);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(zero_delay_does_not_wait) {
+    reactor *r = make_loop();
+    record seen = {0};
+    assert_int_equal(reactor_after(r, 0, on_timer, &seen, NULL), 0);
+    assert_int_equal(seen.calls, 0);
+    assert_int_equal(reactor_poll(r, -1), 1);
+    assert_int_equal(seen.calls, 1);
+    reactor_destroy(r);
+}
+
+/* ---- repeating ---- */
+
+typedef struct ticks {
+    int64_t at[64];
+    int calls, want;
+    int64_t stall[64]; /* ns to keep the processor in that call */
+    int64_t stalled;   /* clock when the last stall ended */
+} ticks;
+
+static void on_tick(reactor *r, reactor_timer t, void *user) {
+    ticks *k = user;
+    k->at[k->calls] = clock_ns();
+    if (k->stall[k->calls]) {
+        spin(k->stall[k->calls]);
+        k->stalled = clock_ns();
+    }
+    if (++k->calls == k->want) assert_int_equal(reactor_cancel(r, t), 0);
+}
+
+CASE(law9_repeating_is_never_early) {
+    reactor *r = make_loop();
+    ticks k;
+    memset(&k, 0, sizeof k);
+    k.want = 20;
+    int64_t start = clock_ns();
+    assert_int_equal(reactor_every_ns(r, 1300000, on_tick, &k, NULL), 0);
+    assert_int_equal(reactor_run(r), 0); /* and ends when it is cancelled */
+    assert_int_equal(k.calls, 20);
+    for (int i = 0; i < 20; i++) assert_true(k.at[i] >= start + (i + 1) * 1300000);
+    reactor_destroy(r);
+}
+
+CASE(law9_repeating_makes_up_at_most_one) {
+    enum { STEP = 5 };
+    reactor *r = make_loop();
+    ticks k;
+    memset(&k, 0, sizeof k);
+    k.want = 6;
+    k.stall[1] = 12 * STEP * MS;
+    int64_t before = clock_ns();
+    assert_int_equal(reactor_every(r, STEP, on_tick, &k, NULL), 0);
+    int64_t after = clock_ns();
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(k.calls, 6);
+    /* Call 2 may be the one made up; 3 and on are on the grid after the stall. */
+    int64_t passed = (k.stalled - after) / (STEP * MS);
+    for (int i = 3; i < 6; i++) assert_true(k.at[i] >= before + (passed + i - 2) * STEP * MS);
+    reactor_destroy(r);
+}
+
+/* Stalls in each call: re-arming from the callback's end would add up to more than a step. A busy
+   machine may spoil an attempt, but not all. */
+CASE(law9_repeating_stays_on_its_grid) {
+    enum { STEP = 4, CALLS = 9, ATTEMPTS = 200 };
+    reactor *r = make_loop();
+    int on_grid = 0;
+    for (int attempt = 0; attempt < ATTEMPTS && !on_grid; attempt++) {
+        ticks k;
+        memset(&k, 0, sizeof k);
+        k.want = CALLS;
+        for (int i = 0; i < CALLS - 1; i++) k.stall[i] = 2 * MS;
+        assert_int_equal(reactor_every(r, STEP, on_tick, &k, NULL), 0);
+        int64_t set = clock_ns();
+        assert_int_equal(reactor_run(r), 0);
+        on_grid = k.at[CALLS - 1] < set + CALLS * STEP * MS + 2 * STEP * MS;
+    }
+    assert_true(on_grid);
+    reactor_destroy(r);
+}
+
+static void reset_tick(reactor *r, reactor_timer t, void *user) {
+    due *d = user;
+    d->early += clock_ns() < d->earliest;
+    if (++d->calls == 5) {
+        assert_int_equal(reactor_cancel(r, t), 0);
+        assert_int_equal(reactor_cancel(r, t), -EBADF);
+        return;
+    }
+    d->earliest = clock_ns() + 10 * MS;
+    assert_int_equal(reactor_reset(r, t, 10), 0);
+}
+
+CASE(law9_repeating_reset_in_its_own_callback) {
+    reactor *r = make_loop();
+    due d = {0};
+    d.earliest = clock_ns() + 1 * MS;
+    assert_int_equal(reactor_every(r, 1, reset_tick, &d, NULL), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(d.calls, 5);
+    assert_int_equal(d.early, 0);
+    reactor_destroy(r);
+}
+
+CASE(law9_reset_moves_the_grid_and_keeps_the_step) {
+    reactor *r = make_loop();
+    ticks k;
+    reactor_timer t;
+    memset(&k, 0, sizeof k);
+    k.want = 3;
+    assert_int_equal(reactor_every(r, 20, on_tick, &k, &t), 0);
+    spin(7 * MS);
+    int64_t again = clock_ns();
+    assert_int_equal(reactor_reset(r, t, 33), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(k.calls, 3);
+    for (int i = 0; i < 3; i++) assert_true(k.at[i] >= again + (33 + i * 20) * MS);
+    reactor_destroy(r);
+}
+
+CASE(repeating_handle_stays_good) {
+    reactor *r = make_loop();
+    record seen = {0};
+    reactor_timer t;
+    assert_int_equal(reactor_every_ns(r, 1, on_timer, &seen, &t), 0);
+    while (seen.calls < 5) turns(r, 1);
+    assert_true(reactor_remaining(r, t) >= 0);
+    assert_int_equal(reactor_cancel(r, t), 0);
+    int before = seen.calls;
+    turns(r, 5);
+    assert_int_equal(seen.calls, before);
+    assert_int_equal(reactor_cancel(r, t), -EBADF);
+    reactor_destroy(r);
+}
+
+CASE(law13_finest_repeating_does_not_hold_a_turn) {
+    reactor *r = make_loop();
+    record seen = {0};
+    assert_int_equal(reactor_every_ns(r, 1, on_timer, &seen, NULL), 0);
+    for (int i = 0; i < 100; i++) assert_true(turns(r, 1) <= 1);
+    assert_true(seen.calls > 0);
+    reactor_destroy(r);
+}
+
+/* ---- enormous delays ---- */
+
+CASE(law9_huge_delays_saturate) {
+    static const int64_t huge[] = {INT64_MAX,           INT64_MAX - 1,           INT64_MAX / 2,
+                                   INT64_MAX / 1000000, INT64_MAX / 1000000 + 1, INT64_C(1) << 32};
+    enum { N = sizeof huge / sizeof *huge };
+    reactor *r = make_loop();
+    record never = {0}, soon = {0};
+    reactor_timer t[4 * N];
+    spin(1 * MS);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(reactor_after(r, huge[i], on_timer, &never, &t[4 * i]), 0);
+        assert_int_equal(reactor_every(r, huge[i], on_timer, &never, &t[4 * i + 1]), 0);
+        assert_int_equal(reactor_after(r, 1000000, on_timer, &never, &t[4 * i + 2]), 0);
+        assert_int_equal(reactor_reset(r, t[4 * i + 2], huge[i]), 0);
+        assert_int_equal(
+            reactor_every_ns(r, i < 3 ? huge[i] : INT64_MAX, on_timer, &never, &t[4 * i + 3]), 0);
+        assert_true(reactor_remaining(r, t[4 * i]) > INT64_C(1000000000));
+        assert_true(reactor_remaining(r, t[4 * i + 3]) > INT64_C(1000000000));
+    }
+    assert_int_equal(reactor_after(r, 2, on_timer, &soon, NULL), 0);
+    while (!soon.calls) assert_true(reactor_poll(r, -1) >= 0);
+    assert_int_equal(turns(r, 5), 0);
+    assert_int_equal(never.calls, 0);
+    for (int i = 0; i < 4 * N; i++) assert_int_equal(reactor_cancel(r, t[i]), 0);
+    reactor_destroy(r);
+}
+
+static void *post_after_a_nap(void *loop) {
+    static record seen;
+    nap(40 * MS);
+    reactor_post(loop, on_task, &seen);
+    return NULL;
+}
+
+/* 2^32 + 1 ms, cut to 32 bits, would be one millisecond. */
+CASE(law9_a_wait_beyond_32_bits_is_not_cut) {
+    static const int64_t ms[] = {(INT64_C(1) << 32) + 1, (INT64_C(1) << 31) + 1, INT64_MAX,
+                                 INT64_MAX / 1000000, INT64_C(3000000000) * 1000};
+    for (int i = 0; i < 10; i++) {
+        reactor *r = make_loop();
+        record never = {0};
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, post_after_a_nap, r), 0);
+        if (i < 5) {
+            assert_int_equal(reactor_after(r, ms[i], on_timer, &never, NULL), 0);
+            assert_int_equal(reactor_poll(r, -1), 1);
+        } else {
+            assert_int_equal(reactor_poll(r, ms[i - 5]), 1);
+        }
+        assert_int_equal(never.calls, 0);
+        pthread_join(thread, NULL);
+        reactor_destroy(r);
+    }
+}
+
+/* ---- cancel, reset, handles ---- */
+
+typedef struct gang {
+    reactor_timer t[10];
+    int calls[10], n;
+    void (*first)(reactor *r, struct gang *g, int i);
+} gang;
+typedef struct gangster {
+    gang *of;
+    int i;
+} gangster;
+
+static void on_gangster(reactor *r, reactor_timer t, void *user) {
+    gangster *m = user;
+    assert_true(t.id == m->of->t[m->i].id);
+    m->of->calls[m->i]++;
+    if (++m->of->n == 1 && m->of->first) m->of->first(r, m->of, m->i);
+}
+
+static void gang_make(reactor *r, gang *g, gangster *m) {
+    for (int i = 0; i < 10; i++) {
+        m[i] = (gangster){g, i};
+        assert_int_equal(reactor_after(r, 0, on_gangster, &m[i], &g->t[i]), 0);
+    }
+}
+
+static void cancel_others(reactor *r, gang *g, int me) {
+    for (int i = 0; i < 10; i++) assert_int_equal(reactor_cancel(r, g->t[i]), i == me ? -EBADF : 0);
+}
+
+CASE(law2_cancelled_in_the_same_turn_is_not_called) {
+    reactor *r = make_loop();
+    gang g = {.first = cancel_others};
+    gangster m[10];
+    gang_make(r, &g, m);
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(turns(r, 3), 0);
+    assert_int_equal(counters(r).timers, 0);
+    reactor_destroy(r);
+}
+
+static void delay_others(reactor *r, gang *g, int me) {
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(reactor_reset(r, g->t[i], i % 2 ? 1000000 : 0), i == me ? -EBADF : 0);
+}
+
+CASE(law9_reset_of_due_ones_in_the_same_turn) {
+    reactor *r = make_loop();
+    gang g = {.first = delay_others};
+    gangster m[10];
+    gang_make(r, &g, m);
+    assert_int_equal(turns(r, 1), 1); /* they wait for the next turn, or longer */
+    turns(r, 3);
+    assert_int_equal(g.calls[0], 1);
+    for (int i = 1; i < 10; i++) assert_int_equal(g.calls[i], i % 2 ? 0 : 1);
+    for (int i = 1; i < 10; i += 2) assert_int_equal(reactor_cancel(r, g.t[i]), 0);
+    reactor_destroy(r);
+}
+
+CASE(law2_cancel_then_the_slot_is_used_again) {
+    reactor *r = make_loop();
+    reactor_timer old, t;
+    record first = {0}, seen = {0};
+    assert_int_equal(reactor_after(r, 0, on_timer, &first, &old), 0);
+    assert_int_equal(reactor_cancel(r, old), 0);
+    for (int i = 0; i < 2000; i++) {
+        assert_int_equal(reactor_after(r, 1000000, on_timer, &seen, &t), 0);
+        assert_true(t.id != old.id && t.id != 0);
+        assert_int_equal(reactor_cancel(r, old), -EBADF);
+        assert_int_equal(reactor_reset(r, old, 0), -EBADF);
+        assert_int_equal(reactor_reset_ns(r, old, 0), -EBADF);
+        assert_int_equal(reactor_remaining(r, old), -EBADF);
+        assert_int_equal(reactor_ref_timer(r, old), -EBADF);
+        assert_int_equal(reactor_unref_timer(r, old), -EBADF);
+        if (i % 2) {
+            assert_int_equal(reactor_reset(r, t, 0), 0);
+            assert_int_equal(reactor_poll(r, -1), 1);
+            assert_int_equal(reactor_cancel(r, t), -EBADF);
+        } else {
+            assert_int_equal(reactor_cancel(r, t), 0);
+        }
+    }
+    assert_int_equal(first.calls, 0);
+    assert_int_equal(seen.calls, 1000);
+    reactor_destroy(r);
+}
+
+static void handle_is_stale(reactor *r, reactor_timer t, void *user) {
+    record *seen = user;
+    seen->calls++;
+    assert_int_equal(reactor_cancel(r, t), -EBADF);
+    assert_int_equal(reactor_reset(r, t, 0), -EBADF);
+    assert_int_equal(reactor_remaining(r, t), -EBADF);
+}
+
+CASE(handle_is_stale_once_called) {
+    reactor *r = make_loop();
+    record seen = {0};
+    reactor_timer t;
+    assert_int_equal(reactor_after(r, 0, handle_is_stale, &seen, &t), 0);
+    turns(r, 2);
+    assert_int_equal(seen.calls, 1);
+    assert_int_equal(reactor_cancel(r, t), -EBADF);
+    reactor_destroy(r);
+}
+
+CASE(handle_of_another_loop_is_ebadf) {
+    reactor *a = make_loop(), *b = make_loop();
+    record one = {0}, two = {0};
+    reactor_timer ta, tb;
+    assert_int_equal(reactor_after(a, 0, on_timer, &one, &ta), 0);
+    assert_int_equal(reactor_after(b, 0, on_timer, &two, &tb), 0);
+    assert_int_equal(reactor_cancel(b, ta), -EBADF);
+    assert_int_equal(reactor_cancel(a, tb), -EBADF);
+    assert_int_equal(reactor_reset(b, ta, 1000000), -EBADF);
+    assert_int_equal(reactor_remaining(b, ta), -EBADF);
+    assert_int_equal(turns(a, 1), 1);
+    assert_int_equal(turns(b, 1), 1);
+    reactor_destroy(a);
+    reactor_destroy(b);
+}
+
+CASE(handle_of_another_kind_or_nonsense_is_ebadf) {
+    static const reactor_handler handler;
+    reactor *r = make_loop();
+    record seen = {0};
+    reactor_listener l;
+    reactor_timer t;
+    assert_int_equal(reactor_after(r, 0, on_timer, &seen, &t), 0);
+    assert_int_equal(reactor_listen(r, "127.0.0.1:0", &handler, NULL, &l), 0);
+    uint64_t ids[] = {
+        0, 1, UINT64_MAX, l.id, t.id + 1, t.id ^ 1ull << 63, t.id ^ 1ull << 32, t.id & 0xffffffff};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        reactor_timer bad = {ids[i]};
+        if (bad.id == t.id) continue;
+        assert_int_equal(reactor_cancel(r, bad), -EBADF);
+        assert_int_equal(reactor_reset(r, bad, 1), -EBADF);
+        assert_int_equal(reactor_remaining(r, bad), -EBADF);
+        assert_int_equal(reactor_ref_timer(r, bad), -EBADF);
+        assert_int_equal(reactor_unref_timer(r, bad), -EBADF);
+    }
+    turns(r, 1);
+    assert_int_equal(seen.calls, 1);
+    reactor_destroy(r);
+}
+
+CASE(bad_arguments_are_einval_and_change_nothing) {
+    reactor *r = make_loop();
+    record seen = {0};
+    reactor_timer t = {77}, good;
+    assert_int_equal(reactor_after(NULL, 1, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_after_ns(NULL, 1, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_every(NULL, 1, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_every_ns(NULL, 1, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_after(r, 1, NULL, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_every(r, 1, NULL, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_after(r, -1, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_after(r, INT64_MIN, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_after_ns(r, -1, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_every(r, 0, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_every(r, -1, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_every_ns(r, 0, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(reactor_every_ns(r, INT64_MIN, on_timer, NULL, &t), -EINVAL);
+    assert_int_equal(counters(r).timers, 0);
+    assert_int_equal(reactor_after(r, 1000000, on_timer, &seen, &good), 0);
+    assert_int_equal(reactor_reset(r, good, -1), -EINVAL);
+    assert_int_equal(reactor_reset_ns(r, good, INT64_MIN), -EINVAL);
+    assert_int_equal(reactor_reset(NULL, good, 1), -EINVAL);
+    assert_int_equal(reactor_reset_ns(NULL, good, 1), -EINVAL);
+    assert_int_equal(reactor_cancel(NULL, good), -EINVAL);
+    assert_int_equal(reactor_remaining(NULL, good), -EINVAL);
+    assert_int_equal(reactor_ref_timer(NULL, good), -EINVAL);
+    assert_int_equal(reactor_unref_timer(NULL, good), -EINVAL);
+    assert_int_equal(turns(r, 1), 0);
+    assert_true(reactor_remaining(r, good) > 900000);
+    assert_int_equal(counters(r).timers, 1);
+    reactor_destroy(r);
+}
+
+CASE(reset_sets_sooner_and_later) {
+    reactor *r = make_loop();
+    due sooner = {0}, later = {0};
+    set_due(r, &sooner, INT64_C(1000000) * MS);
+    set_due(r, &later, 1 * MS);
+    later.earliest = clock_ns() + 30 * MS;
+    assert_int_equal(reactor_reset(r, later.t, 30), 0);
+    sooner.earliest = clock_ns() + 2500000;
+    assert_int_equal(reactor_reset_ns(r, sooner.t, 2500000), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(sooner.calls, 1);
+    assert_int_equal(sooner.early, 0);
+    assert_int_equal(later.calls, 1);
+    assert_int_equal(later.early, 0);
+    reactor_destroy(r);
+}
+
+CASE(reset_often_fires_once) {
+    reactor *r = make_loop();
+    due d = {0};
+    set_due(r, &d, 1 * MS);
+    for (int i = 0; i < 100000; i++) {
+        int64_t ns = (i * 37 % 50 + 1) * MS;
+        d.earliest = clock_ns() + ns;
+        assert_int_equal(reactor_reset_ns(r, d.t, ns), 0);
+    }
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(d.calls, 1);
+    assert_int_equal(d.early, 0);
+    reactor_destroy(r);
+}
+
+CASE(remaining_rounds_up_and_is_zero_when_due) {
+    reactor_options o = {.timer_budget = 1};
+    reactor *r = make_loop_with(&o);
+    record seen = {0};
+    reactor_timer t[3];
+    for (int i = 0; i < 2; i++) assert_int_equal(reactor_after(r, 0, on_timer, &seen, &t[i]), 0);
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(reactor_remaining(r, t[0]), -EBADF);
+    assert_int_equal(reactor_remaining(r, t[1]), 0); /* due, and left by the budget */
+    assert_int_equal(reactor_after(r, 1000000, on_timer, &seen, &t[2]), 0);
+    int64_t left = reactor_remaining(r, t[2]);
+    assert_true(left > 0 && left <= 1000000);
+    assert_int_equal(reactor_reset_ns(r, t[2], INT64_C(1000000) * MS + 1), 0);
+    left = reactor_remaining(r, t[2]);
+    assert_true(left > 0 && left <= 1000001);
+    int64_t again = reactor_remaining(r, t[2]);
+    assert_true(again <= left);
+    reactor_destroy(r);
+}
+
+CASE(law12_unref_timer_does_not_keep_the_loop_going) {
+    reactor *r = make_loop();
+    record seen = {0}, last = {0};
+    reactor_timer t;
+    assert_int_equal(reactor_every(r, 1000000, on_timer, &seen, &t), 0);
+    assert_int_equal(reactor_unref_timer(r, t), 0);
+    assert_int_equal(reactor_run(r), 0); /* returns, or the time limit ends it */
+    assert_int_equal(reactor_unref_timer(r, t), 0);
+    assert_int_equal(reactor_ref_timer(r, t), 0); /* not counted */
+    assert_int_equal(reactor_after(r, 5, stop_on_timer, NULL, NULL), 0);
+    assert_int_equal(reactor_after(r, 2, on_timer, &last, NULL), 0);
+    assert_int_equal(reactor_run(r), 0); /* ended by the stop */
+    assert_int_equal(last.calls, 1);
+    assert_int_equal(reactor_reset(r, t, 5), 0);
+    assert_int_equal(reactor_unref_timer(r, t), 0);
+    while (!seen.calls) assert_true(reactor_poll(r, -1) >= 0); /* it works all the same */
+    assert_int_equal(reactor_cancel(r, t), 0);
+    reactor_destroy(r);
+}
+
+CASE(law12_reset_keeps_an_unref) {
+    reactor *r = make_loop();
+    record seen = {0};
+    reactor_timer t;
+    assert_int_equal(reactor_after(r, 10, on_timer, &seen, &t), 0);
+    assert_int_equal(reactor_unref_timer(r, t), 0);
+    assert_int_equal(reactor_reset(r, t, 1000000), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(seen.calls, 0);
+    reactor_destroy(r);
+}
+
+CASE(out_may_be_null_and_destroy_forgets_the_pending) {
+    reactor *r = make_loop();
+    record seen = {0};
+    for (int i = 0; i < 1000; i++) assert_int_equal(reactor_after(r, i, on_timer, &seen, NULL), 0);
+    assert_int_equal(counters(r).timers, 1000);
+    reactor_destroy(r);
+    assert_int_equal(seen.calls, 0);
+}
+
+/* ---- many, against a model ---- */
+
+enum { MANY = 200000 };
+typedef struct modelled {
+    reactor_timer t;
+    int64_t earliest;
+    unsigned char alive, calls, early, ghost;
+} modelled;
+static modelled many[MANY];
+static int many_calls;
+static uint64_t many_seed;
+
+/* Some calls set or cancel others, due ones among them. */
+static void on_modelled(reactor *r, reactor_timer t, void *user) {
+    modelled *m = user;
+    m->early |= clock_ns() < m->earliest;
+    m->ghost |= !m->alive || t.id != m->t.id;
+    m->calls++;
+    m->alive = 0;
+    if (++many_calls % 16) return;
+    modelled *other = &many[random_below(&many_seed, MANY)];
+    if (!other->alive) {
+        assert_int_equal(reactor_cancel(r, other->t), -EBADF);
+    } else if (many_calls % 32) {
+        assert_int_equal(reactor_cancel(r, other->t), 0);
+        other->alive = 0;
+    } else {
+        int64_t ns = random_below(&many_seed, 100 * 1000000);
+        other->earliest = clock_ns() + ns;
+        assert_int_equal(reactor_reset_ns(r, other->t, ns), 0);
+    }
+}
+
+CASE(law9_two_hundred_thousand_against_a_model) {
+    const char *given = getenv("REACTOR_TEST_SEED");
+    uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)clock_ns();
+    reactor *r = make_loop();
+    many_seed = seed;
+    many_calls = 0;
+    memset(many, 0, sizeof many);
+    for (int i = 0; i < MANY; i++) {
+        int64_t ns = random_below(&many_seed, 400 * 1000000);
+        many[i].earliest = clock_ns() + ns;
+        many[i].alive = 1;
+        assert_int_equal(reactor_after_ns(r, ns, on_modelled, &many[i], &many[i].t), 0);
+    }
+    for (int k = 0; k < 2 * MANY; k++) {
+        modelled *m = &many[random_below(&many_seed, MANY)];
+        if (random_below(&many_seed, 3)) {
+            int64_t ns = random_below(&many_seed, 400 * 1000000);
+            int64_t earliest = clock_ns() + ns;
+            int e = reactor_reset_ns(r, m->t, ns);
+            if (e != (m->alive ? 0 : -EBADF))
+                fail_msg("seed %llu: reset gave %d", (unsigned long long)seed, e);
+            if (m->alive) m->earliest = earliest;
+        } else {
+            int e = reactor_cancel(r, m->t);
+            if (e != (m->alive ? 0 : -EBADF))
+                fail_msg("seed %llu: cancel gave %d", (unsigned long long)seed, e);
+            m->alive = 0;
+        }
+        if (k % 5000 == 0) turns(r, 1);
+    }
+    assert_int_equal(reactor_run(r), 0);
+    int called = 0;
+    for (int i = 0; i < MANY; i++) {
+        called += many[i].calls;
+        if (many[i].alive || many[i].early || many[i].ghost || many[i].calls > 1)
+            fail_msg("seed %llu: timer %d: pending %d, early %d, after cancel %d, calls %d",
+                     (unsigned long long)seed, i, many[i].alive, many[i].early, many[i].ghost,
+                     many[i].calls);
+    }
+    assert_int_equal(called, many_calls);
+    assert_int_equal(counters(r).timers, 0);
+    reactor_destroy(r);
+}
+
+/* ---- sleeping ---- */
+
+CASE(law9_an_idle_loop_does_not_wake) {
+    reactor *r = make_loop();
+    static const int64_t ns[] = {120 * MS, 20500000, 3 * MS + 1, 65 * MS, 257 * MS};
+    for (int i = 0; i < 5; i++) {
+        due d = {0};
+        set_due(r, &d, ns[i]);
+        reactor_counters before = counters(r);
+        assert_int_equal(reactor_run(r), 0);
+        assert_int_equal(d.early, 0);
+        /* One turn to sleep and fire; a few more leave an implementation its freedom, a turn per
+           millisecond or a spin through the last of them does not. */
+        if (counters(r).turns - before.turns > 5)
+            fail_msg("%lld ns took %d turns", (long long)ns[i],
+                     (int)(counters(r).turns - before.turns));
+    }
+    reactor_destroy(r);
+}
+
+static void *stop_after_a_nap(void *loop) {
+    nap(150 * MS);
+    reactor_stop(loop);
+    return NULL;
+}
+
+CASE(law9_a_far_timer_does_not_wake_an_idle_loop) {
+    reactor *r = make_loop();
+    record seen = {0};
+    pthread_t thread;
+    int fd[2];
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], READ, on_io, &seen), 0);
+    assert_int_equal(reactor_after(r, 36000000, on_timer, &seen, NULL), 0);
+    turns(r, 1);
+    reactor_counters before = counters(r);
+    assert_int_equal(pthread_create(&thread, NULL, stop_after_a_nap, r), 0);
+    assert_int_equal(reactor_run(r), 0);
+    pthread_join(thread, NULL);
+    assert_true(counters(r).turns - before.turns <= 3);
+    assert_true(counters(r).waits - before.waits <= 3);
+    assert_int_equal(seen.calls, 0);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(law9_fine_timers_fire) {
+    reactor *r = make_loop();
+    for (int i = 0; i < 50; i++) {
+        due d = {0};
+        set_due(r, &d, 200000 + i * 1000);
+        assert_int_equal(reactor_run(r), 0);
+        assert_int_equal(d.calls, 1);
+        assert_int_equal(d.early, 0);
+    }
+    reactor_destroy(r);
+}
+
+CASE(poll_of_nanoseconds_waits_no_less) {
+    reactor *r = make_loop();
+    static const int64_t ns[] = {1, 1000, 300000, 1700000, 5 * MS};
+    for (int i = 0; i < 5; i++) {
+        int64_t start = clock_ns();
+        assert_int_equal(reactor_poll_ns(r, ns[i]), 0);
+        assert_true(clock_ns() >= start + ns[i]);
+    }
+    assert_int_equal(reactor_poll_ns(r, -2), -EINVAL);
+    assert_int_equal(reactor_poll_ns(r, INT64_MIN), -EINVAL);
+    assert_int_equal(reactor_poll_ns(NULL, 0), -EINVAL);
+    reactor_destroy(r);
+}
+
+static void time_goes_on(reactor *r, reactor_timer t, void *user) {
+    int64_t *last = user;
+    (void)t;
+    int64_t now = reactor_now_ns(r);
+    assert_true(now >= *last);
+    assert_true(reactor_now(r) == now / 1000000);
+    *last = now;
+    spin(500000);
+    assert_true(reactor_now_ns(r) >= *last);
+}
+
+CASE(law9_time_never_goes_back_and_does_go_on) {
+    reactor *r = make_loop();
+    int64_t last = reactor_now_ns(r), first;
+    turns(r, 1);
+    first = reactor_now_ns(r);
+    assert_true(first >= last);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(reactor_after(r, i, time_goes_on, &last, NULL), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(reactor_poll(r, 10), 0);
+    turns(r, 1);
+    assert_true(reactor_now_ns(r) >= first + 20 * 500000 + 10 * MS);
+    assert_int_equal(reactor_now(NULL), 0);
+    assert_int_equal(reactor_now_ns(NULL), 0);
+    reactor_destroy(r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(law9_never_early),
+        TEST(law9_milliseconds_are_not_early_either),
+        TEST(law9_not_early_when_set_long_after_the_last_turn),
+        TEST(law9_not_early_after_a_slow_callback),
+        TEST(law9_equal_deadlines_in_the_order_of_setting),
+        TEST(law9_order_holds_when_some_are_set_again),
+        TEST(law9_overdue_ones_in_the_order_of_their_deadlines),
+        TEST(law9_set_in_a_timer_callback_waits_for_the_next_turn),
+        TEST(law1_zero_delay_set_in_any_callback_waits_for_the_next_turn),
+        TEST(zero_delay_does_not_wait),
+        TEST(law9_repeating_is_never_early),
+        TEST(law9_repeating_makes_up_at_most_one),
+        TEST(law9_repeating_stays_on_its_grid),
+        TEST(law9_repeating_reset_in_its_own_callback),
+        TEST(law9_reset_moves_the_grid_and_keeps_the_step),
+        TEST(repeating_handle_stays_good),
+        TEST(law13_finest_repeating_does_not_hold_a_turn),
+        TEST(law9_huge_delays_saturate),
+        TEST(law9_a_wait_beyond_32_bits_is_not_cut),
+        TEST(law2_cancelled_in_the_same_turn_is_not_called),
+        TEST(law9_reset_of_due_ones_in_the_same_turn),
+        TEST(law2_cancel_then_the_slot_is_used_again),
+        TEST(handle_is_stale_once_called),
+        TEST(handle_of_another_loop_is_ebadf),
+        TEST(handle_of_another_kind_or_nonsense_is_ebadf),
+        TEST(bad_arguments_are_einval_and_change_nothing),
+        TEST(reset_sets_sooner_and_later),
+        TEST(reset_often_fires_once),
+        TEST(remaining_rounds_up_and_is_zero_when_due),
+        TEST(law12_unref_timer_does_not_keep_the_loop_going),
+        TEST(law12_reset_keeps_an_unref),
+        TEST(out_may_be_null_and_destroy_forgets_the_pending),
+        TEST(law9_two_hundred_thousand_against_a_model),
+        TEST(law9_an_idle_loop_does_not_wake),
+        TEST(law9_a_far_timer_does_not_wake_an_idle_loop),
+        TEST(law9_fine_timers_fire),
+        TEST(poll_of_nanoseconds_waits_no_less),
+        TEST(law9_time_never_goes_back_and_does_go_on),
+    };
+    return cmocka_run_group_tests_name("timer", tests, NULL, NULL);
+}
