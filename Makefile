@@ -23,8 +23,8 @@ FORMATTED = reactor.h $(wildcard examples/*.[ch] tests/*.[ch] tests/*/*.[ch])
 all: $(EXAMPLES) ## build the examples (the default)
 
 run: all ## start the main example
-	@if [ -x $(B)/static_server ]; then exec $(B)/static_server --root examples/site; \
-	else exec $(B)/echo_server; fi
+	@exec $(if $(wildcard examples/static_server.c),$(B)/static_server --root examples/site,\
+	  $(B)/echo_server)
 
 setup: ## install what the tests need from Debian's packages, if anything is missing
 	@missing=; for p in $(PACKAGES); do \
@@ -100,10 +100,16 @@ help: ## print this list
 
 programs: $(EXAMPLES) $(PROGRAMS) $(B)/tests/backends
 
-$(B)/%: examples/%.c | $(B)/tests
+# Another compiler or other flags: everything anew.
+FLAGS_NOW = $(CC) $(ALL_CFLAGS) $(LDFLAGS)
+$(B)/flags: FORCE | $(B)/tests
+	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
+FORCE:
+
+$(B)/%: examples/%.c $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< -o $@ $(LDFLAGS)
 
-$(B)/tests/reactor_all.o: tests/reactor_all.c | $(B)/tests
+$(B)/tests/reactor_all.o: tests/reactor_all.c $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) -c $< -o $@
 
 # An archive, so that a test which brings an implementation of its own does not get this one too.
@@ -112,7 +118,7 @@ $(B)/tests/reactor_all.a: $(B)/tests/reactor_all.o
 
 # A test that needs more of the linker says so itself: a comment that begins a line,
 # "ldflags: -Wl,--wrap=malloc".
-$(B)/tests/%: tests/%.c $(B)/tests/reactor_all.a | $(B)/tests
+$(B)/tests/%: tests/%.c $(B)/tests/reactor_all.a $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< $(B)/tests/reactor_all.a -o $@ $(LDFLAGS) -lcmocka \
 	  $$(sed -n '/^\/\* ldflags:/,/\*\//{s/^\/\* ldflags://;s/\*\/.*//;p;}' $<)
 
@@ -123,5 +129,5 @@ QUIET = @$(if $(V),,echo "cc  $@"; )
 
 .DELETE_ON_ERROR:
 .PHONY: all run setup test test-quick test-build asan ubsan tsan bench format format-check layers \
-  docs toc install uninstall clean help programs
+  docs toc install uninstall clean help programs FORCE
 -include $(wildcard $(B)/*.d $(B)/tests/*.d)
