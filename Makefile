@@ -16,7 +16,8 @@ PACKAGES = gcc g++ libc6-dev libcmocka-dev clang libclang-rt-dev clang-format mu
 
 VERSION  = $(shell sed -n 's/.*REACTOR_VERSION_TEXT *"\([^"]*\)".*/\1/p' reactor.h)
 EXAMPLES = $(patsubst examples/%.c,$(B)/%,$(wildcard examples/*.c))
-PROGRAMS = $(patsubst tests/%.c,$(B)/tests/%,$(if $(TESTS),$(TESTS:%=tests/%.c),$(wildcard tests/test_*.c)))
+TEST_SOURCES = $(if $(TESTS),$(TESTS:%=tests/%.c),$(wildcard tests/test_*.c))
+PROGRAMS = $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SOURCES))
 SCRIPTS  = $(if $(TESTS),,$(wildcard tests/test_*.py))
 FORMATTED = reactor.h $(wildcard examples/*.[ch] tests/*.[ch] tests/*/*.[ch])
 
