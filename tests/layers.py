@@ -29,14 +29,15 @@ import statistics
 import sys
 
 FIRST = ["manual", "api", "config", "util", "core"]
-LAST = ["timer", "wake", "loop", "signal", "net", "stream"]  # what the design names; others may join
+LAST = ["timer", "wake", "loop", "signal", "net", "stream"]  # others may join them
 EXEMPT = ("manual", "api", "licence", "license")
 LIMIT, SMELL = 80, 40
 CALLERS = re.compile(r"reactor__loop_call_\w+$|reactor__core_dispatch$|reactor__loop_end$")
 # free_fn is no callback of the loop: any thread may drop the last reference to a buffer.
 CALL = re.compile(r"(?:->|\.|\*)\s*(on_\w+|fn|done)\s*\)?\s*\(|(?<![\w>.])(fn|done)\s*\(")
 TOUCHES = re.compile(r"\b(close|read|write|readv|writev|recv\w*|send\w*|ioctl|fcntl|select|poll|"
-                     r"ppoll|epoll_\w+|timerfd_\w+|eventfd|kevent|kqueue|io_uring_\w+|syscall)\s*\(")
+                     r"ppoll|epoll_\w+|timerfd_\w+|eventfd|kevent|kqueue|io_uring_\w+|syscall)"
+                     r"\s*\(")
 BANNER = re.compile(r"^/\* ==== >> ([a-z0-9_]+) ==== \*/$")
 
 
@@ -367,7 +368,8 @@ def self_test():
 def main():
     if sys.argv[1:] == ["--self-test"]:
         return self_test()
-    path = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "../reactor.h")
+    here = os.path.dirname(os.path.abspath(__file__))
+    path = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "../reactor.h")
     with open(path, encoding="utf-8") as f:
         header = Header(f.read())
     faults = header.check()
