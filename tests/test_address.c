@@ -1,0 +1,918 @@
+/* Addresses as text: what reactor_listen and reactor_connect take, what they refuse and with which
+   code, and the way back from a socket to text. */
+#include "stream_help.h"
+
+/* A path in a directory of its own, both gone after the test. */
+typedef struct place {
+    char dir[64], path[80], address[REACTOR_ADDRESS_MAX];
+} place;
+
+static place make_place(void) {
+    place p;
+    snprintf(p.dir, sizeof p.dir, "/tmp/reactor-test-XXXXXX");
+    assert_non_null(mkdtemp(p.dir));
+    snprintf(p.path, sizeof p.path, "%s/s", p.dir);
+    snprintf(p.address, sizeof p.address, "unix:%s", p.path);
+    return p;
+}
+
+static void leave_place(const place *p) {
+    unlink(p->path);
+    assert_int_equal(rmdir(p->dir), 0);
+}
+
+static int exists(const char *path) {
+    struct stat s;
+    return lstat(path, &s) == 0;
+}
+
+/* A plain socket bound to a path, which unlike the library's stays there when it is closed. */
+static int bind_path(const char *path, int type) {
+    struct sockaddr_un a;
+    socklen_t len = unix_name(&a, path);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    assert_return_code(fd, errno);
+    assert_return_code(bind(fd, (struct sockaddr *)&a, len), errno);
+    return fd;
+}
+
+static int listen_code(reactor *r, const char *address) {
+    reactor_listener l = {0};
+    int e = reactor_listen(r, address, &probe_handler, NULL, &l);
+    if (e < 0) assert_true(l.id == 0);
+    return e;
+}
+
+static int connect_code(reactor *r, const char *address) {
+    return reactor_connect(r, address, &null_handler, NULL, NULL);
+}
+
+static void local_is(reactor *r, reactor_conn c, const char *text) {
+    char got[REACTOR_ADDRESS_MAX];
+    int n = reactor_local_address(r, c, got, sizeof got);
+    if (n < 0) fail_msg("local address: %s", reactor_strerror(n));
+    assert_string_equal(got, text);
+    assert_int_equal(n, strlen(text));
+}
+
+static void peer_is(reactor *r, reactor_conn c, const char *text) {
+    char got[REACTOR_ADDRESS_MAX];
+    int n = reactor_peer_address(r, c, got, sizeof got);
+    if (n < 0) fail_msg("peer address: %s", reactor_strerror(n));
+    assert_string_equal(got, text);
+    assert_int_equal(n, strlen(text));
+}
+
+/* A connection to address, by the library, as far as its two ends being open; then both closed. */
+static void answers(reactor *r, const char *address, probe *accepted) {
+    int before = accepted->opens;
+    probe p = {0};
+    probe_connect(r, address, &p, NULL);
+    UNTIL(r, p.opens == 1 || p.closes);
+    if (p.closes) fail_msg("%s: %s", address, reactor_strerror(p.reason));
+    UNTIL(r, accepted->opens == before + 1);
+    reactor_close(r, p.conn);
+    UNTIL(r, p.closes == 1 && accepted->closes == accepted->opens);
+}
+
+/* ---- IPv4 and IPv6 ---- */
+
+CASE(ipv4_listen_connect_and_format_back) {
+    reactor *r = begin();
+    probe p = {0}, q = {0};
+    server s = serve_with(r, "127.0.0.1:0", &probe_handler, &p, NULL);
+    char local[REACTOR_ADDRESS_MAX];
+    assert_memory_equal(s.address, "127.0.0.1:", 10);
+    assert_in_range(port_of(s.address), 1, 65535);
+    probe_connect(r, s.address, &q, NULL);
+    UNTIL(r, p.opens && q.opens);
+    peer_is(r, q.conn, s.address);
+    local_is(r, p.conn, s.address);
+    assert_true(reactor_local_address(r, q.conn, local, sizeof local) > 0);
+    peer_is(r, p.conn, local);
+    end(r);
+}
+
+CASE(ipv4_other_loopback_addresses_are_different_ones) {
+    reactor *r = begin();
+    probe p = {0};
+    char text[REACTOR_ADDRESS_MAX];
+    server s = serve_with(r, "127.0.0.5:0", &probe_handler, &p, NULL);
+    assert_memory_equal(s.address, "127.0.0.5:", 10);
+    answers(r, s.address, &p);
+    snprintf(text, sizeof text, "127.0.0.6:%d", port_of(s.address));
+    assert_true(listen_code(r, text) >= 0);
+    end(r);
+}
+
+CASE(ipv4_every_address_is_zeros) {
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve_with(r, "0.0.0.0:0", &probe_handler, &p, NULL);
+    char text[REACTOR_ADDRESS_MAX];
+    assert_memory_equal(s.address, "0.0.0.0:", 8);
+    snprintf(text, sizeof text, "127.0.0.1:%d", port_of(s.address));
+    answers(r, text, &p);
+    end(r);
+}
+
+CASE(ipv6_listen_connect_and_format_back) {
+    if (!has_ipv6()) skip();
+    reactor *r = begin();
+    probe p = {0}, q = {0};
+    server s = serve_with(r, "[::1]:0", &probe_handler, &p, NULL);
+    char local[REACTOR_ADDRESS_MAX];
+    assert_memory_equal(s.address, "[::1]:", 6);
+    assert_in_range(port_of(s.address), 1, 65535);
+    probe_connect(r, s.address, &q, NULL);
+    UNTIL(r, p.opens && q.opens);
+    peer_is(r, q.conn, s.address);
+    local_is(r, p.conn, s.address);
+    assert_true(reactor_local_address(r, q.conn, local, sizeof local) > 0);
+    assert_memory_equal(local, "[::1]:", 6);
+    peer_is(r, p.conn, local);
+    end(r);
+}
+
+CASE(ipv6_long_form_is_the_same_address) {
+    if (!has_ipv6()) skip();
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve_with(r, "[0:0:0:0:0:0:0:1]:0", &probe_handler, &p, NULL);
+    assert_memory_equal(s.address, "[::1]:", 6);
+    answers(r, s.address, &p);
+    end(r);
+}
+
+/* A link-local address of this machine with its interface, as "fe80::1%eth0"; 0 if there is none */
+static int link_local(char *out, size_t size) {
+    char hex[33], name[32];
+    unsigned index, prefix, scope, flags;
+    int found = 0;
+    FILE *f = fopen("/proc/net/if_inet6", "r");
+    if (!f) return 0;
+    while (!found &&
+           fscanf(f, "%32s %x %x %x %x %31s", hex, &index, &prefix, &scope, &flags, name) == 6) {
+        struct in6_addr a;
+        char text[INET6_ADDRSTRLEN];
+        if (scope != 0x20 || (flags & 0x40)) continue;
+        for (int i = 0; i < 16; i++) {
+            char byte[3] = {hex[2 * i], hex[2 * i + 1], 0};
+            a.s6_addr[i] = (uint8_t)strtoul(byte, NULL, 16);
+        }
+        inet_ntop(AF_INET6, &a, text, sizeof text);
+        found = snprintf(out, size, "%s%%%s", text, name) > 0;
+    }
+    fclose(f);
+    return found;
+}
+
+CASE(ipv6_scope_is_read_and_written) {
+    char scoped[96], address[REACTOR_ADDRESS_MAX], start[REACTOR_ADDRESS_MAX];
+    if (!has_ipv6() || !link_local(scoped, sizeof scoped)) skip();
+    reactor *r = begin();
+    probe p = {0};
+    snprintf(address, sizeof address, "[%s]:0", scoped);
+    server s = serve_with(r, address, &probe_handler, &p, NULL);
+    snprintf(start, sizeof start, "[%s]:", scoped);
+    assert_memory_equal(s.address, start, strlen(start));
+    answers(r, s.address, &p);
+    end(r);
+}
+
+CASE(ipv6_scope_that_does_not_exist_is_refused) {
+    reactor *r = begin();
+    assert_true(listen_code(r, "[fe80::1%nosuchif0]:7") < 0);
+    assert_true(connect_code(r, "[fe80::1%nosuchif0]:7") < 0);
+    assert_int_equal(listen_code(r, "[fe80::1%]:7"), -EINVAL);
+    end(r);
+}
+
+CASE(star_listens_for_both_families) {
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve_with(r, "*:0", &probe_handler, &p, NULL);
+    char text[REACTOR_ADDRESS_MAX];
+    int port = port_of(s.address);
+    assert_in_range(port, 1, 65535);
+    snprintf(text, sizeof text, "127.0.0.1:%d", port);
+    answers(r, text, &p);
+    snprintf(text, sizeof text, "[::1]:%d", port);
+    if (has_ipv6()) answers(r, text, &p);
+    snprintf(text, sizeof text, "*:%d", port);
+    answers(r, text, &p); /* connect: this machine */
+    answers(r, s.address, &p);
+    end(r);
+}
+
+CASE(star_shows_an_ipv4_peer_as_ipv4) {
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve_with(r, "*:0", &probe_handler, &p, NULL);
+    char got[REACTOR_ADDRESS_MAX], text[REACTOR_ADDRESS_MAX];
+    struct sockaddr_in a;
+    socklen_t len = sizeof a;
+    int fd = dial_ipv4(port_of(s.address));
+    UNTIL(r, p.opens);
+    assert_return_code(getsockname(fd, (struct sockaddr *)&a, &len), errno);
+    snprintf(text, sizeof text, "127.0.0.1:%d", ntohs(a.sin_port));
+    peer_is(r, p.conn, text);
+    assert_true(reactor_local_address(r, p.conn, got, sizeof got) > 0);
+    answers(r, got, &p);
+    close(fd);
+    end(r);
+}
+
+CASE(localhost_is_127_0_0_1) {
+    reactor *r = begin();
+    probe p = {0};
+    char text[REACTOR_ADDRESS_MAX];
+    server s = serve_with(r, "localhost:0", &probe_handler, &p, NULL);
+    assert_memory_equal(s.address, "127.0.0.1:", 10);
+    snprintf(text, sizeof text, "localhost:%d", port_of(s.address));
+    answers(r, text, &p);
+    end(r);
+}
+
+CASE(port_0_gives_each_listener_its_own) {
+    reactor *r = begin();
+    probe p = {0};
+    server a = serve(r, &p), b = serve(r, &p);
+    assert_string_not_equal(a.address, b.address);
+    end(r);
+}
+
+CASE(port_in_use_is_EADDRINUSE) {
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve(r, &p);
+    assert_int_equal(listen_code(r, s.address), -EADDRINUSE);
+    answers(r, s.address, &p);
+    assert_int_equal(reactor_listener_close(r, s.l), 0);
+    assert_true(listen_code(r, s.address) >= 0);
+    end(r);
+}
+
+/* SO_REUSEADDR: the port is free although connections of the previous listener linger. */
+CASE(port_of_a_closed_listener_is_free_at_once) {
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    reactor_close(r, p.conn); /* this end is first, so it keeps TIME_WAIT */
+    peer_sees_eof(r, fd);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(reactor_listener_close(r, s.l), 0);
+    assert_true(listen_code(r, s.address) >= 0);
+    end(r);
+}
+
+CASE(address_of_another_machine_is_EADDRNOTAVAIL) {
+    reactor *r = begin();
+    assert_int_equal(listen_code(r, "192.0.2.1:0"), -EADDRNOTAVAIL);
+    end(r);
+}
+
+/* ---- unix ---- */
+
+CASE(unix_path_listen_connect_and_format_back) {
+    place at = make_place();
+    reactor *r = begin();
+    probe p = {0}, q = {0};
+    struct stat st;
+    server s = serve_with(r, at.address, &probe_handler, &p, NULL);
+    assert_string_equal(s.address, at.address);
+    assert_int_equal(stat(at.path, &st), 0);
+    assert_true(S_ISSOCK(st.st_mode));
+    probe_connect(r, s.address, &q, NULL);
+    UNTIL(r, p.opens && q.opens);
+    peer_is(r, q.conn, at.address);
+    local_is(r, p.conn, at.address);
+    peer_is(r, p.conn, "unix:");
+    local_is(r, q.conn, "unix:");
+    end(r);
+    leave_place(&at);
+}
+
+CASE(unix_mode_sets_the_permissions) {
+    place at = make_place();
+    reactor *r = begin();
+    probe p = {0};
+    struct stat st;
+    reactor_listen_options o;
+    memset(&o, 0, sizeof o);
+    o.unix_mode = 0606;
+    serve_with(r, at.address, &probe_handler, &p, &o);
+    assert_int_equal(stat(at.path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0606);
+    end(r);
+    leave_place(&at);
+}
+
+CASE(unix_path_is_removed_when_the_listener_closes) {
+    place at = make_place();
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve_with(r, at.address, &probe_handler, &p, NULL);
+    assert_true(exists(at.path));
+    assert_int_equal(reactor_listener_close(r, s.l), 0);
+    turns(r, 2);
+    assert_false(exists(at.path));
+    end(r);
+    leave_place(&at);
+}
+
+CASE(unix_path_is_removed_when_the_loop_is_destroyed) {
+    place at = make_place();
+    reactor *r = begin();
+    probe p = {0};
+    serve_with(r, at.address, &probe_handler, &p, NULL);
+    end(r);
+    assert_false(exists(at.path));
+    leave_place(&at);
+}
+
+CASE(unix_path_that_someone_else_has_replaced_is_not_removed) {
+    place at = make_place();
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve_with(r, at.address, &probe_handler, &p, NULL);
+    assert_int_equal(unlink(at.path), 0);
+    int other = bind_path(at.path, SOCK_STREAM);
+    assert_return_code(listen(other, 4), errno);
+    assert_int_equal(reactor_listener_close(r, s.l), 0);
+    turns(r, 2);
+    assert_true(exists(at.path));
+    int fd = dial_unix(at.path);
+    close(fd);
+    close(other);
+    end(r);
+    assert_true(exists(at.path));
+    leave_place(&at);
+}
+
+CASE(unix_path_of_a_dead_server_is_replaced) {
+    place at = make_place();
+    reactor *r = begin();
+    probe p = {0};
+    int dead = bind_path(at.path, SOCK_STREAM);
+    assert_return_code(listen(dead, 4), errno);
+    close(dead);
+    assert_true(exists(at.path));
+    server s = serve_with(r, at.address, &probe_handler, &p, NULL);
+    answers(r, s.address, &p);
+    end(r);
+    leave_place(&at);
+}
+
+CASE(unix_path_of_a_live_server_is_EADDRINUSE) {
+    place at = make_place();
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve_with(r, at.address, &probe_handler, &p, NULL);
+    assert_int_equal(listen_code(r, at.address), -EADDRINUSE);
+    assert_true(exists(at.path));
+    answers(r, s.address, &p);
+    end(r);
+    leave_place(&at);
+}
+
+/* Its backlog is full, so that it does not answer a question at once: it is alive all the same. */
+CASE(unix_path_of_a_busy_server_is_EADDRINUSE) {
+    place at = make_place();
+    reactor *r = begin();
+    struct sockaddr_un a;
+    socklen_t len = unix_name(&a, at.path);
+    int busy = bind_path(at.path, SOCK_STREAM), fd[64], n = 0, full = 0;
+    assert_return_code(listen(busy, 0), errno);
+    while (n < 64 && !full) {
+        fd[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        full = connect(fd[n++], (struct sockaddr *)&a, len) < 0;
+    }
+    assert_true(full);
+    assert_int_equal(listen_code(r, at.address), -EADDRINUSE);
+    assert_true(exists(at.path));
+    while (n > 0) close(fd[--n]);
+    close(busy);
+    end(r);
+    leave_place(&at);
+}
+
+/* A datagram server answers no stream connect, yet the path is its. */
+CASE(unix_path_of_a_datagram_server_is_not_replaced) {
+    place at = make_place();
+    reactor *r = begin();
+    int other = bind_path(at.path, SOCK_DGRAM);
+    assert_int_equal(listen_code(r, at.address), -EADDRINUSE);
+    assert_true(exists(at.path));
+    close(other);
+    end(r);
+    leave_place(&at);
+}
+
+CASE(unix_path_of_a_file_is_not_replaced) {
+    place at = make_place();
+    reactor *r = begin();
+    struct stat st;
+    int fd = open(at.path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    assert_int_equal(write(fd, "precious", 8), 8);
+    close(fd);
+    assert_int_equal(listen_code(r, at.address), -EADDRINUSE);
+    assert_int_equal(stat(at.path, &st), 0);
+    assert_int_equal(st.st_size, 8);
+    end(r);
+    leave_place(&at);
+}
+
+CASE(unix_path_in_no_directory_is_ENOENT) {
+    reactor *r = begin();
+    assert_int_equal(listen_code(r, "unix:/tmp/reactor-no-such-directory/s"), -ENOENT);
+    end(r);
+}
+
+CASE(unix_path_as_long_as_the_system_allows) {
+    place at = make_place();
+    reactor *r = begin();
+    probe p = {0};
+    size_t limit = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+    char path[120], address[REACTOR_ADDRESS_MAX];
+    memset(path, 'x', sizeof path);
+    memcpy(path, at.path, strlen(at.path));
+    path[limit] = 0;
+    snprintf(address, sizeof address, "unix:%s", path);
+    server s = serve_with(r, address, &probe_handler, &p, NULL);
+    assert_string_equal(s.address, address);
+    answers(r, address, &p);
+    reactor_listener_close(r, s.l);
+    turns(r, 2);
+    assert_false(exists(path));
+    end(r);
+    leave_place(&at);
+}
+
+CASE(unix_path_that_is_too_long_is_refused) {
+    reactor *r = begin();
+    size_t limit = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+    char address[5000];
+    memset(address, 'x', sizeof address - 1);
+    memcpy(address, "unix:/tmp/", 10);
+    address[sizeof address - 1] = 0;
+    assert_int_equal(listen_code(r, address), -EINVAL);
+    assert_int_equal(connect_code(r, address), -EINVAL);
+    address[5 + limit + 1] = 0;
+    assert_int_equal(listen_code(r, address), -EINVAL);
+    assert_int_equal(connect_code(r, address), -EINVAL);
+    assert_false(exists(address + 5));
+    end(r);
+}
+
+CASE(unix_abstract_name_listen_connect_and_format_back) {
+    reactor *r = begin();
+    probe p = {0}, q = {0};
+    char address[REACTOR_ADDRESS_MAX];
+    snprintf(address, sizeof address, "unix:@reactor-abstract-%d", (int)getpid());
+    server s = serve_with(r, address, &probe_handler, &p, NULL);
+    assert_string_equal(s.address, address);
+    assert_false(exists(address + 5));
+    probe_connect(r, address, &q, NULL);
+    UNTIL(r, p.opens && q.opens);
+    peer_is(r, q.conn, address);
+    local_is(r, p.conn, address);
+    int fd = dial_unix(address + 5); /* no other bytes in the name, also for others */
+    UNTIL(r, p.opens == 2);
+    close(fd);
+    assert_int_equal(listen_code(r, address), -EADDRINUSE);
+    end(r);
+}
+
+CASE(unix_abstract_name_is_free_after_close) {
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve_unix(r, &p, NULL);
+    assert_int_equal(reactor_listener_close(r, s.l), 0);
+    turns(r, 2);
+    assert_true(listen_code(r, s.address) >= 0);
+    end(r);
+}
+
+/* ---- descriptors handed over ---- */
+
+CASE(fd_listens_on_a_socket_that_was_handed_over) {
+    reactor *r = begin();
+    probe p = {0};
+    char bound_to[REACTOR_ADDRESS_MAX], address[32];
+    int fd = bound(bound_to);
+    assert_return_code(listen(fd, 4), errno);
+    snprintf(address, sizeof address, "fd:%d", fd);
+    server s = serve_with(r, address, &probe_handler, &p, NULL);
+    assert_string_equal(s.address, bound_to);
+    answers(r, bound_to, &p);
+    end(r); /* which proves that it was closed with the listener */
+}
+
+CASE(fd_connects_a_socket_that_was_handed_over) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd[2];
+    char address[32];
+    make_tcp_pair(fd);
+    snprintf(address, sizeof address, "fd:%d", fd[0]);
+    reactor_conn c = probe_connect(r, address, &p, NULL);
+    assert_int_equal(p.opens, 0);
+    assert_int_equal(reactor_write(r, c, "hello", 5), 0);
+    peer_hears(r, fd[1], "hello");
+    assert_int_equal(p.opens, 1);
+    close(fd[1]);
+    UNTIL(r, p.closes);
+    end(r);
+}
+
+CASE(fd_that_is_nothing_to_listen_on_is_refused_and_stays_open) {
+    reactor *r = begin();
+    char address[32], bound_to[REACTOR_ADDRESS_MAX];
+    int fd[2], file = pattern_file(10, 1, 0), idle = bound(bound_to);
+    make_pair(fd);
+    int refused[] = {fd[0], file, idle};
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        snprintf(address, sizeof address, "fd:%d", refused[i]);
+        assert_int_equal(listen_code(r, address), -EINVAL);
+        assert_true(fcntl(refused[i], F_GETFD) >= 0);
+    }
+    close(fd[0]), close(fd[1]), close(file), close(idle);
+    end(r);
+}
+
+CASE(fd_that_is_not_open_is_EBADF) {
+    reactor *r = begin();
+    assert_int_equal(listen_code(r, "fd:4000"), -EBADF);
+    end(r);
+}
+
+/* ---- what is refused ---- */
+
+CASE(host_names_are_ENOTSUP) {
+    static const char *const names[] = {"example.com:80", "www.example.org:443", "myhost:7000",
+                                        "my-host:7000", "LOCALHOST.example:1"};
+    reactor *r = begin();
+    for (size_t i = 0; i < COUNT(names); i++) {
+        if (listen_code(r, names[i]) != -ENOTSUP) fail_msg("listen: %s", names[i]);
+        if (connect_code(r, names[i]) != -ENOTSUP) fail_msg("connect: %s", names[i]);
+    }
+    assert_int_equal(connect_code(r, "127.0.0.1:1,example.com:80"), -ENOTSUP);
+    assert_int_equal(counters(r).connections, 0);
+    end(r);
+}
+
+CASE(nonsense_is_EINVAL) {
+    static const char *const texts[] = {"",
+                                        " ",
+                                        ":",
+                                        "::",
+                                        ":80",
+                                        "80",
+                                        "127.0.0.1",
+                                        "127.0.0.1:",
+                                        "127.0.0.1:x",
+                                        "127.0.0.1:65536",
+                                        "127.0.0.1:-1",
+                                        "127.0.0.1:+1",
+                                        "127.0.0.1:80x",
+                                        "127.0.0.1: 80",
+                                        "127.0.0.1:99999999999999",
+                                        "127.0.0.1:4294967376",
+                                        "127.0.0.1:80:80",
+                                        "localhost",
+                                        "localhost:",
+                                        "localhost:x",
+                                        "*",
+                                        "*:",
+                                        "*:x",
+                                        "**:80",
+                                        "[::1]",
+                                        "[::1]:",
+                                        "[::1]80",
+                                        "[::1:80",
+                                        "::1]:80",
+                                        "[]:80",
+                                        "[127.0.0.1]:80",
+                                        "[::1]:65536",
+                                        "[::g]:80",
+                                        "[:::1]:80",
+                                        "[1:2:3:4:5:6:7:8:9]:80",
+                                        "unix:",
+                                        "unix:@",
+                                        "unix",
+                                        "fd:",
+                                        "fd:x",
+                                        "fd:-1",
+                                        "fd:+1",
+                                        "fd:1x",
+                                        "fd:99999999999999999999",
+                                        "fd:4294967296",
+                                        "fd",
+                                        "\n",
+                                        "@name",
+                                        "/tmp/path",
+                                        "\xff\xfe:1"};
+    reactor *r = begin();
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        int e = listen_code(r, texts[i]), f = connect_code(r, texts[i]);
+        if (e != -EINVAL) fail_msg("listen: \"%s\" is %d", texts[i], e);
+        if (f != -EINVAL) fail_msg("connect: \"%s\" is %d", texts[i], f);
+    }
+    assert_int_equal(counters(r).listeners, 0);
+    assert_int_equal(counters(r).connections, 0);
+    end(r);
+}
+
+CASE(enormous_text_is_refused) {
+    reactor *r = begin();
+    size_t len = 1 * MIB;
+    char *text = malloc(len);
+    assert_non_null(text);
+    memset(text, 'a', len);
+    memcpy(text + len - 4, ":80", 4);
+    assert_true(listen_code(r, text) < 0);
+    assert_true(connect_code(r, text) < 0);
+    memset(text, '1', len - 1);
+    memcpy(text, "127.0.0.1:", 10);
+    assert_int_equal(listen_code(r, text), -EINVAL);
+    assert_int_equal(connect_code(r, text), -EINVAL);
+    memset(text, ',', len - 1);
+    assert_int_equal(connect_code(r, text), -EINVAL);
+    free(text);
+    end(r);
+}
+
+CASE(null_addresses_and_handlers_are_EINVAL) {
+    reactor *r = begin();
+    reactor_listener l;
+    reactor_conn c;
+    assert_int_equal(reactor_listen(NULL, "*:0", &probe_handler, NULL, &l), -EINVAL);
+    assert_int_equal(reactor_listen(r, NULL, &probe_handler, NULL, &l), -EINVAL);
+    assert_int_equal(reactor_listen(r, "*:0", NULL, NULL, &l), -EINVAL);
+    assert_int_equal(reactor_connect(NULL, "*:1", &probe_handler, NULL, &c), -EINVAL);
+    assert_int_equal(reactor_connect(r, NULL, &probe_handler, NULL, &c), -EINVAL);
+    assert_int_equal(reactor_connect(r, "*:1", NULL, NULL, &c), -EINVAL);
+    end(r);
+}
+
+/* ---- back to text ---- */
+
+CASE(room_too_small_is_ENOBUFS) {
+    reactor *r = begin();
+    probe p = {0};
+    char out[REACTOR_ADDRESS_MAX];
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    size_t len = strlen(s.address);
+    assert_int_equal(reactor_listener_address(r, s.l, out, len), -ENOBUFS);
+    assert_int_equal(reactor_listener_address(r, s.l, out, 1), -ENOBUFS);
+    assert_int_equal(reactor_listener_address(r, s.l, out, 0), -ENOBUFS);
+    memset(out, '#', sizeof out);
+    assert_int_equal(reactor_listener_address(r, s.l, out, len + 1), len);
+    assert_string_equal(out, s.address);
+    assert_int_equal(out[len + 1], '#');
+    assert_int_equal(reactor_local_address(r, p.conn, out, len), -ENOBUFS);
+    assert_int_equal(reactor_local_address(r, p.conn, out, len + 1), len);
+    assert_int_equal(reactor_peer_address(r, p.conn, out, 5), -ENOBUFS);
+    close(fd);
+    end(r);
+}
+
+CASE(address_of_null_or_stale_is_refused) {
+    reactor *r = begin();
+    probe p = {0};
+    char out[REACTOR_ADDRESS_MAX];
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    reactor_listener none = {0};
+    reactor_conn nobody = {0};
+    assert_int_equal(reactor_listener_address(NULL, s.l, out, sizeof out), -EINVAL);
+    assert_int_equal(reactor_listener_address(r, s.l, NULL, sizeof out), -EINVAL);
+    assert_int_equal(reactor_local_address(NULL, p.conn, out, sizeof out), -EINVAL);
+    assert_int_equal(reactor_local_address(r, p.conn, NULL, sizeof out), -EINVAL);
+    assert_int_equal(reactor_peer_address(NULL, p.conn, out, sizeof out), -EINVAL);
+    assert_int_equal(reactor_peer_address(r, p.conn, NULL, sizeof out), -EINVAL);
+    assert_int_equal(reactor_listener_address(r, none, out, sizeof out), -EBADF);
+    assert_int_equal(reactor_local_address(r, nobody, out, sizeof out), -EBADF);
+    assert_int_equal(reactor_peer_address(r, nobody, out, sizeof out), -EBADF);
+    assert_int_equal(reactor_listener_close(r, s.l), 0);
+    assert_int_equal(reactor_listener_address(r, s.l, out, sizeof out), -EBADF);
+    close(fd);
+    end(r);
+}
+
+CASE(address_of_what_is_not_open_yet_is_ENOTCONN) {
+    reactor *r = begin();
+    probe p = {0}, q = {0};
+    char out[REACTOR_ADDRESS_MAX];
+    server s = serve(r, &p);
+    reactor_conn c = probe_connect(r, s.address, &q, NULL);
+    assert_int_equal(reactor_local_address(r, c, out, sizeof out), -ENOTCONN);
+    assert_int_equal(reactor_peer_address(r, c, out, sizeof out), -ENOTCONN);
+    UNTIL(r, q.opens && p.opens);
+    assert_true(reactor_peer_address(r, c, out, sizeof out) > 0);
+    end(r);
+}
+
+/* ---- lists ---- */
+
+CASE(list_first_refuses_second_answers) {
+    reactor *r = begin();
+    probe p = {0};
+    char closed[REACTOR_ADDRESS_MAX], list[3 * REACTOR_ADDRESS_MAX];
+    int fd = bound(closed);
+    server s = serve(r, &p);
+    snprintf(list, sizeof list, "%s,%s", closed, s.address);
+    answers(r, list, &p);
+    snprintf(list, sizeof list, "%s,%s", s.address, closed);
+    answers(r, list, &p);
+    snprintf(list, sizeof list, "unix:/tmp/reactor-no-such-socket,unix:@reactor-nobody,%s",
+             s.address);
+    answers(r, list, &p);
+    close(fd);
+    end(r);
+}
+
+CASE(list_is_asked_in_order) {
+    reactor *r = begin();
+    probe p = {0}, q = {0};
+    char list[2 * REACTOR_ADDRESS_MAX];
+    server first = serve(r, &p), second = serve(r, &q);
+    for (int i = 1; i <= 5; i++) {
+        snprintf(list, sizeof list, "%s,%s", first.address, second.address);
+        answers(r, list, &p);
+        assert_int_equal(p.opens, i);
+    }
+    assert_int_equal(q.opens, 0);
+    end(r);
+}
+
+CASE(list_of_many) {
+    reactor *r = begin();
+    probe p = {0};
+    char closed[REACTOR_ADDRESS_MAX], list[50 * 24] = "";
+    int fd = bound(closed);
+    server s = serve(r, &p);
+    for (int i = 0; i < 40; i++) {
+        strcat(list, closed);
+        strcat(list, ",");
+    }
+    strcat(list, s.address);
+    answers(r, list, &p);
+    close(fd);
+    end(r);
+}
+
+CASE(list_of_which_none_answers_tells_the_error) {
+    reactor *r = begin();
+    probe p = {0};
+    char closed[REACTOR_ADDRESS_MAX], list[2 * REACTOR_ADDRESS_MAX];
+    int fd = bound(closed);
+    snprintf(list, sizeof list, "%s,%s", closed, closed);
+    probe_connect(r, list, &p, NULL);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -ECONNREFUSED);
+    assert_string_equal(p.log, "c");
+    close(fd);
+    end(r);
+}
+
+CASE(list_may_have_spaces_around_its_commas) {
+    reactor *r = begin();
+    probe p = {0};
+    char closed[REACTOR_ADDRESS_MAX], list[3 * REACTOR_ADDRESS_MAX];
+    int fd = bound(closed);
+    server s = serve(r, &p);
+    snprintf(list, sizeof list, " %s , %s ", closed, s.address);
+    answers(r, list, &p);
+    close(fd);
+    end(r);
+}
+
+CASE(list_with_an_empty_or_bad_item_is_EINVAL) {
+    reactor *r = begin();
+    probe p = {0};
+    char list[2 * REACTOR_ADDRESS_MAX];
+    server s = serve(r, &p);
+    static const char *const shapes[] = {
+        ",%s", "%s,", "%s,,127.0.0.1:1", "%s, ,127.0.0.1:1", "%s,nonsense", "%s;127.0.0.1:1"};
+    for (size_t i = 0; i < COUNT(shapes); i++) {
+        const char *hole = strstr(shapes[i], "%s");
+        snprintf(list, sizeof list, "%.*s%s%s", (int)(hole - shapes[i]), shapes[i], s.address,
+                 hole + 2);
+        if (connect_code(r, list) != -EINVAL) fail_msg("\"%s\"", list);
+    }
+    assert_int_equal(counters(r).connections, 0);
+    end(r);
+}
+
+CASE(list_is_not_for_listen) {
+    reactor *r = begin();
+    assert_int_equal(listen_code(r, "127.0.0.1:0,127.0.0.1:0"), -EINVAL);
+    end(r);
+}
+
+/* ---- the local end ---- */
+
+CASE(local_option_chooses_where_a_connect_comes_from) {
+    reactor *r = begin();
+    probe p = {0}, q = {0};
+    reactor_connect_options o;
+    char got[REACTOR_ADDRESS_MAX];
+    memset(&o, 0, sizeof o);
+    o.local = "127.0.0.9:0";
+    server s = serve(r, &p);
+    probe_connect(r, s.address, &q, &o);
+    UNTIL(r, p.opens && q.opens);
+    assert_true(reactor_peer_address(r, p.conn, got, sizeof got) > 0);
+    assert_memory_equal(got, "127.0.0.9:", 10);
+    local_is(r, q.conn, got);
+    end(r);
+}
+
+CASE(local_option_that_is_no_address_is_EINVAL) {
+    reactor *r = begin();
+    reactor_connect_options o;
+    memset(&o, 0, sizeof o);
+    o.local = "nonsense";
+    assert_int_equal(reactor_connect(r, "127.0.0.1:1", &probe_handler, &o, NULL), -EINVAL);
+    o.local = "";
+    assert_int_equal(reactor_connect(r, "127.0.0.1:1", &probe_handler, &o, NULL), -EINVAL);
+    o.local = "example.com:0";
+    assert_int_equal(reactor_connect(r, "127.0.0.1:1", &probe_handler, &o, NULL), -ENOTSUP);
+    end(r);
+}
+
+CASE(local_option_of_another_machine_fails_by_on_close) {
+    reactor *r = begin();
+    probe p = {0}, q = {0};
+    reactor_connect_options o;
+    memset(&o, 0, sizeof o);
+    o.local = "192.0.2.1:0";
+    server s = serve(r, &p);
+    probe_connect(r, s.address, &q, &o);
+    assert_int_equal(q.closes, 0);
+    UNTIL(r, q.closes);
+    assert_int_equal(q.reason, -EADDRNOTAVAIL);
+    assert_int_equal(p.opens, 0);
+    end(r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(ipv4_listen_connect_and_format_back),
+        TEST(ipv4_other_loopback_addresses_are_different_ones),
+        TEST(ipv4_every_address_is_zeros),
+        TEST(ipv6_listen_connect_and_format_back),
+        TEST(ipv6_long_form_is_the_same_address),
+        TEST(ipv6_scope_is_read_and_written),
+        TEST(ipv6_scope_that_does_not_exist_is_refused),
+        TEST(star_listens_for_both_families),
+        TEST(star_shows_an_ipv4_peer_as_ipv4),
+        TEST(localhost_is_127_0_0_1),
+        TEST(port_0_gives_each_listener_its_own),
+        TEST(port_in_use_is_EADDRINUSE),
+        TEST(port_of_a_closed_listener_is_free_at_once),
+        TEST(address_of_another_machine_is_EADDRNOTAVAIL),
+        TEST(unix_path_listen_connect_and_format_back),
+        TEST(unix_mode_sets_the_permissions),
+        TEST(unix_path_is_removed_when_the_listener_closes),
+        TEST(unix_path_is_removed_when_the_loop_is_destroyed),
+        TEST(unix_path_that_someone_else_has_replaced_is_not_removed),
+        TEST(unix_path_of_a_dead_server_is_replaced),
+        TEST(unix_path_of_a_live_server_is_EADDRINUSE),
+        TEST(unix_path_of_a_busy_server_is_EADDRINUSE),
+        TEST(unix_path_of_a_datagram_server_is_not_replaced),
+        TEST(unix_path_of_a_file_is_not_replaced),
+        TEST(unix_path_in_no_directory_is_ENOENT),
+        TEST(unix_path_as_long_as_the_system_allows),
+        TEST(unix_path_that_is_too_long_is_refused),
+        TEST(unix_abstract_name_listen_connect_and_format_back),
+        TEST(unix_abstract_name_is_free_after_close),
+        TEST(fd_listens_on_a_socket_that_was_handed_over),
+        TEST(fd_connects_a_socket_that_was_handed_over),
+        TEST(fd_that_is_nothing_to_listen_on_is_refused_and_stays_open),
+        TEST(fd_that_is_not_open_is_EBADF),
+        TEST(host_names_are_ENOTSUP),
+        TEST(nonsense_is_EINVAL),
+        TEST(enormous_text_is_refused),
+        TEST(null_addresses_and_handlers_are_EINVAL),
+        TEST(room_too_small_is_ENOBUFS),
+        TEST(address_of_null_or_stale_is_refused),
+        TEST(address_of_what_is_not_open_yet_is_ENOTCONN),
+        TEST(list_first_refuses_second_answers),
+        TEST(list_is_asked_in_order),
+        TEST(list_of_many),
+        TEST(list_of_which_none_answers_tells_the_error),
+        TEST(list_may_have_spaces_around_its_commas),
+        TEST(list_with_an_empty_or_bad_item_is_EINVAL),
+        TEST(list_is_not_for_listen),
+        TEST(local_option_chooses_where_a_connect_comes_from),
+        TEST(local_option_that_is_no_address_is_EINVAL),
+        TEST(local_option_of_another_machine_fails_by_on_close),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
