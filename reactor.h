@@ -80,7 +80,7 @@ typedef struct reactor_options {
     int batch;                /* events taken from the kernel at once; 256; 1..65536 */
     int accept_budget;        /* connections accepted per listener and turn; 64 */
     int timer_budget;         /* timers fired per turn; 4096 */
-    int post_budget;          /* posts, and deferred tasks, run per turn; 4096 */
+    int post_budget;          /* posts run per turn, and as many deferred tasks; 4096 */
     size_t read_budget;       /* bytes read per connection and turn; 256 KiB */
     size_t read_buffer;       /* the loop's one read buffer, bytes; 64 KiB; 1 KiB..1 GiB */
     int64_t slow_ms;          /* with on_slow: a callback this long is reported; 100 */
@@ -130,7 +130,8 @@ REACTOR_API int64_t reactor_now(const reactor *r);
 REACTOR_API int64_t reactor_now_ns(const reactor *r);
 
 /* Name of the backend in use, and why not a better one: "" when it is the best that was compiled
-   in, else text such as "epoll: Operation not permitted". Owned by the loop. */
+   in, else text such as "epoll: Operation not permitted", or "asked for by name". Owned by the
+   loop. */
 REACTOR_API const char *reactor_backend(const reactor *r);
 REACTOR_API const char *reactor_backend_reason(const reactor *r);
 
@@ -562,10 +563,17 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR_USE_POLL
 #endif
 
-#ifdef REACTOR_USE_EPOLL
-#ifndef __linux__
+#if defined(REACTOR_USE_EPOLL) && !defined(__linux__)
 #error "reactor.h: REACTOR_USE_EPOLL needs Linux"
 #endif
+#ifdef REACTOR_USE_KQUEUE
+#error "reactor.h: REACTOR_USE_KQUEUE needs a BSD or macOS, and is not written yet"
+#endif
+#ifdef REACTOR_USE_IO_URING
+#error "reactor.h: REACTOR_USE_IO_URING is not written yet"
+#endif
+#ifdef REACTOR_USE_WINDOWS
+#error "reactor.h: REACTOR_USE_WINDOWS needs Windows, and is not written yet"
 #endif
 
 #ifdef __linux__
@@ -604,6 +612,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__OPTIONAL       __attribute__((unused)) /* not every choice of sections needs it */
 #define REACTOR__LIKELY(x)      __builtin_expect(!!(x), 1)
 #define REACTOR__UNLIKELY(x)    __builtin_expect(!!(x), 0)
+#define REACTOR__PEEK(p)        __atomic_load_n(p, __ATOMIC_RELAXED) /* costs nothing, orders nothing */
 #define REACTOR__LOAD(p)        __atomic_load_n(p, __ATOMIC_SEQ_CST)
 #define REACTOR__STORE(p, v)    __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
 #define REACTOR__EXCHANGE(p, v) __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST)
@@ -614,18 +623,16 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #error "reactor.h: this compiler lacks GCC's __atomic builtins"
 #endif
 
-/* Neither C++ nor -Wconversion likes what C allows: every allocation is cast to its type. */
-#define REACTOR__NEW(type) ((type *)reactor__util_zeroed(sizeof(type)))
-
 /* ==== >> util ==== */
 /* What every section needs and no system call names: zeroed memory, arrays that grow, saturating
    time, the clock, descriptors made non-blocking and close-on-exec.
 
    Times are int64_t nanoseconds. INT64_MAX is "never", and all sums saturate there, so that an
    enormous delay stays enormous instead of wrapping into the past. */
-#define REACTOR__NEVER INT64_MAX
-#define REACTOR__NONE  UINT32_MAX /* no index */
-#define REACTOR__MS    INT64_C(1000000)
+#define REACTOR__NEW(type) ((type *)reactor__util_zeroed(sizeof(type)))
+#define REACTOR__NEVER     INT64_MAX
+#define REACTOR__NONE      UINT32_MAX /* no index */
+#define REACTOR__MS        INT64_C(1000000)
 
 static void *reactor__util_zeroed(size_t size) {
     void *memory = REACTOR_MALLOC(size);
@@ -694,8 +701,7 @@ REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
    so changes that cancel out cost nothing. Adding and removing are told at once: their errors
    belong to the caller.
 
-   Reports are queued first and dispatched after, because a callback may remove or replace any slot
-   of the batch. A queued index survives the reuse of its slot: it then has nothing ready. */
+   Reports are queued first and dispatched after: a callback may remove any slot of the batch. */
 
 /* Interest bits besides the public ones, and what backends report. On Linux all are the kernel's
    own values, so that translating is a mask. */
@@ -731,12 +737,12 @@ typedef struct reactor__core_slot {
     reactor_io_fn *fn;
     void *user;
     reactor_socket fd;
-    uint32_t generation;
-    uint32_t next;   /* in the dirty or the free list */
-    uint32_t aux;    /* the backend's */
-    uint16_t wanted; /* interest as last asked for */
-    uint16_t armed;  /* interest as last told to the backend; 0: it does not know the slot */
-    uint16_t ready;  /* reported and not yet dispatched */
+    uint32_t generation; /* even, a timer's is odd: their handles never look alike */
+    uint32_t next;       /* in the dirty or the free list */
+    uint32_t aux;        /* the backend's */
+    uint16_t wanted;     /* interest as last asked for */
+    uint16_t armed;      /* interest as last told to the backend; 0: it does not know the slot */
+    uint16_t ready;      /* reported and not yet dispatched */
     uint8_t flags;
     uint8_t kind;
 } reactor__core_slot;
@@ -748,7 +754,7 @@ typedef struct reactor__core reactor__core;
    what is ready, waiting so many nanoseconds, -1 for ever; -EINTR if a signal came. fd: see
    reactor_fd; NULL if there is none. alarm: makes that descriptor readable at a time, also if it
    is past. All return 0 or -errno. */
-typedef struct reactor__backend {
+typedef struct reactor__core_backend {
     const char *name;
     unsigned traits;
     int (*init)(reactor__core *core);
@@ -757,7 +763,7 @@ typedef struct reactor__backend {
     int (*wait)(reactor__core *core, int64_t timeout);
     int (*fd)(reactor__core *core);
     int (*alarm)(reactor__core *core, int64_t at);
-} reactor__backend;
+} reactor__core_backend;
 
 enum {
     REACTOR__CORE_HAS_EDGES = 1,  /* EDGE is the kernel's; else it is reported as level */
@@ -765,7 +771,7 @@ enum {
 };
 
 struct reactor__core {
-    const reactor__backend *backend;
+    const reactor__core_backend *backend;
     void *data; /* the backend's */
     reactor *owner;
     reactor__core_slot *slots;
@@ -787,7 +793,7 @@ struct reactor__core {
     int pulling;       /* reactor_select was the last to turn the loop: those are armed */
     int busy;          /* inside a turn */
     int resume;        /* a stop left reports in the queue */
-    volatile int stop; /* set from any thread: leave the dispatching */
+    int stop;          /* atomic: leave the dispatching */
     void (*changed)(reactor__core *core); /* when nested: something to do appeared outside a turn */
     reactor_counters counters;
 };
@@ -893,7 +899,7 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
         if (core->count == core->cap && reactor__core_grow(core) < 0) return -ENOMEM;
         index = core->count++;
         slot = &core->slots[index];
-        slot->generation = core->seed;
+        slot->generation = core->seed + index * 0x9E3779B2u; /* neighbours differ, too */
         slot->flags = 0;
     }
     slot->fn = fn;
@@ -944,7 +950,8 @@ static void reactor__core_release(reactor__core *core, uint32_t index) {
     reactor__core_want(core, slot, 0);
     slot->kind = REACTOR__CORE_FREE;
     slot->ready = 0;
-    if (++slot->generation == 0) slot->generation = 1;
+    slot->generation += 2;
+    if (!slot->generation) slot->generation = 2;
     if (slot->flags & REACTOR__CORE_DIRTY) return;
     slot->next = core->free_head;
     core->free_head = index;
@@ -1163,16 +1170,17 @@ static void reactor__core_shot(reactor__core *core, uint32_t index, unsigned got
 /* Those of the queue from here on that must not be lost when a stop ends the dispatching: levels
    are reported again by themselves, edges and shots are not. */
 static void reactor__core_keep(reactor__core *core, uint32_t from, uint32_t kept) {
+    uint32_t pulled = kept;
     for (uint32_t i = from; i < core->ready_count; i++) {
         reactor__core_slot *slot = &core->slots[core->ready[i]];
         unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
-        if (slot->kind == REACTOR__CORE_WATCHER && !(slot->wanted & once)) {
+        if (!(slot->wanted & once)) {
             slot->ready = 0;
             slot->flags &= (uint8_t)~REACTOR__CORE_QUEUED;
         } else
             core->ready[kept++] = core->ready[i];
     }
-    core->resume = from < core->ready_count;
+    core->resume = kept > pulled;
     core->ready_count = kept;
 }
 
@@ -1197,7 +1205,7 @@ static int reactor__core_dispatch(reactor__core *core, reactor__core_slow_fn *sl
                                   reactor_key *keys, int max, int *handed) {
     int called = 0;
     uint32_t kept = 0, i = 0, n = core->ready_count;
-    while (i < n && !core->stop) {
+    while (i < n && !REACTOR__PEEK(&core->stop)) {
         uint32_t index = core->ready[i++];
         reactor__core_slot *slot = &core->slots[index];
         unsigned events = slot->ready, got = reactor__core_mask(events, slot->wanted);
@@ -1225,7 +1233,8 @@ static int reactor__core_dispatch(reactor__core *core, reactor__core_slow_fn *sl
 
 static void reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed, uint32_t batch) {
     core->owner = owner;
-    core->seed = seed ? seed : 1;
+    core->seed = (seed & ~1u) + 2;
+    if (!core->seed) core->seed = 2;
     core->batch = batch;
     core->free_head = core->dirty_head = core->dirty_tail = REACTOR__NONE;
 }
@@ -1244,8 +1253,10 @@ static void reactor__core_fini(reactor__core *core) {
 
    select cannot tell an error or a hang-up from data, so those it found ready are asked again with
    one poll(2), which says the same as every other backend. One closed descriptor makes the whole
-   call fail with EBADF: it is looked for and left out. Whoever is scanned first would be served
-   first for ever; the scan starts where the last batch ended. */
+   call fail with EBADF: it is looked for and left out. A hang-up counts as readable and not as
+   writable here, so who waits to write is in both sets; when it turns out that there is only data,
+   it leaves the first until it is modified. The scan starts where the last batch ended, or whoever
+   is scanned first would be served first for ever. */
 #ifdef REACTOR_USE_SELECT
 
 #define REACTOR__SELECT_BITS ((int)(8 * sizeof(unsigned long)))
@@ -1315,7 +1326,7 @@ static int reactor__select_set(reactor__core *core, uint32_t index, unsigned bef
         if (fd >= REACTOR__SELECT_LIMIT) return -ERANGE;
         if (reactor__select_grow(b, fd) < 0) return -ENOMEM;
     }
-    reactor__select_put(b, 0, fd, (after & (unsigned)REACTOR_READ) != 0);
+    reactor__select_put(b, 0, fd, (after & REACTOR__CORE_BOTH) != 0);
     reactor__select_put(b, 1, fd, (after & (unsigned)REACTOR_WRITE) != 0);
     if (fd >= b->top) b->top = fd + 1;
     while (b->top > 0 && !reactor__select_has(b, 0, b->top - 1) &&
@@ -1343,15 +1354,32 @@ static int reactor__select_collect(reactor__select *b, uint32_t batch, int total
         if (in | out) {
             total -= in + out;
             b->found[n].fd = fd;
-            b->found[n].events = 0;
-            if (reactor__select_has(b, 0, fd)) b->found[n].events |= POLLIN;
-            if (reactor__select_has(b, 1, fd)) b->found[n].events |= POLLOUT;
             b->found[n++].revents = 0;
         }
         fd = fd + 1 < b->top ? fd + 1 : 0;
     }
     b->at = fd;
     return (int)n;
+}
+
+/* Asks poll what those n have, and reports it. */
+static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
+    for (int i = 0; i < n; i++) {
+        uint32_t index = reactor__core_find(core, b->found[i].fd);
+        b->found[i].events = (short)(reactor__core_at(core, index)->armed & REACTOR__CORE_BOTH);
+    }
+    if (poll(b->found, (nfds_t)n, 0) < 0) return -errno;
+    for (int i = 0; i < n; i++) {
+        uint32_t index = reactor__core_find(core, b->found[i].fd);
+        unsigned events = (unsigned)b->found[i].revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+        if (events) {
+            reactor__core_report(core, reactor__core_id(core, index), events);
+            core->counters.events++;
+        } else if (!(b->found[i].events & POLLIN)) {
+            reactor__select_put(b, 0, b->found[i].fd, 0);
+        }
+    }
+    return 0;
 }
 
 static int reactor__select_wait(reactor__core *core, int64_t timeout) {
@@ -1369,26 +1397,17 @@ static int reactor__select_wait(reactor__core *core, int64_t timeout) {
         return 0;
     }
     if (n <= 0) return n < 0 ? -errno : 0;
-    n = reactor__select_collect(b, core->batch, n);
-    if (poll(b->found, (nfds_t)n, 0) < 0) return -errno;
-    for (int i = 0; i < n; i++) {
-        uint32_t index = reactor__core_find(core, b->found[i].fd);
-        unsigned events = (unsigned)b->found[i].revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
-        if (index == REACTOR__NONE || !events) continue;
-        reactor__core_report(core, reactor__core_id(core, index), events);
-        core->counters.events++;
-    }
-    return 0;
+    return reactor__select_ask(core, b, reactor__select_collect(b, core->batch, n));
 }
 
-static const reactor__backend reactor__select_backend = {"select",
-                                                         0,
-                                                         reactor__select_init,
-                                                         reactor__select_fini,
-                                                         reactor__select_set,
-                                                         reactor__select_wait,
-                                                         NULL,
-                                                         NULL};
+static const reactor__core_backend reactor__select_backend = {"select",
+                                                              0,
+                                                              reactor__select_init,
+                                                              reactor__select_fini,
+                                                              reactor__select_set,
+                                                              reactor__select_wait,
+                                                              NULL,
+                                                              NULL};
 #endif
 /* ==== >> poll ==== */
 /* ppoll(2), or poll(2) where that is missing. A dense array, so the kernel is never given a hole; a
@@ -1497,7 +1516,7 @@ static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
     return 0;
 }
 
-static const reactor__backend reactor__poll_backend = {
+static const reactor__core_backend reactor__poll_backend = {
     "poll", 0,   reactor__poll_init, reactor__poll_fini, reactor__poll_set, reactor__poll_wait,
     NULL,   NULL};
 #endif
@@ -1682,15 +1701,15 @@ static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
     return 0;
 }
 
-static const reactor__backend reactor__epoll_backend = {"epoll",
-                                                        (unsigned)REACTOR__CORE_HAS_EDGES |
-                                                            (unsigned)REACTOR__CORE_HAS_ONESHOT,
-                                                        reactor__epoll_init,
-                                                        reactor__epoll_fini,
-                                                        reactor__epoll_set,
-                                                        reactor__epoll_wait,
-                                                        reactor__epoll_fd,
-                                                        reactor__epoll_alarm};
+static const reactor__core_backend reactor__epoll_backend = {
+    "epoll",
+    (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT,
+    reactor__epoll_init,
+    reactor__epoll_fini,
+    reactor__epoll_set,
+    reactor__epoll_wait,
+    reactor__epoll_fd,
+    reactor__epoll_alarm};
 #endif
 /* ==== >> timer ==== */
 /* Deadlines and nothing else: a hierarchical timer wheel of 1 ns ticks, 11 levels of 64 slots. A
@@ -1702,8 +1721,8 @@ static const reactor__backend reactor__epoll_backend = {"epoll",
    Traps. cur may lag behind the caller's clock, but no timer it has passed is left in a slot. All
    times and delays are >= 0 and no call may give an earlier now than the one before. Timers fire
    by (deadline, setting), except that one set for a time before cur counts as set for cur. A
-   FRESH one is set when it is settled. Emptying a crowded slot costs a step per timer in it, each
-   at most 11 times in its life. Memory of timers is kept until fini. */
+   FRESH one is set when it is settled. Spreading a crowded slot takes a step per timer in it, for
+   each at most 11 times in its life. Memory of timers is kept until fini. */
 #define REACTOR__TIMER_LEVELS  11u
 #define REACTOR__TIMER_SLOTS   (REACTOR__TIMER_LEVELS * 64u)
 #define REACTOR__TIMER_CHUNK   256u
@@ -1712,57 +1731,60 @@ static const reactor__backend reactor__epoll_backend = {"epoll",
 
 /* Lists that are no slots follow the slots, as if on a level above the highest: linking and
    unlinking need not tell them apart. */
-#define REACTOR__TIMER_PAST    (REACTOR__TIMER_SLOTS + 0u) /* deadline <= cur, not collected yet */
-#define REACTOR__TIMER_DUE     (REACTOR__TIMER_SLOTS + 1u) /* collected, to be popped */
-#define REACTOR__TIMER_FRESH   (REACTOR__TIMER_SLOTS + 2u) /* deadline is a delay until settled */
-#define REACTOR__TIMER_ASLEEP  (REACTOR__TIMER_SLOTS + 3u) /* deadline is REACTOR__NEVER */
-#define REACTOR__TIMER_LISTS   (REACTOR__TIMER_SLOTS + 4u)
-#define REACTOR__TIMER_NOWHERE REACTOR__TIMER_LISTS /* not live */
+#define REACTOR__TIMER_PAST   (REACTOR__TIMER_SLOTS + 0u) /* deadline <= cur, not collected yet */
+#define REACTOR__TIMER_DUE    (REACTOR__TIMER_SLOTS + 1u) /* collected, to be popped */
+#define REACTOR__TIMER_FRESH  (REACTOR__TIMER_SLOTS + 2u) /* deadline is a delay until settled */
+#define REACTOR__TIMER_ASLEEP (REACTOR__TIMER_SLOTS + 3u) /* deadline is REACTOR__NEVER */
+#define REACTOR__TIMER_LISTS  (REACTOR__TIMER_SLOTS + 4u)
 
 #define REACTOR__TIMER_UNREF    1u /* does not count in referenced */
 #define REACTOR__TIMER_INTERNAL 2u /* the owner's, only kept here */
 
-/* 48 bytes. The links come first: neighbours are cold when a timer leaves a list, and 16-byte
-   alignment, all that malloc promises, then keeps what is touched in one cache line. */
+/* A list is a circle through its head, linked by pointers: unlinking has no special cases and looks
+   nothing up. Links that are indices would make an entry 48 bytes, but took cancel half as long
+   again, in cache twice as long: how many misses overlap is bounded by the instructions between. */
+typedef struct reactor__timer_link {
+    struct reactor__timer_link *next, *prev;
+} reactor__timer_link;
+
+/* 64 bytes. The half that placing and unlinking touch comes first. */
 typedef struct reactor__timer_entry {
-    uint32_t next, prev;
+    reactor__timer_link link; /* first: a link is cast to its entry; free ones use next only */
     int64_t deadline;
-    uint32_t generation;
-    uint16_t where; /* slot or list */
+    uint32_t generation; /* odd while live, so that no handle is 0 */
+    uint16_t where;      /* slot or list */
     uint16_t flags;
     int64_t interval; /* 0: fires once */
     reactor_timer_fn *fn;
     void *user;
+    uint32_t index;
 } reactor__timer_entry;
-
-typedef struct reactor__timer_list {
-    uint32_t head, tail;
-} reactor__timer_list;
 
 typedef struct reactor__timer_wheel {
     reactor__timer_entry **chunks; /* entries never move: growing copies only these pointers */
-    int64_t cur;
-    int64_t soonest;     /* no slot holds an earlier one; UNKNOWN: to be found */
-    int64_t soonest_end; /* removing one up to here may change soonest */
+    int64_t cur;                   /* the time that slots are seen from */
+    int64_t soonest;               /* no slot holds an earlier one; UNKNOWN: to be found */
+    int64_t soonest_end;           /* removing one up to here may change soonest */
+    reactor__timer_link *unused;   /* freed ones, the last one first */
     uint32_t chunk_cap;
     uint32_t made; /* entries used at least once; those above are raw memory */
-    uint32_t free_head;
     uint32_t seed;
     uint32_t count;      /* live */
     uint32_t referenced; /* of those, not UNREF */
     uint32_t levels;     /* bit per level that holds any; the lists are the bit above */
     uint64_t occupied[REACTOR__TIMER_LEVELS + 1];
-    reactor__timer_list lists[REACTOR__TIMER_LISTS];
+    reactor__timer_link lists[REACTOR__TIMER_LISTS];
 } reactor__timer_wheel;
 
-/* The seed makes handles of different wheels differ; any value will do. */
+/* The seed makes handles of different wheels differ; any value will do. From here on the wheel must
+   stay where it is, for its lists point to themselves. Cannot fail. */
 static int reactor__timer_init(reactor__timer_wheel *w, int64_t now, uint32_t seed) {
     memset(w, 0, sizeof *w);
-    memset(w->lists, 0xff, sizeof w->lists); /* REACTOR__NONE everywhere */
+    for (unsigned i = 0; i < REACTOR__TIMER_LISTS; i++)
+        w->lists[i].next = w->lists[i].prev = &w->lists[i];
     w->cur = now;
     w->soonest = REACTOR__NEVER;
-    w->free_head = REACTOR__NONE;
-    w->seed = seed ? seed : 1;
+    w->seed = seed | 1;
     return 0;
 }
 
@@ -1773,36 +1795,36 @@ static void reactor__timer_fini(reactor__timer_wheel *w) {
     (void)reactor__timer_init(w, w->cur, w->seed);
 }
 
+static reactor__timer_entry *reactor__timer_of(reactor__timer_link *link) {
+    return (reactor__timer_entry *)(void *)link;
+}
+
 static reactor__timer_entry *reactor__timer_at(const reactor__timer_wheel *w, uint32_t index) {
     return &w->chunks[index / REACTOR__TIMER_CHUNK][index % REACTOR__TIMER_CHUNK];
 }
 
-/* NULL if stale, foreign or forged: a free entry has a valid generation too, the next one. */
+/* NULL if stale, foreign or forged: only live entries have an odd generation. */
 static reactor__timer_entry *reactor__timer_find(const reactor__timer_wheel *w, uint64_t id) {
     uint32_t index = (uint32_t)(id & UINT32_MAX);
-    if (REACTOR__UNLIKELY(index >= w->made)) return NULL;
+    if (REACTOR__UNLIKELY(index >= w->made || !(id >> 32 & 1))) return NULL;
     reactor__timer_entry *t = reactor__timer_at(w, index);
-    if (REACTOR__UNLIKELY(t->generation != id >> 32)) return NULL;
-    return t->where == REACTOR__TIMER_NOWHERE ? NULL : t;
+    return REACTOR__LIKELY(t->generation == id >> 32) ? t : NULL;
 }
 
 /* ---- lists ---- */
 
-static void reactor__timer_append(reactor__timer_wheel *w, reactor__timer_entry *t, uint32_t index,
+/* At the tail, always: this is all that keeps equal deadlines in order. */
+static void reactor__timer_append(reactor__timer_wheel *w, reactor__timer_entry *t,
                                   unsigned where) {
-    reactor__timer_list *list = &w->lists[where];
-    uint32_t tail = list->tail;
-    list->tail = index;
-    t->next = REACTOR__NONE;
-    t->prev = tail;
+    reactor__timer_link *list = &w->lists[where];
+    reactor__timer_link *tail = list->prev;
+    t->link.next = list;
+    t->link.prev = tail;
     t->where = (uint16_t)where;
-    if (tail != REACTOR__NONE) {
-        reactor__timer_at(w, tail)->next = index;
-    } else {
-        list->head = index;
-        w->occupied[where / 64] |= UINT64_C(1) << where % 64;
-        w->levels |= 1u << where / 64;
-    }
+    tail->next = list->prev = &t->link;
+    if (tail != list) return;
+    w->occupied[where / 64] |= UINT64_C(1) << where % 64;
+    w->levels |= 1u << where / 64;
 }
 
 /* Its list has become empty. */
@@ -1812,13 +1834,11 @@ static void reactor__timer_vacate(reactor__timer_wheel *w, unsigned where) {
 }
 
 static void reactor__timer_unlink(reactor__timer_wheel *w, const reactor__timer_entry *t) {
-    reactor__timer_list *list = &w->lists[t->where];
-    uint32_t *forward =
-        t->prev == REACTOR__NONE ? &list->head : &reactor__timer_at(w, t->prev)->next;
-    uint32_t *back = t->next == REACTOR__NONE ? &list->tail : &reactor__timer_at(w, t->next)->prev;
-    *forward = t->next;
-    *back = t->prev;
-    if (list->head == REACTOR__NONE) reactor__timer_vacate(w, t->where);
+    reactor__timer_link *next = t->link.next;
+    reactor__timer_link *prev = t->link.prev;
+    prev->next = next;
+    next->prev = prev;
+    if (next == prev) reactor__timer_vacate(w, t->where); /* both are the list's head */
 }
 
 /* As unlink, for those that may be in a slot: what was known of the soonest may have been it. */
@@ -1827,8 +1847,9 @@ static void reactor__timer_remove(reactor__timer_wheel *w, const reactor__timer_
     reactor__timer_unlink(w, t);
 }
 
-/* Puts it where its deadline belongs, seen from cur. */
-static void reactor__timer_place(reactor__timer_wheel *w, reactor__timer_entry *t, uint32_t index) {
+/* Puts it where its deadline belongs, seen from cur. A removal may leave soonest UNKNOWN, which is
+   below any deadline and so stays what it is here. */
+static void reactor__timer_place(reactor__timer_wheel *w, reactor__timer_entry *t) {
     int64_t deadline = t->deadline;
     unsigned where = REACTOR__TIMER_PAST;
     if (REACTOR__UNLIKELY(deadline == REACTOR__NEVER)) {
@@ -1838,7 +1859,7 @@ static void reactor__timer_place(reactor__timer_wheel *w, reactor__timer_entry *
         where = level * 64 + (unsigned)((uint64_t)deadline >> level * 6 & 63);
         if (deadline < w->soonest) w->soonest = w->soonest_end = deadline;
     }
-    reactor__timer_append(w, t, index, where);
+    reactor__timer_append(w, t, where);
 }
 
 /* ---- entries ---- */
@@ -1852,48 +1873,50 @@ static int reactor__timer_grow(reactor__timer_wheel *w) {
         if (!grown) return -ENOMEM;
         w->chunks = (reactor__timer_entry **)grown;
     }
-    /* Not zeroed: an entry's pages are first touched when it is first used. */
+    /* Not zeroed: memory that no timer has used yet need not become resident. */
     void *chunk = REACTOR_MALLOC(REACTOR__TIMER_CHUNK * sizeof(reactor__timer_entry));
     if (!chunk) return -ENOMEM;
     w->chunks[used] = (reactor__timer_entry *)chunk;
     return 0;
 }
 
-/* An entry that is on no list; its index in *index. NULL without memory. */
-static reactor__timer_entry *reactor__timer_take(reactor__timer_wheel *w, uint32_t *index) {
+/* An entry's first generation: odd, as long as it is live, and unlike its neighbours'. */
+static uint32_t reactor__timer_birth(const reactor__timer_wheel *w, const reactor__timer_entry *t) {
+    return w->seed + t->index * 0x9E3779B2u;
+}
+
+/* An entry that is on no list; NULL without memory. */
+static reactor__timer_entry *reactor__timer_take(reactor__timer_wheel *w) {
     reactor__timer_entry *t;
-    if (w->free_head != REACTOR__NONE) { /* the last one freed: most likely still in the cache */
-        *index = w->free_head;
-        t = reactor__timer_at(w, *index);
-        w->free_head = t->next;
+    if (w->unused) { /* the last one freed: most likely still in the cache */
+        t = reactor__timer_of(w->unused);
+        w->unused = t->link.next;
+        t->generation++;
         return t;
     }
     if (w->made % REACTOR__TIMER_CHUNK == 0 && reactor__timer_grow(w) < 0) return NULL;
-    *index = w->made++;
-    t = reactor__timer_at(w, *index);
-    t->generation = w->seed;
+    t = reactor__timer_at(w, w->made);
+    t->index = w->made++;
+    t->generation = reactor__timer_birth(w, t); /* kept from use to use */
     return t;
 }
 
-/* An entry that has used up its generations is left unused, at 48 bytes in 2^32 timers: no handle
-   ever comes back to life. */
-static void reactor__timer_release(reactor__timer_wheel *w, reactor__timer_entry *t,
-                                   uint32_t index) {
+/* An entry that has used up its generations is not used again, at 64 bytes in 2^31 timers: no
+   handle ever comes back to life. */
+static void reactor__timer_release(reactor__timer_wheel *w, reactor__timer_entry *t) {
     w->count--;
-    w->referenced -= !(t->flags & REACTOR__TIMER_UNREF);
-    t->where = REACTOR__TIMER_NOWHERE;
-    if (++t->generation == 0) t->generation = 1; /* so that no handle is 0 */
-    if (REACTOR__UNLIKELY(t->generation == w->seed)) return;
-    t->next = w->free_head;
-    w->free_head = index;
+    /* A branch, for a sum would make each cancel wait for the entry of the one before. */
+    if (REACTOR__LIKELY(!(t->flags & REACTOR__TIMER_UNREF))) w->referenced--;
+    if (REACTOR__UNLIKELY(++t->generation == reactor__timer_birth(w, t) - 1)) return;
+    t->link.next = w->unused;
+    w->unused = &t->link;
 }
 
-/* A live entry that is on no list yet. */
+/* A live entry that is on no list yet; NULL without memory. */
 static reactor__timer_entry *reactor__timer_make(reactor__timer_wheel *w, int64_t deadline,
                                                  int64_t interval, reactor_timer_fn *fn, void *user,
                                                  unsigned flags, uint64_t *id) {
-    uint32_t index;
-    reactor__timer_entry *t = reactor__timer_take(w, &index);
+    reactor__timer_entry *t = reactor__timer_take(w);
     if (!t) return NULL;
     t->deadline = deadline;
     t->interval = interval;
@@ -1902,7 +1925,7 @@ static reactor__timer_entry *reactor__timer_make(reactor__timer_wheel *w, int64_
     t->flags = (uint16_t)flags;
     w->count++;
     w->referenced += !(flags & REACTOR__TIMER_UNREF);
-    *id = (uint64_t)t->generation << 32 | index;
+    *id = (uint64_t)t->generation << 32 | t->index;
     return t;
 }
 
@@ -1913,7 +1936,7 @@ static int reactor__timer_set(reactor__timer_wheel *w, int64_t deadline, int64_t
                               reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
     reactor__timer_entry *t = reactor__timer_make(w, deadline, interval, fn, user, flags, id);
     if (!t) return -ENOMEM;
-    reactor__timer_place(w, t, (uint32_t)(*id & UINT32_MAX));
+    reactor__timer_place(w, t);
     return 0;
 }
 
@@ -1923,15 +1946,16 @@ static int reactor__timer_reset(reactor__timer_wheel *w, uint64_t id, int64_t de
     if (!t) return -EBADF;
     reactor__timer_remove(w, t);
     t->deadline = deadline;
-    reactor__timer_place(w, t, (uint32_t)(id & UINT32_MAX));
+    reactor__timer_place(w, t);
     return 0;
 }
 
+/* From any list, FRESH and DUE too: it does not fire. */
 static int reactor__timer_cancel(reactor__timer_wheel *w, uint64_t id) {
     reactor__timer_entry *t = reactor__timer_find(w, id);
     if (!t) return -EBADF;
     reactor__timer_remove(w, t);
-    reactor__timer_release(w, t, (uint32_t)(id & UINT32_MAX));
+    reactor__timer_release(w, t);
     return 0;
 }
 
@@ -1942,7 +1966,7 @@ static int reactor__timer_set_fresh(reactor__timer_wheel *w, int64_t delay, int6
                                     uint64_t *id) {
     reactor__timer_entry *t = reactor__timer_make(w, delay, interval, fn, user, flags, id);
     if (!t) return -ENOMEM;
-    reactor__timer_append(w, t, (uint32_t)(*id & UINT32_MAX), REACTOR__TIMER_FRESH);
+    reactor__timer_append(w, t, REACTOR__TIMER_FRESH);
     return 0;
 }
 
@@ -1951,18 +1975,18 @@ static int reactor__timer_reset_fresh(reactor__timer_wheel *w, uint64_t id, int6
     if (!t) return -EBADF;
     reactor__timer_remove(w, t);
     t->deadline = delay;
-    reactor__timer_append(w, t, (uint32_t)(id & UINT32_MAX), REACTOR__TIMER_FRESH);
+    reactor__timer_append(w, t, REACTOR__TIMER_FRESH);
     return 0;
 }
 
 /* Sets all that is FRESH to its delay from now. */
 static void reactor__timer_settle(reactor__timer_wheel *w, int64_t now) {
-    uint32_t index;
-    while ((index = w->lists[REACTOR__TIMER_FRESH].head) != REACTOR__NONE) {
-        reactor__timer_entry *t = reactor__timer_at(w, index);
+    reactor__timer_link *fresh = &w->lists[REACTOR__TIMER_FRESH];
+    while (fresh->next != fresh) {
+        reactor__timer_entry *t = reactor__timer_of(fresh->next);
         reactor__timer_unlink(w, t);
         t->deadline = reactor__util_add(now, t->deadline);
-        reactor__timer_place(w, t, index);
+        reactor__timer_place(w, t);
     }
 }
 
@@ -1986,10 +2010,15 @@ static int64_t reactor__timer_deadline(const reactor__timer_wheel *w,
     return reactor__util_add(w->cur, t->deadline);
 }
 
+/* 0 and its deadline; 1 and its delay as long as it is fresh; -EBADF. */
 static int reactor__timer_get(const reactor__timer_wheel *w, uint64_t id, int64_t *deadline) {
     const reactor__timer_entry *t = reactor__timer_find(w, id);
     if (!t) return -EBADF;
-    *deadline = reactor__timer_deadline(w, t);
+    if (t->where == REACTOR__TIMER_FRESH) {
+        *deadline = t->deadline;
+        return 1;
+    }
+    *deadline = t->deadline;
     return 0;
 }
 
@@ -1997,10 +2026,9 @@ static int reactor__timer_get(const reactor__timer_wheel *w, uint64_t id, int64_
 static int reactor__timer_each(const reactor__timer_wheel *w, uint32_t *cursor, uint64_t *id,
                                int64_t *deadline, int64_t *interval, unsigned *flags) {
     while (*cursor < w->made) {
-        uint32_t index = (*cursor)++;
-        const reactor__timer_entry *t = reactor__timer_at(w, index);
-        if (t->where == REACTOR__TIMER_NOWHERE) continue;
-        *id = (uint64_t)t->generation << 32 | index;
+        const reactor__timer_entry *t = reactor__timer_at(w, (*cursor)++);
+        if (t->generation % 2 == 0) continue;
+        *id = (uint64_t)t->generation << 32 | t->index;
         *deadline = reactor__timer_deadline(w, t);
         *interval = t->interval;
         *flags = t->flags;
@@ -2029,24 +2057,28 @@ static void reactor__timer_search(reactor__timer_wheel *w) {
     unsigned slot = reactor__timer_first(w);
     w->soonest = w->soonest_end = REACTOR__NEVER;
     if (slot >= REACTOR__TIMER_SLOTS) return;
-    uint32_t index = w->lists[slot].head;
-    for (unsigned i = 0; i < REACTOR__TIMER_SCAN && index != REACTOR__NONE; i++) {
-        const reactor__timer_entry *t = reactor__timer_at(w, index);
-        if (t->deadline < w->soonest) w->soonest = t->deadline;
-        index = t->next;
+    reactor__timer_link *list = &w->lists[slot];
+    reactor__timer_link *at = list->next;
+    for (unsigned i = 0; i < REACTOR__TIMER_SCAN && at != list; i++, at = at->next) {
+        int64_t deadline = reactor__timer_of(at)->deadline;
+        if (deadline < w->soonest) w->soonest = deadline;
     }
     w->soonest_end = w->soonest;
-    if (index == REACTOR__NONE) return;
+    if (at == list) return;
     w->soonest = reactor__timer_start(w, slot);
     w->soonest_end = w->soonest + (int64_t)((UINT64_C(1) << slot / 64 * 6) - 1);
+}
+
+static int reactor__timer_none(const reactor__timer_wheel *w, unsigned where) {
+    return w->lists[where].next == &w->lists[where];
 }
 
 /* The earliest deadline, or a time before it but after cur; cur if any is due; REACTOR__NEVER if
    there is none. Settle before asking. */
 static int64_t reactor__timer_next(reactor__timer_wheel *w) {
-    REACTOR_ASSERT(w->lists[REACTOR__TIMER_FRESH].head == REACTOR__NONE);
-    if (w->lists[REACTOR__TIMER_PAST].head != REACTOR__NONE) return w->cur;
-    if (w->lists[REACTOR__TIMER_DUE].head != REACTOR__NONE) return w->cur;
+    REACTOR_ASSERT(reactor__timer_none(w, REACTOR__TIMER_FRESH));
+    if (!reactor__timer_none(w, REACTOR__TIMER_PAST)) return w->cur;
+    if (!reactor__timer_none(w, REACTOR__TIMER_DUE)) return w->cur;
     if (w->soonest == REACTOR__TIMER_UNKNOWN) reactor__timer_search(w);
     return w->soonest;
 }
@@ -2057,16 +2089,16 @@ static int64_t reactor__timer_next(reactor__timer_wheel *w) {
    which are empty. Afterwards soonest is known without a search, unless all went to PAST. */
 static void reactor__timer_advance(reactor__timer_wheel *w) {
     unsigned slot = reactor__timer_first(w);
-    uint32_t index = w->lists[slot].head;
-    w->lists[slot].head = w->lists[slot].tail = REACTOR__NONE;
+    reactor__timer_link *list = &w->lists[slot];
+    reactor__timer_link *at = list->next;
+    list->next = list->prev = list;
     reactor__timer_vacate(w, slot);
     w->cur = w->soonest;
     w->soonest = REACTOR__NEVER;
-    while (index != REACTOR__NONE) {
-        reactor__timer_entry *t = reactor__timer_at(w, index);
-        uint32_t next = t->next;
-        reactor__timer_place(w, t, index);
-        index = next;
+    while (at != list) {
+        reactor__timer_link *next = at->next;
+        reactor__timer_place(w, reactor__timer_of(at));
+        at = next;
     }
     if (w->soonest == REACTOR__NEVER) w->soonest = REACTOR__TIMER_UNKNOWN;
 }
@@ -2074,11 +2106,10 @@ static void reactor__timer_advance(reactor__timer_wheel *w) {
 /* From PAST to DUE, in order; how many of at most budget. */
 static int reactor__timer_ripen(reactor__timer_wheel *w, int budget) {
     int moved = 0;
-    uint32_t index;
-    while (moved < budget && (index = w->lists[REACTOR__TIMER_PAST].head) != REACTOR__NONE) {
-        reactor__timer_entry *t = reactor__timer_at(w, index);
+    while (moved < budget && !reactor__timer_none(w, REACTOR__TIMER_PAST)) {
+        reactor__timer_entry *t = reactor__timer_of(w->lists[REACTOR__TIMER_PAST].next);
         reactor__timer_unlink(w, t);
-        reactor__timer_append(w, t, index, REACTOR__TIMER_DUE);
+        reactor__timer_append(w, t, REACTOR__TIMER_DUE);
         moved++;
     }
     return moved;
@@ -2094,7 +2125,7 @@ static int reactor__timer_collect(reactor__timer_wheel *w, int64_t now, int budg
         reactor__timer_advance(w);
         moved += reactor__timer_ripen(w, budget - moved);
     }
-    /* The nearer cur is, the finer are the slots of those set from here on. Not into a slot, though:
+    /* The nearer cur is, the finer are the slots of those set from here on. But not into a slot:
        timers that may be cancelled before they are due would be spread for nothing. */
     unsigned slot = reactor__timer_first(w);
     if (now > w->cur && (slot >= REACTOR__TIMER_SLOTS || reactor__timer_start(w, slot) > now))
@@ -2103,7 +2134,7 @@ static int reactor__timer_collect(reactor__timer_wheel *w, int64_t now, int budg
 }
 
 /* The next call of a repeating timer. If that was missed already, the latest one that was: it is
-   made up, those before it are not. */
+   made up, those before it are not. A grid that ends beyond all time puts its timer to sleep. */
 static int64_t reactor__timer_grid(int64_t deadline, int64_t interval, int64_t now) {
     if (REACTOR__LIKELY(now - deadline < interval)) return reactor__util_add(deadline, interval);
     return now - (now - deadline) % interval;
@@ -2112,20 +2143,19 @@ static int64_t reactor__timer_grid(int64_t deadline, int64_t interval, int64_t n
 /* Takes the first of DUE: 1, or 0 if there is none. *id is stale already if it fires once. */
 static int reactor__timer_pop(reactor__timer_wheel *w, int64_t now, reactor_timer_fn **fn,
                               void **user, uint64_t *id, int64_t *deadline, unsigned *flags) {
-    uint32_t index = w->lists[REACTOR__TIMER_DUE].head;
-    if (index == REACTOR__NONE) return 0;
-    reactor__timer_entry *t = reactor__timer_at(w, index);
+    if (reactor__timer_none(w, REACTOR__TIMER_DUE)) return 0;
+    reactor__timer_entry *t = reactor__timer_of(w->lists[REACTOR__TIMER_DUE].next);
     *fn = t->fn;
     *user = t->user;
-    *id = (uint64_t)t->generation << 32 | index;
+    *id = (uint64_t)t->generation << 32 | t->index;
     *deadline = t->deadline;
     *flags = t->flags;
     reactor__timer_unlink(w, t);
     if (t->interval == 0) {
-        reactor__timer_release(w, t, index);
+        reactor__timer_release(w, t);
     } else {
         t->deadline = reactor__timer_grid(t->deadline, t->interval, now);
-        reactor__timer_place(w, t, index);
+        reactor__timer_place(w, t);
     }
     return 1;
 }
@@ -2235,12 +2265,18 @@ static int reactor__wake_post(reactor__wake *w, reactor_task_fn *fn, void *user)
     return e;
 }
 
-/* Exchanges the queue of what was posted for an empty one. closing refuses later posts. */
-static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty, int closing) {
+/* Later posts are refused. */
+static void reactor__wake_close(reactor__wake *w) {
+    pthread_mutex_lock(&w->lock);
+    w->closed = 1;
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Exchanges the queue of what was posted for an empty one. */
+static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
     pthread_mutex_lock(&w->lock);
     reactor__wake_queue taken = w->posted;
     w->posted = *empty;
-    w->closed |= closing;
     pthread_mutex_unlock(&w->lock);
     *empty = taken;
 }
@@ -2347,8 +2383,9 @@ REACTOR__OPTIONAL static size_t reactor__loop_call_data(reactor *r, const reacto
 }
 
 /* on_open, on_eof and on_writable look the same. */
-REACTOR__OPTIONAL static void reactor__loop_call_event(reactor *r,
-                                                       void (*fn)(reactor *, reactor_conn, void *),
+typedef void reactor__loop_event_fn(reactor *r, reactor_conn c, void *state);
+
+REACTOR__OPTIONAL static void reactor__loop_call_event(reactor *r, reactor__loop_event_fn *fn,
                                                        reactor_conn c, void *state) {
     if (!fn) return;
     int64_t begun = reactor__loop_begin(r);
@@ -2394,10 +2431,11 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
 /* Something is left over or waiting that needs no event: the wait is only a glance. */
 static int reactor__loop_pending(const reactor *r) {
     const reactor__core *core = &r->core;
-    if (core->stop || core->resume || (core->pulling && core->ready_count)) return 1;
+    if (REACTOR__PEEK(&core->stop) || core->resume || (core->pulling && core->ready_count))
+        return 1;
     if (r->deferred.count || r->spare.count || r->posted.count) return 1;
     for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
-        if (r->parts[i] && REACTOR__LOAD(&r->parts[i]->pending)) return 1;
+        if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending)) return 1;
     return 0;
 }
 
@@ -2460,7 +2498,7 @@ static void reactor__loop_fire(reactor *r) {
     int64_t deadline;
     unsigned flags;
     reactor__timer_collect(&r->wheel, r->now, r->options.timer_budget);
-    while (!r->core.stop &&
+    while (!REACTOR__PEEK(&r->core.stop) &&
            reactor__timer_pop(&r->wheel, r->now, &fn, &user, &id, &deadline, &flags)) {
         reactor_counters *n = &r->core.counters;
         n->timers_fired++;
@@ -2472,7 +2510,7 @@ static void reactor__loop_fire(reactor *r) {
 
 /* Runs a queue as far as the budget goes. */
 static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int *budget) {
-    while (q->at<q->count && * budget> 0 && !r->core.stop) {
+    while (q->at<q->count && * budget> 0 && !REACTOR__PEEK(&r->core.stop)) {
         reactor__wake_task task = q->tasks[q->at++];
         --*budget;
         r->core.counters.posts++;
@@ -2484,18 +2522,18 @@ static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int *bud
 /* Posts first, then what was deferred up to now: a task that such a task defers or posts is for
    the next turn, because both queues are exchanged for empty ones before they are run. */
 static void reactor__loop_tasks(reactor *r) {
-    int budget = r->options.post_budget;
+    int posts = r->options.post_budget, deferred = r->options.post_budget;
     if (!r->posted.count && REACTOR__LOAD(&r->wake.woken)) {
         reactor__wake_clear(&r->wake);
-        reactor__wake_take(&r->wake, &r->posted, 0);
+        reactor__wake_take(&r->wake, &r->posted);
     }
     if (!r->spare.count) {
         reactor__wake_queue q = r->deferred;
         r->deferred = r->spare;
         r->spare = q;
     }
-    if (r->posted.count) reactor__loop_run_tasks(r, &r->posted, &budget);
-    if (r->spare.count) reactor__loop_run_tasks(r, &r->spare, &budget);
+    if (r->posted.count) reactor__loop_run_tasks(r, &r->posted, &posts);
+    if (r->spare.count) reactor__loop_run_tasks(r, &r->spare, &deferred);
 }
 
 static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, int max) {
@@ -2509,7 +2547,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
         if (r->wheel.count) reactor__loop_fire(r);
         reactor__loop_tasks(r);
         for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
-            if (r->parts[i] && REACTOR__LOAD(&r->parts[i]->pending))
+            if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending))
                 r->parts[i]->turn(r, r->parts[i]);
     }
     r->core.busy = 0;
@@ -2544,7 +2582,7 @@ static int reactor__loop_enter(reactor *r, int pulling) {
 static void reactor__loop_free(reactor *r);
 
 static void reactor__loop_leave(reactor *r) {
-    r->core.stop = 0;
+    REACTOR__STORE(&r->core.stop, 0);
     r->running = 0;
     if (r->destroyed) reactor__loop_free(r);
 }
@@ -2552,7 +2590,7 @@ static void reactor__loop_leave(reactor *r) {
 REACTOR_API int reactor_run(reactor *r) {
     int e = reactor__loop_enter(r, 0);
     if (e < 0) return e;
-    while (e == 0 && !r->core.stop && reactor__loop_alive(r))
+    while (e == 0 && !REACTOR__PEEK(&r->core.stop) && reactor__loop_alive(r))
         e = reactor__loop_turn(r, -1, NULL, 0);
     reactor__loop_leave(r);
     return e;
@@ -2620,7 +2658,7 @@ REACTOR_API int reactor_fd(reactor *r) {
 
 /* ---- create and destroy ---- */
 
-static const reactor__backend *const reactor__loop_backends[] = {
+static const reactor__core_backend *const reactor__loop_backends[] = {
 #ifdef REACTOR_USE_EPOLL
     &reactor__epoll_backend,
 #endif
@@ -2672,11 +2710,12 @@ static int reactor__loop_choose(reactor *r, const char *name) {
     int e = -ENOTSUP;
     size_t used = 0;
     for (int i = 0; reactor__loop_backends[i]; i++) {
-        const reactor__backend *b = reactor__loop_backends[i];
+        const reactor__core_backend *b = reactor__loop_backends[i];
         if (name && strcmp(name, b->name) != 0) continue;
         e = b->init(&r->core);
         if (e == 0) {
             r->core.backend = b;
+            if (name && i) snprintf(r->reason, sizeof r->reason, "asked for by name");
             return 0;
         }
         int n = snprintf(r->reason + used, sizeof r->reason - used, "%s%s: %s", used ? "; " : "",
@@ -2736,7 +2775,7 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
 static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
     while (q->count) {
         int all = INT_MAX;
-        r->core.stop = 0;
+        REACTOR__STORE(&r->core.stop, 0);
         reactor__loop_run_tasks(r, q, &all);
     }
 }
@@ -2750,7 +2789,8 @@ static void reactor__loop_free(reactor *r) {
     r->running = r->closing = 1;
     r->core.changed = NULL;
     if (!child) {
-        reactor__wake_take(&r->wake, &rest, 1);
+        reactor__wake_close(&r->wake);
+        reactor__wake_take(&r->wake, &rest);
         reactor__loop_finish(r, &r->posted);
         reactor__loop_finish(r, &rest);
         reactor__loop_finish(r, &r->spare);
@@ -2774,7 +2814,8 @@ REACTOR_API void reactor_destroy(reactor *r) {
         reactor__loop_free(r);
         return;
     }
-    r->destroyed = 1;
+    r->destroyed = r->closing = 1;
+    reactor__wake_close(&r->wake);
     REACTOR__STORE(&r->core.stop, 1);
 }
 
@@ -2941,7 +2982,7 @@ REACTOR_API int64_t reactor_remaining(const reactor *r, reactor_timer t) {
     if (!r) return -EINVAL;
     int e = reactor__timer_get(&r->wheel, t.id, &deadline);
     if (e < 0) return e;
-    int64_t left = deadline - reactor__util_clock();
+    int64_t left = e == 1 ? deadline : deadline - reactor__util_clock();
     return left <= 0 ? 0 : left / REACTOR__MS + (left % REACTOR__MS != 0);
 }
 
@@ -3141,7 +3182,7 @@ static void reactor__signal_turn(reactor *r, reactor__loop_part *part) {
     REACTOR__STORE(&part->pending, 0);
     p->walking = 1;
     for (reactor__signal_node *node = p->nodes; node; node = node->next_here) {
-        if (r->core.stop) {
+        if (REACTOR__PEEK(&r->core.stop)) {
             REACTOR__STORE(&part->pending, 1); /* the next run looks again */
             break;
         }
@@ -3241,6 +3282,8 @@ REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, vo
 
 #define REACTOR__NET_IOV_MAX 1024 /* readv(2): UIO_MAXIOV; the BSDs and macOS have the same */
 
+/* One parsed address: sa and len, or fd. Big enough for every family (socket(7)), so that a list
+   of mixed families needs no memory. */
 typedef struct reactor__net_address {
     struct sockaddr_storage sa;
     socklen_t len;
@@ -3248,6 +3291,8 @@ typedef struct reactor__net_address {
     int any; /* "*:port" to listen on: IPv6 that takes IPv4 as well */
 } reactor__net_address;
 
+/* A listener. The path comes with device, inode and process, for its name alone does not tell
+   whether it still is ours: a successor may have replaced it, or a forked child may close it. */
 typedef struct reactor__net_bound {
     int fd;
     char *path; /* unix path to remove, or NULL */
@@ -3258,6 +3303,7 @@ typedef struct reactor__net_bound {
 
 enum { REACTOR__NET_SOCKET = 1, REACTOR__NET_PIPE = 2 }; /* reactor__net_kind */
 
+/* What reactor__net_block found and reactor__net_unblock puts back. */
 typedef struct reactor__net_mask {
     sigset_t old;
     int pending; /* a SIGPIPE that is not ours was waiting */
@@ -3273,6 +3319,7 @@ typedef struct reactor__net_mask {
 #define REACTOR__NET_USER_TIMEOUT TCP_USER_TIMEOUT
 #define REACTOR__NET_NO_PORT      24 /* ip(7): IP_BIND_ADDRESS_NO_PORT, newer than some headers */
 
+/* Both flags in the call itself: no moment in which a fork and exec elsewhere could inherit it. */
 static int reactor__net_sys_socket(int family, int type) {
     int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return fd < 0 ? -errno : fd;
@@ -3292,6 +3339,7 @@ static int reactor__net_sys_is_tcp(int fd) {
     return protocol == IPPROTO_TCP || protocol == 262;
 }
 
+/* With an offset given, the file's own position stays: several connections may share a file. */
 static ssize_t reactor__net_sys_sendfile(int fd, int file, off_t offset, size_t len) {
     ssize_t sent = sendfile(fd, file, &offset, len);
     return sent < 0 ? -errno : sent;
@@ -3348,6 +3396,7 @@ static int reactor__net_sys_accept(int listener) {
     return reactor__net_sys_ready(accept(listener, NULL, NULL));
 }
 
+/* No SO_PROTOCOL on macOS; a stream of these families is TCP for all that is met in practice. */
 static int reactor__net_sys_is_tcp(int fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
@@ -3396,6 +3445,7 @@ static void reactor__net_put(reactor__net_address *out, const void *sa, size_t l
     out->len = (socklen_t)len;
 }
 
+/* Zeroed first: the BSDs have a length byte in front and Linux eight bytes of padding. */
 static int reactor__net_put4(reactor__net_address *out, struct in_addr host, uint16_t port) {
     struct sockaddr_in sa;
     memset(&sa, 0, sizeof sa);
@@ -3406,6 +3456,7 @@ static int reactor__net_put4(reactor__net_address *out, struct in_addr host, uin
     return 0;
 }
 
+/* No flow label: RFC 6437 leaves it to the kernel. */
 static int reactor__net_put6(reactor__net_address *out, const struct in6_addr *host, uint32_t scope,
                              uint16_t port) {
     struct sockaddr_in6 sa;
@@ -3441,11 +3492,10 @@ static int reactor__net_scope(const char *text, size_t len, uint32_t *out) {
     if (len >= sizeof name) return -ENODEV;
     memcpy(name, text, len);
     name[len] = '\0';
-    errno = 0;
     *out = if_nametoindex(name);
     if (*out) return 0;
-    /* It opens a socket, which may fail too; "no such interface" has several errnos. */
-    return errno == 0 || errno == ENXIO ? -ENODEV : -errno;
+    /* It opens a socket, and may fail at that; for "no such interface" the errno differs. */
+    return errno == EMFILE || errno == ENFILE ? -errno : -ENODEV;
 }
 
 /* ::ffff:a.b.c.d, RFC 4291 section 2.5.5.2: IPv4 in IPv6's clothes. */
@@ -3464,6 +3514,7 @@ static int reactor__net_parse6(const char *text, size_t len, uint16_t port,
     struct in6_addr in6;
     struct in_addr in4;
     uint32_t scope = 0;
+    /* inet_pton knows no scope, so the text is cut at it. */
     const char *percent = (const char *)memchr(text, '%', len);
     size_t n = percent ? (size_t)(percent - text) : len;
     if (n >= sizeof host) return -EINVAL;
@@ -3497,6 +3548,9 @@ static int reactor__net_parse_name(const char *text, size_t len) {
     return letter ? -ENOTSUP : -EINVAL;
 }
 
+/* "*" means every address only where that makes sense, at a listener; a client gets this machine.
+   inet_pton takes exactly four decimal octets without leading zeros, unlike inet_aton. localhost
+   is not resolved: RFC 6761 section 6.3 says what it is, and a hosts file may be absent or lie. */
 static int reactor__net_parse_host(const char *text, size_t len, int passive, uint16_t port,
                                    reactor__net_address *out) {
     char host[INET_ADDRSTRLEN];
@@ -3523,7 +3577,7 @@ static int reactor__net_parse_host(const char *text, size_t len, int passive, ui
    and ends where len says. No byte is given away, so that every system takes the longest. */
 static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_address *out) {
     struct sockaddr_un un;
-    int abstract = len > 0 && text[0] == '@';
+    int abstract = len > 0 && text[0] == '@'; /* 1 is also the length of its mark */
     if (len == (size_t)abstract || memchr(text, ',', len)) return -EINVAL;
     if (text[abstract] == ' ' || text[len - 1] == ' ') return -EINVAL;
     if (abstract && !REACTOR__NET_ABSTRACT) return -ENOTSUP;
@@ -3536,6 +3590,7 @@ static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_ad
     return 0;
 }
 
+/* Whether it is open, and what it is, is seen when it is used. */
 static int reactor__net_parse_fd(const char *text, size_t len, reactor__net_address *out) {
     uint32_t fd;
     if (reactor__net_number(text, len, INT_MAX, &fd) < 0) return -EINVAL;
@@ -3551,6 +3606,7 @@ static int reactor__net_parse(const char *text, size_t len, int passive,
     uint32_t port;
     memset(out, 0, sizeof *out);
     out->fd = -1;
+    /* The functions of libc below would see only the part before it. */
     if (memchr(text, '\0', len)) return -EINVAL;
     if (len >= 5 && memcmp(text, "unix:", 5) == 0)
         return reactor__net_parse_unix(text + 5, len - 5, out);
@@ -3580,16 +3636,19 @@ static int reactor__net_next(const char **list, const char **item, size_t *len) 
 
 /* ---- address to text ---- */
 
-static int reactor__net_fits(int len, size_t size) { /* snprintf's result */
+/* snprintf tells what it would have written; a text that was cut is not shown to anybody. */
+static int reactor__net_fits(int len, size_t size) {
     return len < 0 || (size_t)len >= size ? -ENOBUFS : len;
 }
 
+/* What accept and getsockname gave is shown as it came, without asking any resolver. */
 static int reactor__net_format4(struct in_addr host, uint16_t port, char *out, size_t size) {
     char text[INET_ADDRSTRLEN];
     if (!inet_ntop(AF_INET, &host, text, sizeof text)) return -errno;
     return reactor__net_fits(snprintf(out, size, "%s:%u", text, (unsigned)port), size);
 }
 
+/* Mapped addresses come from dual-stack listeners, whose users think of them as IPv4. */
 static int reactor__net_format6(const struct sockaddr_in6 *sa, char *out, size_t size) {
     char text[INET6_ADDRSTRLEN], scope[IF_NAMESIZE + 16] = "";
     char name[IF_NAMESIZE];
@@ -3620,7 +3679,7 @@ static int reactor__net_format_unix(const char *name, size_t n, char *out, size_
         int bad = c < 0x20 || c == 0x7f || (abstract && c > 0x7f);
         out[at + i] = bad ? '?' : name[i];
     }
-    if (abstract) out[at] = '@';
+    if (abstract) out[at] = '@'; /* instead of its zero byte */
     out[at + n] = '\0';
     return (int)(at + n);
 }
@@ -3631,6 +3690,7 @@ static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *o
     struct sockaddr_storage copy;
     struct sockaddr_in in4;
     struct sockaddr_in6 in6;
+    /* accept(2): len may be larger than what was returned. */
     size_t n = len < sizeof copy ? len : sizeof copy;
     memset(&copy, 0, sizeof copy);
     memcpy(&copy, sa, n);
@@ -3643,6 +3703,7 @@ static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *o
     return reactor__net_format_unix((const char *)&copy + head, n > head ? n - head : 0, out, size);
 }
 
+/* The socket's own name or its peer's. -ENOTCONN, and -ENOTSOCK for a pipe, as the system says. */
 static int reactor__net_name(int fd, int peer, char *out, size_t size) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
@@ -3654,16 +3715,20 @@ static int reactor__net_name(int fd, int peer, char *out, size_t size) {
 
 /* ---- options and kinds ---- */
 
+/* All options used here are ints, except SO_LINGER. */
 static int reactor__net_set(int fd, int level, int name, int value) {
     return setsockopt(fd, level, name, &value, sizeof value) < 0 ? -errno : 0;
 }
 
+/* Of SOL_SOCKET; also the cheapest way to learn -EBADF and -ENOTSOCK. */
 static int reactor__net_get(int fd, int name, int *value) {
     socklen_t len = sizeof *value;
     return getsockopt(fd, SOL_SOCKET, name, value, &len) < 0 ? -errno : 0;
 }
 
-/* Nagle's algorithm is set both ways: an attached socket may have been set otherwise before. */
+/* tcp(7). Nagle's algorithm is set both ways: an attached socket may have been set otherwise. With
+   output gathered per turn it has nothing left to gather, and only waits for the peer's delayed
+   acknowledgement, 40 ms and more. */
 static int reactor__net_tune_tcp(int fd, const reactor_conn_options *o) {
     int r;
     if (o->keep_alive_s < 0 || o->user_timeout_ms < 0) return -EINVAL;
@@ -3672,7 +3737,7 @@ static int reactor__net_tune_tcp(int fd, const reactor_conn_options *o) {
         r = reactor__net_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
         if (r == 0) r = reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_KEEPIDLE, o->keep_alive_s);
     }
-    if (r == 0 && o->user_timeout_ms > 0 && REACTOR__NET_USER_TIMEOUT)
+    if (r == 0 && o->user_timeout_ms > 0 && REACTOR__NET_USER_TIMEOUT != 0)
         r = reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_USER_TIMEOUT, o->user_timeout_ms);
     return r;
 }
@@ -3682,7 +3747,8 @@ static int reactor__net_tune(int fd, const reactor_conn_options *o) {
     return reactor__net_sys_is_tcp(fd) ? reactor__net_tune_tcp(fd, o) : 0;
 }
 
-/* 0 if it is a stream socket that listens, or one that does not. */
+/* 0 if it is a stream socket that listens, or one that does not. SOCK_SEQPACKET accepts too, but a
+   short receive would cut its records. */
 static int reactor__net_stream(int fd, int listening) {
     int type = 0, accepts = 0;
     int r = reactor__net_get(fd, SO_TYPE, &type);
@@ -3691,6 +3757,7 @@ static int reactor__net_stream(int fd, int listening) {
     return type == SOCK_STREAM && !accepts == !listening ? 0 : -EINVAL;
 }
 
+/* -ENOTCONN also for one that was reset: TCP forgets the peer with the connection. */
 static int reactor__net_connected(int fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
@@ -3706,13 +3773,15 @@ static int reactor__net_kind_socket(int fd) {
     r = reactor__net_connected(fd);
     if (r == 0) return REACTOR__NET_SOCKET;
     if (r != -ENOTCONN) return r;
+    /* It is never asked about a socket that is connected, so POLLOUT cannot mean room. */
     p.fd = fd;
     p.events = POLLOUT;
     p.revents = 0;
     return poll(&p, 1, 0) == 0 ? REACTOR__NET_SOCKET : -ENOTCONN;
 }
 
-/* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. */
+/* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. Of the character
+   devices only terminals behave like one: /dev/null never blocks, others have records. */
 static int reactor__net_kind(int fd) {
     struct stat st;
     if (fstat(fd, &st) < 0) return -errno;
@@ -3738,21 +3807,26 @@ static int reactor__net_reset(int fd) {
 
 /* ---- listening ---- */
 
+/* -EADDRINUSE, -EADDRNOTAVAIL, -EACCES ... are passed on: they say what to do. */
 static int reactor__net_bind(int fd, const reactor__net_address *a) {
     return bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 ? -errno : 0;
 }
 
-/* listen(2) cuts the backlog to what the system allows without a word, so more is a good default. */
+/* listen(2): a backlog above /proc/sys/net/core/somaxconn is cut to it without a word, so that the
+   largest number means as long as the administrator allows. */
 static int reactor__net_start(int fd, const reactor_listen_options *o) {
     return listen(fd, o->backlog ? o->backlog : INT_MAX) < 0 ? -errno : 0;
 }
 
-static const char *reactor__net_path(const reactor__net_address *a) { /* NULL: an abstract name */
+/* NULL: an abstract name, which vanishes with its socket and needs nothing of what follows. */
+static const char *reactor__net_path(const reactor__net_address *a) {
     const char *path = (const char *)&a->sa + offsetof(struct sockaddr_un, sun_path);
     return path[0] ? path : NULL;
 }
 
-/* V6ONLY is set both ways, for its default is the administrator's (ipv6(7), bindv6only). */
+/* REUSEADDR: without it a restart within the minute of TIME_WAIT is refused (socket(7)); on Linux
+   it does not let two listeners share a port, that is REUSEPORT, for those who ask.
+   V6ONLY is set both ways, for its default is the administrator's (ipv6(7), bindv6only). */
 static int reactor__net_prepare(int fd, const reactor__net_address *a,
                                 const reactor_listen_options *o) {
     int r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
@@ -3762,6 +3836,7 @@ static int reactor__net_prepare(int fd, const reactor__net_address *a,
     return r == 0 ? reactor__net_tune_tcp(fd, &o->conn) : r;
 }
 
+/* From socket to listening in one go, for nothing of it can be waited for. */
 static int reactor__net_listen_inet(const reactor__net_address *a, const reactor_listen_options *o,
                                     reactor__net_bound *out) {
     int r, fd = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
@@ -3776,7 +3851,8 @@ static int reactor__net_listen_inet(const reactor__net_address *a, const reactor
     return r;
 }
 
-/* 1 if a connect of this type is refused. */
+/* 1 if a connect of this type is refused: nobody is bound to it. After any other outcome, such as a
+   full backlog (EAGAIN) or a lack of rights (EACCES), somebody may be. -EMFILE ...: not known. */
 static int reactor__net_refused(const reactor__net_address *a, int type) {
     int r, fd = reactor__net_sys_socket(AF_UNIX, type);
     if (fd < 0) return fd;
@@ -3792,6 +3868,7 @@ static int reactor__net_refused(const reactor__net_address *a, int type) {
 static int reactor__net_dead(const reactor__net_address *a) {
     struct stat st;
     int r;
+    /* lstat: where a link leads is not ours to remove. ENOENT: gone meanwhile, bind again. */
     if (lstat(reactor__net_path(a), &st) < 0) return errno == ENOENT;
     if (!S_ISSOCK(st.st_mode)) return 0;
     r = reactor__net_refused(a, SOCK_DGRAM);
@@ -3824,7 +3901,8 @@ static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
 }
 
 /* Removes the path if it is the file that this process bound; a child, or who was replaced, leaves
-   it alone. Frees it in any case. */
+   it alone. Frees it in any case. To be called before fd is closed: while the socket holds its
+   inode, the number cannot be given to another file. */
 static void reactor__net_unlink(reactor__net_bound *b) {
     struct stat st;
     if (!b->path) return;
@@ -3835,6 +3913,7 @@ static void reactor__net_unlink(reactor__net_bound *b) {
     b->path = NULL;
 }
 
+/* The order matters: the mode is set before anyone can connect. */
 static int reactor__net_listen_bound(int fd, const reactor__net_address *a,
                                      const reactor_listen_options *o, reactor__net_bound *out) {
     int r = reactor__net_bind_path(fd, a);
@@ -3842,6 +3921,7 @@ static int reactor__net_listen_bound(int fd, const reactor__net_address *a,
     return r == 0 ? reactor__net_start(fd, o) : r;
 }
 
+/* The path is copied first: after bind, no memory would mean a path that nobody removes. */
 static int reactor__net_listen_unix(const reactor__net_address *a, const reactor_listen_options *o,
                                     reactor__net_bound *out) {
     const char *path = reactor__net_path(a);
@@ -3897,7 +3977,8 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
     return r;
 }
 
-/* A new connection, non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED concern
+/* One system call, nothing asked about the peer: its name is looked up when somebody wants it.
+   A new connection, non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED concern
    one attempt and not the listener. */
 static int reactor__net_accept(int listener) { return reactor__net_sys_accept(listener); }
 
@@ -3911,6 +3992,7 @@ static int reactor__net_bind_local(int fd, const reactor__net_address *to, const
     int r = reactor__net_parse(local, strlen(local), 1, &a);
     if (r < 0) return r;
     if (a.fd >= 0) return -EINVAL;
+    /* "*:5000" is any address of whichever family the peer has. */
     if (a.any && to->sa.ss_family == AF_INET)
         reactor__net_fixed4(&a, INADDR_ANY, reactor__net_port(&a));
     if (a.sa.ss_family != to->sa.ss_family) return -EAFNOSUPPORT;
@@ -3918,7 +4000,7 @@ static int reactor__net_bind_local(int fd, const reactor__net_address *to, const
         return reactor__net_path(&a) ? -ENOTSUP : reactor__net_bind(fd, &a);
     if (reactor__net_port(&a)) {
         r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    } else if (REACTOR__NET_NO_PORT) {
+    } else if (REACTOR__NET_NO_PORT != 0) {
         (void)reactor__net_set(fd, IPPROTO_IP, REACTOR__NET_NO_PORT, 1); /* Linux 4.2 */
     }
     return r == 0 ? reactor__net_bind(fd, &a) : r;
@@ -3942,6 +4024,7 @@ static int reactor__net_open(const reactor__net_address *a, const char *local,
         if (r == 0) *fd = a->fd;
         return r;
     }
+    /* Options come before connect: the user timeout counts for the SYN already. */
     made = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
     if (made < 0) return made;
     r = a->sa.ss_family == AF_UNIX ? 0 : reactor__net_tune_tcp(made, o);
@@ -3980,6 +4063,8 @@ static void reactor__net_unblock(const reactor__net_mask *m, ssize_t result) {
     pthread_sigmask(SIG_SETMASK, &m->old, NULL);
 }
 
+/* For pipes and terminals: writev has no MSG_NOSIGNAL (RWF_NOSIGNAL came with Linux 6.18), so it
+   costs two system calls more. */
 static ssize_t reactor__net_write(int fd, const struct iovec *v, int n) {
     reactor__net_mask mask;
     ssize_t sent;
@@ -4016,6 +4101,7 @@ static ssize_t reactor__net_send(int fd, int is_socket, const struct iovec *v, i
     return sent < 0 ? -errno : sent;
 }
 
+/* Bytes, 0 at the end of the stream, or -errno. A pipe is not known to recv. */
 static ssize_t reactor__net_recv(int fd, int is_socket, void *buf, size_t size) {
     ssize_t got;
     do got = REACTOR__LIKELY(is_socket) ? recv(fd, buf, size, 0) : read(fd, buf, size);
@@ -4049,9 +4135,2090 @@ static ssize_t reactor__net_sendfile(int fd, int is_socket, int file, int64_t of
     while (sent == -EINTR);
     reactor__net_unblock(&mask, sent);
     if (sent != -EINVAL && sent != -ENOSYS && sent != -EOPNOTSUPP) return sent;
+    /* A file of /proc, an output opened with O_APPEND, another system: */
     if (scratch_size == 0) return sent;
     if (len > scratch_size) len = scratch_size;
     return reactor__net_copyfile(fd, is_socket, file, at, scratch, len);
 }
+/* ==== >> stream ==== */
+/* Connections and listeners: bytes in order, queues, marks, timeouts, an orderly end.
+
+   Where the backend has edges a connection is registered once, for everything, and never again: it
+   remembers what it has seen (READABLE, BLOCKED) and reads or writes when it may. On level
+   backends its interest follows the same two facts. A short read of TCP is the end of what there
+   is, unless urgent data or the peer's FIN was reported; other kinds of descriptor can be short
+   in the middle, and are read until EAGAIN.
+
+   Calls never act at once. They set flags and kick the connection; at the end of its own callback,
+   or of the turn, reactor__stream_settle looks at the flags and does what is due, in one place and
+   one order. A connection's callbacks run between enter and leave: what it writes there is corked
+   and leaves with one system call, without having been queued. */
+#ifndef REACTOR_NO_NET
+
+/* Connection flags. */
+enum {
+    REACTOR__STREAM_OPEN = 1 << 0,      /* connected, on_open was called */
+    REACTOR__STREAM_READABLE = 1 << 1,  /* the kernel may have input */
+    REACTOR__STREAM_THOROUGH = 1 << 2,  /* a short read does not mean the end */
+    REACTOR__STREAM_HINTED = 1 << 3,    /* the same, for now: FIN or urgent data was reported */
+    REACTOR__STREAM_BLOCKED = 1 << 4,   /* the kernel takes no more output until it says so */
+    REACTOR__STREAM_PAUSED = 1 << 5,    /* by the user */
+    REACTOR__STREAM_COUPLED = 1 << 6,   /* reading stops above high water */
+    REACTOR__STREAM_THROTTLED = 1 << 7, /* and it has */
+    REACTOR__STREAM_OWED = 1 << 8,      /* an on_writable */
+    REACTOR__STREAM_OFFER = 1 << 9,     /* unconsumed input is to be offered again */
+    REACTOR__STREAM_OFFERING = 1 << 10, /* on_data is running */
+    REACTOR__STREAM_ENDED = 1 << 11,    /* the peer's FIN was read */
+    REACTOR__STREAM_TOLD = 1 << 12,     /* on_eof was called */
+    REACTOR__STREAM_SHUT = 1 << 13,     /* shutdown was asked for */
+    REACTOR__STREAM_FIN = 1 << 14,      /* and is done */
+    REACTOR__STREAM_CLOSING = 1 << 15,  /* close was called: finish when the output is out */
+    REACTOR__STREAM_LINGER = 1 << 16,   /* output is out, input is discarded until the peer ends */
+    REACTOR__STREAM_BROKEN = 1 << 17,   /* cannot write: reason; input left is still delivered */
+    REACTOR__STREAM_FAILED = 1 << 18,   /* finish now: reason */
+    REACTOR__STREAM_RESET = 1 << 19,    /* with RST */
+    REACTOR__STREAM_DEAD = 1 << 20,     /* finished, waits to leave the kick list */
+    REACTOR__STREAM_KICKED = 1 << 21,   /* in the kick list */
+    REACTOR__STREAM_DIALING = 1 << 22,  /* connecting: u.dial, else u.input */
+    REACTOR__STREAM_DRAIN = 1 << 23,    /* close when it is not busy */
+    REACTOR__STREAM_PIPE = 1 << 24,     /* not a socket */
+    REACTOR__STREAM_GRABBED = 1 << 25   /* attached, not opened yet */
+};
+
+/* With none of these and an empty queue a connection has nothing to settle. */
+#define REACTOR__STREAM_LOUD                                                                       \
+    (REACTOR__STREAM_BLOCKED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_OWED |                  \
+     REACTOR__STREAM_OFFER | REACTOR__STREAM_ENDED | REACTOR__STREAM_SHUT |                        \
+     REACTOR__STREAM_CLOSING | REACTOR__STREAM_LINGER | REACTOR__STREAM_BROKEN |                   \
+     REACTOR__STREAM_FAILED | REACTOR__STREAM_DRAIN | REACTOR__STREAM_PAUSED)
+
+/* After one of these nothing may be asked of it any more. */
+#define REACTOR__STREAM_GONE                                                                       \
+    (REACTOR__STREAM_CLOSING | REACTOR__STREAM_FAILED | REACTOR__STREAM_DEAD)
+
+#define REACTOR__STREAM_EDGES                                                                      \
+    (REACTOR__CORE_BOTH | (unsigned)REACTOR_EDGE | REACTOR__CORE_RDHUP | REACTOR__CORE_PRI)
+
+enum {
+    REACTOR__STREAM_CHUNK = 16 * 1024, /* a queue's piece of memory, header included */
+    REACTOR__STREAM_SPARES = 64,       /* of those, kept for the next queue */
+    REACTOR__STREAM_CORKS = 16,        /* pieces that a callback's output may have */
+    REACTOR__STREAM_GATHER = 64,       /* pieces sent with one call */
+    REACTOR__STREAM_STAGE = 64 * 1024, /* room for copies of what a callback writes */
+    REACTOR__STREAM_WRITES = 1 << 20,  /* bytes sent per connection and turn */
+    REACTOR__STREAM_RETRY_MS = 100     /* a listener without descriptors tries again */
+};
+
+struct reactor_buffer {
+    const void *data;
+    size_t len;
+    reactor_free_fn *free_fn;
+    void *user;
+    int refs; /* atomic */
+};
+
+/* The options of a listener's connections, shared by them; a set_timeout makes a copy of its own. */
+typedef struct reactor__stream_policy {
+    reactor_conn_options o;
+    uint64_t listener; /* its handle, 0: none */
+    uint32_t refs;
+    char name[32];
+} reactor__stream_policy;
+
+enum { REACTOR__STREAM_DATA, REACTOR__STREAM_OWNED, REACTOR__STREAM_SHARED, REACTOR__STREAM_FILE };
+
+/* A piece of output. */
+typedef struct reactor__stream_node {
+    struct reactor__stream_node *next; /* the last one's is the first */
+    const char *data;                  /* not sent yet */
+    size_t len;                        /* of that; of a FILE what is left of it */
+    size_t size;                       /* DATA: bytes behind this header; OWNED: as handed over */
+    const void *origin;                /* OWNED: as handed over */
+    void *user;
+    union {
+        reactor_free_fn *free_fn;
+        reactor_buffer *buffer;
+        reactor_done_fn *done;
+    } u;
+    int64_t offset; /* FILE */
+    reactor_file file;
+    unsigned flags;
+    int kind;
+} reactor__stream_node;
+
+/* Input that was not consumed; its bytes are behind it. */
+typedef struct reactor__stream_input {
+    size_t start, len, cap;
+} reactor__stream_input;
+
+/* A connect under way; the texts are behind it. */
+typedef struct reactor__stream_dial {
+    const char *list;  /* what is left of it */
+    const char *local; /* or NULL */
+    int left;          /* addresses not tried yet */
+    int error;         /* of the last one tried */
+    int64_t deadline;
+} reactor__stream_dial;
+
+/* Every byte here is paid for by each idle connection. state follows, aligned. */
+typedef struct reactor__stream_conn {
+    const reactor_handler *h;
+    reactor__stream_policy *policy;
+    uint64_t id;
+    struct reactor__stream_conn *kick_next;
+    reactor__stream_node *tail; /* the queue is a ring: tail->next is its head */
+    size_t queued;              /* bytes of it in memory */
+    union {
+        reactor__stream_input *input;
+        reactor__stream_dial *dial;
+    } u;
+    uint64_t timer;
+    int64_t last_in, last_out, opened; /* what the timeouts count from */
+    int fd;
+    int reason;
+    unsigned flags;
+    uint32_t room; /* bytes of state */
+} reactor__stream_conn;
+
+#define REACTOR__STREAM_HEAD ((sizeof(reactor__stream_conn) + 15) / 16 * 16)
+
+/* Why a listener does not accept. */
+enum {
+    REACTOR__STREAM_BY_USER = 1,
+    REACTOR__STREAM_FULL = 2, /* max_connections */
+    REACTOR__STREAM_SHORT = 4 /* of descriptors or memory: tries again */
+};
+
+typedef struct reactor__stream_listener {
+    struct reactor__stream_listener *next, **at;
+    const reactor_handler *h;
+    reactor__stream_policy *policy;
+    reactor__net_bound bound;
+    uint64_t id;
+    uint64_t timer;
+    int count, max;
+    unsigned stopped;
+    unsigned flags; /* of its connections */
+} reactor__stream_listener;
+
+typedef struct reactor__stream_part {
+    reactor__loop_part part;
+    char *buffer;                  /* what is read */
+    char *stage;                   /* copies of what is corked */
+    reactor__stream_conn *current; /* its callback is running */
+    const char *lent;              /* what that callback was given to read */
+    size_t lent_len;
+    size_t corked, staged;
+    int corks;
+    unsigned edges;
+    struct iovec cork[REACTOR__STREAM_CORKS];
+    reactor__stream_conn *kick_head, *kick_tail;
+    reactor__stream_conn *again; /* to be kicked in the next turn */
+    reactor__stream_listener *listeners;
+    reactor__stream_node *spares;
+    int spare_count;
+    int short_count; /* listeners that are SHORT */
+    int draining;
+    uint64_t drain_timer;
+} reactor__stream_part;
+
+static reactor__stream_part *reactor__stream_part_of(const reactor *r) {
+    return (reactor__stream_part *)r->parts[REACTOR__LOOP_STREAM];
+}
+
+static void *reactor__stream_state(reactor__stream_conn *c) {
+    return (char *)c + REACTOR__STREAM_HEAD;
+}
+
+static reactor_conn reactor__stream_handle(const reactor__stream_conn *c) {
+    reactor_conn handle;
+    handle.id = c->id;
+    return handle;
+}
+
+/* ---- policies ---- */
+
+/* Puts the defaults in. -EINVAL for marks and times that make no sense. */
+static int reactor__stream_defaults(reactor_conn_options *o, int coupled) {
+    size_t high = 64 * 1024, hard = 4 * 1024 * 1024;
+    if (o->idle_timeout_ms < 0 || o->read_timeout_ms < 0 || o->write_timeout_ms < 0 ||
+        o->deadline_ms < 0 || o->close_timeout_ms < 0 || o->keep_alive_s < 0 ||
+        o->user_timeout_ms < 0 || o->coupled < -1 || o->coupled > 1)
+        return -EINVAL;
+    if (!o->max_output) o->max_output = o->high_water > hard ? o->high_water : hard;
+    if (!o->high_water) o->high_water = high < o->max_output ? high : o->max_output;
+    if (!o->low_water) o->low_water = o->high_water / 4;
+    if (!o->max_input) o->max_input = 1024 * 1024;
+    if (!o->close_timeout_ms) o->close_timeout_ms = 10000;
+    if (!o->coupled) o->coupled = coupled;
+    if (o->low_water > o->high_water || o->high_water > o->max_output) return -EINVAL;
+    return 0;
+}
+
+static int reactor__stream_policy_new(const reactor_conn_options *given, int coupled,
+                                      reactor__stream_policy **out) {
+    reactor__stream_policy *p = REACTOR__NEW(reactor__stream_policy);
+    if (!p) return -ENOMEM;
+    if (given) p->o = *given;
+    int e = reactor__stream_defaults(&p->o, coupled);
+    if (e < 0) {
+        REACTOR_FREE(p);
+        return e;
+    }
+    if (p->o.name) snprintf(p->name, sizeof p->name, "%s", p->o.name);
+    p->refs = 1;
+    *out = p;
+    return 0;
+}
+
+static void reactor__stream_policy_drop(reactor__stream_policy *p) {
+    if (--p->refs == 0) REACTOR_FREE(p);
+}
+
+/* ---- kicks ---- */
+
+/* Has the connection settled at the end of the turn; its own callback does so without. */
+static void reactor__stream_kick(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if ((c->flags & REACTOR__STREAM_KICKED) || p->current == c) return;
+    c->flags |= REACTOR__STREAM_KICKED;
+    c->kick_next = NULL;
+    if (p->kick_head)
+        p->kick_tail->kick_next = c;
+    else
+        p->kick_head = c;
+    p->kick_tail = c;
+    REACTOR__STORE(&p->part.pending, 1);
+    reactor__loop_touch(r);
+}
+
+/* The same in the next turn, for one that has used up its budget in this. */
+static void reactor__stream_again(reactor__stream_part *p, reactor__stream_conn *c) {
+    if (c->flags & REACTOR__STREAM_KICKED) return;
+    c->flags |= REACTOR__STREAM_KICKED;
+    c->kick_next = p->again;
+    p->again = c;
+    REACTOR__STORE(&p->part.pending, 1);
+}
+
+/* ---- output queue ---- */
+
+static reactor__stream_node *reactor__stream_node_new(reactor__stream_part *p, int kind,
+                                                      size_t len) {
+    reactor__stream_node *n = NULL;
+    size_t size = REACTOR__STREAM_CHUNK - sizeof *n;
+    if (kind == REACTOR__STREAM_DATA && len <= size) {
+        n = p->spares;
+        if (n) {
+            p->spares = n->next;
+            p->spare_count--;
+        } else
+            n = (reactor__stream_node *)REACTOR_MALLOC(REACTOR__STREAM_CHUNK);
+    } else {
+        size = kind == REACTOR__STREAM_DATA ? len : 0;
+        if (size < SIZE_MAX - sizeof *n)
+            n = (reactor__stream_node *)REACTOR_MALLOC(sizeof *n + size);
+    }
+    if (!n) return NULL;
+    memset(n, 0, sizeof *n);
+    n->kind = kind;
+    n->size = size;
+    n->data = (const char *)(n + 1);
+    return n;
+}
+
+static void reactor__stream_push(reactor *r, reactor__stream_conn *c, reactor__stream_node *n) {
+    if (c->tail) {
+        n->next = c->tail->next;
+        c->tail->next = n;
+    } else {
+        n->next = n;
+        c->last_out = r->now; /* the write timeout counts from here */
+    }
+    c->tail = n;
+}
+
+static void reactor__stream_account(reactor *r, reactor__stream_conn *c, size_t more, size_t less) {
+    c->queued = c->queued + more - less;
+    r->core.counters.queued = r->core.counters.queued + more - less;
+}
+
+/* Copies to the queue's end: what fits into its last piece, and one new piece for the rest, which
+   is made first so that without memory nothing has changed. */
+static int reactor__stream_append(reactor *r, reactor__stream_conn *c, const char *data,
+                                  size_t len) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_node *last = c->tail, *n = NULL;
+    size_t fits = 0;
+    if (last && last->kind == REACTOR__STREAM_DATA) {
+        size_t end = (size_t)(last->data - (const char *)(last + 1)) + last->len;
+        fits = last->size - end < len ? last->size - end : len;
+    }
+    if (fits < len) {
+        n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, len - fits);
+        if (!n) return -ENOMEM;
+    }
+    if (fits) {
+        memcpy((char *)(last + 1) + (last->data - (const char *)(last + 1)) + last->len, data,
+               fits);
+        last->len += fits;
+    }
+    if (n) {
+        memcpy((char *)(n + 1), data + fits, len - fits);
+        n->len = len - fits;
+        reactor__stream_push(r, c, n);
+    }
+    reactor__stream_account(r, c, len, 0);
+    return 0;
+}
+
+/* Takes the head off and lets go of it. The done callback of a file comes with result. */
+static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result, int silent) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_node *n = c->tail->next;
+    if (n == c->tail)
+        c->tail = NULL;
+    else
+        c->tail->next = n->next;
+    if (n->kind != REACTOR__STREAM_FILE) reactor__stream_account(r, c, 0, n->len);
+    switch (n->kind) {
+    case REACTOR__STREAM_OWNED:
+        if (n->u.free_fn) n->u.free_fn((void *)(uintptr_t)n->origin, n->size, n->user);
+        break;
+    case REACTOR__STREAM_SHARED:
+        reactor_buffer_unref(n->u.buffer);
+        break;
+    case REACTOR__STREAM_FILE:
+        if (n->flags & REACTOR_CLOSE_FILE) reactor__util_close(n->file);
+        if (!silent)
+            reactor__loop_call_done(r, n->u.done, reactor__stream_handle(c), result, n->user);
+        break;
+    default:
+        if (n->size == REACTOR__STREAM_CHUNK - sizeof *n &&
+            p->spare_count < REACTOR__STREAM_SPARES) {
+            n->next = p->spares;
+            p->spares = n;
+            p->spare_count++;
+            return;
+        }
+    }
+    REACTOR_FREE(n);
+}
+
+/* ---- cork ---- */
+
+/* What a callback writes is collected as pieces: those of the input that it was given are only
+   pointed at, for that stays until the callback has returned; others are copied to the stage. */
+static int reactor__stream_cork(reactor__stream_part *p, const char *data, size_t len) {
+    int lent = (uintptr_t)data - (uintptr_t)p->lent < p->lent_len;
+    if (p->corks == REACTOR__STREAM_CORKS) return 0;
+    if (!lent) {
+        if (len > REACTOR__STREAM_STAGE - p->staged) return 0;
+        memcpy(p->stage + p->staged, data, len);
+        data = p->stage + p->staged;
+        p->staged += len;
+    }
+    p->corked += len;
+    if (p->corks) {
+        struct iovec *last = &p->cork[p->corks - 1];
+        if ((char *)last->iov_base + last->iov_len == data) {
+            last->iov_len += len;
+            return 1;
+        }
+    }
+    p->cork[p->corks].iov_base = (void *)(uintptr_t)data;
+    p->cork[p->corks++].iov_len = len;
+    return 1;
+}
+
+/* Into the queue with what is corked, from byte sent on. All or nothing. */
+static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__stream_conn *c,
+                                 size_t sent) {
+    reactor__stream_node *n;
+    if (!p->corks) return 0;
+    n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, p->corked - sent);
+    if (!n) return -ENOMEM;
+    char *to = (char *)(n + 1);
+    for (int i = 0; i < p->corks; i++) {
+        size_t len = p->cork[i].iov_len, skip = sent < len ? sent : len;
+        memcpy(to + n->len, (char *)p->cork[i].iov_base + skip, len - skip);
+        n->len += len - skip;
+        sent -= skip;
+    }
+    reactor__stream_account(r, c, n->len, 0);
+    reactor__stream_push(r, c, n);
+    p->corks = 0;
+    p->corked = p->staged = 0;
+    return 0;
+}
+
+/* ---- ends ---- */
+
+static void reactor__stream_fail(reactor__stream_conn *c, int reason, unsigned how) {
+    if (!(c->flags & (REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN))) c->reason = reason;
+    c->flags |= (unsigned)REACTOR__STREAM_FAILED | how;
+}
+
+/* Output is impossible: it is dropped, what is left of the input is delivered, then it ends. */
+static void reactor__stream_break(reactor *r, reactor__stream_conn *c, int reason) {
+    if (c->flags & REACTOR__STREAM_BROKEN) return;
+    if (!(c->flags & REACTOR__STREAM_FAILED)) c->reason = reason;
+    c->flags |= (unsigned)REACTOR__STREAM_BROKEN | (unsigned)REACTOR__STREAM_READABLE;
+    c->flags &= ~((unsigned)REACTOR__STREAM_BLOCKED | (unsigned)REACTOR__STREAM_OWED);
+    while (c->tail) reactor__stream_pop(r, c, reason, 0);
+}
+
+/* ---- sending ---- */
+
+static void reactor__stream_sent(reactor *r, reactor__stream_conn *c, size_t n) {
+    c->last_out = r->now;
+    r->core.counters.bytes_out += n;
+}
+
+/* Sends what is corked; what the kernel does not take is queued. The usual end of a callback. */
+static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
+    ssize_t n = reactor__net_send(c->fd, !(c->flags & REACTOR__STREAM_PIPE), p->cork, p->corks, 0);
+    if (REACTOR__LIKELY(n == (ssize_t)p->corked)) {
+        reactor__stream_sent(r, c, (size_t)n);
+        p->corks = 0;
+        p->corked = p->staged = 0;
+        return;
+    }
+    if (n >= 0 || n == -EAGAIN) {
+        c->flags |= REACTOR__STREAM_BLOCKED;
+        if (n > 0) reactor__stream_sent(r, c, (size_t)n);
+        n = reactor__stream_spill(r, p, c, n > 0 ? (size_t)n : 0);
+        if (n < 0) reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
+    } else
+        reactor__stream_break(r, c, (int)n);
+    p->corks = 0;
+    p->corked = p->staged = 0;
+}
+
+/* Takes n bytes that were sent off the queue. */
+static void reactor__stream_advance(reactor *r, reactor__stream_conn *c, size_t n) {
+    while (n) {
+        reactor__stream_node *head = c->tail->next;
+        size_t part = head->len < n ? head->len : n;
+        head->data += part;
+        head->len -= part;
+        n -= part;
+        reactor__stream_account(r, c, 0, part);
+        if (!head->len) reactor__stream_pop(r, c, 0, 0);
+    }
+}
+
+/* One call's worth of memory from the head on. Returns what was sent, *wanted what was offered. */
+static ssize_t reactor__stream_send_memory(reactor__stream_conn *c, size_t *wanted) {
+    struct iovec v[REACTOR__STREAM_GATHER];
+    reactor__stream_node *n = c->tail->next;
+    int count = 0;
+    *wanted = 0;
+    while (count < REACTOR__STREAM_GATHER && n->kind != REACTOR__STREAM_FILE) {
+        v[count].iov_base = (void *)(uintptr_t)n->data;
+        v[count++].iov_len = n->len;
+        *wanted += n->len;
+        n = n->next;
+        if (n == c->tail->next) break;
+    }
+    /* Headers before a file wait for its first bytes. */
+    int more = n->kind == REACTOR__STREAM_FILE && n != c->tail->next;
+    return reactor__net_send(c->fd, !(c->flags & REACTOR__STREAM_PIPE), v, count, more);
+}
+
+/* One call's worth of the file at the head. -EIO: it is shorter than it was said to be. */
+static ssize_t reactor__stream_send_file(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_node *n = c->tail->next;
+    const size_t most = REACTOR__STREAM_WRITES;
+    size_t len = n->len < most ? n->len : most;
+    ssize_t sent = reactor__net_sendfile(c->fd, !(c->flags & REACTOR__STREAM_PIPE), n->file,
+                                         n->offset, len, p->stage, REACTOR__STREAM_STAGE);
+    if (sent == 0) return -EIO;
+    if (sent < 0) return sent;
+    n->offset += sent;
+    n->len -= (size_t)sent;
+    return sent;
+}
+
+/* Sends from the queue until it is empty, the kernel has enough, or the budget is used up. A short
+   send of memory means that the kernel has enough and will tell; a short sendfile does not. */
+static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
+    size_t budget = REACTOR__STREAM_WRITES, wanted = 0;
+    while (c->tail && budget) {
+        int file = c->tail->next->kind == REACTOR__STREAM_FILE;
+        ssize_t n =
+            file ? reactor__stream_send_file(r, c) : reactor__stream_send_memory(c, &wanted);
+        if (n == -EAGAIN) {
+            c->flags |= REACTOR__STREAM_BLOCKED;
+            return;
+        }
+        if (n == -EIO && file) reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
+        if (n < 0) {
+            reactor__stream_break(r, c, (int)n);
+            return;
+        }
+        reactor__stream_sent(r, c, (size_t)n);
+        if (!file) {
+            reactor__stream_advance(r, c, (size_t)n);
+            if ((size_t)n < wanted) {
+                c->flags |= REACTOR__STREAM_BLOCKED;
+                return;
+            }
+        } else if (c->tail->next->len == 0)
+            reactor__stream_pop(r, c, 0, 0);
+        budget -= (size_t)n < budget ? (size_t)n : budget;
+    }
+    if (c->tail) reactor__stream_again(reactor__stream_part_of(r), c);
+}
+
+/* ---- callbacks ---- */
+
+static void reactor__stream_enter(reactor__stream_part *p, reactor__stream_conn *c) {
+    p->current = c;
+}
+
+static void reactor__stream_leave(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
+    p->current = NULL;
+    p->lent_len = 0;
+    if (p->corks) {
+        if (c->flags & (unsigned)(REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN)) {
+            p->corks = 0;
+            p->corked = p->staged = 0;
+        } else
+            reactor__stream_uncork(r, p, c);
+    } else if (c->tail && !(c->flags & REACTOR__STREAM_BLOCKED))
+        reactor__stream_flush(r, c);
+}
+
+static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__loop_event_fn *fn) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_enter(p, c);
+    reactor__loop_call_event(r, fn, reactor__stream_handle(c), reactor__stream_state(c));
+    reactor__stream_leave(r, p, c);
+}
+
+/* ---- receiving ---- */
+
+static int reactor__stream_may_read(const reactor__stream_conn *c) {
+    const unsigned no = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_ENDED |
+                        REACTOR__STREAM_GONE;
+    if ((c->flags & (no | (unsigned)REACTOR__STREAM_OPEN)) != (unsigned)REACTOR__STREAM_OPEN)
+        return 0;
+    if (c->tail && (c->flags & REACTOR__STREAM_COUPLED) && c->queued > c->policy->o.high_water)
+        return 0;
+    return !c->u.input || c->u.input->len < c->policy->o.max_input;
+}
+
+/* Memory for unconsumed input, twice as much each time; what is there moves to the front. */
+static int reactor__stream_make_room(reactor__stream_conn *c, size_t more) {
+    reactor__stream_input *in = c->u.input;
+    if (in && in->start) {
+        memmove((char *)(in + 1), (char *)(in + 1) + in->start, in->len);
+        in->start = 0;
+    }
+    size_t need = more + (in ? in->len : 0), cap = in ? in->cap : 1024 - sizeof *in;
+    if (in && need <= cap) return 0;
+    while (cap < need) cap = cap * 2 + sizeof *in;
+    void *grown = REACTOR_REALLOC(in, sizeof *in + cap);
+    if (!grown) return -ENOMEM;
+    c->u.input = (reactor__stream_input *)grown;
+    if (!in) c->u.input->start = c->u.input->len = 0;
+    c->u.input->cap = cap;
+    return 0;
+}
+
+static void reactor__stream_keep(reactor *r, reactor__stream_conn *c, const char *data,
+                                 size_t len) {
+    if (reactor__stream_make_room(c, len) < 0) {
+        reactor__stream_fail(c, -ENOMEM, REACTOR__STREAM_RESET);
+        return;
+    }
+    memcpy((char *)(c->u.input + 1) + c->u.input->len, data, len);
+    c->u.input->len += len;
+    r->core.counters.unread += len;
+}
+
+static void reactor__stream_consume(reactor *r, reactor__stream_conn *c, size_t used) {
+    reactor__stream_input *in = c->u.input;
+    in->start += used;
+    in->len -= used;
+    r->core.counters.unread -= used;
+    if (in->len) return;
+    c->u.input = NULL;
+    REACTOR_FREE(in);
+}
+
+/* Shows data to the handler. Returns how much of it was consumed. */
+static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const char *data,
+                                   size_t len) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (!c->h->on_data) return len;
+    p->current = c;
+    p->lent = data;
+    p->lent_len = len;
+    c->flags |= REACTOR__STREAM_OFFERING;
+    size_t used = reactor__loop_call_data(r, c->h, reactor__stream_handle(c), data, len,
+                                          reactor__stream_state(c));
+    c->flags &= ~(unsigned)REACTOR__STREAM_OFFERING;
+    reactor__stream_leave(r, p, c);
+    return used;
+}
+
+/* Nothing consumed of a full measure of input, though nothing hindered the handler: it never will
+   be. If something did hinder it, reading waits. */
+static void reactor__stream_check_limit(reactor__stream_conn *c, size_t used) {
+    const unsigned hindered = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED;
+    if (!c->u.input || c->u.input->len < c->policy->o.max_input) return;
+    if (used)
+        c->flags |= REACTOR__STREAM_OFFER;
+    else if (!(c->flags & (hindered | (unsigned)REACTOR__STREAM_OWED)) && !c->tail)
+        reactor__stream_fail(c, -EMSGSIZE, REACTOR__STREAM_RESET);
+}
+
+/* Offers the unconsumed input once more. */
+static void reactor__stream_offer(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_input *in = c->u.input;
+    c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
+    if (!in) return;
+    size_t used = reactor__stream_show(r, c, (char *)(in + 1) + in->start, in->len);
+    if (!c->u.input) return; /* detached meanwhile */
+    reactor__stream_consume(r, c, used);
+    reactor__stream_check_limit(c, used);
+}
+
+/* The one entry for input, whoever has read it. */
+static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const char *data,
+                                     size_t len) {
+    c->last_in = r->now;
+    r->core.counters.bytes_in += len;
+    if (REACTOR__UNLIKELY(c->u.input != NULL)) {
+        reactor__stream_keep(r, c, data, len);
+        reactor__stream_offer(r, c);
+        return;
+    }
+    size_t used = reactor__stream_show(r, c, data, len);
+    if (REACTOR__LIKELY(used == len) || (c->flags & REACTOR__STREAM_FAILED)) return;
+    reactor__stream_keep(r, c, data + used, len - used);
+    reactor__stream_check_limit(c, used);
+}
+
+/* The read buffer survives the handler's return, but not the flush of what it wrote: see leave. */
+static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    size_t budget = r->options.read_budget;
+    while (reactor__stream_may_read(c)) {
+        size_t room = c->policy->o.max_input - (c->u.input ? c->u.input->len : 0);
+        size_t size = r->options.read_buffer < room ? r->options.read_buffer : room;
+        ssize_t n = reactor__net_recv(c->fd, !(c->flags & REACTOR__STREAM_PIPE), p->buffer, size);
+        if (REACTOR__UNLIKELY(n <= 0)) {
+            c->flags &= ~((unsigned)REACTOR__STREAM_READABLE | (unsigned)REACTOR__STREAM_HINTED);
+            if (n == 0)
+                c->flags |= REACTOR__STREAM_ENDED;
+            else if (n != -EAGAIN)
+                reactor__stream_fail(c, (int)n, 0);
+            return;
+        }
+        if ((size_t)n < size &&
+            !(c->flags & (unsigned)(REACTOR__STREAM_THOROUGH | REACTOR__STREAM_HINTED)))
+            c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
+        reactor__stream_received(r, c, p->buffer, (size_t)n);
+        if (!(c->flags & REACTOR__STREAM_READABLE)) return;
+        if ((size_t)n >= budget) break;
+        budget -= (size_t)n;
+    }
+    if (reactor__stream_may_read(c)) reactor__stream_again(p, c);
+}
+
+/* ---- timeouts ---- */
+
+/* The timeout that comes first, and when; REACTOR__NEVER if none is set. */
+static int64_t reactor__stream_earliest(const reactor__stream_conn *c, int *which) {
+    const reactor_conn_options *o = &c->policy->o;
+    int64_t at = REACTOR__NEVER, t;
+    int64_t last = c->last_in > c->last_out ? c->last_in : c->last_out;
+    const unsigned hold =
+        REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_ENDED;
+    *which = 0;
+    if (c->flags & REACTOR__STREAM_DIALING) return REACTOR__NEVER;
+    if (c->flags & REACTOR__STREAM_GONE)
+        return reactor__util_add(c->last_out, reactor__util_ms(o->close_timeout_ms));
+    if (o->idle_timeout_ms) {
+        at = reactor__util_add(last, reactor__util_ms(o->idle_timeout_ms));
+        *which = REACTOR_TIMEOUT_IDLE;
+    }
+    if (o->read_timeout_ms && !(c->flags & hold)) {
+        t = reactor__util_add(c->last_in, reactor__util_ms(o->read_timeout_ms));
+        if (t < at) at = t, *which = REACTOR_TIMEOUT_READ;
+    }
+    if (o->write_timeout_ms && c->tail) {
+        t = reactor__util_add(c->last_out, reactor__util_ms(o->write_timeout_ms));
+        if (t < at) at = t, *which = REACTOR_TIMEOUT_WRITE;
+    }
+    if (o->deadline_ms) {
+        t = reactor__util_add(c->opened, reactor__util_ms(o->deadline_ms));
+        if (t < at) at = t, *which = REACTOR_TIMEOUT_DEADLINE;
+    }
+    return at;
+}
+
+static void reactor__stream_tick(reactor *r, reactor_timer t, void *user);
+
+/* One timer serves all timeouts of a connection. Bytes that move only store the time; the timer
+   goes off at the first moment that it could be needed, and looks. */
+static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
+    int which;
+    int64_t at = reactor__stream_earliest(c, &which), set = REACTOR__NEVER;
+    if (at == REACTOR__NEVER) return;
+    if (c->timer && reactor__timer_get(&r->wheel, c->timer, &set) == 0) {
+        if (set <= at) return;
+        reactor__timer_cancel(&r->wheel, c->timer);
+    }
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    int e = reactor__timer_set(&r->wheel, at, 0, reactor__stream_tick, c, flags, &c->timer);
+    reactor__loop_touch(r);
+    if (e < 0) {
+        c->timer = 0;
+        reactor__stream_fail(c, e, REACTOR__STREAM_RESET);
+    }
+}
+
+/* A timeout that is answered with 1 starts again from now. */
+static void reactor__stream_restart(reactor *r, reactor__stream_conn *c, int which) {
+    if (which == REACTOR_TIMEOUT_DEADLINE) c->opened = r->now;
+    if (which == REACTOR_TIMEOUT_READ || which == REACTOR_TIMEOUT_IDLE) c->last_in = r->now;
+    if (which == REACTOR_TIMEOUT_WRITE) c->last_out = r->now;
+}
+
+static void reactor__stream_settle(reactor *r, reactor__stream_conn *c);
+
+static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
+    reactor__stream_conn *c = (reactor__stream_conn *)user;
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    int which;
+    (void)t;
+    c->timer = 0;
+    if (reactor__stream_earliest(c, &which) <= r->now) {
+        int again = 0;
+        if (which) {
+            reactor__stream_enter(p, c);
+            again = reactor__loop_call_timeout(r, c->h, reactor__stream_handle(c), which,
+                                               reactor__stream_state(c));
+            reactor__stream_leave(r, p, c);
+        }
+        if (c->flags & REACTOR__STREAM_GONE && which) again = 1; /* it has closed itself */
+        if (again)
+            reactor__stream_restart(r, c, which);
+        else
+            reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_RESET);
+    }
+    if (!(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_arm(r, c);
+    reactor__stream_settle(r, c);
+}
+
+/* ---- the end of a connection ---- */
+
+static void reactor__stream_check_drained(reactor *r);
+static void reactor__stream_room(reactor *r, reactor__stream_policy *policy);
+
+static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
+    if (c->flags & REACTOR__STREAM_DIALING)
+        REACTOR_FREE(c->u.dial);
+    else if (c->u.input)
+        reactor__stream_consume(r, c, c->u.input->len);
+    reactor__stream_policy_drop(c->policy);
+    REACTOR_FREE(c);
+}
+
+/* Lets go of everything, then tells it. The descriptor is closed first, so that whoever is told may
+   count on the peer's being told too. child: of a fork, which must not disturb the parent. */
+static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int child) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    uint32_t index = (uint32_t)c->id;
+    reactor__stream_policy *policy = c->policy;
+    int fd = c->fd;
+    c->flags |= REACTOR__STREAM_DEAD;
+    if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
+    reactor__core_unbind(&r->core, index, 1);
+    c->fd = -1;
+    if (fd >= 0 && (c->flags & REACTOR__STREAM_RESET) && !child &&
+        !(c->flags & REACTOR__STREAM_PIPE))
+        reactor__net_reset(fd);
+    if (fd >= 0) reactor__util_close(fd);
+    while (c->tail) reactor__stream_pop(r, c, c->reason < 0 ? c->reason : -ECANCELED, child);
+    p->part.alive--;
+    r->core.counters.connections--;
+    r->core.counters.closes++;
+    if (!child)
+        reactor__loop_call_close(r, c->h, reactor__stream_handle(c), c->reason,
+                                 reactor__stream_state(c));
+    reactor__core_release(&r->core, index);
+    if (!child) reactor__stream_room(r, policy);
+    if (!(c->flags & REACTOR__STREAM_KICKED)) reactor__stream_free(r, c);
+    if (p->draining) reactor__stream_check_drained(r);
+}
+
+/* The output is out and nobody wants the input. Closing a TCP socket with input unread resets it,
+   and the peer may lose what it has not read yet (RFC 1122, 4.2.2.13); then FIN is sent and the
+   input discarded until the peer has finished too. Returns 1 when there is nothing to wait for. */
+static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    size_t budget = r->options.read_budget;
+    if (c->flags & (unsigned)(REACTOR__STREAM_PIPE | REACTOR__STREAM_ENDED)) return 1;
+    for (;;) {
+        ssize_t n = reactor__net_recv(c->fd, 1, p->buffer, r->options.read_buffer);
+        if (n == -EAGAIN) break;
+        if (n <= 0) return 1;
+        if (!(c->flags & REACTOR__STREAM_LINGER)) {
+            c->flags |= REACTOR__STREAM_LINGER;
+            c->last_out = r->now;
+            shutdown(c->fd, SHUT_WR);
+        }
+        if ((size_t)n >= budget) {
+            reactor__stream_again(p, c);
+            return 0;
+        }
+        budget -= (size_t)n;
+    }
+    c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
+    return !(c->flags & REACTOR__STREAM_LINGER);
+}
+
+/* ---- settling ---- */
+
+/* Level backends are told what is of interest now; with edges everything is, always. */
+static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    uint32_t index = (uint32_t)c->id;
+    unsigned wanted = 0;
+    if (p->edges || c->fd < 0 || (c->flags & REACTOR__STREAM_DIALING)) return;
+    if (reactor__stream_may_read(c) || (c->flags & REACTOR__STREAM_LINGER)) wanted = REACTOR_READ;
+    if (c->tail && (c->flags & REACTOR__STREAM_BLOCKED)) wanted |= (unsigned)REACTOR_WRITE;
+    /* A pipe's write end has nothing to read, but its error is heard with READ. */
+    const unsigned outlet = REACTOR__STREAM_PIPE | REACTOR__STREAM_TOLD;
+    if ((c->flags & outlet) == outlet) wanted |= (unsigned)REACTOR_READ;
+    if (reactor__core_at(&r->core, index)->wanted != wanted)
+        reactor__core_modify(&r->core, index, wanted);
+}
+
+/* Output has drained to low water: reading goes on, the handler is told. Returns 1 if it did. */
+static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c) {
+    const reactor_conn_options *o = &c->policy->o;
+    if (c->queued > o->high_water && (c->flags & REACTOR__STREAM_COUPLED) &&
+        !(c->flags & REACTOR__STREAM_THROTTLED))
+        c->flags |= REACTOR__STREAM_THROTTLED;
+    if (c->queued > o->low_water) return 0;
+    if (c->flags & REACTOR__STREAM_THROTTLED) {
+        c->flags &= ~(unsigned)REACTOR__STREAM_THROTTLED;
+        c->flags |= REACTOR__STREAM_OFFER;
+        c->last_in = r->now; /* the read timeout did not run meanwhile */
+    }
+    if (!(c->flags & REACTOR__STREAM_OWED)) return 0;
+    c->flags &= ~(unsigned)REACTOR__STREAM_OWED;
+    c->flags |= REACTOR__STREAM_OFFER;
+    reactor__stream_event(r, c, c->h->on_writable);
+    return 1;
+}
+
+/* The peer has finished sending. What was not consumed is offered a last time first. */
+static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c) {
+    const unsigned done = REACTOR__STREAM_TOLD | REACTOR__STREAM_PAUSED;
+    if (!(c->flags & REACTOR__STREAM_ENDED) || (c->flags & done)) return 0;
+    if ((c->flags & REACTOR__STREAM_THROTTLED) && c->u.input) return 0;
+    if (c->u.input) {
+        reactor__stream_offer(r, c);
+        const unsigned stop = REACTOR__STREAM_GONE | REACTOR__STREAM_PAUSED;
+        if (c->flags & stop) return 1;
+    }
+    c->flags |= REACTOR__STREAM_TOLD;
+    c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
+    if (c->h->on_eof)
+        reactor__stream_event(r, c, c->h->on_eof);
+    else
+        c->flags |= REACTOR__STREAM_CLOSING;
+    return 1;
+}
+
+/* Draining: asked once, closed as soon as it is not busy. */
+static void reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
+    if (!(c->flags & REACTOR__STREAM_DRAIN)) return;
+    if (c->h->on_drain) {
+        reactor__stream_part *p = reactor__stream_part_of(r);
+        c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
+        reactor__stream_enter(p, c);
+        int busy =
+            reactor__loop_call_drain(r, c->h, reactor__stream_handle(c), reactor__stream_state(c));
+        reactor__stream_leave(r, p, c);
+        if (!busy) c->flags |= REACTOR__STREAM_CLOSING;
+    } else if (!c->tail && !c->u.input) {
+        c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
+        c->flags |= REACTOR__STREAM_CLOSING;
+    }
+}
+
+/* Whether it has come to its end; reason says how. */
+static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
+    if (c->flags & REACTOR__STREAM_FAILED) return 1;
+    if (c->flags & REACTOR__STREAM_BROKEN) {
+        if (c->flags & (unsigned)(REACTOR__STREAM_CLOSING | REACTOR__STREAM_ENDED)) return 1;
+        return !(c->flags & (unsigned)(REACTOR__STREAM_READABLE | REACTOR__STREAM_PAUSED));
+    }
+    if (c->tail) return 0;
+    if (c->flags & REACTOR__STREAM_CLOSING) return reactor__stream_linger(r, c);
+    if ((c->flags & REACTOR__STREAM_SHUT) && !(c->flags & REACTOR__STREAM_FIN)) {
+        c->flags |= REACTOR__STREAM_FIN;
+        if (!(c->flags & REACTOR__STREAM_PIPE)) shutdown(c->fd, SHUT_WR);
+    }
+    /* Both directions have ended: nothing could ever happen on it. */
+    const unsigned both = REACTOR__STREAM_FIN | REACTOR__STREAM_TOLD;
+    return (c->flags & both) == both;
+}
+
+/* Does what the flags ask for, in this order, until nothing is left to do now. Every callback may
+   have set or cleared any of them. */
+static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
+    const unsigned shut = REACTOR__STREAM_GONE;
+    for (int go = 1; go;) {
+        go = 0;
+        if (!(c->flags & shut)) go = reactor__stream_settle_marks(r, c);
+        const unsigned held =
+            REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_GONE;
+        if (!(c->flags & held) && (c->flags & REACTOR__STREAM_OFFER)) {
+            go |= c->u.input != NULL;
+            reactor__stream_offer(r, c);
+        }
+        if ((c->flags & REACTOR__STREAM_READABLE) && !(c->flags & REACTOR__STREAM_KICKED) &&
+            reactor__stream_may_read(c)) {
+            reactor__stream_read(r, c);
+            go = 1;
+        }
+        if (!(c->flags & shut)) go |= reactor__stream_settle_eof(r, c);
+    }
+    if (!(c->flags & shut)) reactor__stream_settle_drain(r, c);
+    if (reactor__stream_settle_end(r, c)) {
+        reactor__stream_finish(r, c, 0);
+        return;
+    }
+    reactor__stream_interest(r, c);
+    if (c->policy->o.idle_timeout_ms || c->policy->o.read_timeout_ms ||
+        c->policy->o.write_timeout_ms || c->policy->o.deadline_ms || (c->flags & shut))
+        reactor__stream_arm(r, c);
+    if (c->flags & REACTOR__STREAM_FAILED) reactor__stream_finish(r, c, 0);
+}
+
+/* ---- events ---- */
+
+/* The connection is there. Also the first thing that an attached one hears. */
+static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
+    c->flags &= ~(unsigned)REACTOR__STREAM_GRABBED;
+    c->flags |= REACTOR__STREAM_OPEN;
+    c->last_in = c->last_out = c->opened = r->now;
+    if (!(c->flags & REACTOR__STREAM_GONE)) reactor__stream_event(r, c, c->h->on_open);
+    if (c->tail && !(c->flags & (unsigned)(REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED)))
+        reactor__stream_flush(r, c);
+    reactor__stream_settle(r, c);
+}
+
+static int reactor__stream_is_quiet(const reactor__stream_conn *c) {
+    return !(c->flags & (unsigned)REACTOR__STREAM_LOUD);
+}
+
+static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    reactor__stream_conn *c = (reactor__stream_conn *)user;
+    (void)fd;
+    if (REACTOR__UNLIKELY(!(c->flags & REACTOR__STREAM_OPEN))) {
+        if (events & (unsigned)REACTOR_READ) c->flags |= REACTOR__STREAM_READABLE;
+        if (c->flags & REACTOR__STREAM_GRABBED) reactor__stream_opened(r, c);
+        return;
+    }
+    if (REACTOR__UNLIKELY(events & (REACTOR__CORE_RDHUP | REACTOR__CORE_PRI | REACTOR__CORE_INFO)))
+        c->flags |= REACTOR__STREAM_HINTED;
+    int waited = c->tail != NULL;
+    if (REACTOR__UNLIKELY(waited) && (events & (unsigned)REACTOR_WRITE)) {
+        c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
+        reactor__stream_flush(r, c);
+    }
+    if (REACTOR__LIKELY(events & (unsigned)REACTOR_READ)) {
+        c->flags |= REACTOR__STREAM_READABLE;
+        if (!(c->flags & REACTOR__STREAM_KICKED)) reactor__stream_read(r, c);
+    }
+    if (REACTOR__UNLIKELY(events & (unsigned)REACTOR_ERROR) && (c->flags & REACTOR__STREAM_PIPE) &&
+        (c->flags & REACTOR__STREAM_TOLD))
+        reactor__stream_fail(c, -EPIPE, 0); /* the write end of a pipe without a reader */
+    if (REACTOR__UNLIKELY(waited || c->tail || !reactor__stream_is_quiet(c)))
+        reactor__stream_settle(r, c);
+}
+
+/* ---- making connections ---- */
+
+static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_handler *h,
+                                                      reactor__stream_policy *policy, int fd,
+                                                      unsigned flags) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    size_t size =
+        h->state_size ? REACTOR__STREAM_HEAD + h->state_size : sizeof(reactor__stream_conn);
+    reactor__stream_conn *c = (reactor__stream_conn *)reactor__util_zeroed(size);
+    if (!c) return NULL;
+    int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_CONN, reactor__stream_io, c);
+    if (index < 0) {
+        REACTOR_FREE(c);
+        return NULL;
+    }
+    c->h = h;
+    c->room = (uint32_t)h->state_size;
+    c->policy = policy;
+    policy->refs++;
+    c->id = reactor__core_id(&r->core, (uint32_t)index);
+    c->fd = fd;
+    c->flags = flags;
+    if (policy->o.coupled > 0) c->flags |= REACTOR__STREAM_COUPLED;
+    c->last_in = c->last_out = c->opened = r->now;
+    p->part.alive++;
+    r->core.counters.connections++;
+    return c;
+}
+
+/* Undoes conn_new: nobody has heard of it. */
+static void reactor__stream_conn_undo(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part_of(r)->part.alive--;
+    r->core.counters.connections--;
+    reactor__core_release(&r->core, (uint32_t)c->id);
+    reactor__stream_free(r, c);
+}
+
+static int reactor__stream_register(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    unsigned wanted = p->edges ? REACTOR__STREAM_EDGES : (unsigned)REACTOR_READ;
+    return reactor__core_bind(&r->core, (uint32_t)c->id, c->fd, wanted);
+}
+
+static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child);
+static void reactor__stream_turn(reactor *r, reactor__loop_part *part);
+static void reactor__stream_dump(const reactor *r, const reactor__loop_part *part,
+                                 reactor_line_fn *fn, void *user);
+
+/* What only programs with streams pay for: made with the first of them. */
+static int reactor__stream_start(reactor *r) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (r->closing) return -ECANCELED;
+    if (p) return p->draining ? -ECANCELED : 0;
+    p = REACTOR__NEW(reactor__stream_part);
+    if (!p) return -ENOMEM;
+    p->buffer = (char *)REACTOR_MALLOC(r->options.read_buffer);
+    p->stage = (char *)REACTOR_MALLOC(REACTOR__STREAM_STAGE);
+    if (!p->buffer || !p->stage) {
+        REACTOR_FREE(p->buffer);
+        REACTOR_FREE(p->stage);
+        REACTOR_FREE(p);
+        return -ENOMEM;
+    }
+    p->part.turn = reactor__stream_turn;
+    p->part.fini = reactor__stream_fini;
+    p->part.dump = reactor__stream_dump;
+    p->edges = r->core.backend->traits & (unsigned)REACTOR__CORE_HAS_EDGES;
+    r->parts[REACTOR__LOOP_STREAM] = &p->part;
+    return 0;
+}
+
+/* ---- connecting ---- */
+
+static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user);
+
+/* Connected: from here on it is like any other. */
+static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
+    uint32_t index = (uint32_t)c->id;
+    REACTOR_FREE(c->u.dial);
+    c->u.input = NULL;
+    c->flags &= ~(unsigned)REACTOR__STREAM_DIALING;
+    if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
+    c->timer = 0;
+    if (!reactor__net_sys_is_tcp(c->fd)) c->flags |= REACTOR__STREAM_THOROUGH;
+    reactor__core_at(&r->core, index)->fn = reactor__stream_io;
+    if (!reactor__stream_part_of(r)->edges) reactor__core_modify(&r->core, index, REACTOR_READ);
+    r->core.counters.connects++;
+    reactor__stream_opened(r, c);
+}
+
+/* Gives the attempt up that is under way. Deleted in so many words, for the slot lives on, and a
+   duplicate of this descriptor in a child must not report to it. */
+static void reactor__stream_hang_up(reactor *r, reactor__stream_conn *c, int error) {
+    c->u.dial->error = error;
+    if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
+    c->timer = 0;
+    if (c->fd < 0) return;
+    reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
+    reactor__util_close(c->fd);
+    c->fd = -1;
+}
+
+static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user);
+
+/* Tries one address: 1 it is under way or done, 0 it was refused at once. */
+static int reactor__stream_dial_one(reactor *r, reactor__stream_conn *c,
+                                    const reactor__net_address *a) {
+    reactor__stream_dial *d = c->u.dial;
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    unsigned wanted = REACTOR__STREAM_EDGES;
+    if (!reactor__stream_part_of(r)->edges) wanted = (unsigned)REACTOR_WRITE;
+    int state = reactor__net_open(a, d->local, &c->policy->o, &c->fd);
+    if (state < 0) {
+        d->error = state;
+        return 0;
+    }
+    int e = reactor__core_bind(&r->core, (uint32_t)c->id, c->fd, wanted);
+    int64_t now = reactor__util_clock(), left = d->deadline > now ? d->deadline - now : 0;
+    if (e == 0 && state == 1)
+        e = reactor__timer_set(&r->wheel, reactor__util_add(now, left / (d->left + 1)), 0,
+                               reactor__stream_dial_tick, c, flags, &c->timer);
+    if (e < 0) {
+        if (a->fd >= 0) c->fd = -1; /* the caller's, who gave it as fd:N, and still open */
+        reactor__stream_hang_up(r, c, e);
+        return 0;
+    }
+    if (state == 0) reactor__stream_connected(r, c);
+    return 1;
+}
+
+/* The next address that can be tried; without one the last error is the reason of the end. */
+static void reactor__stream_dial_next(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_dial *d = c->u.dial;
+    reactor__net_address a;
+    const char *item;
+    size_t len;
+    while (d->left > 0 && reactor__net_next(&d->list, &item, &len) > 0) {
+        d->left--;
+        int e = reactor__net_parse(item, len, 0, &a);
+        if (e < 0)
+            d->error = e; /* an interface that has gone since */
+        else if (reactor__stream_dial_one(r, c, &a))
+            return;
+    }
+    reactor__stream_fail(c, d->error, 0);
+    reactor__stream_finish(r, c, 0);
+}
+
+static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
+    reactor__stream_conn *c = (reactor__stream_conn *)user;
+    (void)t;
+    c->timer = 0;
+    reactor__stream_hang_up(r, c, -ETIMEDOUT);
+    reactor__stream_dial_next(r, c);
+}
+
+static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    reactor__stream_conn *c = (reactor__stream_conn *)user;
+    int e = reactor__net_error(fd);
+    if (events & (unsigned)REACTOR_READ) c->flags |= REACTOR__STREAM_READABLE;
+    if (e == 0) {
+        reactor__stream_connected(r, c);
+        return;
+    }
+    c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
+    reactor__stream_hang_up(r, c, e);
+    reactor__stream_dial_next(r, c);
+}
+
+/* What a kick does to one that is connecting. close before it is open waits only for what was
+   written to be sent. */
+static void reactor__stream_dial_step(reactor *r, reactor__stream_conn *c) {
+    if (c->flags & REACTOR__STREAM_FAILED || ((c->flags & REACTOR__STREAM_CLOSING) && !c->tail)) {
+        reactor__stream_finish(r, c, 0);
+    } else if (c->fd < 0)
+        reactor__stream_dial_next(r, c);
+}
+
+/* Checks the whole list, so that what is wrong with it is told by the call. Counts addresses. */
+static int reactor__stream_check_list(const char *list) {
+    reactor__net_address a;
+    const char *item;
+    size_t len;
+    int n = 0, e;
+    while ((e = reactor__net_next(&list, &item, &len)) > 0) {
+        e = reactor__net_parse(item, len, 0, &a);
+        if (e < 0) return e;
+        n++;
+    }
+    if (e < 0) return e;
+    return n ? n : -EINVAL;
+}
+
+static reactor__stream_dial *reactor__stream_dial_new(const char *list, const char *local,
+                                                      int64_t timeout_ms, int count) {
+    size_t size = strlen(list) + 1, local_size = local ? strlen(local) + 1 : 0;
+    reactor__stream_dial *d =
+        (reactor__stream_dial *)reactor__util_zeroed(sizeof *d + size + local_size);
+    if (!d) return NULL;
+    char *text = (char *)(d + 1);
+    memcpy(text, list, size);
+    d->list = text;
+    if (local) d->local = (char *)memcpy(text + size, local, local_size);
+    d->left = count;
+    d->error = -ENOTCONN;
+    d->deadline =
+        reactor__util_add(reactor__util_clock(), reactor__util_ms(timeout_ms ? timeout_ms : 30000));
+    return d;
+}
+
+REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor_handler *h,
+                                const reactor_connect_options *o, reactor_conn *out) {
+    reactor__stream_policy *policy = NULL;
+    reactor__net_address a;
+    if (out) out->id = 0;
+    if (!r || !addresses || !h || (o && o->timeout_ms < 0) || h->state_size > UINT32_MAX)
+        return -EINVAL;
+    int count = reactor__stream_check_list(addresses);
+    if (count < 0) return count;
+    const char *local = o ? o->local : NULL;
+    int e = local ? reactor__net_parse(local, strlen(local), 1, &a) : 0;
+    if (e == 0) e = reactor__stream_start(r);
+    if (e == 0) e = reactor__stream_policy_new(o ? &o->conn : NULL, -1, &policy);
+    if (e < 0) return e;
+    reactor__stream_dial *d =
+        reactor__stream_dial_new(addresses, local, o ? o->timeout_ms : 0, count);
+    reactor__stream_conn *c =
+        d ? reactor__stream_conn_new(r, h, policy, -1, REACTOR__STREAM_DIALING) : NULL;
+    reactor__stream_policy_drop(policy);
+    if (!c) {
+        REACTOR_FREE(d);
+        return -ENOMEM;
+    }
+    c->u.dial = d;
+    reactor__core_at(&r->core, (uint32_t)c->id)->fn = reactor__stream_dial_io;
+    if (out) out->id = c->id;
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+/* A pipe goes one way: its other direction has ended from the start. */
+static unsigned reactor__stream_pipe_flags(int fd) {
+    int mode = fcntl(fd, F_GETFL);
+    unsigned flags = REACTOR__STREAM_PIPE;
+    if (mode < 0) return flags;
+    if ((mode & O_ACCMODE) == O_WRONLY) flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_TOLD;
+    if ((mode & O_ACCMODE) == O_RDONLY) flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
+    return flags;
+}
+
+REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_handler *h,
+                               const reactor_conn_options *o, reactor_conn *out) {
+    reactor__stream_policy *policy = NULL;
+    if (out) out->id = 0;
+    if (!r || !h || h->state_size > UINT32_MAX) return -EINVAL;
+    int kind = reactor__net_kind(fd);
+    if (kind < 0) return kind;
+    if (reactor__core_find(&r->core, fd) != REACTOR__NONE) return -EEXIST;
+    int e = reactor__stream_start(r);
+    if (e == 0) e = reactor__stream_policy_new(o, -1, &policy);
+    if (e < 0) return e;
+    unsigned flags = REACTOR__STREAM_GRABBED;
+    if (kind == REACTOR__NET_PIPE) flags |= reactor__stream_pipe_flags(fd);
+    if (kind == REACTOR__NET_PIPE || !reactor__net_sys_is_tcp(fd))
+        flags |= REACTOR__STREAM_THOROUGH;
+    reactor__stream_conn *c = reactor__stream_conn_new(r, h, policy, fd, flags);
+    reactor__stream_policy_drop(policy);
+    if (!c) return -ENOMEM;
+    e = reactor__stream_register(r, c);
+    if (e == 0 && kind == REACTOR__NET_SOCKET) e = reactor__net_tune(fd, &c->policy->o);
+    if (e == 0) e = reactor__util_cloexec(fd);
+    if (e == 0) e = reactor__util_nonblock(fd);
+    if (e < 0) {
+        reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
+        reactor__stream_conn_undo(r, c);
+        return e;
+    }
+    if (out) out->id = c->id;
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+/* ---- listening ---- */
+
+static reactor__stream_listener *reactor__stream_listener_of(const reactor *r, uint64_t id) {
+    reactor__core_slot *slot = reactor__core_resolve(&r->core, id, REACTOR__CORE_LISTENER);
+    return slot ? (reactor__stream_listener *)slot->user : NULL;
+}
+
+/* One more, or one less, reason not to accept. */
+static void reactor__stream_stop_listener(reactor *r, reactor__stream_listener *l, unsigned why,
+                                          int on) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    unsigned before = l->stopped;
+    l->stopped = on ? before | why : before & ~why;
+    if (why == REACTOR__STREAM_SHORT && before != l->stopped) p->short_count += on ? 1 : -1;
+    if (!before != !l->stopped)
+        reactor__core_modify(&r->core, (uint32_t)l->id, l->stopped ? 0 : (unsigned)REACTOR_READ);
+}
+
+static void reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
+    reactor__stream_listener *l = (reactor__stream_listener *)user;
+    uint64_t id = 0;
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    (void)t;
+    /* The timer that has just been freed is there to be had again. */
+    reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_retry, l, flags, &id);
+    l->timer = id;
+    reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT, 0);
+}
+
+/* No descriptor or no memory for another connection: those there are go on, new ones wait in the
+   backlog until one of ours closes, or a moment has passed, for it may be somebody else's that
+   does. Accepting on and on would spin. */
+static void reactor__stream_short(reactor *r, reactor__stream_listener *l) {
+    r->core.counters.accept_pauses++;
+    reactor__timer_reset(
+        &r->wheel, l->timer,
+        reactor__util_add(reactor__util_clock(), reactor__util_ms(REACTOR__STREAM_RETRY_MS)));
+    reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT, 1);
+}
+
+/* A connection has gone: there is room for another. */
+static void reactor__stream_room(reactor *r, reactor__stream_policy *policy) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_listener *l = reactor__stream_listener_of(r, policy->listener);
+    if (l && policy->listener) {
+        l->count--;
+        reactor__stream_stop_listener(r, l, REACTOR__STREAM_FULL, 0);
+    }
+    if (!p->short_count) return;
+    for (l = p->listeners; l; l = l->next)
+        reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT, 0);
+}
+
+static int reactor__stream_welcome(reactor *r, reactor__stream_listener *l, int fd) {
+    reactor__stream_conn *c = reactor__stream_conn_new(r, l->h, l->policy, fd, l->flags);
+    if (!c) return -ENOMEM;
+    int e = reactor__stream_register(r, c);
+    if (e < 0) {
+        reactor__stream_conn_undo(r, c);
+        return e;
+    }
+    r->core.counters.accepts++;
+    l->count++;
+    if (l->max && l->count >= l->max) reactor__stream_stop_listener(r, l, REACTOR__STREAM_FULL, 1);
+    reactor__stream_opened(r, c);
+    return 0;
+}
+
+/* accept(2): what goes wrong with one connection, or is reported late by the network, concerns
+   that one only. */
+static int reactor__stream_is_passing(int e) {
+    switch (-e) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+    case EPERM:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    reactor__stream_listener *l = (reactor__stream_listener *)user;
+    uint64_t id = l->id;
+    (void)events;
+    for (int budget = r->options.accept_budget; budget > 0 && !REACTOR__PEEK(&r->core.stop);
+         budget--) {
+        int made = reactor__net_accept(fd);
+        if (made == -EAGAIN || made == -EWOULDBLOCK) return;
+        if (made < 0 && reactor__stream_is_passing(made)) continue;
+        int e = made < 0 ? made : reactor__stream_welcome(r, l, made);
+        if (e < 0) {
+            if (made >= 0) reactor__util_close(made);
+            reactor__stream_short(r, l);
+            return;
+        }
+        /* on_open may have closed or paused it */
+        if (reactor__stream_listener_of(r, id) != l || l->stopped) return;
+    }
+}
+
+static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *l, int child) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (l->stopped & REACTOR__STREAM_SHORT) p->short_count--;
+    if (!(l->stopped & REACTOR__STREAM_BY_USER)) p->part.alive--;
+    reactor__timer_cancel(&r->wheel, l->timer);
+    *l->at = l->next;
+    if (l->next) l->next->at = l->at;
+    reactor__core_unbind(&r->core, (uint32_t)l->id, child);
+    reactor__core_release(&r->core, (uint32_t)l->id);
+    reactor__net_unlink(&l->bound);
+    reactor__util_close(l->bound.fd);
+    reactor__stream_policy_drop(l->policy);
+    r->core.counters.listeners--;
+    REACTOR_FREE(l);
+}
+
+/* Everything but the socket. */
+static int reactor__stream_listener_prepare(reactor *r, reactor__stream_listener *l) {
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    int64_t index =
+        reactor__core_reserve(&r->core, REACTOR__CORE_LISTENER, reactor__stream_accept, l);
+    if (index < 0) return (int)index;
+    l->id = reactor__core_id(&r->core, (uint32_t)index);
+    int e = reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_retry, l, flags,
+                               &l->timer);
+    if (e == 0) e = reactor__core_bind(&r->core, (uint32_t)index, l->bound.fd, REACTOR_READ);
+    if (e == 0) return 0;
+    if (l->timer) reactor__timer_cancel(&r->wheel, l->timer);
+    reactor__core_release(&r->core, (uint32_t)index);
+    return e;
+}
+
+static int reactor__stream_listen(reactor *r, const char *address, const reactor_listen_options *o,
+                                  reactor__stream_listener *l) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    int e = reactor__net_listen(address, o, &l->bound);
+    if (e < 0) return e;
+    e = reactor__stream_listener_prepare(r, l);
+    if (e < 0) {
+        reactor__net_address a;
+        reactor__net_unlink(&l->bound);
+        /* One that came as fd:N is still the caller's. */
+        if (reactor__net_parse(address, strlen(address), 1, &a) < 0 || a.fd < 0)
+            reactor__util_close(l->bound.fd);
+        return e;
+    }
+    if (!reactor__net_sys_is_tcp(l->bound.fd)) l->flags |= REACTOR__STREAM_THOROUGH;
+    l->policy->listener = l->id;
+    l->next = p->listeners;
+    l->at = &p->listeners;
+    if (l->next) l->next->at = &l->next;
+    p->listeners = l;
+    p->part.alive++;
+    r->core.counters.listeners++;
+    return 0;
+}
+
+REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_handler *h,
+                               const reactor_listen_options *o, reactor_listener *out) {
+    reactor_listen_options none;
+    if (out) out->id = 0;
+    if (!r || !address || !h || h->state_size > UINT32_MAX) return -EINVAL;
+    if (o && (o->backlog < 0 || o->max_connections < 0)) return -EINVAL;
+    memset(&none, 0, sizeof none);
+    if (!o) o = &none;
+    int e = reactor__stream_start(r);
+    if (e < 0) return e;
+    reactor__stream_listener *l = REACTOR__NEW(reactor__stream_listener);
+    if (!l) return -ENOMEM;
+    l->h = h;
+    l->max = o->max_connections;
+    e = reactor__stream_policy_new(&o->conn, 1, &l->policy);
+    if (e == 0) {
+        e = reactor__stream_listen(r, address, o, l);
+        if (e < 0) reactor__stream_policy_drop(l->policy);
+    }
+    if (e < 0) {
+        REACTOR_FREE(l);
+        return e;
+    }
+    if (out) out->id = l->id;
+    return 0;
+}
+
+static int reactor__stream_pause_listener(reactor *r, reactor_listener handle, int on) {
+    if (!r) return -EINVAL;
+    reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
+    if (!l) return -EBADF;
+    int was = (l->stopped & REACTOR__STREAM_BY_USER) != 0;
+    reactor__stream_part_of(r)->part.alive += (uint32_t)was - (uint32_t)on;
+    reactor__stream_stop_listener(r, l, REACTOR__STREAM_BY_USER, on);
+    return 0;
+}
+
+REACTOR_API int reactor_listener_pause(reactor *r, reactor_listener l) {
+    return reactor__stream_pause_listener(r, l, 1);
+}
+REACTOR_API int reactor_listener_resume(reactor *r, reactor_listener l) {
+    return reactor__stream_pause_listener(r, l, 0);
+}
+
+REACTOR_API int reactor_listener_close(reactor *r, reactor_listener handle) {
+    if (!r) return -EINVAL;
+    reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
+    if (l) reactor__stream_listener_free(r, l, 0);
+    return 0;
+}
+
+REACTOR_API int reactor_listener_address(const reactor *r, reactor_listener handle, char *out,
+                                         size_t size) {
+    if (!r || !out) return -EINVAL;
+    reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
+    return l ? reactor__net_name(l->bound.fd, 0, out, size) : -EBADF;
+}
+
+/* ---- writing ---- */
+
+static reactor__stream_conn *reactor__stream_find(const reactor *r, reactor_conn handle) {
+    reactor__core_slot *slot = reactor__core_resolve(&r->core, handle.id, REACTOR__CORE_CONN);
+    return slot ? (reactor__stream_conn *)slot->user : NULL;
+}
+
+/* A connection that something may still be asked of. */
+static int reactor__stream_live(const reactor *r, reactor_conn handle, reactor__stream_conn **out) {
+    if (!r) return -EINVAL;
+    *out = reactor__stream_find(r, handle);
+    if (!*out || ((*out)->flags & REACTOR__STREAM_GONE)) return -EBADF;
+    return 0;
+}
+
+/* Output that is in memory, the callback's own included. */
+static size_t reactor__stream_load(const reactor__stream_part *p, const reactor__stream_conn *c) {
+    return c->queued + (p->current == c ? p->corked : 0);
+}
+
+/* Whether len more bytes may be written now. */
+static int reactor__stream_admit(reactor *r, reactor_conn handle, size_t len,
+                                 reactor__stream_conn **out) {
+    int e = reactor__stream_live(r, handle, out);
+    if (REACTOR__UNLIKELY(e < 0)) return e;
+    reactor__stream_conn *c = *out;
+    if (c->flags & (REACTOR__STREAM_SHUT | REACTOR__STREAM_BROKEN)) return -EPIPE;
+    size_t load = reactor__stream_load(reactor__stream_part_of(r), c);
+    if (REACTOR__LIKELY(len <= c->policy->o.max_output - load)) return 0;
+    c->flags |= REACTOR__STREAM_OWED;
+    reactor__stream_kick(r, c);
+    return -ENOBUFS;
+}
+
+/* What an accepted write returns. */
+static int reactor__stream_verdict(const reactor__stream_part *p, reactor__stream_conn *c) {
+    if (REACTOR__LIKELY(reactor__stream_load(p, c) <= c->policy->o.high_water)) return 0;
+    c->flags |= REACTOR__STREAM_OWED;
+    return 1;
+}
+
+/* Everything from here on goes to the queue, behind what is corked. */
+static int reactor__stream_to_queue(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (p->current == c) return reactor__stream_spill(r, p, c, 0);
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
+    reactor__stream_conn *c;
+    int e = reactor__stream_admit(r, handle, len, &c);
+    if (REACTOR__UNLIKELY(e < 0)) return e;
+    if (REACTOR__UNLIKELY(!data && len)) return -EINVAL;
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (REACTOR__UNLIKELY(!len)) return reactor__stream_verdict(p, c);
+    if (p->current != c || c->tail || !reactor__stream_cork(p, (const char *)data, len)) {
+        e = reactor__stream_to_queue(r, c);
+        if (e == 0) e = reactor__stream_append(r, c, (const char *)data, len);
+        if (e < 0) return e;
+    }
+    return reactor__stream_verdict(p, c);
+}
+
+REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_iovec *v, int count) {
+    reactor__stream_conn *c;
+    size_t len = 0;
+    if (count < 0 || (count && !v)) return -EINVAL;
+    for (int i = 0; i < count; i++) {
+        if (!v[i].data && v[i].len) return -EINVAL;
+        if (v[i].len > SIZE_MAX - len) return -ENOBUFS;
+        len += v[i].len;
+    }
+    int e = reactor__stream_admit(r, handle, len, &c);
+    if (e < 0) return e;
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (!len) return reactor__stream_verdict(p, c);
+    if (p->current == c && !c->tail && count <= REACTOR__STREAM_CORKS - p->corks &&
+        len <= REACTOR__STREAM_STAGE - p->staged) {
+        for (int i = 0; i < count; i++)
+            if (v[i].len) reactor__stream_cork(p, (const char *)v[i].data, v[i].len);
+        return reactor__stream_verdict(p, c);
+    }
+    /* One new piece for all of it, so that it is accepted whole or not at all. */
+    reactor__stream_node *n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, len);
+    if (!n) return -ENOMEM;
+    e = reactor__stream_to_queue(r, c);
+    if (e < 0) {
+        REACTOR_FREE(n);
+        return e;
+    }
+    for (int i = 0; i < count; i++) {
+        if (v[i].len) memcpy((char *)(n + 1) + n->len, v[i].data, v[i].len);
+        n->len += v[i].len;
+    }
+    reactor__stream_push(r, c, n);
+    reactor__stream_account(r, c, len, 0);
+    return reactor__stream_verdict(p, c);
+}
+
+/* A node for memory that is not copied. */
+static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, const void *data,
+                                 size_t len, reactor__stream_node **out) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_node *n = reactor__stream_node_new(p, kind, 0);
+    if (!n) return -ENOMEM;
+    int e = reactor__stream_to_queue(r, c);
+    if (e < 0) {
+        REACTOR_FREE(n);
+        return e;
+    }
+    n->data = (const char *)data;
+    n->len = n->size = len;
+    n->origin = data;
+    reactor__stream_push(r, c, n);
+    if (kind != REACTOR__STREAM_FILE) reactor__stream_account(r, c, len, 0);
+    *out = n;
+    return 0;
+}
+
+REACTOR_API int reactor_write_owned(reactor *r, reactor_conn handle, const void *data, size_t len,
+                                    reactor_free_fn *free_fn, void *user) {
+    reactor__stream_conn *c;
+    reactor__stream_node *n;
+    int e = reactor__stream_admit(r, handle, len, &c);
+    if (e == 0 && !data && len) e = -EINVAL;
+    if (e == 0 && len) e = reactor__stream_refer(r, c, REACTOR__STREAM_OWNED, data, len, &n);
+    if (e < 0 || !len) {
+        if (free_fn) free_fn((void *)(uintptr_t)data, len, user);
+        return e < 0 ? e : reactor__stream_verdict(reactor__stream_part_of(r), c);
+    }
+    n->u.free_fn = free_fn;
+    n->user = user;
+    return reactor__stream_verdict(reactor__stream_part_of(r), c);
+}
+
+REACTOR_API reactor_buffer *reactor_buffer_wrap(const void *data, size_t len,
+                                                reactor_free_fn *free_fn, void *user) {
+    if (!data && len) return NULL;
+    reactor_buffer *b = REACTOR__NEW(reactor_buffer);
+    if (!b) return NULL;
+    b->data = data;
+    b->len = len;
+    b->free_fn = free_fn;
+    b->user = user;
+    b->refs = 1;
+    return b;
+}
+
+REACTOR_API reactor_buffer *reactor_buffer_new(const void *data, size_t len) {
+    if ((!data && len) || len > SIZE_MAX - sizeof(reactor_buffer)) return NULL;
+    reactor_buffer *b = (reactor_buffer *)REACTOR_MALLOC(sizeof *b + len);
+    if (!b) return NULL;
+    memset(b, 0, sizeof *b);
+    if (len) memcpy(b + 1, data, len);
+    b->data = b + 1;
+    b->len = len;
+    b->refs = 1;
+    return b;
+}
+
+REACTOR_API reactor_buffer *reactor_buffer_ref(reactor_buffer *b) {
+    if (b) REACTOR__ADD(&b->refs, 1);
+    return b;
+}
+
+REACTOR_API void reactor_buffer_unref(reactor_buffer *b) {
+    if (!b || REACTOR__ADD(&b->refs, -1) > 0) return;
+    if (b->free_fn) b->free_fn((void *)(uintptr_t)b->data, b->len, b->user);
+    REACTOR_FREE(b);
+}
+
+REACTOR_API int reactor_write_shared(reactor *r, reactor_conn handle, reactor_buffer *b) {
+    reactor__stream_conn *c;
+    reactor__stream_node *n;
+    if (!b) return -EINVAL;
+    int e = reactor__stream_admit(r, handle, b->len, &c);
+    if (e == 0 && b->len)
+        e = reactor__stream_refer(r, c, REACTOR__STREAM_SHARED, b->data, b->len, &n);
+    if (e < 0) return e;
+    if (b->len) n->u.buffer = reactor_buffer_ref(b);
+    return reactor__stream_verdict(reactor__stream_part_of(r), c);
+}
+
+/* What is left of a file from offset on. */
+static int64_t reactor__stream_file_left(reactor_file file, int64_t offset) {
+    struct stat st;
+    if (fstat(file, &st) < 0) return -errno;
+    return st.st_size > offset ? st.st_size - offset : 0;
+}
+
+REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file file, int64_t offset,
+                                 int64_t len, unsigned flags, reactor_done_fn *done, void *user) {
+    reactor__stream_conn *c;
+    reactor__stream_node *n;
+    if (offset < 0 || len < -1 || (flags & ~(unsigned)REACTOR_CLOSE_FILE)) return -EINVAL;
+    int e = reactor__stream_admit(r, handle, 0, &c);
+    if (e < 0) return e;
+    if (file < 0) return -EBADF;
+    if (len < 0) len = reactor__stream_file_left(file, offset);
+    if (len < 0) return (int)len;
+    if ((uint64_t)len > SIZE_MAX) return -EFBIG;
+    e = reactor__stream_refer(r, c, REACTOR__STREAM_FILE, NULL, (size_t)len, &n);
+    if (e < 0) return e;
+    n->file = file;
+    n->offset = offset;
+    n->flags = flags;
+    n->u.done = done;
+    n->user = user;
+    return reactor__stream_verdict(reactor__stream_part_of(r), c);
+}
+
+REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
+    reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
+    if (!c) return 0;
+    size_t total = reactor__stream_load(reactor__stream_part_of(r), c);
+    const reactor__stream_node *n = c->tail;
+    if (n) do {
+            n = n->next;
+            if (n->kind == REACTOR__STREAM_FILE) total += n->len;
+        } while (n != c->tail);
+    return total;
+}
+
+/* ---- steering ---- */
+
+REACTOR_API int reactor_pause(reactor *r, reactor_conn handle) {
+    reactor__stream_conn *c;
+    int e = reactor__stream_live(r, handle, &c);
+    if (e < 0) return e;
+    c->flags |= REACTOR__STREAM_PAUSED;
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+REACTOR_API int reactor_resume(reactor *r, reactor_conn handle) {
+    reactor__stream_conn *c;
+    int e = reactor__stream_live(r, handle, &c);
+    if (e < 0 || !(c->flags & REACTOR__STREAM_PAUSED)) return e;
+    c->flags &= ~(unsigned)REACTOR__STREAM_PAUSED;
+    c->flags |= REACTOR__STREAM_OFFER;
+    c->last_in = r->now; /* the read timeout did not run meanwhile */
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+/* Its own copy of the options, if it shares them. */
+static int reactor__stream_own_policy(reactor__stream_conn *c) {
+    if (c->policy->refs == 1) return 0;
+    reactor__stream_policy *own = REACTOR__NEW(reactor__stream_policy);
+    if (!own) return -ENOMEM;
+    *own = *c->policy;
+    own->refs = 1;
+    reactor__stream_policy_drop(c->policy);
+    c->policy = own;
+    return 0;
+}
+
+REACTOR_API int reactor_set_timeout(reactor *r, reactor_conn handle, int which, int64_t ms) {
+    reactor__stream_conn *c;
+    if (ms < 0 || which < REACTOR_TIMEOUT_IDLE || which > REACTOR_TIMEOUT_DEADLINE) return -EINVAL;
+    int e = reactor__stream_live(r, handle, &c);
+    if (e == 0) e = reactor__stream_own_policy(c);
+    if (e < 0) return e;
+    reactor_conn_options *o = &c->policy->o;
+    switch (which) {
+    case REACTOR_TIMEOUT_IDLE:
+        o->idle_timeout_ms = ms;
+        break;
+    case REACTOR_TIMEOUT_READ:
+        o->read_timeout_ms = ms;
+        break;
+    case REACTOR_TIMEOUT_WRITE:
+        o->write_timeout_ms = ms;
+        break;
+    default:
+        o->deadline_ms = ms;
+        break;
+    }
+    int64_t now = reactor__util_clock();
+    if (which == REACTOR_TIMEOUT_DEADLINE)
+        c->opened = now;
+    else if (which == REACTOR_TIMEOUT_WRITE)
+        c->last_out = now;
+    else
+        c->last_in = now;
+    reactor__stream_arm(r, c);
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const reactor_handler *h) {
+    reactor__stream_conn *c;
+    if (!h) return -EINVAL;
+    int e = reactor__stream_live(r, handle, &c);
+    if (e < 0) return e;
+    if (h->state_size > c->room) return -EINVAL;
+    c->h = h;
+    c->flags |= REACTOR__STREAM_OFFER;
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+REACTOR_API int reactor_shutdown(reactor *r, reactor_conn handle) {
+    reactor__stream_conn *c;
+    int e = reactor__stream_live(r, handle, &c);
+    if (e < 0) return e;
+    c->flags |= REACTOR__STREAM_SHUT;
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+REACTOR_API int reactor_close(reactor *r, reactor_conn handle) {
+    reactor__stream_conn *c;
+    if (!r) return -EINVAL;
+    if (reactor__stream_live(r, handle, &c) < 0) return 0;
+    c->flags |= REACTOR__STREAM_CLOSING;
+    c->last_out = r->now; /* the close timeout counts from here */
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
+    reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
+    if (!r) return -EINVAL;
+    if (!c || (c->flags & (REACTOR__STREAM_DEAD | REACTOR__STREAM_FAILED))) return 0;
+    reactor__stream_fail(c, -ECONNABORTED, REACTOR__STREAM_RESET);
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *fd, void *input,
+                               size_t *len) {
+    reactor__stream_conn *c;
+    if (!fd || !len || (*len && !input)) return -EINVAL;
+    int e = reactor__stream_live(r, handle, &c);
+    if (e < 0) return e;
+    if (!(c->flags & REACTOR__STREAM_OPEN) || (c->flags & REACTOR__STREAM_BROKEN)) return -ENOTCONN;
+    if (reactor_pending(r, handle)) return -EBUSY;
+    size_t room = *len, unread = c->u.input ? c->u.input->len : 0;
+    if (c->flags & REACTOR__STREAM_OFFERING) unread = 0;
+    *len = unread;
+    if (unread > room) return -ENOBUFS;
+    if (unread) memcpy(input, (char *)(c->u.input + 1) + c->u.input->start, unread);
+    if (c->u.input) reactor__stream_consume(r, c, c->u.input->len);
+    reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
+    *fd = c->fd;
+    c->fd = -1;
+    reactor__stream_fail(c, REACTOR_DETACHED, 0);
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+/* ---- draining ---- */
+
+static void reactor__stream_check_drained(reactor *r) {
+    if (r->core.counters.connections == 0) REACTOR__STORE(&r->core.stop, 1);
+}
+
+/* The deadline: whoever is still there is cut off. */
+static void reactor__stream_cut_off(reactor *r, reactor_timer t, void *user) {
+    (void)t;
+    (void)user;
+    for (uint32_t i = 0; i < r->core.count; i++) {
+        reactor__core_slot *slot = reactor__core_at(&r->core, i);
+        if (slot->kind != REACTOR__CORE_CONN) continue;
+        reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
+        reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_RESET);
+        reactor__stream_kick(r, c);
+    }
+}
+
+static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    int64_t old = REACTOR__NEVER;
+    if (ms < 0) return 0;
+    int64_t at = reactor__util_add(reactor__util_clock(), reactor__util_ms(ms));
+    if (p->drain_timer && reactor__timer_get(&r->wheel, p->drain_timer, &old) == 0)
+        return at < old ? reactor__timer_reset(&r->wheel, p->drain_timer, at) : 0;
+    return reactor__timer_set(&r->wheel, at, 0, reactor__stream_cut_off, NULL, flags,
+                              &p->drain_timer);
+}
+
+REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
+    if (!r || deadline_ms < -1) return -EINVAL;
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    int draining = p && p->draining, e = draining ? 0 : reactor__stream_start(r);
+    if (e == 0) e = reactor__stream_set_deadline(r, deadline_ms);
+    if (e < 0 || draining) return e < 0 ? e : -EALREADY;
+    p = reactor__stream_part_of(r);
+    p->draining = 1;
+    while (p->listeners) reactor__stream_listener_free(r, p->listeners, 0);
+    for (uint32_t i = 0; i < r->core.count; i++) {
+        reactor__core_slot *slot = reactor__core_at(&r->core, i);
+        if (slot->kind != REACTOR__CORE_CONN) continue;
+        reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
+        c->flags |= REACTOR__STREAM_DRAIN;
+        if (c->flags & REACTOR__STREAM_DIALING) reactor__stream_fail(c, -ECANCELED, 0);
+        reactor__stream_kick(r, c);
+    }
+    REACTOR__STORE(&p->part.pending, 1);
+    reactor__loop_touch(r);
+    return 0;
+}
+
+/* ---- the part ---- */
+
+static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
+    c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
+    if (c->flags & REACTOR__STREAM_DEAD) {
+        reactor__stream_free(r, c);
+    } else if (c->flags & REACTOR__STREAM_DIALING) {
+        reactor__stream_dial_step(r, c);
+    } else if (c->flags & REACTOR__STREAM_GRABBED) {
+        reactor__stream_opened(r, c);
+    } else {
+        const unsigned not_now = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED;
+        if (c->tail && !(c->flags & not_now)) reactor__stream_flush(r, c);
+        reactor__stream_settle(r, c);
+    }
+}
+
+/* Those that were kicked, in their order. They may kick each other: a few rounds are done at once,
+   so that a relayed message leaves in the turn in which it came; the rest is for the next turn. */
+static void reactor__stream_turn(reactor *r, reactor__loop_part *part) {
+    reactor__stream_part *p = (reactor__stream_part *)part;
+    for (int round = 0; round < 4 && p->kick_head; round++) {
+        const reactor__stream_conn *last = p->kick_tail;
+        for (int more = 1; more && !REACTOR__PEEK(&r->core.stop);) {
+            reactor__stream_conn *c = p->kick_head;
+            p->kick_head = c->kick_next;
+            more = c != last;
+            reactor__stream_step(r, c);
+        }
+    }
+    while (p->again) {
+        reactor__stream_conn *c = p->again;
+        p->again = c->kick_next;
+        c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
+        reactor__stream_kick(r, c);
+    }
+    REACTOR__STORE(&p->part.pending, p->kick_head != NULL);
+    if (p->draining) reactor__stream_check_drained(r);
+}
+
+/* Takes everybody off the lists, and frees those that were only waiting for that. */
+static void reactor__stream_unkick(reactor *r, reactor__stream_part *p) {
+    for (int list = 0; list < 2; list++) {
+        reactor__stream_conn *c = list ? p->again : p->kick_head;
+        while (c) {
+            reactor__stream_conn *next = c->kick_next;
+            c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
+            if (c->flags & REACTOR__STREAM_DEAD) reactor__stream_free(r, c);
+            c = next;
+        }
+    }
+    p->kick_head = p->again = NULL;
+}
+
+static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child) {
+    reactor__stream_part *p = (reactor__stream_part *)part;
+    while (p->listeners) reactor__stream_listener_free(r, p->listeners, child);
+    reactor__stream_unkick(r, p);
+    for (uint32_t i = 0; i < r->core.count; i++) {
+        reactor__core_slot *slot = reactor__core_at(&r->core, i);
+        if (slot->kind != REACTOR__CORE_CONN) continue;
+        reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
+        const unsigned not_now =
+            REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED | REACTOR__STREAM_DIALING;
+        /* What the last callbacks wrote gets its one chance to leave. */
+        if (c->tail && !child && !(c->flags & not_now)) reactor__stream_flush(r, c);
+        if (!c->reason) c->reason = -ECANCELED;
+        c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
+        reactor__stream_finish(r, c, child);
+        reactor__stream_unkick(r, p);
+    }
+    while (p->spares) {
+        reactor__stream_node *n = p->spares;
+        p->spares = n->next;
+        REACTOR_FREE(n);
+    }
+    if (p->drain_timer) reactor__timer_cancel(&r->wheel, p->drain_timer);
+    r->parts[REACTOR__LOOP_STREAM] = NULL;
+    REACTOR_FREE(p->buffer);
+    REACTOR_FREE(p->stage);
+    REACTOR_FREE(p);
+}
+
+/* ---- looking ---- */
+
+REACTOR_API void *reactor_state(const reactor *r, reactor_conn handle) {
+    reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
+    return c ? reactor__stream_state(c) : NULL;
+}
+
+REACTOR_API void *reactor_user(const reactor *r, reactor_conn handle) {
+    reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
+    return c ? c->policy->o.user : NULL;
+}
+
+REACTOR_API reactor_socket reactor_conn_socket(const reactor *r, reactor_conn handle) {
+    reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
+    return c && (c->flags & REACTOR__STREAM_OPEN) ? c->fd : -1;
+}
+
+static int reactor__stream_address(const reactor *r, reactor_conn handle, int peer, char *out,
+                                   size_t size) {
+    if (!r || !out) return -EINVAL;
+    reactor__stream_conn *c = reactor__stream_find(r, handle);
+    if (!c) return -EBADF;
+    if (!(c->flags & (REACTOR__STREAM_OPEN | REACTOR__STREAM_GRABBED)) || c->fd < 0)
+        return -ENOTCONN;
+    return reactor__net_name(c->fd, peer, out, size);
+}
+
+REACTOR_API int reactor_local_address(const reactor *r, reactor_conn c, char *out, size_t size) {
+    return reactor__stream_address(r, c, 0, out, size);
+}
+REACTOR_API int reactor_peer_address(const reactor *r, reactor_conn c, char *out, size_t size) {
+    return reactor__stream_address(r, c, 1, out, size);
+}
+
+static const char *reactor__stream_phase(unsigned flags) {
+    if (flags & REACTOR__STREAM_DIALING) return "connecting";
+    if (flags & REACTOR__STREAM_GONE) return "closing";
+    if (flags & REACTOR__STREAM_PAUSED) return "paused";
+    if (flags & REACTOR__STREAM_THROTTLED) return "throttled";
+    return flags & REACTOR__STREAM_TOLD ? "half-closed" : "open";
+}
+
+static void reactor__stream_dump_conn(const reactor *r, const reactor__stream_conn *c,
+                                      reactor_line_fn *fn, void *user) {
+    char line[160 + REACTOR_ADDRESS_MAX], peer[REACTOR_ADDRESS_MAX] = "-";
+    if (c->fd >= 0 && reactor__net_name(c->fd, 1, peer, sizeof peer) < 0)
+        peer[0] = '-', peer[1] = 0;
+    snprintf(line, sizeof line, "conn id=%llx name=%s fd=%d %s unread=%llu queued=%llu peer=%s",
+             (unsigned long long)c->id, c->policy->name, c->fd, reactor__stream_phase(c->flags),
+             (unsigned long long)(!(c->flags & REACTOR__STREAM_DIALING) && c->u.input
+                                      ? c->u.input->len
+                                      : 0),
+             (unsigned long long)reactor_pending(r, reactor__stream_handle(c)), peer);
+    fn(line, user);
+}
+
+static void reactor__stream_dump(const reactor *r, const reactor__loop_part *part,
+                                 reactor_line_fn *fn, void *user) {
+    const reactor__stream_part *p = (const reactor__stream_part *)part;
+    char line[160 + REACTOR_ADDRESS_MAX], address[REACTOR_ADDRESS_MAX];
+    for (const reactor__stream_listener *l = p->listeners; l; l = l->next) {
+        if (reactor__net_name(l->bound.fd, 0, address, sizeof address) < 0) address[0] = 0;
+        snprintf(line, sizeof line,
+                 "listener id=%llx name=%s fd=%d address=%s connections=%d%s%s%s",
+                 (unsigned long long)l->id, l->policy->name, l->bound.fd, address, l->count,
+                 l->stopped & REACTOR__STREAM_BY_USER ? " paused" : "",
+                 l->stopped & REACTOR__STREAM_FULL ? " full" : "",
+                 l->stopped & REACTOR__STREAM_SHORT ? " short" : "");
+        fn(line, user);
+    }
+    for (uint32_t i = 0; i < r->core.count; i++) {
+        const reactor__core_slot *slot = reactor__core_at(&r->core, i);
+        if (slot->kind == REACTOR__CORE_CONN)
+            reactor__stream_dump_conn(r, (const reactor__stream_conn *)slot->user, fn, user);
+    }
+}
+#endif /* REACTOR_NO_NET */
 #endif /* REACTOR_IMPLEMENTATION_INCLUDED */
 #endif /* REACTOR_IMPLEMENTATION */
