@@ -84,13 +84,16 @@ HELPER int turns(reactor *r, int n) {
     return called;
 }
 
-/* Nothing is called, and after a few turns the backend has nothing to report either: a loop that
-   waited would sleep. Counted in reports, for time would depend on the machine. */
+/* Nothing is called, and after a few turns the backend has nothing to report either, and a turn
+   that may wait sleeps its full time. */
 HELPER void assert_silent(reactor *r) {
     assert_int_equal(turns(r, 4), 0);
     uint64_t before = counters(r).events;
     assert_int_equal(turns(r, 20), 0);
     assert_int_equal(counters(r).events, before);
+    int64_t start = clock_ns();
+    assert_int_equal(reactor_poll(r, 2), 0);
+    if (clock_ns() < start + 2 * MS) fail_msg("a turn with nothing to do did not sleep");
 }
 
 /* Keeps the processor until so long has passed, as a slow callback does. */

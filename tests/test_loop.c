@@ -43,7 +43,7 @@ CASE(create_accepts_the_ends_of_the_ranges) {
         {.timer_budget = INT32_MAX, .post_budget = INT32_MAX},
         {.timer_budget = 1, .post_budget = 1, .accept_budget = 1, .read_budget = 1},
         {.read_buffer = 1024},
-        {.read_budget = SIZE_MAX},
+        {.read_budget = SIZE_MAX / 4},
         {.slow_ms = INT64_MAX},
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
@@ -547,6 +547,7 @@ typedef struct pest {
     pthread_t target;
     reactor *r;
     volatile int enough;
+    record posted;
 } pest;
 static void *pester(void *user) {
     pest *p = user;
@@ -562,14 +563,14 @@ static void *pester_then_post(void *user) {
         nap(1 * MS);
         pthread_kill(p->target, SIGUSR2);
     }
-    reactor_post(p->r, stop_it, NULL);
+    reactor_post(p->r, on_task, &p->posted);
     return NULL;
 }
 
 CASE(law11_an_interrupted_wait_goes_on_with_the_rest) {
     struct sigaction action, old;
     reactor *r = make_loop();
-    pest p = {pthread_self(), r, 0};
+    pest p = {pthread_self(), r, 0, {0}};
     pthread_t thread;
     memset(&action, 0, sizeof action);
     action.sa_handler = interrupt; /* without SA_RESTART, which such calls ignore anyway */
@@ -1053,6 +1054,25 @@ static void time_again(reactor *r, reactor_timer t, void *user) {
     assert_int_equal(reactor_after(r, 0, time_again, user, NULL), 0);
 }
 
+CASE(law13_posts_and_deferred_tasks_do_not_starve_each_other) {
+    for (int kind = 0; kind < 2; kind++) {
+        reactor_options o = {.post_budget = 1};
+        reactor *r = make_loop_with(&o);
+        record flood = {0}, other = {0};
+        if (kind) {
+            assert_int_equal(reactor_defer(r, defer_again, &flood), 0);
+            assert_int_equal(reactor_post(r, on_task, &other), 0);
+        } else {
+            assert_int_equal(reactor_post(r, post_again, &flood), 0);
+            assert_int_equal(reactor_defer(r, on_task, &other), 0);
+        }
+        turns(r, 20);
+        assert_int_equal(other.calls, 1);
+        assert_true(flood.calls > 1);
+        reactor_destroy(r);
+    }
+}
+
 CASE(law13_what_begets_itself_starves_nobody) {
     reactor *r = make_loop();
     record post = {0}, later = {0}, timer = {0}, io = {0};
@@ -1247,8 +1267,8 @@ CASE(dump_shows_every_live_thing_by_name) {
 }
 
 CASE(strerror_has_a_text_for_everything) {
-    static const int codes[] = {EINVAL,  EBADF, ENOENT, EEXIST,     ENOMEM,    EBUSY,   EPERM,
-                                ENOTSUP, EPIPE, EMFILE, ECONNRESET, ETIMEDOUT, ENOBUFS, ECANCELED};
+    static const int codes[] = {EINVAL, EBADF,  ENOENT,     EEXIST,    ENOMEM,  EBUSY,    ENOTSUP,
+                                EPIPE,  EMFILE, ECONNRESET, ETIMEDOUT, ENOBUFS, ECANCELED};
     enum { N = sizeof codes / sizeof *codes };
     for (int i = 0; i < N; i++) {
         const char *text = reactor_strerror(-codes[i]);
@@ -1257,6 +1277,7 @@ CASE(strerror_has_a_text_for_everything) {
         assert_string_equal(text, reactor_strerror(codes[i]));
         for (int j = 0; j < i; j++) assert_string_not_equal(text, reactor_strerror(codes[j]));
     }
+    assert_string_not_equal(reactor_strerror(-EPERM), reactor_strerror(REACTOR_DETACHED));
     assert_non_null(reactor_strerror(0));
     assert_non_null(reactor_strerror(1000000));
     assert_non_null(reactor_strerror(INT32_MAX));
@@ -1305,6 +1326,7 @@ int main(void) {
         TEST(nested_in_another_loop),
         TEST(law13_timers_have_a_budget),
         TEST(law13_tasks_have_a_budget),
+        TEST(law13_posts_and_deferred_tasks_do_not_starve_each_other),
         TEST(law13_what_begets_itself_starves_nobody),
         TEST(slow_callbacks_are_told),
         TEST(quick_callbacks_are_not_told),
