@@ -1,0 +1,1428 @@
+/* How streams end: shutdown, close, abort, resets; on_close and its reasons; handles that are stale
+   or foreign; acting from inside every callback; destroy; detach and attach; drain; SIGPIPE. */
+#include "stream_help.h"
+
+#define MS INT64_C(1000000)
+
+/* ---- shutdown ---- */
+
+CASE(shutdown_ends_output_after_what_is_queued_and_input_goes_on) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {0};
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    assert_int_equal(write_pattern(r, p.conn, 3 * MIB, 1, 0, &freed), 1);
+    assert_int_equal(reactor_shutdown(r, p.conn), 0);
+    assert_int_equal(reactor_shutdown(r, p.conn), 0);
+    assert_int_equal(reactor_write(r, p.conn, "x", 1), -EPIPE);
+    peer_takes_pattern(r, fd, 3 * MIB, 1, 0);
+    peer_sees_eof(r, fd);
+    assert_int_equal(reactor_shutdown(r, p.conn), 0);
+    assert_int_equal(reactor_write(r, p.conn, "x", 1), -EPIPE);
+    peer_say(r, fd, "still talking");
+    UNTIL(r, p.in == 13);
+    assert_string_equal(p.text, "still talking");
+    assert_int_equal(p.closes, 0);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.eofs, 1);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    end(r);
+}
+
+CASE(shutdown_from_both_sides_closes_in_order) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    assert_return_code(shutdown(fd, SHUT_WR), errno);
+    assert_int_equal(reactor_shutdown(r, p.conn), 0);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.log, "oec");
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    peer_sees_eof(r, fd);
+    close(fd);
+    end(r);
+}
+
+CASE(shutdown_of_a_pipe_closes_its_writing_end) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd[2];
+    char got[8];
+    assert_return_code(pipe2(fd, O_CLOEXEC | O_NONBLOCK), errno);
+    reactor_conn c = attach_as(r, fd[1], &p, NULL);
+    assert_int_equal(reactor_write(r, c, "last", 4), 0);
+    assert_int_equal(reactor_shutdown(r, c), 0);
+    ssize_t n;
+    UNTIL(r, (n = read(fd[0], got, sizeof got)) >= 0);
+    assert_int_equal(n, 4);
+    UNTIL(r, (n = read(fd[0], got, sizeof got)) >= 0);
+    assert_int_equal(n, 0);
+    close(fd[0]);
+    reactor_close(r, c);
+    UNTIL(r, p.closes);
+    end(r);
+}
+
+/* ---- close ---- */
+
+CASE(law15_close_is_idempotent_and_tells_on_close_later) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd = attach_pair(r, &p, NULL);
+    reactor_conn c = p.conn;
+    assert_int_equal(reactor_close(r, c), 0);
+    assert_int_equal(reactor_close(r, c), 0);
+    assert_int_equal(p.closes, 0); /* law 1 */
+    assert_int_equal(reactor_write(r, c, "x", 1), -EBADF);
+    assert_int_equal(reactor_shutdown(r, c), -EBADF);
+    UNTIL(r, p.closes);
+    assert_int_equal(reactor_close(r, c), 0);
+    assert_int_equal(reactor_abort(r, c), 0);
+    turns(r, 10);
+    assert_string_equal(p.log, "oc");
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    peer_sees_eof(r, fd);
+    close(fd);
+    end(r);
+}
+
+static void flush_at_close(int tcp) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {.of = &p};
+    int fd = tcp ? attach_tcp_pair(r, &p, NULL) : attach_pair(r, &p, NULL), small = 4096;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    assert_int_equal(write_pattern(r, p.conn, 4 * MIB, 2, 0, &freed), 1);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    turns(r, 10);
+    assert_int_equal(p.closes, 0);
+    peer_takes_pattern(r, fd, 4 * MIB, 2, 0);
+    peer_sees_eof(r, fd);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.log, "oc"); /* no on_writable any more */
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    assert_int_equal(freed.calls, 1);
+    assert_int_equal(freed.closes, 0);
+    close(fd);
+    end(r);
+}
+CASE(close_sends_megabytes_to_a_slow_reader_first_over_tcp) { flush_at_close(1); }
+CASE(close_sends_megabytes_to_a_slow_reader_first_over_unix) { flush_at_close(0); }
+
+/* With unread input a plain close would reset the peer, which then loses the answer. */
+CASE(close_with_unread_input_still_delivers_the_last_bytes) {
+    reactor *r = begin();
+    probe p = {.open = hook_pause};
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    char *data = pattern_new(200000, 1, 0);
+    peer_send(r, fd, data, 200000);
+    turns(r, 5);
+    assert_int_equal(reactor_write(r, p.conn, "bye", 3), 0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    turns(r, 10);
+    for (int i = 0; i < 10; i++) peer_send(r, fd, data, 200000); /* and it goes on sending */
+    free(data);
+    peer_hears(r, fd, "bye");
+    peer_sees_eof(r, fd);
+    assert_int_equal(p.datas, 0);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    end(r);
+}
+
+CASE(close_with_unconsumed_input_still_delivers_the_last_bytes) {
+    reactor *r = begin();
+    probe p = {.hold = 1};
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    peer_say(r, fd, "request");
+    UNTIL(r, p.datas);
+    peer_say(r, fd, "another");
+    assert_int_equal(reactor_write(r, p.conn, "bye", 3), 0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    peer_hears(r, fd, "bye");
+    peer_sees_eof(r, fd);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.datas, 1);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    assert_int_equal(counters(r).unread, 0);
+    end(r);
+}
+
+CASE(close_timeout_ends_a_peer_that_does_not_read) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {.of = &p};
+    reactor_conn_options o = {.close_timeout_ms = 50};
+    int fd = attach_pair(r, &p, &o);
+    assert_int_equal(write_pattern(r, p.conn, 1 * MIB, 1, 0, &freed), 1);
+    int64_t before = clock_ns();
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -ETIMEDOUT);
+    assert_true(p.at - before >= 50 * MS);
+    assert_int_equal(freed.calls, 1);
+    assert_int_equal(freed.closes, 0);
+    assert_string_equal(p.log, "oc"); /* not by on_timeout */
+    close(fd);
+    end(r);
+}
+
+CASE(close_timeout_starts_again_with_each_progress) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {0};
+    reactor_conn_options o = {.close_timeout_ms = 80};
+    int fd = attach_pair(r, &p, &o);
+    assert_int_equal(write_pattern(r, p.conn, 4 * MIB, 1, 0, &freed), 1);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    int64_t last = 0;
+    for (int i = 0; i < 5 && !p.closes; i++) {
+        pass(r, 25);
+        if (p.closes) break; /* this machine was busy for longer than that */
+        last = clock_ns();
+        assert_true(peer_discard(fd) > 0);
+        turn(r);
+    }
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -ETIMEDOUT);
+    assert_true(p.at - last >= 80 * MS);
+    close(fd);
+    end(r);
+}
+
+CASE(close_then_abort_does_not_wait_for_the_peer) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {.of = &p};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    assert_int_equal(reactor_sendfile(r, p.conn, pattern_file(30 * MIB, 1, 0), 0, -1,
+                                      REACTOR_CLOSE_FILE, note_done, &freed),
+                     0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    turns(r, 10);
+    assert_int_equal(p.closes, 0);
+    assert_int_equal(reactor_abort(r, p.conn), 0);
+    assert_int_equal(p.closes, 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -ECONNABORTED);
+    assert_int_equal(freed.calls, 1);
+    close(fd);
+    end(r);
+}
+
+CASE(close_delivers_no_more_input) {
+    reactor *r = begin();
+    probe p = {.data = hook_close};
+    int fd = attach_pair(r, &p, NULL);
+    peer_say(r, fd, "one");
+    UNTIL(r, p.datas);
+    send(fd, "two", 3, MSG_NOSIGNAL);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.log, "odc");
+    end(r);
+}
+
+CASE(close_to_a_peer_that_resets_while_flushing) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt sent = {.of = &p};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    assert_int_equal(reactor_sendfile(r, p.conn, pattern_file(30 * MIB, 1, 0), 0, -1,
+                                      REACTOR_CLOSE_FILE, note_done, &sent),
+                     0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    turns(r, 5);
+    close_with_reset(fd);
+    UNTIL(r, p.closes);
+    assert_true(p.reason == -ECONNRESET || p.reason == -EPIPE);
+    assert_int_equal(sent.calls, 1);
+    assert_true(sent.result < 0);
+    end(r);
+}
+
+/* ---- abort and reset ---- */
+
+CASE(abort_resets_and_gives_up_what_is_queued) {
+    reactor *r = begin();
+    probe p = {0};
+    size_t bytes;
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    assert_int_equal(reactor_write(r, p.conn, "never sent", 10), 0);
+    assert_int_equal(reactor_abort(r, p.conn), 0);
+    assert_int_equal(p.closes, 0); /* law 1 */
+    assert_int_equal(reactor_abort(r, p.conn), 0);
+    assert_int_equal(reactor_write(r, p.conn, "x", 1), -EBADF);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -ECONNABORTED);
+    assert_int_equal(peer_end(r, fd, &bytes), ECONNRESET);
+    assert_int_equal(bytes, 0);
+    close(fd);
+    end(r);
+}
+
+CASE(reset_by_the_peer_is_ECONNRESET_and_no_eof) {
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    close_with_reset(fd);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.log, "oc");
+    assert_int_equal(p.reason, -ECONNRESET);
+    end(r);
+}
+
+CASE(reset_by_the_peer_while_output_waits) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {0};
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    assert_true(write_pattern(r, p.conn, 4 * MIB, 1, 0, &freed) >= 0);
+    turns(r, 5);
+    close_with_reset(fd);
+    UNTIL(r, p.closes);
+    assert_true(p.reason == -ECONNRESET || p.reason == -EPIPE);
+    assert_int_equal(freed.calls, 1);
+    assert_int_equal(counters(r).queued, 0);
+    end(r);
+}
+
+CASE(reset_before_it_is_accepted_does_not_end_the_listener) {
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve(r, &p);
+    for (int i = 0; i < 20; i++) close_with_reset(dial(s.address));
+    int fd = dial(s.address);
+    peer_say(r, fd, "x");
+    UNTIL(r, p.in == 1);
+    close(fd);
+    UNTIL(r, p.opens == p.closes);
+    end(r);
+}
+
+/* ---- handles that are no good ---- */
+
+/* Every call that takes a connection refuses this one, and nothing is lost or called. */
+static void refused_everywhere(reactor *r, reactor_conn c) {
+    static const reactor_iovec v = {"x", 1};
+    receipt freed = {0}, done = {0};
+    char out[REACTOR_ADDRESS_MAX];
+    reactor_socket fd = -1;
+    size_t len = sizeof out;
+    int file = pattern_file(10, 1, 0);
+    reactor_buffer *b = reactor_buffer_wrap("x", 1, note_free, &freed);
+    assert_int_equal(reactor_write(r, c, "x", 1), -EBADF);
+    assert_int_equal(reactor_writev(r, c, &v, 1), -EBADF);
+    assert_int_equal(reactor_write_owned(r, c, "x", 1, note_free, &freed), -EBADF);
+    assert_int_equal(freed.calls, 1);
+    assert_int_equal(reactor_write_shared(r, c, b), -EBADF);
+    reactor_buffer_unref(b);
+    assert_int_equal(freed.calls, 2);
+    assert_int_equal(reactor_sendfile(r, c, file, 0, 1, REACTOR_CLOSE_FILE, note_done, &done),
+                     -EBADF);
+    assert_int_equal(done.calls, 0);
+    assert_int_equal(close(file), 0);
+    assert_int_equal(reactor_pause(r, c), -EBADF);
+    assert_int_equal(reactor_resume(r, c), -EBADF);
+    assert_int_equal(reactor_set_timeout(r, c, REACTOR_TIMEOUT_IDLE, 1), -EBADF);
+    assert_int_equal(reactor_set_handler(r, c, &null_handler), -EBADF);
+    assert_int_equal(reactor_shutdown(r, c), -EBADF);
+    assert_int_equal(reactor_detach(r, c, &fd, out, &len), -EBADF);
+    assert_int_equal(reactor_local_address(r, c, out, sizeof out), -EBADF);
+    assert_int_equal(reactor_peer_address(r, c, out, sizeof out), -EBADF);
+    assert_null(reactor_state(r, c));
+    assert_null(reactor_user(r, c));
+    assert_true(reactor_conn_socket(r, c) < 0);
+    assert_int_equal(reactor_pending(r, c), 0);
+    assert_int_equal(reactor_close(r, c), 0);
+    assert_int_equal(reactor_abort(r, c), 0);
+}
+
+static void no_timer(reactor *r, reactor_timer t, void *user) { (void)r, (void)t, (void)user; }
+
+CASE(law2_stale_handle_is_refused_everywhere_and_never_reaches_its_successor) {
+    reactor *r = begin();
+    probe p = {0}, q = {.data = hook_echo};
+    int fd = attach_pair(r, &p, NULL);
+    reactor_conn stale = p.conn;
+    reactor_close(r, stale);
+    UNTIL(r, p.closes);
+    close(fd);
+    refused_everywhere(r, stale);
+    for (int i = 0; i < 300; i++) { /* its slot is used again, whichever that is */
+        int next = attach_pair(r, &q, NULL);
+        assert_true(q.conn.id != stale.id);
+        if (i % 100 == 0) refused_everywhere(r, stale);
+        reactor_abort(r, stale);
+        reactor_close(r, stale);
+        peer_say(r, next, "x");
+        peer_hears(r, next, "x");
+        close(next);
+        UNTIL(r, q.closes == i + 1);
+        assert_int_equal(q.reason, REACTOR_ORDERLY);
+    }
+    end(r);
+}
+
+CASE(handle_of_another_loop_is_refused_everywhere) {
+    reactor *r = begin();
+    reactor *other = make_loop();
+    probe p = {0}, q = {0}; /* made alike, so that slots and generations are alike */
+    int fd = attach_pair(r, &p, NULL), there = attach_pair(other, &q, NULL);
+    refused_everywhere(r, q.conn);
+    refused_everywhere(other, p.conn);
+    server s = serve(r, &p), t = serve(other, &q);
+    assert_int_equal(reactor_listener_pause(r, t.l), -EBADF);
+    assert_int_equal(reactor_listener_close(r, t.l), 0);
+    assert_int_equal(reactor_listener_resume(other, s.l), -EBADF);
+    close(visit(other, &t, &q)); /* it still accepts */
+    turns(r, 5);
+    assert_int_equal(p.closes, 0);
+    close(fd), close(there);
+    reactor_destroy(other);
+    end(r);
+}
+
+CASE(handle_of_another_kind_is_refused_everywhere) {
+    reactor *r = begin();
+    probe p = {0};
+    reactor_timer t;
+    assert_int_equal(reactor_after(r, 100000, no_timer, NULL, &t), 0);
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    reactor_conn wrong[] = {{s.l.id},     {t.id},          {0},
+                            {UINT64_MAX}, {p.conn.id + 1}, {p.conn.id ^ (UINT64_C(1) << 40)}};
+    for (size_t i = 0; i < COUNT(wrong); i++) refused_everywhere(r, wrong[i]);
+    reactor_listener bad[] = {{p.conn.id}, {t.id}, {0}, {UINT64_MAX}};
+    char out[REACTOR_ADDRESS_MAX];
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        assert_int_equal(reactor_listener_pause(r, bad[i]), -EBADF);
+        assert_int_equal(reactor_listener_resume(r, bad[i]), -EBADF);
+        assert_int_equal(reactor_listener_address(r, bad[i], out, sizeof out), -EBADF);
+        assert_int_equal(reactor_listener_close(r, bad[i]), 0);
+    }
+    reactor_timer timers[] = {{p.conn.id}, {s.l.id}};
+    for (size_t i = 0; i < COUNT(timers); i++) {
+        assert_int_equal(reactor_cancel(r, timers[i]), -EBADF);
+        assert_int_equal(reactor_reset(r, timers[i], 1), -EBADF);
+    }
+    peer_say(r, fd, "x"); /* none of that did anything */
+    UNTIL(r, p.datas);
+    close(visit(r, &s, &p));
+    assert_int_equal(reactor_cancel(r, t), 0);
+    close(fd);
+    end(r);
+}
+
+/* ---- on_close ---- */
+
+static void hook_look_around(reactor *r, reactor_conn c, probe *p) {
+    char out[REACTOR_ADDRESS_MAX];
+    size_t len = sizeof out;
+    reactor_socket fd;
+    (void)p; /* that state and user are good has been seen by then */
+    assert_int_equal(reactor_write(r, c, "x", 1), -EBADF);
+    assert_int_equal(reactor_local_address(r, c, out, sizeof out), -ENOTCONN);
+    assert_int_equal(reactor_peer_address(r, c, out, sizeof out), -ENOTCONN);
+    assert_int_equal(reactor_detach(r, c, &fd, out, &len), -ENOTCONN);
+    assert_true(reactor_conn_socket(r, c) < 0);
+    assert_int_equal(reactor_pending(r, c), 0);
+    assert_int_equal(reactor_close(r, c), 0);
+    assert_int_equal(reactor_abort(r, c), 0);
+}
+
+CASE(law15_in_on_close_the_handle_is_not_stale_yet) {
+    reactor *r = begin();
+    probe p = {.close = hook_look_around};
+    int fd = attach_pair(r, &p, NULL);
+    reactor_close(r, p.conn);
+    UNTIL(r, p.closes);
+    turns(r, 5);
+    assert_int_equal(p.closes, 1);
+    assert_null(reactor_state(r, p.conn));
+    assert_null(reactor_user(r, p.conn));
+    close(fd);
+    end(r);
+}
+
+/* ---- acting from inside each callback ---- */
+
+static void act_abort(reactor *r, reactor_conn c, probe *p) {
+    (void)p;
+    assert_int_equal(reactor_abort(r, c), 0);
+}
+static void act_write(reactor *r, reactor_conn c, probe *p) {
+    int e = reactor_write(r, c, "written", 7);
+    assert_true(p->at_letter == 'c' ? e == -EBADF : e >= 0);
+}
+static void act_write_and_close(reactor *r, reactor_conn c, probe *p) {
+    act_write(r, c, p);
+    assert_int_equal(reactor_close(r, c), 0);
+}
+static void act_close_and_abort(reactor *r, reactor_conn c, probe *p) {
+    (void)p;
+    assert_int_equal(reactor_close(r, c), 0);
+    assert_int_equal(reactor_abort(r, c), 0);
+}
+static void act_shutdown(reactor *r, reactor_conn c, probe *p) {
+    int e = reactor_shutdown(r, c);
+    assert_int_equal(e, p->at_letter == 'c' ? -EBADF : 0);
+}
+static void act_handler(reactor *r, reactor_conn c, probe *p) {
+    int e = reactor_set_handler(r, c, &drain_handler);
+    if (p->at_letter != 'c') assert_int_equal(e, 0);
+}
+static void act_detach(reactor *r, reactor_conn c, probe *p) {
+    char input[64];
+    size_t len = sizeof input;
+    reactor_socket fd;
+    int e = reactor_detach(r, c, &fd, input, &len);
+    (void)p;
+    if (e == 0)
+        close(fd);
+    else
+        assert_true(e == -EBUSY || e == -ENOTCONN);
+}
+static void act_attach(reactor *r, reactor_conn c, probe *p) {
+    int fd[2];
+    (void)c, (void)p;
+    make_pair(fd);
+    assert_true(reactor_attach(r, fd[0], &null_handler, NULL, NULL) >= 0);
+    close(fd[1]);
+}
+static void act_pause_and_resume(reactor *r, reactor_conn c, probe *p) {
+    if (p->at_letter == 'c') return;
+    assert_int_equal(reactor_pause(r, c), 0);
+    assert_int_equal(reactor_resume(r, c), 0);
+}
+static void act_stop(reactor *r, reactor_conn c, probe *p) {
+    (void)c, (void)p;
+    reactor_stop(r);
+}
+static void act_run(reactor *r, reactor_conn c, probe *p) {
+    (void)c, (void)p;
+    assert_int_equal(reactor_run(r), -EBUSY);
+    assert_int_equal(reactor_poll(r, 0), -EBUSY);
+}
+static void act_destroy(reactor *r, reactor_conn c, probe *p) {
+    (void)c, (void)p;
+    reactor_destroy(r);
+}
+static void act_destroy_and_use(reactor *r, reactor_conn c, probe *p) {
+    (void)p;
+    reactor_destroy(r);
+    reactor_write(r, c, "x", 1); /* whatever it says, the loop is still there until we return */
+    reactor_close(r, c);
+    reactor_stop(r);
+}
+
+/* A life in which each callback comes: on_open writes beyond its mark, the peer sends, waits for a
+   timeout, ends. It stops short where the action ends it. */
+static void hook_beyond_the_mark(reactor *r, reactor_conn c, probe *p) {
+    (void)p;
+    assert_int_equal(reactor_write(r, c, "0123456789", 10), 1);
+}
+
+static void live(const char *name, probe_hook *act, char at, int tcp, int destroys) {
+    reactor *r = begin();
+    probe p = {.open = hook_beyond_the_mark, .act = act, .at_letter = at, .answer = 1};
+    reactor_conn_options o = {.high_water = 1, .low_water = 1, .idle_timeout_ms = 3};
+    int fd[2], sent = 0, ended = 0;
+    if (tcp)
+        make_tcp_pair(fd);
+    else
+        make_pair(fd);
+    attach_as(r, fd[0], &p, &o);
+    while (!p.closes && !(destroys && p.acted)) {
+        if (p.opens && !sent++) send(fd[1], "x", 1, MSG_NOSIGNAL);
+        if (p.datas && p.writables && p.timeouts && !ended++) shutdown(fd[1], SHUT_WR);
+        reactor_poll(r, 1);
+        peer_discard(fd[1]);
+    }
+    if (!destroys) {
+        turns(r, 5);
+        reactor_destroy(r);
+    }
+    close(fd[1]);
+    if (!p.acted || p.closes != 1 || strchr(p.log, 'c')[1])
+        fail_msg("%s in '%c': acted %d, closed %d, log %s", name, at, p.acted, p.closes, p.log);
+    if (open_descriptors() != descriptors_before)
+        fail_msg("%s in '%c' leaks a descriptor", name, at);
+}
+
+static void live_everywhere(const char *name, probe_hook *act, int destroys) {
+    static const char letters[] = "odwtec";
+    for (size_t i = 0; letters[i]; i++)
+        for (int tcp = 0; tcp < 2; tcp++) live(name, act, letters[i], tcp, destroys);
+}
+
+CASE(law1_close_inside_every_callback) { live_everywhere("close", hook_close, 0); }
+CASE(law1_abort_inside_every_callback) { live_everywhere("abort", act_abort, 0); }
+CASE(law1_close_and_abort_inside_every_callback) {
+    live_everywhere("close, abort", act_close_and_abort, 0);
+}
+CASE(law1_write_inside_every_callback) { live_everywhere("write", act_write, 0); }
+CASE(law1_write_and_close_inside_every_callback) {
+    live_everywhere("write, close", act_write_and_close, 0);
+}
+CASE(law1_shutdown_inside_every_callback) { live_everywhere("shutdown", act_shutdown, 0); }
+CASE(law1_set_handler_inside_every_callback) { live_everywhere("set_handler", act_handler, 0); }
+CASE(law1_detach_inside_every_callback) { live_everywhere("detach", act_detach, 0); }
+CASE(law1_attach_inside_every_callback) { live_everywhere("attach", act_attach, 0); }
+CASE(law1_pause_and_resume_inside_every_callback) {
+    live_everywhere("pause", act_pause_and_resume, 0);
+}
+CASE(law1_stop_inside_every_callback) { live_everywhere("stop", act_stop, 0); }
+CASE(law3_running_inside_every_callback_is_refused) { live_everywhere("run", act_run, 0); }
+CASE(law3_destroy_inside_every_callback) { live_everywhere("destroy", act_destroy, 1); }
+CASE(law3_destroy_inside_every_callback_then_use) {
+    live_everywhere("destroy, use", act_destroy_and_use, 1);
+}
+
+typedef struct target {
+    probe *p;
+    probe_hook *act;
+    int ran;
+} target;
+
+static void task_acts(reactor *r, void *user) {
+    target *t = user;
+    t->ran++;
+    t->act(r, t->p->conn, t->p);
+}
+static void timer_acts(reactor *r, reactor_timer timer, void *user) {
+    (void)timer;
+    task_acts(r, user);
+}
+
+/* As above, from a task and from a timer that run while input is ready too. */
+static void act_from_elsewhere(probe_hook *act) {
+    for (int by_timer = 0; by_timer < 2; by_timer++) {
+        reactor *r = begin();
+        probe p = {0};
+        target t = {&p, act, 0};
+        int fd = attach_pair(r, &p, NULL);
+        peer_say(r, fd, "x");
+        if (by_timer)
+            assert_int_equal(reactor_after(r, 0, timer_acts, &t, NULL), 0);
+        else
+            assert_int_equal(reactor_defer(r, task_acts, &t), 0);
+        UNTIL(r, t.ran);
+        close(fd);
+        UNTIL(r, p.closes);
+        assert_int_equal(t.ran, 1);
+        end(r);
+        assert_int_equal(p.closes, 1);
+    }
+}
+CASE(law1_close_from_task_and_timer) { act_from_elsewhere(hook_close); }
+CASE(law1_abort_from_task_and_timer) { act_from_elsewhere(act_abort); }
+CASE(law1_write_and_close_from_task_and_timer) { act_from_elsewhere(act_write_and_close); }
+
+/* ---- batches ---- */
+
+static void hook_on_other(reactor *r, reactor_conn c, probe *p) {
+    const target *t = p->extra;
+    (void)c;
+    t->act(r, t->p->conn, t->p);
+}
+
+/* Two are readable in one turn; whichever comes first acts on the other. */
+static void in_one_batch(probe_hook *act, int closes) {
+    reactor *r = begin();
+    probe a = {0}, b = {0};
+    target on_b = {&b, act, 0}, on_a = {&a, act, 0};
+    int fd_a = attach_pair(r, &a, NULL), fd_b = attach_pair(r, &b, NULL);
+    a.extra = &on_b;
+    b.extra = &on_a;
+    a.data = b.data = hook_on_other;
+    peer_say(r, fd_a, "x");
+    peer_say(r, fd_b, "x");
+    UNTIL(r, a.datas + b.datas);
+    turns(r, 10);
+    assert_int_equal(a.datas + b.datas, 1);
+    assert_int_equal(a.eofs + b.eofs, 0);
+    assert_int_equal(a.closes + b.closes, closes);
+    if (closes) assert_int_equal((a.datas ? b : a).closes, 1);
+    close(fd_a), close(fd_b);
+    end(r);
+}
+CASE(law2_closed_in_the_same_batch_gets_only_on_close) { in_one_batch(hook_close, 1); }
+CASE(law2_aborted_in_the_same_batch_gets_only_on_close) { in_one_batch(act_abort, 1); }
+CASE(law2_detached_in_the_same_batch_gets_only_on_close) { in_one_batch(act_detach, 1); }
+CASE(law14_paused_in_the_same_batch_gets_nothing) { in_one_batch(hook_pause, 0); }
+
+static probe newcomer;
+static int newcomer_peer;
+
+static void hook_replace(reactor *r, reactor_conn c, probe *p) {
+    int fd[2];
+    (void)p;
+    assert_int_equal(reactor_abort(r, c), 0);
+    make_pair(fd); /* may well get its number */
+    attach_as(r, fd[0], &newcomer, NULL);
+    newcomer_peer = fd[1];
+}
+
+CASE(law2_successor_of_a_descriptor_number_gets_none_of_its_events) {
+    reactor *r = begin();
+    probe a = {0}, b = {0};
+    target on_b = {&b, hook_replace, 0}, on_a = {&a, hook_replace, 0};
+    memset(&newcomer, 0, sizeof newcomer);
+    int fd_a = attach_pair(r, &a, NULL), fd_b = attach_pair(r, &b, NULL);
+    a.extra = &on_b;
+    b.extra = &on_a;
+    a.data = b.data = hook_on_other;
+    peer_say(r, fd_a, "x");
+    peer_say(r, fd_b, "x");
+    UNTIL(r, a.datas + b.datas);
+    turns(r, 10);
+    assert_string_equal(newcomer.log, "o");
+    peer_say(r, newcomer_peer, "mine");
+    UNTIL(r, newcomer.datas);
+    assert_string_equal(newcomer.text, "mine");
+    close(fd_a), close(fd_b), close(newcomer_peer);
+    end(r);
+}
+
+/* ---- destroy ---- */
+
+CASE(law15_destroy_delivers_every_on_close_and_frees_everything) {
+    reactor *r = begin();
+    enum { KINDS = 8 };
+    static probe p[KINDS];
+    receipt freed = {0}, sent = {0};
+    char address[REACTOR_ADDRESS_MAX];
+    int hang[HANGING], fd[KINDS];
+    memset(p, 0, sizeof p);
+    hanging(hang, address);
+    server s = serve(r, &p[0]);
+    fd[0] = visit(r, &s, &p[0]);            /* accepted */
+    probe_connect(r, address, &p[1], NULL); /* connecting */
+    fd[1] = -1;
+    for (int i = 2; i < KINDS; i++) fd[i] = attach_pair(r, &p[i], NULL);
+    reactor_pause(r, p[2].conn);
+    assert_int_equal(write_pattern(r, p[3].conn, 1 * MIB, 1, 0, &freed), 1);
+    sent.file = pattern_file(1 * MIB, 1, 0);
+    assert_int_equal(
+        reactor_sendfile(r, p[4].conn, sent.file, 0, -1, REACTOR_CLOSE_FILE, note_done, &sent), 0);
+    p[5].hold = 1;
+    peer_say(r, fd[5], "unread");
+    reactor_shutdown(r, p[6].conn);
+    assert_int_equal(write_pattern(r, p[7].conn, 1 * MIB, 1, 0, &freed), 1);
+    turns(r, 3);
+    reactor_close(r, p[7].conn); /* still flushing */
+    turns(r, 3);
+    reactor_destroy(r);
+    for (int i = 0; i < KINDS; i++) {
+        if (p[i].closes != 1) fail_msg("connection %d: %d calls", i, p[i].closes);
+        if (i < 7) assert_int_equal(p[i].reason, -ECANCELED);
+        if (fd[i] >= 0) close(fd[i]);
+    }
+    assert_int_equal(freed.calls, 2);
+    assert_int_equal(sent.calls, 1);
+    assert_true(sent.result < 0);
+    unhang(hang);
+    assert_int_equal(open_descriptors(), descriptors_before);
+}
+
+CASE(law15_destroy_right_after_connect_and_attach) {
+    reactor *r = begin();
+    probe p = {0}, q = {0}, a = {0};
+    int fd[2];
+    server s = serve(r, &p);
+    probe_connect(r, s.address, &q, NULL);
+    make_pair(fd);
+    attach_as(r, fd[0], &a, NULL);
+    reactor_destroy(r);
+    assert_int_equal(q.closes, 1);
+    assert_string_equal(q.log, "c");
+    assert_int_equal(q.reason, -ECANCELED);
+    assert_int_equal(a.closes, 1);
+    assert_int_equal(p.opens, p.closes);
+    close(fd[1]);
+    assert_int_equal(open_descriptors(), descriptors_before);
+}
+
+static void hook_try_new_ones(reactor *r, reactor_conn c, probe *p) {
+    int fd[2];
+    (void)c, (void)p;
+    make_pair(fd);
+    assert_true(reactor_listen(r, "127.0.0.1:0", &null_handler, NULL, NULL) < 0);
+    assert_true(reactor_connect(r, "127.0.0.1:1", &null_handler, NULL, NULL) < 0);
+    assert_true(reactor_attach(r, fd[0], &null_handler, NULL, NULL) < 0);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+CASE(law15_destroy_lets_on_close_make_nothing_new) {
+    reactor *r = begin();
+    probe p = {.close = hook_try_new_ones}, q = p;
+    int a = attach_pair(r, &p, NULL), b = attach_pair(r, &q, NULL);
+    reactor_destroy(r);
+    assert_int_equal(p.closes + q.closes, 2);
+    close(a), close(b);
+    assert_int_equal(open_descriptors(), descriptors_before);
+}
+
+CASE(law3_destroy_in_a_callback_ends_the_run_and_closes_the_others) {
+    reactor *r = begin();
+    probe p = {.data = act_destroy}, q = {0};
+    int a = attach_pair(r, &p, NULL), b = attach_pair(r, &q, NULL);
+    peer_say(r, a, "x");
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(p.closes + q.closes, 2);
+    assert_int_equal(p.reason, -ECANCELED);
+    assert_int_equal(q.reason, -ECANCELED);
+    peer_discard(a);
+    close(a), close(b);
+    assert_int_equal(open_descriptors(), descriptors_before);
+}
+
+/* ---- detach and attach ---- */
+
+CASE(detach_gives_back_descriptor_and_unread_input) {
+    reactor *r = begin();
+    probe p = {.hold = 1};
+    char input[16] = "################";
+    size_t len = 3;
+    reactor_socket out = -1;
+    int fd = attach_pair(r, &p, NULL);
+    reactor_conn c = p.conn;
+    peer_say(r, fd, "abcdef");
+    UNTIL(r, p.datas);
+    assert_int_equal(reactor_detach(r, c, &out, input, &len), -ENOBUFS);
+    assert_int_equal(len, 6);
+    assert_int_equal(input[0], '#');
+    len = sizeof input;
+    assert_int_equal(reactor_detach(r, c, &out, input, &len), 0);
+    assert_int_equal(len, 6);
+    assert_memory_equal(input, "abcdef#", 7);
+    assert_int_equal(p.closes, 0); /* law 1 */
+    assert_int_equal(reactor_write(r, c, "x", 1), -EBADF);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_DETACHED);
+    assert_null(reactor_state(r, c));
+    assert_int_equal(counters(r).unread, 0);
+    assert_int_equal(send(out, "hello", 5, MSG_NOSIGNAL), 5);
+    peer_hears(r, fd, "hello");
+    peer_say(r, fd, "back");
+    assert_int_equal(recv(out, input, sizeof input, 0), 4);
+    turns(r, 5);
+    assert_int_equal(p.datas, 1);
+    close(out);
+    close(fd);
+    end(r);
+}
+
+CASE(detach_without_unread_input_needs_no_room) {
+    reactor *r = begin();
+    probe p = {0};
+    size_t len = 0;
+    reactor_socket out = -1;
+    int fd = attach_pair(r, &p, NULL);
+    assert_int_equal(reactor_detach(r, p.conn, &out, NULL, &len), 0);
+    assert_int_equal(len, 0);
+    UNTIL(r, p.closes);
+    close(out);
+    close(fd);
+    end(r);
+}
+
+static void hook_move(reactor *r, reactor_conn c, probe *p) {
+    size_t len = 0;
+    int *fd = p->extra;
+    assert_int_equal(reactor_detach(r, c, fd, NULL, &len), 0);
+    assert_int_equal(len, 0);
+    p->extra = NULL;
+}
+
+CASE(detach_inside_on_data_counts_what_was_offered_as_consumed) {
+    reactor *r = begin();
+    int out = -1;
+    probe p = {.data = hook_move, .hold = 1, .extra = &out};
+    int fd = attach_pair(r, &p, NULL);
+    peer_say(r, fd, "abc");
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_DETACHED);
+    assert_string_equal(p.log, "odc");
+    assert_int_equal(counters(r).unread, 0);
+    peer_say(r, fd, "rest");
+    char input[8];
+    assert_int_equal(recv(out, input, sizeof input, 0), 4);
+    close(out);
+    close(fd);
+    end(r);
+}
+
+CASE(detach_then_attach_to_another_loop) {
+    reactor *r = begin();
+    reactor *other = make_loop();
+    probe p = {.hold = 1}, q = {.data = hook_echo};
+    char input[16];
+    size_t len = sizeof input;
+    reactor_socket out;
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    peer_say(r, fd, "abc");
+    UNTIL(r, p.datas);
+    assert_int_equal(reactor_detach(r, p.conn, &out, input, &len), 0);
+    reactor_conn c = attach_as(other, out, &q, NULL); /* before on_close has come */
+    assert_int_equal(reactor_write(other, c, input, len), 0);
+    peer_hears(other, fd, "abc");
+    UNTIL(r, p.closes);
+    peer_say(other, fd, "def");
+    peer_hears(other, fd, "def");
+    turns(r, 5);
+    assert_int_equal(p.datas, 1);
+    close(fd);
+    UNTIL(other, q.closes);
+    assert_int_equal(q.reason, REACTOR_ORDERLY);
+    reactor_destroy(other);
+    end(r);
+}
+
+CASE(detach_then_attach_to_the_same_loop_at_once) {
+    reactor *r = begin();
+    probe p = {0}, q = {.data = hook_echo};
+    int fd = attach_pair(r, &p, NULL);
+    for (int i = 0; i < 5; i++) {
+        size_t len = 0;
+        reactor_socket out;
+        probe *from = i ? &q : &p;
+        assert_int_equal(reactor_detach(r, from->conn, &out, NULL, &len), 0);
+        attach_as(r, out, &q, NULL);
+        peer_say(r, fd, "again");
+        peer_hears(r, fd, "again");
+    }
+    assert_int_equal(p.closes, 1);
+    assert_int_equal(q.closes, 4);
+    close(fd);
+    end(r);
+}
+
+CASE(detach_with_output_queued_is_EBUSY) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {0};
+    size_t len = 0;
+    reactor_socket out;
+    int fd = attach_pair(r, &p, NULL);
+    assert_int_equal(write_pattern(r, p.conn, 1 * MIB, 1, 0, &freed), 1);
+    assert_int_equal(reactor_detach(r, p.conn, &out, NULL, &len), -EBUSY);
+    turns(r, 5);
+    assert_int_equal(reactor_detach(r, p.conn, &out, NULL, &len), -EBUSY);
+    peer_takes_pattern(r, fd, 1 * MIB, 1, 0);
+    UNTIL(r, reactor_pending(r, p.conn) == 0);
+    assert_int_equal(reactor_detach(r, p.conn, &out, NULL, &len), 0);
+    close(out);
+    close(fd);
+    end(r);
+}
+
+CASE(detach_of_what_is_not_open_is_ENOTCONN) {
+    reactor *r = begin();
+    probe p = {0}, q = {0};
+    size_t len = 0;
+    reactor_socket out;
+    server s = serve(r, &p);
+    reactor_conn c = probe_connect(r, s.address, &q, NULL);
+    assert_int_equal(reactor_detach(r, c, &out, NULL, &len), -ENOTCONN);
+    UNTIL(r, q.opens);
+    reactor_close(r, c);
+    assert_int_equal(reactor_detach(r, c, &out, NULL, &len), -ENOTCONN);
+    UNTIL(r, q.closes);
+    end(r);
+}
+
+CASE(detach_of_null_is_EINVAL) {
+    reactor *r = begin();
+    probe p = {.hold = 1};
+    size_t len = 10;
+    reactor_socket out;
+    int fd = attach_pair(r, &p, NULL);
+    peer_say(r, fd, "x");
+    UNTIL(r, p.datas);
+    assert_int_equal(reactor_detach(r, p.conn, NULL, NULL, &len), -EINVAL);
+    assert_int_equal(reactor_detach(r, p.conn, &out, NULL, &len), -EINVAL); /* there is input */
+    turns(r, 3);
+    assert_int_equal(p.closes, 0);
+    close(fd);
+    end(r);
+}
+
+CASE(attach_refuses_what_is_no_stream_and_leaves_it_open) {
+    reactor *r = begin();
+    char address[REACTOR_ADDRESS_MAX];
+    int fd[] = {answering(address), socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0),
+                socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), pattern_file(10, 1, 0)};
+    for (size_t i = 0; i < COUNT(fd); i++) {
+        int e = reactor_attach(r, fd[i], &null_handler, NULL, NULL);
+        if (e != -EINVAL) fail_msg("descriptor %zu: %d", i, e);
+        assert_int_equal(close(fd[i]), 0);
+    }
+    assert_int_equal(reactor_attach(r, fd[0], &null_handler, NULL, NULL), -EBADF);
+    assert_int_equal(reactor_attach(r, -1, &null_handler, NULL, NULL), -EBADF);
+    assert_int_equal(reactor_attach(r, INT32_MAX, &null_handler, NULL, NULL), -EBADF);
+    assert_int_equal(counters(r).connections, 0);
+    end(r);
+}
+
+static void no_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)r, (void)fd, (void)events, (void)user;
+}
+
+CASE(attach_of_what_is_watched_is_EEXIST) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd[2];
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], REACTOR_READ, no_io, NULL), 0);
+    assert_int_equal(reactor_attach(r, fd[0], &null_handler, NULL, NULL), -EEXIST);
+    assert_int_equal(reactor_remove(r, fd[0]), 0);
+    attach_as(r, fd[0], &p, NULL);
+    assert_int_equal(reactor_attach(r, fd[0], &null_handler, NULL, NULL), -EEXIST);
+    assert_int_equal(reactor_add(r, fd[0], REACTOR_READ, no_io, NULL), -EEXIST);
+    peer_say(r, fd[1], "x");
+    UNTIL(r, p.datas);
+    close(fd[1]);
+    end(r);
+}
+
+CASE(attach_null_handler_is_EINVAL) {
+    reactor *r = begin();
+    int fd[2];
+    make_pair(fd);
+    assert_int_equal(reactor_attach(r, fd[0], NULL, NULL, NULL), -EINVAL);
+    assert_int_equal(close(fd[0]), 0);
+    close(fd[1]);
+    end(r);
+}
+
+CASE(attach_makes_the_descriptor_non_blocking) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd[2];
+    assert_return_code(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), errno);
+    attach_as(r, fd[0], &p, NULL);
+    assert_true(fcntl(fd[0], F_GETFL) & O_NONBLOCK);
+    assert_false(fcntl(fd[1], F_GETFL) & O_NONBLOCK);
+    close(fd[1]);
+    end(r);
+}
+
+CASE(attach_pipes_in_both_directions) {
+    reactor *r = begin();
+    probe in = {0}, out = {0};
+    int to[2], from[2];
+    assert_return_code(pipe2(to, O_CLOEXEC), errno);
+    assert_return_code(pipe2(from, O_CLOEXEC), errno);
+    unblock(from[0]);
+    reactor_conn c = attach_as(r, to[0], &in, NULL);
+    reactor_conn d = attach_as(r, from[1], &out, NULL);
+    UNTIL(r, in.opens && out.opens);
+    assert_int_equal(write(to[1], "through a pipe", 14), 14);
+    UNTIL(r, in.in == 14);
+    assert_string_equal(in.text, "through a pipe");
+    close(to[1]);
+    UNTIL(r, in.closes);
+    assert_string_equal(in.log, "odec");
+    assert_int_equal(in.reason, REACTOR_ORDERLY);
+    receipt freed = {0}, sent = {.file = pattern_file(300000, 1, 300000)};
+    assert_int_equal(write_pattern(r, d, 300000, 1, 0, &freed), 1);
+    assert_int_equal(reactor_sendfile(r, d, sent.file, 0, -1, REACTOR_CLOSE_FILE, note_done, &sent),
+                     0);
+    char got[8192];
+    for (size_t bytes = 0; bytes < 600000;) {
+        ssize_t n = read(from[0], got, sizeof got);
+        if (n > 0) pattern_check(got, (size_t)n, 1, bytes);
+        if (n > 0)
+            bytes += (size_t)n;
+        else
+            turn(r);
+    }
+    UNTIL(r, sent.calls && freed.calls && out.writables);
+    assert_int_equal(sent.result, 0);
+    assert_int_equal(out.eofs + out.closes, 0);
+    reactor_close(r, d);
+    reactor_close(r, c);
+    UNTIL(r, out.closes);
+    assert_int_equal(out.reason, REACTOR_ORDERLY);
+    assert_int_equal(read(from[0], got, sizeof got), 0);
+    close(from[0]);
+    end(r);
+}
+
+/* ---- drain ---- */
+
+CASE(drain_gives_idle_ones_their_eof_and_ends_the_run) {
+    enum { N = 3 };
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve(r, &p);
+    int fd[N];
+    for (int i = 0; i < N; i++) {
+        fd[i] = visit(r, &s, &p);
+        peer_say(r, fd[i], "x");
+        UNTIL(r, p.datas == i + 1);
+    }
+    assert_int_equal(reactor_drain(r, 60000), 0);
+    assert_int_equal(p.closes, 0); /* law 1 */
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(p.closes, N);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    for (int i = 0; i < N; i++) {
+        peer_sees_eof(r, fd[i]);
+        close(fd[i]);
+    }
+    assert_int_equal(counters(r).listeners, 0);
+    assert_int_equal(counters(r).connections, 0);
+    end(r);
+}
+
+static void finish(reactor *r, reactor_timer t, void *user) {
+    const probe *p = user;
+    (void)t;
+    assert_int_equal(reactor_write(r, p->conn, "finished", 8), 0);
+    assert_int_equal(reactor_close(r, p->conn), 0);
+}
+
+CASE(drain_lets_the_busy_finish) {
+    reactor *r = begin();
+    probe p = {.answer = 1}, q = {.answer = 0};
+    server s = serve_with(r, "127.0.0.1:0", &drain_handler, &p, NULL);
+    server t = serve_with(r, "127.0.0.1:0", &drain_handler, &q, NULL);
+    int busy = visit(r, &s, &p), idle = visit(r, &t, &q);
+    assert_int_equal(reactor_after(r, 30, finish, &p, NULL), 0);
+    assert_int_equal(reactor_drain(r, -1), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_string_equal(p.log, "orc");
+    assert_string_equal(q.log, "orc");
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    peer_hears(r, busy, "finished");
+    peer_sees_eof(r, busy);
+    peer_sees_eof(r, idle);
+    close(busy), close(idle);
+    end(r);
+}
+
+CASE(drain_aborts_stragglers_at_the_deadline_not_before) {
+    reactor *r = begin();
+    probe p = {.answer = 1};
+    size_t bytes;
+    server s = serve_with(r, "127.0.0.1:0", &drain_handler, &p, NULL);
+    int fd = visit(r, &s, &p);
+    int64_t before = clock_ns();
+    assert_int_equal(reactor_drain(r, 50), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(p.closes, 1);
+    assert_true(p.reason < 0);
+    assert_true(p.at - before >= 50 * MS);
+    assert_int_equal(peer_end(r, fd, &bytes), ECONNRESET);
+    close(fd);
+    end(r);
+}
+
+CASE(drain_without_on_drain_waits_for_queued_output) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {0};
+    int fd = attach_pair(r, &p, NULL);
+    assert_int_equal(write_pattern(r, p.conn, 3 * MIB, 1, 0, &freed), 1);
+    assert_int_equal(reactor_drain(r, -1), 0);
+    turns(r, 10);
+    assert_int_equal(p.closes, 0);
+    peer_takes_pattern(r, fd, 3 * MIB, 1, 0);
+    peer_sees_eof(r, fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    close(fd);
+    end(r);
+}
+
+CASE(drain_without_on_drain_waits_for_unconsumed_input) {
+    reactor *r = begin();
+    probe p = {.hold = 1};
+    int fd = attach_pair(r, &p, NULL);
+    peer_say(r, fd, "half a requ");
+    UNTIL(r, p.datas);
+    assert_int_equal(reactor_drain(r, -1), 0);
+    turns(r, 10);
+    assert_int_equal(p.closes, 0);
+    p.hold = 0;
+    peer_say(r, fd, "est");
+    UNTIL(r, p.datas == 2);
+    assert_string_equal(p.text, "half a request");
+    peer_sees_eof(r, fd);
+    UNTIL(r, p.closes);
+    close(fd);
+    end(r);
+}
+
+CASE(drain_answered_with_0_closes_when_output_is_out) {
+    reactor *r = begin();
+    probe p = {.answer = 0};
+    receipt freed = {0};
+    server s = serve_with(r, "127.0.0.1:0", &drain_handler, &p, NULL);
+    int fd = visit(r, &s, &p);
+    assert_int_equal(write_pattern(r, p.conn, 3 * MIB, 1, 0, &freed), 1);
+    assert_int_equal(reactor_drain(r, -1), 0);
+    peer_takes_pattern(r, fd, 3 * MIB, 1, 0);
+    peer_sees_eof(r, fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    close(fd);
+    end(r);
+}
+
+CASE(drain_lets_nothing_new_in) {
+    reactor *r = begin();
+    probe p = {.answer = 1};
+    server s = serve_with(r, "127.0.0.1:0", &drain_handler, &p, NULL);
+    int fd = visit(r, &s, &p), pair[2];
+    make_pair(pair);
+    assert_int_equal(reactor_drain(r, -1), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(reactor_listen(r, "127.0.0.1:0", &null_handler, NULL, NULL), -ECANCELED);
+        assert_int_equal(reactor_connect(r, s.address, &null_handler, NULL, NULL), -ECANCELED);
+        assert_int_equal(reactor_attach(r, pair[0], &null_handler, NULL, NULL), -ECANCELED);
+        turns(r, 5);
+    }
+    assert_int_equal(reactor_listener_resume(r, s.l), -EBADF);
+    close(pair[0]), close(pair[1]), close(fd);
+    UNTIL(r, p.closes);
+    end(r);
+}
+
+CASE(drain_twice_takes_the_earlier_deadline) {
+    reactor *r = begin();
+    probe p = {.answer = 1};
+    server s = serve_with(r, "127.0.0.1:0", &drain_handler, &p, NULL);
+    int fd = visit(r, &s, &p);
+    assert_int_equal(reactor_drain(r, -2), -EINVAL);
+    assert_int_equal(reactor_drain(r, -1), 0);
+    assert_int_equal(reactor_drain(r, 20), -EALREADY);
+    assert_int_equal(reactor_drain(r, 1000000), -EALREADY);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(p.closes, 1);
+    assert_int_equal(p.drains, 1);
+    close(fd);
+    end(r);
+}
+
+CASE(drain_of_nothing_ends_the_run) {
+    reactor *r = begin();
+    reactor_ref(r); /* or it would end anyway */
+    assert_int_equal(reactor_drain(r, -1), 0);
+    assert_int_equal(reactor_run(r), 0);
+    end(r);
+}
+
+CASE(drain_ends_connects_under_way) {
+    reactor *r = begin();
+    probe p = {0};
+    char address[REACTOR_ADDRESS_MAX];
+    int fd[HANGING];
+    hanging(fd, address);
+    probe_connect(r, address, &p, NULL);
+    assert_int_equal(reactor_drain(r, 1000), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_string_equal(p.log, "c");
+    unhang(fd);
+    end(r);
+}
+
+static void hook_drain(reactor *r, reactor_conn c, probe *p) {
+    (void)c, (void)p;
+    assert_int_equal(reactor_drain(r, 10000), 0);
+}
+
+CASE(drain_from_inside_a_callback) {
+    reactor *r = begin();
+    probe p = {.data = hook_drain}, q = {0};
+    int a = attach_pair(r, &p, NULL), b = attach_pair(r, &q, NULL);
+    peer_say(r, a, "x");
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(p.closes + q.closes, 2);
+    peer_sees_eof(r, a);
+    peer_sees_eof(r, b);
+    close(a), close(b);
+    end(r);
+}
+
+/* ---- SIGPIPE ---- */
+
+static volatile sig_atomic_t pipe_signals;
+static void on_sigpipe(int signum) {
+    (void)signum;
+    pipe_signals++;
+}
+
+/* Every way to write, to every kind of peer that is gone. */
+static void write_to_the_gone(int kind, int what) {
+    reactor *r = begin();
+    probe p = {.open = kind == 2 ? NULL : hook_pause};
+    receipt freed = {.of = &p}, sent = {.of = &p, .file = pattern_file(1 * MIB, 1, 0)};
+    int fd[2];
+    if (kind == 0)
+        make_pair(fd);
+    else if (kind == 1)
+        make_tcp_pair(fd);
+    else
+        assert_return_code(pipe2(fd, O_CLOEXEC | O_NONBLOCK), errno);
+    int mine = kind == 2 ? fd[1] : fd[0], theirs = kind == 2 ? fd[0] : fd[1];
+    reactor_conn c = attach_as(r, mine, &p, NULL);
+    UNTIL(r, p.opens);
+    if (kind == 1)
+        close_with_reset(theirs);
+    else
+        close(theirs);
+    if (what == 0) reactor_write(r, c, "x", 1);
+    if (what == 1) write_pattern(r, c, 300000, 1, 0, &freed);
+    if (what == 2) reactor_sendfile(r, c, sent.file, 0, -1, 0, note_done, &sent);
+    turns(r, 3);
+    reactor_write(r, c, "y", 1);
+    reactor_shutdown(r, c);
+    turns(r, 3);
+    reactor_close(r, c);
+    UNTIL(r, p.closes);
+    assert_true(p.reason < 0);
+    if (what == 1) assert_int_equal(freed.calls, 1);
+    if (what == 2) assert_int_equal(sent.calls, 1);
+    if (what == 2) assert_true(sent.result < 0);
+    close(sent.file);
+    end(r);
+}
+
+static void write_to_all_the_gone(void) {
+    for (int kind = 0; kind < 3; kind++)
+        for (int what = 0; what < 3; what++) write_to_the_gone(kind, what);
+}
+
+static int sigpipe_is_pending(void) {
+    sigset_t set;
+    sigpending(&set);
+    return sigismember(&set, SIGPIPE);
+}
+
+CASE(law11_sigpipe_is_never_raised) {
+    struct sigaction mine, old, now;
+    sigset_t before, after;
+    memset(&mine, 0, sizeof mine);
+    mine.sa_handler = on_sigpipe;
+    pipe_signals = 0;
+    assert_int_equal(sigaction(SIGPIPE, &mine, &old), 0);
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    write_to_all_the_gone();
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    assert_int_equal(sigaction(SIGPIPE, &old, &now), 0);
+    assert_int_equal(pipe_signals, 0);
+    assert_true(now.sa_handler == on_sigpipe); /* law 11, and no side effects on the host */
+    assert_false(sigpipe_is_pending());
+    assert_int_equal(sigismember(&before, SIGPIPE), sigismember(&after, SIGPIPE));
+}
+
+/* The host's own SIGPIPE, blocked and waiting, is not swallowed with those that are kept away. */
+CASE(law11_sigpipe_of_the_host_stays_pending) {
+    sigset_t only, old;
+    sigemptyset(&only);
+    sigaddset(&only, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &only, &old);
+    assert_false(sigpipe_is_pending());
+    write_to_all_the_gone();
+    assert_false(sigpipe_is_pending());
+    raise(SIGPIPE);
+    write_to_all_the_gone();
+    assert_true(sigpipe_is_pending());
+    signal(SIGPIPE, SIG_IGN); /* forgets it */
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    signal(SIGPIPE, SIG_DFL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(shutdown_ends_output_after_what_is_queued_and_input_goes_on),
+        TEST(shutdown_from_both_sides_closes_in_order),
+        TEST(shutdown_of_a_pipe_closes_its_writing_end),
+        TEST(law15_close_is_idempotent_and_tells_on_close_later),
+        TEST(close_sends_megabytes_to_a_slow_reader_first_over_tcp),
+        TEST(close_sends_megabytes_to_a_slow_reader_first_over_unix),
+        TEST(close_with_unread_input_still_delivers_the_last_bytes),
+        TEST(close_with_unconsumed_input_still_delivers_the_last_bytes),
+        TEST(close_timeout_ends_a_peer_that_does_not_read),
+        TEST(close_timeout_starts_again_with_each_progress),
+        TEST(close_then_abort_does_not_wait_for_the_peer),
+        TEST(close_delivers_no_more_input),
+        TEST(close_to_a_peer_that_resets_while_flushing),
+        TEST(abort_resets_and_gives_up_what_is_queued),
+        TEST(reset_by_the_peer_is_ECONNRESET_and_no_eof),
+        TEST(reset_by_the_peer_while_output_waits),
+        TEST(reset_before_it_is_accepted_does_not_end_the_listener),
+        TEST(law2_stale_handle_is_refused_everywhere_and_never_reaches_its_successor),
+        TEST(handle_of_another_loop_is_refused_everywhere),
+        TEST(handle_of_another_kind_is_refused_everywhere),
+        TEST(law15_in_on_close_the_handle_is_not_stale_yet),
+        TEST(law1_close_inside_every_callback),
+        TEST(law1_abort_inside_every_callback),
+        TEST(law1_close_and_abort_inside_every_callback),
+        TEST(law1_write_inside_every_callback),
+        TEST(law1_write_and_close_inside_every_callback),
+        TEST(law1_shutdown_inside_every_callback),
+        TEST(law1_set_handler_inside_every_callback),
+        TEST(law1_detach_inside_every_callback),
+        TEST(law1_attach_inside_every_callback),
+        TEST(law1_pause_and_resume_inside_every_callback),
+        TEST(law1_stop_inside_every_callback),
+        TEST(law3_running_inside_every_callback_is_refused),
+        TEST(law3_destroy_inside_every_callback),
+        TEST(law3_destroy_inside_every_callback_then_use),
+        TEST(law1_close_from_task_and_timer),
+        TEST(law1_abort_from_task_and_timer),
+        TEST(law1_write_and_close_from_task_and_timer),
+        TEST(law2_closed_in_the_same_batch_gets_only_on_close),
+        TEST(law2_aborted_in_the_same_batch_gets_only_on_close),
+        TEST(law2_detached_in_the_same_batch_gets_only_on_close),
+        TEST(law14_paused_in_the_same_batch_gets_nothing),
+        TEST(law2_successor_of_a_descriptor_number_gets_none_of_its_events),
+        TEST(law15_destroy_delivers_every_on_close_and_frees_everything),
+        TEST(law15_destroy_right_after_connect_and_attach),
+        TEST(law15_destroy_lets_on_close_make_nothing_new),
+        TEST(law3_destroy_in_a_callback_ends_the_run_and_closes_the_others),
+        TEST(detach_gives_back_descriptor_and_unread_input),
+        TEST(detach_without_unread_input_needs_no_room),
+        TEST(detach_inside_on_data_counts_what_was_offered_as_consumed),
+        TEST(detach_then_attach_to_another_loop),
+        TEST(detach_then_attach_to_the_same_loop_at_once),
+        TEST(detach_with_output_queued_is_EBUSY),
+        TEST(detach_of_what_is_not_open_is_ENOTCONN),
+        TEST(detach_of_null_is_EINVAL),
+        TEST(attach_refuses_what_is_no_stream_and_leaves_it_open),
+        TEST(attach_of_what_is_watched_is_EEXIST),
+        TEST(attach_null_handler_is_EINVAL),
+        TEST(attach_makes_the_descriptor_non_blocking),
+        TEST(attach_pipes_in_both_directions),
+        TEST(drain_gives_idle_ones_their_eof_and_ends_the_run),
+        TEST(drain_lets_the_busy_finish),
+        TEST(drain_aborts_stragglers_at_the_deadline_not_before),
+        TEST(drain_without_on_drain_waits_for_queued_output),
+        TEST(drain_without_on_drain_waits_for_unconsumed_input),
+        TEST(drain_answered_with_0_closes_when_output_is_out),
+        TEST(drain_lets_nothing_new_in),
+        TEST(drain_twice_takes_the_earlier_deadline),
+        TEST(drain_of_nothing_ends_the_run),
+        TEST(drain_ends_connects_under_way),
+        TEST(drain_from_inside_a_callback),
+        TEST(law11_sigpipe_is_never_raised),
+        TEST(law11_sigpipe_of_the_host_stays_pending),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
