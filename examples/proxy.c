@@ -1,0 +1,124 @@
+/* proxy: every client of --port gets a connection of its own to --to, and bytes go both ways.
+
+   It shows two connections coupled by back-pressure: when one side's output is above high water the
+   other side is paused, and resumed by on_writable. Half-closes are passed on, so protocols that
+   end one direction first work through it; a side that fails takes the other one with it.
+
+   cc -O2 -o proxy examples/proxy.c -pthread */
+#define REACTOR_IMPLEMENTATION
+#define REACTOR_USE_EPOLL
+#define REACTOR_USE_POLL
+#define REACTOR_USE_SELECT
+#include "../reactor.h"
+
+/* What each side knows: the other one. The handle of one that has ended is stale, and calls with it
+   are refused: nobody has to be told to forget it. */
+typedef struct side {
+    reactor_conn other;
+} side;
+
+static size_t on_data(reactor *r, reactor_conn c, const void *data, size_t len, void *state) {
+    side *s = state;
+    int full = reactor_write(r, s->other, data, len);
+    if (full == 1) reactor_pause(r, c);
+    if (full == -ENOBUFS) { /* offered again when the other side has drained */
+        reactor_pause(r, c);
+        return 0;
+    }
+    return len;
+}
+
+static void on_writable(reactor *r, reactor_conn c, void *state) {
+    side *s = state;
+    (void)c;
+    reactor_resume(r, s->other);
+}
+
+static void on_eof(reactor *r, reactor_conn c, void *state) {
+    side *s = state;
+    (void)c;
+    reactor_shutdown(r, s->other);
+}
+
+/* In order: what it has written still reaches the other side. */
+static void on_close(reactor *r, reactor_conn c, int reason, void *state) {
+    side *s = state;
+    (void)c;
+    if (reason == 0)
+        reactor_close(r, s->other);
+    else
+        reactor_abort(r, s->other);
+}
+
+static const reactor_handler backend_side = {.state_size = sizeof(side),
+                                             .on_data = on_data,
+                                             .on_eof = on_eof,
+                                             .on_writable = on_writable,
+                                             .on_close = on_close};
+
+/* Connecting takes a while; what the client sends meanwhile waits in the queue of the other side,
+   whose marks hold from the start. */
+static void on_client(reactor *r, reactor_conn c, void *state) {
+    side *s = state, *other;
+    if (reactor_connect(r, reactor_user(r, c), &backend_side, NULL, &s->other) < 0) {
+        reactor_abort(r, c);
+        return;
+    }
+    other = reactor_state(r, s->other);
+    other->other = c;
+}
+
+static const reactor_handler client_side = {.state_size = sizeof(side),
+                                            .on_open = on_client,
+                                            .on_data = on_data,
+                                            .on_eof = on_eof,
+                                            .on_writable = on_writable,
+                                            .on_close = on_close};
+
+static void on_signal(reactor *r, int signum, void *user) {
+    (void)signum;
+    (void)user;
+    reactor_drain(r, 800);
+}
+
+static int usage(void) {
+    fprintf(stderr, "usage: proxy --to ADDRESS[,ADDRESS...] [--port N] [--backend NAME]\n");
+    return 2;
+}
+
+int main(int argc, char **argv) {
+    reactor_options options = {0};
+    reactor_listen_options listen = {0};
+    reactor_listener listener;
+    char address[REACTOR_ADDRESS_MAX];
+    const char *port = "7001", *to = NULL;
+    reactor *r;
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 == argc) return usage();
+        if (strcmp(argv[i], "--port") == 0)
+            port = argv[i + 1];
+        else if (strcmp(argv[i], "--to") == 0)
+            to = argv[i + 1];
+        else if (strcmp(argv[i], "--backend") == 0)
+            options.backend = argv[i + 1];
+        else
+            return usage();
+    }
+    if (!to) return usage();
+    int e = reactor_create(&r, &options);
+    listen.conn.user = (void *)to;
+    listen.conn.name = "client";
+    snprintf(address, sizeof address, "127.0.0.1:%s", port);
+    if (e == 0) e = reactor_listen(r, address, &client_side, &listen, &listener);
+    if (e == 0) e = reactor_signal(r, SIGINT, on_signal, NULL);
+    if (e == 0) e = reactor_signal(r, SIGTERM, on_signal, NULL);
+    if (e == 0) {
+        reactor_listener_address(r, listener, address, sizeof address);
+        printf("listening on %s\nbackend %s\n", address, reactor_backend(r));
+        fflush(stdout);
+        e = reactor_run(r);
+    }
+    if (e < 0) fprintf(stderr, "proxy: %s: %s\n", address, reactor_strerror(e));
+    reactor_destroy(r);
+    return e < 0;
+}

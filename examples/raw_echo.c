@@ -1,0 +1,179 @@
+/* raw_echo: the echo server once more, on bare descriptors: the selector with REACTOR_EDGE, reads and
+   writes until EAGAIN, the write interest put on while the peer is slow and taken off when it has
+   caught up. What reactor_listen does by itself is done here by hand, without the usual mistakes:
+
+   - An edge comes once. Whoever stops before EAGAIN, because a queue is full or to be fair to
+     others, must come back by itself: reactor_defer.
+   - A client that does not read must not make the queue grow: nothing is read from it meanwhile.
+   - A half-closed client still gets its echo; the end comes when the queue is empty.
+   - Without descriptors accept fails for ever, at once: stop accepting until one is free.
+
+   cc -O2 -o raw_echo examples/raw_echo.c -pthread */
+#define REACTOR_IMPLEMENTATION
+#define REACTOR_USE_EPOLL
+#define REACTOR_USE_POLL
+#define REACTOR_USE_SELECT
+#include "../reactor.h"
+
+#include <arpa/inet.h>
+
+enum { QUEUE = 64 * 1024, RETRY_MS = 100 };
+
+typedef struct client {
+    int fd;
+    int ended;    /* the peer has finished sending */
+    int blocked;  /* WRITE is of interest */
+    int deferred; /* a turn of its own is under way */
+    size_t start, len;
+    char queue[QUEUE];
+} client;
+
+static void end_client(reactor *r, client *c) {
+    reactor_remove(r, c->fd);
+    close(c->fd);
+    c->fd = -1;
+    if (!c->deferred) free(c); /* else its task does it */
+}
+
+/* 1: go on; 0: the kernel takes no more; -1: the peer is gone. */
+static int send_queue(client *c) {
+    while (c->len) {
+        ssize_t n = send(c->fd, c->queue + c->start, c->len, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return errno == EAGAIN ? 0 : -1;
+        c->start += (size_t)n;
+        c->len -= (size_t)n;
+    }
+    c->start = 0;
+    return 1;
+}
+
+/* The same for input: 1: the queue is full, there may be more; 0: there is no more for now. */
+static int fill_queue(client *c) {
+    while (c->start + c->len < QUEUE && !c->ended) {
+        ssize_t n = recv(c->fd, c->queue + c->start + c->len, QUEUE - c->start - c->len, 0);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return errno == EAGAIN ? 0 : -1;
+        if (n == 0) c->ended = 1;
+        c->len += (size_t)n;
+    }
+    return c->ended ? 0 : 1;
+}
+
+static void serve_again(reactor *r, void *user);
+
+/* One round of reading and writing; if that was not the end of it, another one after everybody
+   else has had theirs. */
+static void serve(reactor *r, client *c) {
+    int more = fill_queue(c);
+    int sent = more < 0 ? -1 : send_queue(c);
+    if (sent < 0 || (c->ended && !c->len)) {
+        end_client(r, c);
+        return;
+    }
+    if (c->blocked != (sent == 0)) {
+        c->blocked = sent == 0;
+        unsigned interest = c->blocked ? REACTOR_WRITE : 0;
+        reactor_modify(r, c->fd, REACTOR_READ | REACTOR_EDGE | interest);
+    }
+    if (more && sent && !c->deferred) c->deferred = reactor_defer(r, serve_again, c) == 0;
+}
+
+static void serve_again(reactor *r, void *user) {
+    client *c = user;
+    c->deferred = 0;
+    if (c->fd < 0)
+        free(c);
+    else
+        serve(r, c);
+}
+
+static void on_client(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)fd;
+    (void)events;
+    serve(r, user);
+}
+
+static void accept_again(reactor *r, reactor_timer t, void *user) {
+    (void)t;
+    reactor_modify(r, *(int *)user, REACTOR_READ);
+}
+
+static void on_listener(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)events;
+    for (;;) {
+        int made = accept(fd, NULL, NULL);
+        if (made < 0 && (errno == EINTR || errno == ECONNABORTED)) continue;
+        if (made < 0 && errno == EAGAIN) return;
+        client *c = made < 0 ? NULL : malloc(sizeof *c);
+        if (c) {
+            memset(c, 0, offsetof(client, queue));
+            c->fd = made;
+            fcntl(made, F_SETFL, fcntl(made, F_GETFL) | O_NONBLOCK);
+            fcntl(made, F_SETFD, FD_CLOEXEC);
+            if (reactor_add(r, made, REACTOR_READ | REACTOR_EDGE, on_client, c) == 0) continue;
+        }
+        free(c);
+        if (made >= 0) close(made);
+        if (reactor_after(r, RETRY_MS, accept_again, user, NULL) == 0) reactor_modify(r, fd, 0);
+        return;
+    }
+}
+
+static int listen_on(const char *port, struct sockaddr_in *a) {
+    socklen_t len = sizeof *a;
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    memset(a, 0, sizeof *a);
+    a->sin_family = AF_INET;
+    a->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    a->sin_port = htons((uint16_t)atoi(port));
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, (struct sockaddr *)a, len) < 0 || listen(fd, SOMAXCONN) < 0 ||
+        getsockname(fd, (struct sockaddr *)a, &len) < 0)
+        return -1;
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fd;
+}
+
+static void on_signal(reactor *r, int signum, void *user) {
+    (void)signum;
+    (void)user;
+    reactor_stop(r);
+}
+
+int main(int argc, char **argv) {
+    reactor_options options = {0};
+    const char *port = "7000";
+    struct sockaddr_in address;
+    reactor *r;
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 < argc && strcmp(argv[i], "--port") == 0)
+            port = argv[i + 1];
+        else if (i + 1 < argc && strcmp(argv[i], "--backend") == 0)
+            options.backend = argv[i + 1];
+        else {
+            fprintf(stderr, "usage: raw_echo [--port N] [--backend NAME]\n");
+            return 2;
+        }
+    }
+    int fd = listen_on(port, &address);
+    if (fd < 0) {
+        fprintf(stderr, "raw_echo: port %s: %s\n", port, strerror(errno));
+        return 1;
+    }
+    int e = reactor_create(&r, &options);
+    if (e == 0) e = reactor_add(r, fd, REACTOR_READ, on_listener, &fd);
+    if (e == 0) e = reactor_signal(r, SIGINT, on_signal, NULL);
+    if (e == 0) e = reactor_signal(r, SIGTERM, on_signal, NULL);
+    if (e == 0) {
+        printf("listening on 127.0.0.1:%d\nbackend %s\n", ntohs(address.sin_port),
+               reactor_backend(r));
+        fflush(stdout);
+        e = reactor_run(r);
+    }
+    if (e < 0) fprintf(stderr, "raw_echo: %s\n", reactor_strerror(e));
+    reactor_destroy(r);
+    close(fd);
+    return e < 0;
+}
