@@ -1423,6 +1423,45 @@ CASE(law2_select_drops_what_was_removed_before_the_next_call) {
     reactor_destroy(r);
 }
 
+static int pulled_fd;
+static void remove_pulled(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)fd, (void)events, (void)user;
+    reactor_remove(r, pulled_fd);
+}
+static void remove_pulled_late(reactor *r, void *user) {
+    (void)user;
+    reactor_remove(r, pulled_fd);
+}
+static void silence_pulled(reactor *r, reactor_timer t, void *user) {
+    (void)t, (void)user;
+    reactor_modify(r, pulled_fd, 0);
+}
+
+/* Its key may have been on the way already, and its user pointer may be freed by now. */
+CASE(law2_select_drops_what_a_callback_of_its_turn_removed) {
+    for (int how = 0; how < 3; how++) {
+        reactor *r = make_loop();
+        reactor_key k[4];
+        int pulled[2], one[2], two[2];
+        make_pair(one);
+        make_pair(pulled);
+        make_pair(two);
+        pulled_fd = pulled[0];
+        /* One before and one after it, in whatever order a backend reports. */
+        if (how == 0) assert_int_equal(reactor_add(r, one[0], WRITE, remove_pulled, NULL), 0);
+        assert_int_equal(reactor_add(r, pulled[0], WRITE, NULL, NULL), 0);
+        if (how == 0) assert_int_equal(reactor_add(r, two[0], WRITE, remove_pulled, NULL), 0);
+        if (how == 1) assert_int_equal(reactor_defer(r, remove_pulled_late, NULL), 0);
+        if (how == 2) assert_int_equal(reactor_after(r, 0, silence_pulled, NULL, NULL), 0);
+        for (int i = 0; i < 3; i++) assert_int_equal(reactor_select(r, k, 4, 0), 0);
+        assert_int_equal(reactor_find(r, pulled[0], NULL), how == 2 ? 0 : -ENOENT);
+        reactor_destroy(r);
+        close_pair(pulled);
+        close_pair(one);
+        close_pair(two);
+    }
+}
+
 CASE(select_keeps_what_did_not_fit_over_a_poll) {
     reactor *r = make_loop();
     reactor_key k[16];
@@ -1625,6 +1664,7 @@ int main(void) {
         TEST(select_returns_what_did_not_fit_in_the_next_call),
         TEST(select_does_not_wait_while_something_did_not_fit),
         TEST(law2_select_drops_what_was_removed_before_the_next_call),
+        TEST(law2_select_drops_what_a_callback_of_its_turn_removed),
         TEST(select_keeps_what_did_not_fit_over_a_poll),
         TEST(select_with_more_ready_than_a_batch),
         TEST(select_runs_timers_and_tasks),
