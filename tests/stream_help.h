@@ -26,6 +26,8 @@ enum { KIB = 1024, MIB = 1024 * 1024 };
 
 /* ---- the loop ---- */
 
+enum { UNTIL_LIMIT_S = TEST_LIMIT_S / 3 };
+
 static int descriptors_before;
 
 /* A loop, and its end with the proof that no descriptor was left behind: a test closes its own
@@ -46,9 +48,14 @@ HELPER int turn(reactor *r) {
     if (e < 0) fail_msg("reactor_poll: %s", reactor_strerror(e));
     return e;
 }
+/* What never comes fails here, before the limit that would end the whole program. */
 #define UNTIL(r, condition)                                                                        \
     do {                                                                                           \
-        while (!(condition)) turn(r);                                                              \
+        int64_t until_limit = clock_ns() + UNTIL_LIMIT_S * INT64_C(1000000000);                    \
+        while (!(condition)) {                                                                     \
+            if (clock_ns() > until_limit) fail_msg("did not come: %s", #condition);                \
+            turn(r);                                                                               \
+        }                                                                                          \
     } while (0)
 
 /* So many turns that do not wait: for what must not happen. */

@@ -87,13 +87,14 @@ CASE(law16_full_table_neither_spins_nor_ends_the_listener) {
         reactor_poll(r, 100);
     reactor_counters b = counters(r);
     assert_true(b.turns - a.turns < 100); /* a spin makes tens of thousands */
-    assert_true(echoes(r, before));       /* those it has are served meanwhile */
+    assert_true(b.events - a.events < 100);
+    assert_true(echoes(r, before)); /* those it has are served meanwhile */
     free_some(10);
     connect_to(fd[N - 1], s.address);
     assert_true(echoes(r, fd[N - 1]));
     int served = 0;
     for (int i = 0; i < N - 1; i++) served += echoes(r, fd[i]);
-    assert_true(served > 0 || b.accepts > a.accepts || b.accept_pauses == 0);
+    if (b.accept_pauses) assert_int_equal(served, N - 1); /* nobody was shed */
     unfill_table();
     for (int i = 0; i < N; i++) close(fd[i]);
     close(before);
@@ -338,14 +339,16 @@ CASE(thousands_that_come_and_go_leave_nothing_behind) {
     probe p = {.data = hook_echo};
     reactor_listen_options o = {.conn = {.idle_timeout_ms = 60000, .name = "passer-by"}};
     server s = serve_with(r, "127.0.0.1:0", &probe_handler, &p, &o);
+    size_t timers = counters(r).timers;
     come_and_go(r, &s, &p, 500);
     size_t heap = heap_used();
     int descriptors = open_descriptors();
     come_and_go(r, &s, &p, 2500);
     assert_int_equal(open_descriptors(), descriptors);
-    assert_true(heap_used() <= heap + 4096);
+    size_t heap_after = heap_used();
+    if (heap_after > heap + 4096) fail_msg("the heap grew from %zu to %zu", heap, heap_after);
     assert_int_equal(counters(r).connections, 0);
-    assert_int_equal(counters(r).timers, 0);
+    assert_int_equal(counters(r).timers, timers);
     assert_int_equal(counters(r).queued + counters(r).unread, 0);
     assert_int_equal(counters(r).closes, 3000);
     end(r);
@@ -388,8 +391,8 @@ CASE(law11_forked_child_destroying_its_copy_leaves_the_parents_working) {
     reactor_conn slow = p.conn;
     sent.file = pattern_file(100, 7, 1 * MIB);
     assert_int_equal(write_pattern(r, slow, 1 * MIB, 7, 0, &freed), 1);
-    assert_int_equal(
-        reactor_sendfile(r, slow, sent.file, 0, -1, REACTOR_CLOSE_FILE, note_done, &sent), 0);
+    assert_true(reactor_sendfile(r, slow, sent.file, 0, -1, REACTOR_CLOSE_FILE, note_done, &sent) >=
+                0);
     reactor_close(r, slow);
     turns(r, 5);
     pid_t child = fork();

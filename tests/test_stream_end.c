@@ -92,13 +92,19 @@ static void flush_at_close(int tcp) {
     reactor *r = begin();
     probe p = {0};
     receipt freed = {.of = &p};
-    int fd = tcp ? attach_tcp_pair(r, &p, NULL) : attach_pair(r, &p, NULL), small = 4096;
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    int fd = tcp ? attach_tcp_pair(r, &p, NULL) : attach_pair(r, &p, NULL);
+    reactor_socket socket = reactor_conn_socket(r, p.conn);
+    int small = 100000;
+    setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     assert_int_equal(write_pattern(r, p.conn, 4 * MIB, 2, 0, &freed), 1);
     assert_int_equal(reactor_close(r, p.conn), 0);
-    turns(r, 10);
-    assert_int_equal(p.closes, 0);
-    peer_takes_pattern(r, fd, 4 * MIB, 2, 0);
+    turns(r, 1);
+    for (int i = 0; i < 100; i++) {
+        peer_takes_pattern(r, fd, 10000, 2, (uint64_t)i * 10000);
+        turns(r, 1);
+    }
+    if (!tcp) assert_int_equal(p.closes, 0);
+    peer_takes_pattern(r, fd, 4 * MIB - 1000000, 2, 1000000);
     peer_sees_eof(r, fd);
     UNTIL(r, p.closes);
     assert_string_equal(p.log, "oc"); /* no on_writable any more */
@@ -650,10 +656,16 @@ static void in_one_batch(probe_hook *act, int closes) {
     UNTIL(r, a.datas + b.datas);
     turns(r, 10);
     assert_int_equal(a.datas + b.datas, 1);
-    assert_int_equal(a.eofs + b.eofs, 0);
-    assert_int_equal(a.closes + b.closes, closes);
-    if (closes) assert_int_equal((a.datas ? b : a).closes, 1);
-    close(fd_a), close(fd_b);
+    if (closes) { /* one that was closed lingers, for its input is unread, until the peer ends */
+        const probe *other = a.datas ? &b : &a;
+        close(a.datas ? fd_b : fd_a);
+        UNTIL(r, other->closes);
+        assert_string_equal(other->log, "oc");
+        close(a.datas ? fd_a : fd_b);
+    } else {
+        assert_int_equal(a.closes + b.closes, 0);
+        close(fd_a), close(fd_b);
+    }
     end(r);
 }
 CASE(law2_closed_in_the_same_batch_gets_only_on_close) { in_one_batch(hook_close, 1); }
@@ -1039,8 +1051,8 @@ CASE(attach_pipes_in_both_directions) {
     assert_int_equal(in.reason, REACTOR_ORDERLY);
     receipt freed = {0}, sent = {.file = pattern_file(300000, 1, 300000)};
     assert_int_equal(write_pattern(r, d, 300000, 1, 0, &freed), 1);
-    assert_int_equal(reactor_sendfile(r, d, sent.file, 0, -1, REACTOR_CLOSE_FILE, note_done, &sent),
-                     0);
+    assert_true(reactor_sendfile(r, d, sent.file, 0, -1, REACTOR_CLOSE_FILE, note_done, &sent) >=
+                0);
     char got[8192];
     for (size_t bytes = 0; bytes < 600000;) {
         ssize_t n = read(from[0], got, sizeof got);
