@@ -121,7 +121,7 @@ $(B)/tests/reactor_all.a: $(B)/tests/reactor_all.o
 # "ldflags: -Wl,--wrap=malloc".
 $(B)/tests/%: tests/%.c $(B)/tests/reactor_all.a $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< $(B)/tests/reactor_all.a -o $@ $(LDFLAGS) -lcmocka \
-	  $$(sed -n '/^\/\* ldflags:/,/\*\//{s/^\/\* ldflags://;s/\*\/.*//;p;}' $<)
+	  $$(awk 'sub(/^\/\* ldflags:/, "") { on = 1 } on { end = sub(/\*\/.*/, ""); print; if (end) exit }' $<)
 
 $(B)/tests:
 	@mkdir -p $@

@@ -610,6 +610,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 
 #if defined(__GNUC__)
 #define REACTOR__OPTIONAL       __attribute__((unused)) /* not every choice of sections needs it */
+#define REACTOR__APART          __attribute__((noinline)) /* kept out of the short way's code */
 #define REACTOR__LIKELY(x)      __builtin_expect(!!(x), 1)
 #define REACTOR__UNLIKELY(x)    __builtin_expect(!!(x), 0)
 #define REACTOR__PEEK(p)        __atomic_load_n(p, __ATOMIC_RELAXED) /* costs nothing, orders nothing */
@@ -693,21 +694,21 @@ REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
 /* The table of what is watched, and the road that a report takes from a backend to a callback.
 
    A slot is one watched thing: a descriptor, its interest as wanted by the user and as armed in the
-   backend, whom to call. Slots are named by index and generation; the kernel is given those and
-   never a pointer, so a report for something gone is recognised and dropped. A hash of descriptors
-   finds the slot of one, because a descriptor is no index everywhere.
+   backend, whom to call. It is named by index and generation, and the kernel is given those and
+   never a pointer. A hash finds the slot of a descriptor, which is not everywhere an index.
 
    A change of interest only marks the slot dirty; it is told to the backend before the next wait,
    so changes that cancel out cost nothing. Adding and removing are told at once: their errors
-   belong to the caller.
-
-   Reports are queued first and dispatched after: a callback may remove any slot of the batch. */
+   belong to the caller. The reports of a wait are dispatched one by one, each checked when its turn
+   has come, for a callback before it may have removed or replaced its slot. */
 
 /* Interest bits besides the public ones, and what backends report. On Linux all are the kernel's
    own values, so that translating is a mask. */
 #define REACTOR__CORE_PRI     0x0002u /* urgent data: a hint to streams, never delivered */
 #define REACTOR__CORE_RDHUP   0x2000u /* the peer has finished sending: a hint to streams */
 #define REACTOR__CORE_WATCHED 0x8000u /* armed: the backend knows the descriptor */
+#define REACTOR__CORE_QUIET   0x4000u /* wanted: has no callback */
+#define REACTOR__CORE_ODD     (REACTOR__CORE_QUIET | (unsigned)REACTOR_ONESHOT)
 #define REACTOR__CORE_BOTH    ((unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE)
 #define REACTOR__CORE_INFO    ((unsigned)REACTOR_ERROR | (unsigned)REACTOR_HANGUP)
 #define REACTOR__CORE_USER    (REACTOR__CORE_BOTH | (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT)
@@ -723,7 +724,7 @@ enum {
 
 /* Slot flags. */
 enum {
-    REACTOR__CORE_QUEUED = 1,  /* its index is in the ready queue; survives reuse */
+    REACTOR__CORE_TOLD = 1,    /* an error of telling the backend is to be reported */
     REACTOR__CORE_DIRTY = 2,   /* in the dirty list, freed only when it leaves it */
     REACTOR__CORE_UNREF = 4,   /* does not keep the loop going */
     REACTOR__CORE_ALWAYS = 8,  /* a file without readiness: always ready */
@@ -742,16 +743,28 @@ typedef struct reactor__core_slot {
     uint32_t aux;        /* the backend's */
     uint16_t wanted;     /* interest as last asked for */
     uint16_t armed;      /* interest as last told to the backend; 0: it does not know the slot */
-    uint16_t ready;      /* reported and not yet dispatched */
+    uint16_t since;      /* the turn in which it was taken or freed, its last 16 bits */
     uint8_t flags;
     uint8_t kind;
 } reactor__core_slot;
 
 typedef struct reactor__core reactor__core;
 
+/* A report: what happened, and to which slot. The layout is that of epoll's events, so that the
+   kernel can write them where they are read. */
+typedef struct reactor__core_report {
+    uint32_t events;
+    uint64_t id;
+}
+#if defined(__linux__) && defined(__x86_64__)
+__attribute__((packed))
+#endif
+reactor__core_report;
+
 /* What a backend is. set: armed goes from before to after; 0 is not known at all, closing tells
    that the descriptor is closed next, which on most kernels removes it by itself. wait: reports
-   what is ready, waiting so many nanoseconds, -1 for ever; -EINTR if a signal came. fd: see
+   what is ready, core->limit of them at most, waiting so many nanoseconds, -1 for ever; -EINTR if
+   a signal came. fd: see
    reactor_fd; NULL if there is none. alarm: makes that descriptor readable at a time, also if it
    is past. All return 0 or -errno. */
 typedef struct reactor__core_backend {
@@ -775,10 +788,12 @@ struct reactor__core {
     void *data; /* the backend's */
     reactor *owner;
     reactor__core_slot *slots;
-    uint32_t *ready; /* queue of slot indices, as long as slots */
-    uint32_t count;  /* slots ever used */
+    reactor__core_report *reports; /* of the last wait; room for twice a batch */
+    uint32_t report_count;
+    uint32_t limit; /* how many the next wait may bring */
+    uint32_t kept;  /* of them, for reactor_select */
+    uint32_t count; /* slots ever used */
     uint32_t cap;
-    uint32_t ready_count;
     uint32_t free_head;
     uint32_t dirty_head, dirty_tail;
     uint32_t *map; /* descriptor -> slot index, open addressing */
@@ -792,7 +807,7 @@ struct reactor__core {
     uint32_t pulled;   /* of those, without a callback */
     int pulling;       /* reactor_select was the last to turn the loop: those are armed */
     int busy;          /* inside a turn */
-    int resume;        /* a stop left reports in the queue */
+    int stale;         /* a report came for what is long gone */
     int stop;          /* atomic: leave the dispatching */
     void (*changed)(reactor__core *core); /* when nested: something to do appeared outside a turn */
     reactor_counters counters;
@@ -879,11 +894,6 @@ static int reactor__core_grow(reactor__core *core) {
     void *slots = reactor__util_grown(core->slots, &cap, core->count + 1, sizeof *core->slots);
     if (!slots) return -ENOMEM;
     core->slots = (reactor__core_slot *)slots;
-    /* The queue is grown to the same length; should only this fail, the slots stay too many, which
-       harms nothing, for cap says what both can hold. */
-    void *ready = REACTOR_REALLOC(core->ready, (size_t)cap * sizeof *core->ready);
-    if (!ready) return -ENOMEM;
-    core->ready = (uint32_t *)ready;
     core->cap = cap;
     return 0;
 }
@@ -900,13 +910,13 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
         index = core->count++;
         slot = &core->slots[index];
         slot->generation = core->seed + index * 0x9E3779B2u; /* neighbours differ, too */
-        slot->flags = 0;
     }
     slot->fn = fn;
     slot->user = user;
     slot->fd = (reactor_socket)-1;
-    slot->wanted = slot->armed = slot->ready = 0;
-    slot->flags &= REACTOR__CORE_QUEUED;
+    slot->wanted = slot->armed = 0;
+    slot->since = (uint16_t)core->counters.turns;
+    slot->flags = 0;
     slot->kind = (uint8_t)kind;
     return index;
 }
@@ -919,7 +929,7 @@ static int reactor__core_is_active(const reactor__core_slot *slot) {
 /* The only places where wanted, UNREF or PULLED change: active counts what they decide. */
 static void reactor__core_want(reactor__core *core, reactor__core_slot *slot, unsigned wanted) {
     core->active -= (uint32_t)reactor__core_is_active(slot);
-    slot->wanted = (uint16_t)wanted;
+    slot->wanted = (uint16_t)(slot->fn ? wanted : wanted | REACTOR__CORE_QUIET);
     core->active += (uint32_t)reactor__core_is_active(slot);
 }
 
@@ -949,7 +959,7 @@ static void reactor__core_release(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_want(core, slot, 0);
     slot->kind = REACTOR__CORE_FREE;
-    slot->ready = 0;
+    slot->since = (uint16_t)core->counters.turns;
     slot->generation += 2;
     if (!slot->generation) slot->generation = 2;
     if (slot->flags & REACTOR__CORE_DIRTY) return;
@@ -986,7 +996,7 @@ static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
 /* What the backend should know of a slot: a pulled one is silent unless reactor_select turns. */
 static unsigned reactor__core_target(const reactor__core *core, const reactor__core_slot *slot) {
     if ((slot->flags & REACTOR__CORE_PULLED) && !core->pulling) return REACTOR__CORE_WATCHED;
-    return slot->wanted | REACTOR__CORE_WATCHED;
+    return (slot->wanted & ~REACTOR__CORE_QUIET) | REACTOR__CORE_WATCHED;
 }
 
 /* Gives a reserved slot its descriptor. The slot stays reserved if this fails. */
@@ -997,7 +1007,6 @@ static int reactor__core_bind(reactor__core *core, uint32_t index, reactor_socke
     if (reactor__core_map_reserve(core) < 0) return -ENOMEM;
     slot->fd = fd;
     slot->wanted = (uint16_t)wanted;
-    slot->ready = 0;
     unsigned target = reactor__core_target(core, slot);
     int e = core->backend->set(core, index, 0, target, 0);
     if (e < 0) {
@@ -1027,7 +1036,7 @@ static void reactor__core_unbind(reactor__core *core, uint32_t index, int closin
     if (!closing) core->counters.changes++;
     reactor__core_want(core, slot, 0);
     slot->flags &= (uint8_t) ~(REACTOR__CORE_BOUND | REACTOR__CORE_REARM | REACTOR__CORE_FAILED);
-    slot->armed = slot->ready = 0;
+    slot->armed = 0;
     slot->fd = (reactor_socket)-1;
 }
 
@@ -1039,12 +1048,12 @@ static void reactor__core_modify(reactor__core *core, uint32_t index, unsigned w
     reactor__core_touch(core, index);
 }
 
-static void reactor__core_queue(reactor__core *core, uint32_t index, unsigned events) {
-    reactor__core_slot *slot = &core->slots[index];
-    slot->ready = (uint16_t)(slot->ready | events);
-    if (slot->flags & REACTOR__CORE_QUEUED) return;
-    slot->flags |= REACTOR__CORE_QUEUED;
-    core->ready[core->ready_count++] = index;
+/* From a backend, inside wait. */
+REACTOR__OPTIONAL static void reactor__core_report_slot(reactor__core *core, uint32_t index,
+                                                        unsigned events) {
+    reactor__core_report *report = &core->reports[core->report_count++];
+    report->events = events;
+    report->id = reactor__core_id(core, index);
 }
 
 /* Tells the backend of one slot. A refusal is tried once more at the next turn; the second one the
@@ -1053,6 +1062,12 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     unsigned target = reactor__core_target(core, slot);
     if (!(slot->flags & REACTOR__CORE_BOUND)) return 0;
+    if (slot->flags & REACTOR__CORE_TOLD) {
+        if (core->report_count >= core->batch) return 1;
+        slot->flags &= (uint8_t)~REACTOR__CORE_TOLD;
+        reactor__core_report_slot(core, index, REACTOR_ERROR);
+        return 0;
+    }
     if (slot->armed == target && !(slot->flags & REACTOR__CORE_REARM)) return 0;
     int e = 0;
     if (!(slot->flags & REACTOR__CORE_ALWAYS)) {
@@ -1062,8 +1077,8 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
     if (e < 0) {
         int again = !(slot->flags & REACTOR__CORE_FAILED);
         slot->flags ^= REACTOR__CORE_FAILED;
-        if (!again) reactor__core_queue(core, index, REACTOR_ERROR);
-        return again;
+        if (!again) slot->flags |= REACTOR__CORE_TOLD;
+        return 1;
     }
     slot->armed = (uint16_t)target;
     slot->flags &= (uint8_t) ~(REACTOR__CORE_REARM | REACTOR__CORE_FAILED);
@@ -1103,32 +1118,17 @@ static void reactor__core_pull(reactor__core *core, int on) {
 
 /* ---- reports ---- */
 
-/* From a backend, inside wait. Returns 1 if the slot is gone. */
-static int reactor__core_report(reactor__core *core, uint64_t id, unsigned events) {
-    uint32_t index = (uint32_t)id;
-    reactor__core_slot *slot = &core->slots[index];
-    if (REACTOR__UNLIKELY(slot->generation != (uint32_t)(id >> 32))) {
-        core->counters.stale++;
-        return 1;
-    }
-    slot->ready = (uint16_t)(slot->ready | events);
-    if (!(slot->flags & REACTOR__CORE_QUEUED)) {
-        slot->flags |= REACTOR__CORE_QUEUED;
-        core->ready[core->ready_count++] = index;
-    }
-    return 0;
-}
-
 /* Files are as ready as they were; with EDGE there is nothing that would ever change, so one
    report for each time they are armed. They take turns when they are more than a batch. */
 REACTOR__OPTIONAL static void reactor__core_report_always(reactor__core *core) {
-    uint32_t n = core->always_count < core->batch ? core->always_count : core->batch;
-    for (uint32_t i = 0; i < n; i++) {
+    uint32_t room = core->report_count < core->limit ? core->limit - core->report_count : 1;
+    for (uint32_t i = 0; i < core->always_count && room > 0; i++) {
         core->always_at = core->always_at + 1 < core->always_count ? core->always_at + 1 : 0;
         uint32_t index = core->always[core->always_at];
         reactor__core_slot *slot = &core->slots[index];
         if (!(slot->armed & REACTOR__CORE_BOTH)) continue;
-        reactor__core_queue(core, index, REACTOR__CORE_BOTH);
+        reactor__core_report_slot(core, index, REACTOR__CORE_BOTH);
+        room--;
         if (slot->wanted & (unsigned)REACTOR_EDGE) slot->armed = REACTOR__CORE_WATCHED;
     }
 }
@@ -1156,7 +1156,7 @@ static unsigned reactor__core_mask(unsigned events, unsigned wanted) {
 static void reactor__core_shot(reactor__core *core, uint32_t index, unsigned got) {
     reactor__core_slot *slot = &core->slots[index];
     unsigned silent = slot->wanted & ~REACTOR__CORE_BOTH;
-    int disarmed = core->backend->traits & REACTOR__CORE_HAS_ONESHOT;
+    unsigned disarmed = core->backend->traits & (unsigned)REACTOR__CORE_HAS_ONESHOT;
     if (slot->flags & REACTOR__CORE_DIRTY) disarmed = 0; /* it is about to be told anyway */
     if (got) reactor__core_want(core, slot, silent);
     if (disarmed && got)
@@ -1167,82 +1167,113 @@ static void reactor__core_shot(reactor__core *core, uint32_t index, unsigned got
     }
 }
 
-/* Those of the queue from here on that must not be lost when a stop ends the dispatching: levels
-   are reported again by themselves, edges and shots are not. */
-static void reactor__core_keep(reactor__core *core, uint32_t from, uint32_t kept) {
-    uint32_t pulled = kept;
-    for (uint32_t i = from; i < core->ready_count; i++) {
-        reactor__core_slot *slot = &core->slots[core->ready[i]];
-        unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
-        if (!(slot->wanted & once)) {
-            slot->ready = 0;
-            slot->flags &= (uint8_t)~REACTOR__CORE_QUEUED;
-        } else
-            core->ready[kept++] = core->ready[i];
-    }
-    core->resume = kept > pulled;
-    core->ready_count = kept;
+/* A report that cannot be delivered now is asked for again: a level comes by itself, an edge or a
+   shot when it is armed anew. */
+static void reactor__core_postpone(reactor__core *core, const reactor__core_report *report) {
+    uint32_t index = (uint32_t)report->id;
+    reactor__core_slot *slot = &core->slots[index];
+    const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
+    if (slot->generation != (uint32_t)(report->id >> 32) || !(slot->wanted & once)) return;
+    slot->flags |= REACTOR__CORE_REARM;
+    reactor__core_touch(core, index);
 }
 
-/* A key for one that is pulled, if there is room. */
-static int reactor__core_hand_out(const reactor__core_slot *slot, unsigned got, reactor_key *keys,
-                                  int n, int max) {
-    if (n >= max) return 0;
-    keys[n].fd = slot->fd;
-    keys[n].events = got;
-    keys[n].fn = NULL;
-    keys[n].user = slot->user;
-    return 1;
+/* Of something gone. It may have gone in this very turn; if not, the kernel reports what can no
+   longer be removed, see epoll. */
+static void reactor__core_gone(reactor__core *core, const reactor__core_slot *slot) {
+    if (slot->since == (uint16_t)core->counters.turns) return;
+    core->counters.stale++;
+    core->stale = 1;
 }
 
-/* Defined with the loop's other callers of callbacks. */
+/* The loop's way to call a watcher with a stopwatch. */
 typedef void reactor__core_slow_fn(reactor *r, const reactor__core_slot *slot, unsigned events);
 
-/* Calls the watchers of everything that is ready; slow, if not NULL, does it with a stopwatch.
-   Those without a callback go to keys[max], and wait in the queue when that is full. Returns how
-   many were called, *handed how many keys. */
-static int reactor__core_dispatch(reactor__core *core, reactor__core_slow_fn *slow,
-                                  reactor_key *keys, int max, int *handed) {
-    int called = 0;
-    uint32_t kept = 0, i = 0, n = core->ready_count;
-    while (i < n && !REACTOR__PEEK(&core->stop)) {
-        uint32_t index = core->ready[i++];
-        reactor__core_slot *slot = &core->slots[index];
-        unsigned events = slot->ready, got = reactor__core_mask(events, slot->wanted);
-        if (REACTOR__UNLIKELY(slot->flags & REACTOR__CORE_PULLED) && got) {
-            if (!reactor__core_hand_out(slot, got, keys, *handed, max)) {
-                core->ready[kept++] = index;
-                continue;
-            }
-            ++*handed;
+/* A report that is not simply handed to a callback. Returns 1 if it is after all. */
+REACTOR__APART static int reactor__core_odd(reactor__core *core, const reactor__core_report *report,
+                                            unsigned got) {
+    reactor__core_slot *slot = &core->slots[(uint32_t)report->id];
+    if (slot->generation != (uint32_t)(report->id >> 32)) {
+        reactor__core_gone(core, slot);
+        return 0;
+    }
+    if (slot->flags & REACTOR__CORE_PULLED) {
+        core->reports[core->kept++] = *report;
+        return 0;
+    }
+    if (slot->wanted & (unsigned)REACTOR_ONESHOT)
+        reactor__core_shot(core, (uint32_t)report->id, got);
+    return got && slot->fn;
+}
+
+/* Hands the reports of the last wait to whom they belong, slow being NULL if nobody times
+   callbacks. Those for reactor_select are kept for the end of the turn. This is every event's way:
+   what is rare is in functions of its own. */
+static void reactor__core_dispatch(reactor__core *core, reactor__core_slow_fn *slow) {
+    const reactor__core_report *at = core->reports, *end = at + core->report_count;
+    uint32_t odd = 0;
+    core->counters.events += core->report_count;
+    core->kept = 0;
+    for (; at < end && !REACTOR__PEEK(&core->stop); at++) {
+        uint64_t id = at->id;
+        reactor__core_slot *slot = &core->slots[(uint32_t)id];
+        unsigned got = reactor__core_mask(at->events, slot->wanted);
+        if (REACTOR__UNLIKELY(slot->generation != (uint32_t)(id >> 32) ||
+                              (slot->wanted & REACTOR__CORE_ODD) || !got)) {
+            odd++;
+            if (!reactor__core_odd(core, at, got)) continue;
+            odd--;
         }
-        slot->flags &= (uint8_t)~REACTOR__CORE_QUEUED;
-        slot->ready = 0;
-        if (REACTOR__UNLIKELY(slot->wanted & (unsigned)REACTOR_ONESHOT) && events)
-            reactor__core_shot(core, index, got);
-        if (!got || !slot->fn) continue;
-        called++;
         if (REACTOR__UNLIKELY(slow != NULL))
             slow(core->owner, slot, got);
         else
             slot->fn(core->owner, slot->fd, got, slot->user);
     }
-    reactor__core_keep(core, i, kept);
-    return called;
+    core->counters.callbacks += (uint64_t)(at - core->reports) - odd;
+    for (; at < end; at++) reactor__core_postpone(core, at);
+    core->report_count = 0;
 }
 
-static void reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed, uint32_t batch) {
+/* The end of a turn of reactor_select: keys for those that are still there. Any other turn asks
+   for them again. */
+static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int max) {
+    int count = 0;
+    for (uint32_t i = 0; i < core->kept; i++) {
+        const reactor__core_report *report = &core->reports[i];
+        const reactor__core_slot *slot = &core->slots[(uint32_t)report->id];
+        if (slot->generation != (uint32_t)(report->id >> 32)) continue;
+        unsigned got = reactor__core_mask(report->events, slot->wanted);
+        if (count == max || !(slot->flags & REACTOR__CORE_PULLED)) {
+            reactor__core_postpone(core, report);
+            continue;
+        }
+        if (slot->wanted & (unsigned)REACTOR_ONESHOT)
+            reactor__core_shot(core, (uint32_t)report->id, got);
+        if (!got) continue;
+        keys[count].fd = slot->fd;
+        keys[count].events = got;
+        keys[count].fn = NULL;
+        keys[count++].user = slot->user;
+    }
+    core->kept = 0;
+    return count;
+}
+
+static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed, uint32_t batch) {
     core->owner = owner;
     core->seed = (seed & ~1u) + 2;
     if (!core->seed) core->seed = 2;
-    core->batch = batch;
+    core->batch = core->limit = batch;
+    core->reports =
+        (reactor__core_report *)REACTOR_MALLOC(2 * (size_t)batch * sizeof *core->reports);
     core->free_head = core->dirty_head = core->dirty_tail = REACTOR__NONE;
+    return core->reports ? 0 : -ENOMEM;
 }
 
 static void reactor__core_fini(reactor__core *core) {
     if (core->backend) core->backend->fini(core);
     REACTOR_FREE(core->slots);
-    REACTOR_FREE(core->ready);
+    REACTOR_FREE(core->reports);
     REACTOR_FREE(core->map);
     REACTOR_FREE(core->always);
 }
@@ -1373,8 +1404,7 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
         unsigned events = (unsigned)b->found[i].revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
         if (events) {
-            reactor__core_report(core, reactor__core_id(core, index), events);
-            core->counters.events++;
+            reactor__core_report_slot(core, index, events);
         } else if (!(b->found[i].events & POLLIN)) {
             reactor__select_put(b, 0, b->found[i].fd, 0);
         }
@@ -1397,7 +1427,7 @@ static int reactor__select_wait(reactor__core *core, int64_t timeout) {
         return 0;
     }
     if (n <= 0) return n < 0 ? -errno : 0;
-    return reactor__select_ask(core, b, reactor__select_collect(b, core->batch, n));
+    return reactor__select_ask(core, b, reactor__select_collect(b, core->limit, n));
 }
 
 static const reactor__core_backend reactor__select_backend = {"select",
@@ -1497,7 +1527,7 @@ static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
     reactor__poll *b = (reactor__poll *)core->data;
     int left = reactor__poll_call(b->fds, b->count, timeout);
     if (left < 0) return -errno;
-    uint32_t at = b->at, budget = core->batch;
+    uint32_t at = b->at, budget = core->limit;
     for (uint32_t i = 0; i < b->count && left > 0 && budget > 0; i++) {
         if (at >= b->count) at = 0;
         struct pollfd *p = &b->fds[at];
@@ -1506,8 +1536,7 @@ static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
         if (p->revents & POLLNVAL)
             p->fd = -1;
         else if (events) {
-            reactor__core_report(core, reactor__core_id(core, b->who[at]), events);
-            core->counters.events++;
+            reactor__core_report_slot(core, b->who[at], events);
             budget--;
         }
         at++;
@@ -1544,18 +1573,23 @@ typedef struct reactor__epoll {
     int timer;  /* its timerfd, inside fd */
     int64_t at; /* when that goes off */
     int coarse; /* the kernel, or a filter in front of it, has no epoll_pwait2 */
-    struct epoll_event *events;
 } reactor__epoll;
+
+/* core's reports are filled as epoll's events. */
+typedef char reactor__epoll_same_layout
+    [sizeof(reactor__core_report) == sizeof(struct epoll_event) &&
+             offsetof(reactor__core_report, events) == offsetof(struct epoll_event, events) &&
+             offsetof(reactor__core_report, id) == offsetof(struct epoll_event, data)
+         ? 1
+         : -1];
 
 static int reactor__epoll_init(reactor__core *core) {
     reactor__epoll *b = REACTOR__NEW(reactor__epoll);
     if (!b) return -ENOMEM;
-    b->events = (struct epoll_event *)REACTOR_MALLOC(core->batch * sizeof *b->events);
     b->outer = b->timer = -1;
-    b->fd = b->events ? epoll_create1(EPOLL_CLOEXEC) : -1;
+    b->fd = epoll_create1(EPOLL_CLOEXEC);
     if (b->fd < 0) {
-        int e = b->events ? -errno : -ENOMEM;
-        REACTOR_FREE(b->events);
+        int e = -errno;
         REACTOR_FREE(b);
         return e;
     }
@@ -1568,7 +1602,6 @@ static void reactor__epoll_fini(reactor__core *core) {
     reactor__util_close(b->fd);
     if (b->outer >= 0) reactor__util_close(b->outer);
     if (b->timer >= 0) reactor__util_close(b->timer);
-    REACTOR_FREE(b->events);
     REACTOR_FREE(b);
 }
 
@@ -1600,6 +1633,7 @@ static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned befo
    until the next stale report. */
 static void reactor__epoll_rebuild(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
+    core->stale = 0;
     int fresh = epoll_create1(EPOLL_CLOEXEC);
     if (fresh < 0) return;
     for (uint32_t i = 0; i < core->count; i++) {
@@ -1625,28 +1659,28 @@ static void reactor__epoll_rebuild(reactor__core *core) {
 
 /* epoll_pwait2 takes nanoseconds. Where it is missing (ENOSYS) or a sandbox forbids it (EPERM),
    milliseconds, rounded up so that no timer is early. */
-static int reactor__epoll_call(reactor__epoll *b, int max, int64_t timeout) {
+static int reactor__epoll_call(reactor__epoll *b, struct epoll_event *events, int max,
+                               int64_t timeout) {
     if (timeout > 0 && !b->coarse) {
         int64_t t[2]; /* the kernel's timespec of 64-bit time, on 32-bit machines too */
         t[0] = timeout / 1000000000;
         t[1] = timeout % 1000000000;
-        int n = (int)syscall(SYS_epoll_pwait2, b->fd, b->events, max, t, NULL, (size_t)8);
+        int n = (int)syscall(SYS_epoll_pwait2, b->fd, events, max, t, NULL, (size_t)8);
         if (n >= 0 || (errno != ENOSYS && errno != EPERM)) return n;
         b->coarse = 1;
     }
-    return epoll_wait(b->fd, b->events, max, reactor__util_wait_ms(timeout));
+    return epoll_wait(b->fd, events, max, reactor__util_wait_ms(timeout));
 }
 
+/* The kernel writes the reports straight to where core reads them. */
 static int reactor__epoll_wait(reactor__core *core, int64_t timeout) {
     reactor__epoll *b = (reactor__epoll *)core->data;
-    int stale = 0;
+    if (REACTOR__UNLIKELY(core->stale)) reactor__epoll_rebuild(core);
     if (core->always_count && reactor__core_has_always(core)) timeout = 0;
-    int n = reactor__epoll_call(b, (int)core->batch, timeout);
+    struct epoll_event *events = (struct epoll_event *)(void *)(core->reports + core->report_count);
+    int n = reactor__epoll_call(b, events, (int)core->limit, timeout);
     if (n < 0) return -errno;
-    for (int i = 0; i < n; i++)
-        stale |= reactor__core_report(core, b->events[i].data.u64, b->events[i].events);
-    core->counters.events += (unsigned)n;
-    if (REACTOR__UNLIKELY(stale)) reactor__epoll_rebuild(core);
+    core->report_count += (uint32_t)n;
     if (core->always_count) reactor__core_report_always(core);
     return 0;
 }
@@ -2304,6 +2338,12 @@ typedef struct reactor__loop_part {
 
 enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_PARTS };
 
+/* A turn that took longer than a millisecond. */
+enum { REACTOR__LOOP_SPANS = 16 };
+typedef struct reactor__loop_span {
+    int64_t begin, end;
+} reactor__loop_span;
+
 struct reactor {
     reactor__core core;
     reactor__timer_wheel wheel;
@@ -2315,13 +2355,17 @@ struct reactor {
     int64_t now;
     int64_t alarm; /* when nested: what the alarm is set to */
     uint32_t refs;
-    uint32_t wake_slot;
-    int owned; /* a thread has run it: owner */
+    int woken;  /* the posts are to be taken */
+    int noting; /* the turn that began at now has not been noted yet */
+    int owned;  /* a thread has run it: owner */
     pthread_t owner;
     pid_t pid;
-    int running;   /* inside run, poll, select or destroy */
-    int destroyed; /* reactor_destroy was called in a callback */
-    int closing;   /* no more listen, connect, attach, defer */
+    int running;                                   /* inside run, poll, select or destroy */
+    int destroyed;                                 /* reactor_destroy was called in a callback */
+    int closing;                                   /* no more listen, connect, attach, defer */
+    reactor__loop_span spans[REACTOR__LOOP_SPANS]; /* ring of the last long turns */
+    uint32_t span_count;
+    int64_t longest; /* of those that have left the ring */
     char reason[160];
 };
 
@@ -2382,6 +2426,13 @@ REACTOR__OPTIONAL static size_t reactor__loop_call_data(reactor *r, const reacto
     return used < len ? used : len;
 }
 
+/* The same where nobody times it; the event that led to it has been counted. */
+REACTOR__OPTIONAL static inline size_t
+reactor__loop_call_data_untimed(reactor *r, const reactor_handler *h, reactor_conn c,
+                                const void *data, size_t len, void *state) {
+    return h->on_data(r, c, data, len, state);
+}
+
 /* on_open, on_eof and on_writable look the same. */
 typedef void reactor__loop_event_fn(reactor *r, reactor_conn c, void *state);
 
@@ -2431,8 +2482,7 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
 /* Something is left over or waiting that needs no event: the wait is only a glance. */
 static int reactor__loop_pending(const reactor *r) {
     const reactor__core *core = &r->core;
-    if (REACTOR__PEEK(&core->stop) || core->resume || (core->pulling && core->ready_count))
-        return 1;
+    if (REACTOR__PEEK(&core->stop) || core->report_count) return 1;
     if (r->deferred.count || r->spare.count || r->posted.count) return 1;
     for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
         if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending)) return 1;
@@ -2441,7 +2491,6 @@ static int reactor__loop_pending(const reactor *r) {
 
 /* When nested in another loop: makes the descriptor readable when something here falls due. */
 static void reactor__loop_renest(reactor *r) {
-    if (!r->core.changed) return;
     reactor__core_flush(&r->core);
     reactor__timer_settle(&r->wheel, reactor__util_clock());
     int64_t at = reactor__timer_next(&r->wheel);
@@ -2460,10 +2509,38 @@ static void reactor__loop_touch(reactor *r) {
     if (REACTOR__UNLIKELY(r->core.changed != NULL)) reactor__loop_changed(&r->core);
 }
 
+/* Whoever notes the time of something inside a turn stores r->now, for that costs nothing; but what
+   was noted may have happened as late as that turn's end. Of turns that took long the end is
+   remembered, others are rounded up to a millisecond, and so no timeout is early. */
+static void reactor__loop_note(reactor *r, int64_t now) {
+    if (now - r->now <= REACTOR__MS) return;
+    reactor__loop_span *span = &r->spans[r->span_count++ % REACTOR__LOOP_SPANS];
+    if (span->end - span->begin > r->longest) r->longest = span->end - span->begin;
+    span->begin = r->now;
+    span->end = now;
+}
+
+/* The latest moment that a noted time may stand for. */
+REACTOR__OPTIONAL static int64_t reactor__loop_latest(const reactor *r, int64_t noted) {
+    uint32_t n = r->span_count < REACTOR__LOOP_SPANS ? r->span_count : REACTOR__LOOP_SPANS;
+    for (uint32_t i = 0; i < n; i++)
+        if (r->spans[i].begin == noted) return r->spans[i].end;
+    if (n == REACTOR__LOOP_SPANS && noted < r->spans[r->span_count % n].begin)
+        noted = reactor__util_add(noted, r->longest);
+    return reactor__util_add(noted, REACTOR__MS);
+}
+
+/* The time to note: between turns that of the last one would be stale. */
+REACTOR__OPTIONAL static int64_t reactor__loop_time(const reactor *r) {
+    return r->core.busy ? r->now : reactor__util_clock();
+}
+
 /* How long the backend may wait, if the caller's time ends at until. */
 static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
     if (r->wheel.count || until != REACTOR__NEVER) {
         int64_t now = reactor__util_clock();
+        if (r->noting) reactor__loop_note(r, now);
+        r->noting = 0;
         reactor__timer_settle(&r->wheel, now);
         int64_t next = reactor__timer_next(&r->wheel);
         if (next < until) until = next;
@@ -2488,6 +2565,7 @@ static int reactor__loop_wait(reactor *r, int64_t timeout) {
     }
     int64_t now = reactor__util_clock();
     if (now > r->now) r->now = now;
+    r->noting = 1;
     return 0;
 }
 
@@ -2519,12 +2597,23 @@ static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int *bud
     if (q->at == q->count) q->at = q->count = 0;
 }
 
+/* The wake-up's descriptor is read only here, when it is readable: a notification that another
+   thread had begun when its post was taken may come late. */
+static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)fd;
+    (void)events;
+    (void)user;
+    r->core.counters.callbacks--;
+    r->woken = 1;
+    reactor__wake_clear(&r->wake);
+}
+
 /* Posts first, then what was deferred up to now: a task that such a task defers or posts is for
    the next turn, because both queues are exchanged for empty ones before they are run. */
 static void reactor__loop_tasks(reactor *r) {
     int posts = r->options.post_budget, deferred = r->options.post_budget;
-    if (!r->posted.count && REACTOR__LOAD(&r->wake.woken)) {
-        reactor__wake_clear(&r->wake);
+    if (!r->posted.count && (r->woken || REACTOR__PEEK(&r->wake.woken))) {
+        r->woken = 0;
         reactor__wake_take(&r->wake, &r->posted);
     }
     if (!r->spare.count) {
@@ -2539,19 +2628,20 @@ static void reactor__loop_tasks(reactor *r) {
 static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, int max) {
     int handed = 0;
     r->core.busy = 1;
+    r->core.limit = keys && (uint32_t)max < r->core.batch ? (uint32_t)max : r->core.batch;
     int e = reactor__loop_wait(r, timeout);
     if (e == 0) {
         r->core.counters.turns++;
-        r->core.counters.callbacks += (unsigned)reactor__core_dispatch(
-            &r->core, r->options.on_slow ? reactor__loop_call_slow : NULL, keys, max, &handed);
+        reactor__core_dispatch(&r->core, r->options.on_slow ? reactor__loop_call_slow : NULL);
         if (r->wheel.count) reactor__loop_fire(r);
         reactor__loop_tasks(r);
         for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
             if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending))
                 r->parts[i]->turn(r, r->parts[i]);
+        if (r->core.kept) handed = reactor__core_hand_out(&r->core, keys, max);
     }
     r->core.busy = 0;
-    reactor__loop_renest(r);
+    if (r->core.changed) reactor__loop_renest(r);
     return e < 0 ? e : handed;
 }
 
@@ -2582,6 +2672,14 @@ static int reactor__loop_enter(reactor *r, int pulling) {
 static void reactor__loop_free(reactor *r);
 
 static void reactor__loop_leave(reactor *r) {
+    /* The notification that came with a stop is used up with it; not so what was posted. */
+    if (REACTOR__PEEK(&r->core.stop) && REACTOR__PEEK(&r->wake.woken)) {
+        reactor__wake_clear(&r->wake);
+        if (!r->posted.count)
+            reactor__wake_take(&r->wake, &r->posted);
+        else
+            r->woken = 1;
+    }
     REACTOR__STORE(&r->core.stop, 0);
     r->running = 0;
     if (r->destroyed) reactor__loop_free(r);
@@ -2735,17 +2833,16 @@ static uint32_t reactor__loop_seed(const reactor *r, int64_t now) {
 static int reactor__loop_start(reactor *r, const char *backend) {
     reactor__core *core = &r->core;
     uint32_t seed = reactor__loop_seed(r, r->now);
-    reactor__core_init(core, r, seed, (uint32_t)r->options.batch);
     int e = reactor__timer_init(&r->wheel, r->now, seed);
     if (e == 0) e = reactor__wake_init(&r->wake);
     if (e < 0) return e;
-    e = reactor__loop_choose(r, backend);
-    int64_t slot = e < 0 ? e : reactor__core_reserve(core, REACTOR__CORE_INTERNAL, NULL, NULL);
+    e = reactor__core_init(core, r, seed, (uint32_t)r->options.batch);
+    if (e == 0) e = reactor__loop_choose(r, backend);
+    int64_t slot = e;
+    if (e == 0)
+        slot = reactor__core_reserve(core, REACTOR__CORE_INTERNAL, reactor__loop_woken, NULL);
     e = slot < 0 ? (int)slot : reactor__core_bind(core, (uint32_t)slot, r->wake.in, REACTOR_READ);
-    if (e == 0) {
-        r->wake_slot = (uint32_t)slot;
-        return 0;
-    }
+    if (e == 0) return 0;
     reactor__core_fini(core);
     reactor__wake_fini(&r->wake, 0);
     return e;
@@ -2878,6 +2975,7 @@ REACTOR_API int reactor_rewatch(reactor *r, reactor_socket fd, reactor_io_fn *fn
     reactor__core_slot *slot = reactor__core_at(&r->core, index);
     slot->fn = fn;
     slot->user = user;
+    reactor__core_want(&r->core, slot, slot->wanted & ~REACTOR__CORE_QUIET);
     reactor__loop_set_pulled(r, index, fn == NULL);
     reactor__core_touch(&r->core, index);
     return 0;
@@ -2889,7 +2987,7 @@ REACTOR_API int reactor_find(const reactor *r, reactor_socket fd, reactor_key *o
     if (e < 0 || !out) return e;
     const reactor__core_slot *slot = reactor__core_at(&r->core, index);
     out->fd = fd;
-    out->events = slot->wanted;
+    out->events = slot->wanted & REACTOR__CORE_USER;
     out->fn = slot->fn;
     out->user = slot->user;
     return 0;
@@ -4182,15 +4280,16 @@ enum {
     REACTOR__STREAM_DIALING = 1 << 22,  /* connecting: u.dial, else u.input */
     REACTOR__STREAM_DRAIN = 1 << 23,    /* close when it is not busy */
     REACTOR__STREAM_PIPE = 1 << 24,     /* not a socket */
-    REACTOR__STREAM_GRABBED = 1 << 25   /* attached, not opened yet */
+    REACTOR__STREAM_GRABBED = 1 << 25,  /* attached, not opened yet */
+    REACTOR__STREAM_LOADED = 1 << 26,   /* output is queued: tail is not NULL */
+    REACTOR__STREAM_KEPT = 1 << 27,     /* input is kept: u.input is not NULL */
+    REACTOR__STREAM_SPECIAL = 1 << 28   /* something in handler or options bars the short way */
 };
 
-/* With none of these and an empty queue a connection has nothing to settle. */
-#define REACTOR__STREAM_LOUD                                                                       \
-    (REACTOR__STREAM_BLOCKED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_OWED |                  \
-     REACTOR__STREAM_OFFER | REACTOR__STREAM_ENDED | REACTOR__STREAM_SHUT |                        \
-     REACTOR__STREAM_CLOSING | REACTOR__STREAM_LINGER | REACTOR__STREAM_BROKEN |                   \
-     REACTOR__STREAM_FAILED | REACTOR__STREAM_DRAIN | REACTOR__STREAM_PAUSED)
+/* With none of these a connection has nothing to settle, and takes the short way through an event. */
+#define REACTOR__STREAM_BUSY                                                                       \
+    (~(unsigned)(REACTOR__STREAM_OPEN | REACTOR__STREAM_COUPLED | REACTOR__STREAM_READABLE |       \
+                 REACTOR__STREAM_KICKED))
 
 /* After one of these nothing may be asked of it any more. */
 #define REACTOR__STREAM_GONE                                                                       \
@@ -4304,12 +4403,14 @@ typedef struct reactor__stream_listener {
 typedef struct reactor__stream_part {
     reactor__loop_part part;
     char *buffer;                  /* what is read */
+    size_t size;                   /* of that */
     char *stage;                   /* copies of what is corked */
     reactor__stream_conn *current; /* its callback is running */
+    uint64_t echo;                 /* its handle, if it may write the lent bytes the short way */
     const char *lent;              /* what that callback was given to read */
     size_t lent_len;
     size_t corked, staged;
-    int corks;
+    int corks; /* 0 with corked bytes: the first of the lent ones */
     unsigned edges;
     struct iovec cork[REACTOR__STREAM_CORKS];
     reactor__stream_conn *kick_head, *kick_tail;
@@ -4433,7 +4534,8 @@ static void reactor__stream_push(reactor *r, reactor__stream_conn *c, reactor__s
         c->tail->next = n;
     } else {
         n->next = n;
-        c->last_out = r->now; /* the write timeout counts from here */
+        c->flags |= REACTOR__STREAM_LOADED;
+        c->last_out = reactor__loop_time(r); /* the write timeout counts from here */
     }
     c->tail = n;
 }
@@ -4512,6 +4614,10 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
 static int reactor__stream_cork(reactor__stream_part *p, const char *data, size_t len) {
     int lent = (uintptr_t)data - (uintptr_t)p->lent < p->lent_len;
     if (p->corks == REACTOR__STREAM_CORKS) return 0;
+    if (p->corked && !p->corks) {
+        p->cork[0].iov_base = (void *)(uintptr_t)p->lent;
+        p->cork[p->corks++].iov_len = p->corked;
+    }
     if (!lent) {
         if (len > REACTOR__STREAM_STAGE - p->staged) return 0;
         memcpy(p->stage + p->staged, data, len);
@@ -4531,13 +4637,23 @@ static int reactor__stream_cork(reactor__stream_part *p, const char *data, size_
     return 1;
 }
 
+static void reactor__stream_uncorked(reactor__stream_part *p) {
+    p->corks = 0;
+    p->corked = p->staged = 0;
+}
+
 /* Into the queue with what is corked, from byte sent on. All or nothing. */
 static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__stream_conn *c,
                                  size_t sent) {
     reactor__stream_node *n;
-    if (!p->corks) return 0;
+    p->echo = 0;
+    if (!p->corked) return 0;
     n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, p->corked - sent);
     if (!n) return -ENOMEM;
+    if (!p->corks) {
+        p->cork[0].iov_base = (void *)(uintptr_t)p->lent;
+        p->cork[p->corks++].iov_len = p->corked;
+    }
     char *to = (char *)(n + 1);
     for (int i = 0; i < p->corks; i++) {
         size_t len = p->cork[i].iov_len, skip = sent < len ? sent : len;
@@ -4547,8 +4663,7 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
     }
     reactor__stream_account(r, c, n->len, 0);
     reactor__stream_push(r, c, n);
-    p->corks = 0;
-    p->corked = p->staged = 0;
+    reactor__stream_uncorked(p);
     return 0;
 }
 
@@ -4575,15 +4690,9 @@ static void reactor__stream_sent(reactor *r, reactor__stream_conn *c, size_t n) 
     r->core.counters.bytes_out += n;
 }
 
-/* Sends what is corked; what the kernel does not take is queued. The usual end of a callback. */
-static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
-    ssize_t n = reactor__net_send(c->fd, !(c->flags & REACTOR__STREAM_PIPE), p->cork, p->corks, 0);
-    if (REACTOR__LIKELY(n == (ssize_t)p->corked)) {
-        reactor__stream_sent(r, c, (size_t)n);
-        p->corks = 0;
-        p->corked = p->staged = 0;
-        return;
-    }
+/* What is left of what was corked, of which the kernel took n bytes, or refused it. */
+REACTOR__APART static void reactor__stream_uncork_rest(reactor *r, reactor__stream_part *p,
+                                                       reactor__stream_conn *c, ssize_t n) {
     if (n >= 0 || n == -EAGAIN) {
         c->flags |= REACTOR__STREAM_BLOCKED;
         if (n > 0) reactor__stream_sent(r, c, (size_t)n);
@@ -4591,8 +4700,22 @@ static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor_
         if (n < 0) reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
     } else
         reactor__stream_break(r, c, (int)n);
-    p->corks = 0;
-    p->corked = p->staged = 0;
+    reactor__stream_uncorked(p);
+}
+
+/* Sends what is corked; what the kernel does not take is queued. */
+static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
+    if (!p->corks) {
+        p->cork[0].iov_base = (void *)(uintptr_t)p->lent;
+        p->cork[p->corks++].iov_len = p->corked;
+    }
+    ssize_t n = reactor__net_send(c->fd, !(c->flags & REACTOR__STREAM_PIPE), p->cork, p->corks, 0);
+    if (n != (ssize_t)p->corked) {
+        reactor__stream_uncork_rest(r, p, c, n);
+        return;
+    }
+    reactor__stream_sent(r, c, (size_t)n);
+    reactor__stream_uncorked(p);
 }
 
 /* Takes n bytes that were sent off the queue. */
@@ -4622,7 +4745,7 @@ static ssize_t reactor__stream_send_memory(reactor__stream_conn *c, size_t *want
         if (n == c->tail->next) break;
     }
     /* Headers before a file wait for its first bytes. */
-    int more = n->kind == REACTOR__STREAM_FILE && n != c->tail->next;
+    int more = n->kind == REACTOR__STREAM_FILE && n->len && n != c->tail->next;
     return reactor__net_send(c->fd, !(c->flags & REACTOR__STREAM_PIPE), v, count, more);
 }
 
@@ -4647,6 +4770,10 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
     size_t budget = REACTOR__STREAM_WRITES, wanted = 0;
     while (c->tail && budget) {
         int file = c->tail->next->kind == REACTOR__STREAM_FILE;
+        if (file && !c->tail->next->len) {
+            reactor__stream_pop(r, c, 0, 0);
+            continue;
+        }
         ssize_t n =
             file ? reactor__stream_send_file(r, c) : reactor__stream_send_memory(c, &wanted);
         if (n == -EAGAIN) {
@@ -4678,17 +4805,19 @@ static void reactor__stream_enter(reactor__stream_part *p, reactor__stream_conn 
     p->current = c;
 }
 
-static void reactor__stream_leave(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
+REACTOR__APART static void reactor__stream_leave(reactor *r, reactor__stream_part *p,
+                                                 reactor__stream_conn *c) {
     p->current = NULL;
-    p->lent_len = 0;
-    if (p->corks) {
-        if (c->flags & (unsigned)(REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN)) {
-            p->corks = 0;
-            p->corked = p->staged = 0;
-        } else
+    p->echo = 0;
+    if (p->corked) {
+        const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
+        if (c->flags & no)
+            reactor__stream_uncorked(p);
+        else
             reactor__stream_uncork(r, p, c);
     } else if (c->tail && !(c->flags & REACTOR__STREAM_BLOCKED))
         reactor__stream_flush(r, c);
+    p->lent_len = 0;
 }
 
 static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__loop_event_fn *fn) {
@@ -4725,6 +4854,7 @@ static int reactor__stream_make_room(reactor__stream_conn *c, size_t more) {
     c->u.input = (reactor__stream_input *)grown;
     if (!in) c->u.input->start = c->u.input->len = 0;
     c->u.input->cap = cap;
+    c->flags |= REACTOR__STREAM_KEPT;
     return 0;
 }
 
@@ -4746,6 +4876,7 @@ static void reactor__stream_consume(reactor *r, reactor__stream_conn *c, size_t 
     r->core.counters.unread -= used;
     if (in->len) return;
     c->u.input = NULL;
+    c->flags &= ~(unsigned)REACTOR__STREAM_KEPT;
     REACTOR_FREE(in);
 }
 
@@ -4762,6 +4893,7 @@ static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const ch
                                           reactor__stream_state(c));
     c->flags &= ~(unsigned)REACTOR__STREAM_OFFERING;
     reactor__stream_leave(r, p, c);
+    p->lent = p->buffer;
     return used;
 }
 
@@ -4833,30 +4965,32 @@ static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
 /* ---- timeouts ---- */
 
 /* The timeout that comes first, and when; REACTOR__NEVER if none is set. */
-static int64_t reactor__stream_earliest(const reactor__stream_conn *c, int *which) {
+static int64_t reactor__stream_earliest(const reactor *r, const reactor__stream_conn *c,
+                                        int *which) {
     const reactor_conn_options *o = &c->policy->o;
     int64_t at = REACTOR__NEVER, t;
-    int64_t last = c->last_in > c->last_out ? c->last_in : c->last_out;
+    int64_t in = reactor__loop_latest(r, c->last_in), out = reactor__loop_latest(r, c->last_out);
+    int64_t last = in > out ? in : out;
     const unsigned hold =
         REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_ENDED;
     *which = 0;
     if (c->flags & REACTOR__STREAM_DIALING) return REACTOR__NEVER;
     if (c->flags & REACTOR__STREAM_GONE)
-        return reactor__util_add(c->last_out, reactor__util_ms(o->close_timeout_ms));
+        return reactor__util_add(out, reactor__util_ms(o->close_timeout_ms));
     if (o->idle_timeout_ms) {
         at = reactor__util_add(last, reactor__util_ms(o->idle_timeout_ms));
         *which = REACTOR_TIMEOUT_IDLE;
     }
     if (o->read_timeout_ms && !(c->flags & hold)) {
-        t = reactor__util_add(c->last_in, reactor__util_ms(o->read_timeout_ms));
+        t = reactor__util_add(in, reactor__util_ms(o->read_timeout_ms));
         if (t < at) at = t, *which = REACTOR_TIMEOUT_READ;
     }
     if (o->write_timeout_ms && c->tail) {
-        t = reactor__util_add(c->last_out, reactor__util_ms(o->write_timeout_ms));
+        t = reactor__util_add(out, reactor__util_ms(o->write_timeout_ms));
         if (t < at) at = t, *which = REACTOR_TIMEOUT_WRITE;
     }
     if (o->deadline_ms) {
-        t = reactor__util_add(c->opened, reactor__util_ms(o->deadline_ms));
+        t = reactor__util_add(reactor__loop_latest(r, c->opened), reactor__util_ms(o->deadline_ms));
         if (t < at) at = t, *which = REACTOR_TIMEOUT_DEADLINE;
     }
     return at;
@@ -4868,7 +5002,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user);
    goes off at the first moment that it could be needed, and looks. */
 static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
     int which;
-    int64_t at = reactor__stream_earliest(c, &which), set = REACTOR__NEVER;
+    int64_t at = reactor__stream_earliest(r, c, &which), set = REACTOR__NEVER;
     if (at == REACTOR__NEVER) return;
     if (c->timer && reactor__timer_get(&r->wheel, c->timer, &set) == 0) {
         if (set <= at) return;
@@ -4898,7 +5032,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     int which;
     (void)t;
     c->timer = 0;
-    if (reactor__stream_earliest(c, &which) <= r->now) {
+    if (reactor__stream_earliest(r, c, &which) <= r->now) {
         int again = 0;
         if (which) {
             reactor__stream_enter(p, c);
@@ -5007,11 +5141,14 @@ static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c) {
     if (c->queued > o->high_water && (c->flags & REACTOR__STREAM_COUPLED) &&
         !(c->flags & REACTOR__STREAM_THROTTLED))
         c->flags |= REACTOR__STREAM_THROTTLED;
+    /* Input at its limit is offered once more when nothing waits any longer: see check_limit. */
+    if (!c->tail && c->u.input && c->u.input->len >= o->max_input)
+        c->flags |= REACTOR__STREAM_OFFER;
     if (c->queued > o->low_water) return 0;
     if (c->flags & REACTOR__STREAM_THROTTLED) {
         c->flags &= ~(unsigned)REACTOR__STREAM_THROTTLED;
         c->flags |= REACTOR__STREAM_OFFER;
-        c->last_in = r->now; /* the read timeout did not run meanwhile */
+        c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
     }
     if (!(c->flags & REACTOR__STREAM_OWED)) return 0;
     c->flags &= ~(unsigned)REACTOR__STREAM_OWED;
@@ -5119,34 +5256,91 @@ static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
     reactor__stream_settle(r, c);
 }
 
-static int reactor__stream_is_quiet(const reactor__stream_conn *c) {
-    return !(c->flags & (unsigned)REACTOR__STREAM_LOUD);
-}
-
-static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
-    reactor__stream_conn *c = (reactor__stream_conn *)user;
-    (void)fd;
-    if (REACTOR__UNLIKELY(!(c->flags & REACTOR__STREAM_OPEN))) {
+/* An event that is out of the ordinary, or of a connection that has something to settle. */
+REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_conn *c,
+                                                   unsigned events) {
+    r->core.counters.callbacks--; /* an event is none; what it leads to counts itself */
+    if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
+    if (!(c->flags & REACTOR__STREAM_OPEN)) {
         if (events & (unsigned)REACTOR_READ) c->flags |= REACTOR__STREAM_READABLE;
         if (c->flags & REACTOR__STREAM_GRABBED) reactor__stream_opened(r, c);
         return;
     }
-    if (REACTOR__UNLIKELY(events & (REACTOR__CORE_RDHUP | REACTOR__CORE_PRI | REACTOR__CORE_INFO)))
+    if (events & (REACTOR__CORE_RDHUP | REACTOR__CORE_PRI | REACTOR__CORE_INFO))
         c->flags |= REACTOR__STREAM_HINTED;
-    int waited = c->tail != NULL;
-    if (REACTOR__UNLIKELY(waited) && (events & (unsigned)REACTOR_WRITE)) {
+    if (c->tail && (events & (unsigned)REACTOR_WRITE)) {
         c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
         reactor__stream_flush(r, c);
     }
-    if (REACTOR__LIKELY(events & (unsigned)REACTOR_READ)) {
+    if (events & (unsigned)REACTOR_READ) {
         c->flags |= REACTOR__STREAM_READABLE;
         if (!(c->flags & REACTOR__STREAM_KICKED)) reactor__stream_read(r, c);
     }
-    if (REACTOR__UNLIKELY(events & (unsigned)REACTOR_ERROR) && (c->flags & REACTOR__STREAM_PIPE) &&
+    if ((events & (unsigned)REACTOR_ERROR) && (c->flags & REACTOR__STREAM_PIPE) &&
         (c->flags & REACTOR__STREAM_TOLD))
         reactor__stream_fail(c, -EPIPE, 0); /* the write end of a pipe without a reader */
-    if (REACTOR__UNLIKELY(waited || c->tail || !reactor__stream_is_quiet(c)))
-        reactor__stream_settle(r, c);
+    reactor__stream_settle(r, c);
+}
+
+/* The rest of an event that began the short way: n was received; if used >= 0 it has been shown. */
+REACTOR__APART static void reactor__stream_io_rest(reactor *r, reactor__stream_conn *c, ssize_t n,
+                                                   size_t used) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (n > 0) {
+        if ((size_t)n > used && !(c->flags & REACTOR__STREAM_FAILED)) {
+            reactor__stream_keep(r, c, p->buffer + used, (size_t)n - used);
+            reactor__stream_check_limit(c, used);
+        }
+        /* A full buffer: there may be more. */
+        if ((size_t)n == r->options.read_buffer) c->flags |= REACTOR__STREAM_READABLE;
+    } else if (n == 0)
+        c->flags |= REACTOR__STREAM_ENDED;
+    else if (errno == EINTR)
+        c->flags |= REACTOR__STREAM_READABLE;
+    else if (errno != EAGAIN)
+        reactor__stream_fail(c, -errno, 0);
+    reactor__stream_settle(r, c);
+}
+
+/* Nearly every event of a busy server is input for a connection at peace: received, shown, and the
+   answer sent, without a detour. What differs from that takes the long way, which does the same by
+   the rules. */
+static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    reactor__stream_conn *c = (reactor__stream_conn *)user;
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_BUSY) ||
+                          (events & ~(unsigned)REACTOR_WRITE) != (unsigned)REACTOR_READ)) {
+        reactor__stream_io_long(r, c, events);
+        return;
+    }
+    (void)fd;
+    ssize_t n = recv(c->fd, p->buffer, p->size, 0);
+    if (REACTOR__UNLIKELY(n <= 0)) {
+        reactor__stream_io_rest(r, c, n, 0);
+        return;
+    }
+    c->last_in = r->now;
+    r->core.counters.bytes_in += (size_t)n;
+    p->current = c;
+    p->echo = c->id;
+    p->lent_len = (size_t)n;
+    size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), p->buffer,
+                                                  (size_t)n, reactor__stream_state(c));
+    p->current = NULL;
+    p->echo = 0;
+    size_t len = p->corked;
+    if (REACTOR__LIKELY(len && !p->corks && !(c->flags & REACTOR__STREAM_BUSY))) {
+        ssize_t sent = send(c->fd, p->buffer, len, REACTOR__NET_NOSIGNAL);
+        if (REACTOR__LIKELY(sent == (ssize_t)len)) {
+            r->core.counters.bytes_out += len;
+            p->corked = 0;
+        } else
+            reactor__stream_uncork_rest(r, p, c, sent < 0 ? -errno : sent);
+    } else
+        reactor__stream_leave(r, p, c);
+    if (REACTOR__UNLIKELY(used < (size_t)n || (c->flags & REACTOR__STREAM_BUSY) ||
+                          (size_t)n == p->size))
+        reactor__stream_io_rest(r, c, n, used);
 }
 
 /* ---- making connections ---- */
@@ -5171,6 +5365,9 @@ static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_
     c->id = reactor__core_id(&r->core, (uint32_t)index);
     c->fd = fd;
     c->flags = flags;
+    if (!h->on_data || r->options.on_slow || policy->o.max_input < r->options.read_buffer ||
+        policy->o.high_water < r->options.read_buffer)
+        c->flags |= REACTOR__STREAM_SPECIAL;
     if (policy->o.coupled > 0) c->flags |= REACTOR__STREAM_COUPLED;
     c->last_in = c->last_out = c->opened = r->now;
     p->part.alive++;
@@ -5212,6 +5409,8 @@ static int reactor__stream_start(reactor *r) {
         REACTOR_FREE(p);
         return -ENOMEM;
     }
+    p->size = r->options.read_buffer;
+    p->lent = p->buffer;
     p->part.turn = reactor__stream_turn;
     p->part.fini = reactor__stream_fini;
     p->part.dump = reactor__stream_dump;
@@ -5308,6 +5507,7 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
 static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     int e = reactor__net_error(fd);
+    r->core.counters.callbacks--; /* see io_long */
     if (events & (unsigned)REACTOR_READ) c->flags |= REACTOR__STREAM_READABLE;
     if (e == 0) {
         reactor__stream_connected(r, c);
@@ -5523,6 +5723,7 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
     reactor__stream_listener *l = (reactor__stream_listener *)user;
     uint64_t id = l->id;
     (void)events;
+    r->core.counters.callbacks--; /* see io_long */
     for (int budget = r->options.accept_budget; budget > 0 && !REACTOR__PEEK(&r->core.stop);
          budget--) {
         int made = reactor__net_accept(fd);
@@ -5661,10 +5862,11 @@ static reactor__stream_conn *reactor__stream_find(const reactor *r, reactor_conn
     return slot ? (reactor__stream_conn *)slot->user : NULL;
 }
 
-/* A connection that something may still be asked of. */
+/* A connection that something may still be asked of. What is asked may bar the short way. */
 static int reactor__stream_live(const reactor *r, reactor_conn handle, reactor__stream_conn **out) {
     if (!r) return -EINVAL;
     *out = reactor__stream_find(r, handle);
+    if (*out) reactor__stream_part_of(r)->echo = 0;
     if (!*out || ((*out)->flags & REACTOR__STREAM_GONE)) return -EBADF;
     return 0;
 }
@@ -5703,19 +5905,32 @@ static int reactor__stream_to_queue(reactor *r, reactor__stream_conn *c) {
     return 0;
 }
 
-REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
+REACTOR__APART static int reactor__stream_write(reactor *r, reactor_conn handle, const void *data,
+                                                size_t len) {
     reactor__stream_conn *c;
     int e = reactor__stream_admit(r, handle, len, &c);
-    if (REACTOR__UNLIKELY(e < 0)) return e;
-    if (REACTOR__UNLIKELY(!data && len)) return -EINVAL;
+    if (e < 0) return e;
+    if (!data && len) return -EINVAL;
     reactor__stream_part *p = reactor__stream_part_of(r);
-    if (REACTOR__UNLIKELY(!len)) return reactor__stream_verdict(p, c);
+    if (!len) return reactor__stream_verdict(p, c);
+    p->echo = 0;
     if (p->current != c || c->tail || !reactor__stream_cork(p, (const char *)data, len)) {
         e = reactor__stream_to_queue(r, c);
         if (e == 0) e = reactor__stream_append(r, c, (const char *)data, len);
         if (e < 0) return e;
     }
     return reactor__stream_verdict(p, c);
+}
+
+/* An answer that is the front of the very input that is being shown needs only be remembered. */
+REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
+    reactor__stream_part *p = r ? reactor__stream_part_of(r) : NULL;
+    if (REACTOR__LIKELY(p && handle.id == p->echo && data == p->lent && len <= p->lent_len)) {
+        p->corked = len;
+        p->echo = 0;
+        return 0;
+    }
+    return reactor__stream_write(r, handle, data, len);
 }
 
 REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_iovec *v, int count) {
@@ -5895,7 +6110,7 @@ REACTOR_API int reactor_resume(reactor *r, reactor_conn handle) {
     if (e < 0 || !(c->flags & REACTOR__STREAM_PAUSED)) return e;
     c->flags &= ~(unsigned)REACTOR__STREAM_PAUSED;
     c->flags |= REACTOR__STREAM_OFFER;
-    c->last_in = r->now; /* the read timeout did not run meanwhile */
+    c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
     reactor__stream_kick(r, c);
     return 0;
 }
@@ -5952,6 +6167,7 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const react
     if (e < 0) return e;
     if (h->state_size > c->room) return -EINVAL;
     c->h = h;
+    if (!h->on_data) c->flags |= REACTOR__STREAM_SPECIAL;
     c->flags |= REACTOR__STREAM_OFFER;
     reactor__stream_kick(r, c);
     return 0;
@@ -5971,7 +6187,7 @@ REACTOR_API int reactor_close(reactor *r, reactor_conn handle) {
     if (!r) return -EINVAL;
     if (reactor__stream_live(r, handle, &c) < 0) return 0;
     c->flags |= REACTOR__STREAM_CLOSING;
-    c->last_out = r->now; /* the close timeout counts from here */
+    c->last_out = reactor__loop_time(r); /* the close timeout counts from here */
     reactor__stream_kick(r, c);
     return 0;
 }
@@ -5980,6 +6196,7 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!r) return -EINVAL;
     if (!c || (c->flags & (REACTOR__STREAM_DEAD | REACTOR__STREAM_FAILED))) return 0;
+    reactor__stream_part_of(r)->echo = 0;
     reactor__stream_fail(c, -ECONNABORTED, REACTOR__STREAM_RESET);
     reactor__stream_kick(r, c);
     return 0;
@@ -5987,10 +6204,10 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
 
 REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *fd, void *input,
                                size_t *len) {
-    reactor__stream_conn *c;
+    reactor__stream_conn *c = NULL;
     if (!fd || !len || (*len && !input)) return -EINVAL;
     int e = reactor__stream_live(r, handle, &c);
-    if (e < 0) return e;
+    if (e < 0) return e == -EBADF && c ? -ENOTCONN : e;
     if (!(c->flags & REACTOR__STREAM_OPEN) || (c->flags & REACTOR__STREAM_BROKEN)) return -ENOTCONN;
     if (reactor_pending(r, handle)) return -EBUSY;
     size_t room = *len, unread = c->u.input ? c->u.input->len : 0;
