@@ -66,6 +66,17 @@ HELPER void turns(reactor *r, int n) {
     }
 }
 
+/* After a few turns nothing is reported any more: a loop that waited would sleep. */
+HELPER void assert_no_spin(reactor *r) {
+    reactor_counters before, after;
+    turns(r, 5);
+    assert_int_equal(reactor_stats(r, &before), 0);
+    turns(r, 20);
+    assert_int_equal(reactor_stats(r, &after), 0);
+    assert_int_equal(after.events, before.events);
+    assert_int_equal(after.callbacks, before.callbacks);
+}
+
 /* Turns for so long: for a time that must not run out. */
 HELPER void pass(reactor *r, int64_t ms) {
     for (int64_t till = clock_ns() + ms * 1000000; clock_ns() < till;) turn(r);

@@ -468,12 +468,75 @@ CASE(law4_half_closed_peer_does_not_make_the_loop_spin) {
     int fd = visit(r, &s, &p);
     assert_return_code(shutdown(fd, SHUT_WR), errno);
     UNTIL(r, p.eofs);
-    turns(r, 4);
-    uint64_t before = counters(r).events;
-    turns(r, 20);
-    assert_int_equal(counters(r).events, before);
+    assert_no_spin(r);
+    close(fd);
+    assert_no_spin(r); /* nor when it is closed, or over unix, which shows that */
+    end(r);
+    r = begin();
+    fd = attach_pair(r, &p, NULL);
+    close(fd);
+    UNTIL(r, p.eofs == 2);
+    assert_no_spin(r);
+    end(r);
+}
+
+CASE(law5_paused_connection_whose_peer_is_gone_does_not_spin) {
+    for (int kind = 0; kind < 3; kind++) {
+        reactor *r = begin();
+        probe p = {0};
+        int fd = kind ? attach_tcp_pair(r, &p, NULL) : attach_pair(r, &p, NULL);
+        assert_int_equal(reactor_pause(r, p.conn), 0);
+        turns(r, 2);
+        if (kind == 2)
+            close_with_reset(fd);
+        else
+            close(fd);
+        assert_no_spin(r);
+        assert_int_equal(p.eofs, 0);
+        assert_int_equal(reactor_resume(r, p.conn), 0);
+        UNTIL(r, p.closes);
+        assert_int_equal(p.reason, kind == 2 ? -ECONNRESET : REACTOR_ORDERLY);
+        assert_int_equal(p.eofs, kind != 2);
+        end(r);
+    }
+}
+
+CASE(law4_fin_does_not_wake_a_blocked_writer) {
+    reactor *r = begin();
+    probe p = {.stay = 1};
+    receipt freed = {0};
+    reactor_conn_options o = {.coupled = 1};
+    int fd = attach_pair(r, &p, &o);
+    assert_int_equal(write_pattern(r, p.conn, 1 * MIB, 1, 0, &freed), 1);
+    turns(r, 5);
+    assert_return_code(shutdown(fd, SHUT_WR), errno);
+    assert_no_spin(r);
+    assert_int_equal(p.closes, 0);
+    peer_takes_pattern(r, fd, 1 * MIB, 1, 0);
+    UNTIL(r, p.eofs);
+    assert_int_equal(p.closes, 0);
     close(fd);
     end(r);
+}
+
+/* Out-of-band data is nobody's business, and what is around it arrives. */
+CASE(law5_urgent_data_neither_arrives_nor_spins) {
+    for (int late = 0; late < 2; late++) {
+        reactor *r = begin();
+        probe p = {0};
+        int fd = attach_tcp_pair(r, &p, NULL);
+        assert_int_equal(send(fd, "abc", 3, MSG_NOSIGNAL), 3);
+        if (late) UNTIL(r, p.in == 3);
+        assert_int_equal(send(fd, "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
+        assert_no_spin(r);
+        assert_int_equal(send(fd, "def", 3, MSG_NOSIGNAL), 3);
+        UNTIL(r, p.in == 6);
+        assert_string_equal(p.text, "abcdef");
+        assert_no_spin(r);
+        close(fd);
+        UNTIL(r, p.closes);
+        end(r);
+    }
 }
 
 /* ---- output and its order ---- */
@@ -917,6 +980,74 @@ CASE(sendfile_of_no_bytes_is_done_in_its_turn) {
     assert_int_equal(last.result, 0);
     assert_int_equal(p.closes, 0);
     close(last.file);
+    close(fd);
+    end(r);
+}
+
+/* What done does is what a file server does in it: the next file, the end, the emergency stop. */
+static void done_then(reactor *r, reactor_conn c, int result, void *user) {
+    receipt *got = user;
+    note_done(r, c, result, user);
+    if (result < 0)
+        assert_true(reactor_write(r, c, "x", 1) < 0);
+    else if (got->len == 'a')
+        assert_int_equal(reactor_abort(r, c), 0);
+    else if (got->len == 'c')
+        assert_int_equal(reactor_close(r, c), 0);
+    else if (got->calls == 5)
+        assert_int_equal(reactor_close(r, c), 0);
+    else
+        assert_int_equal(
+            reactor_sendfile(r, c, got->file, 100 * got->calls, 100, 0, done_then, user), 0);
+}
+
+CASE(sendfile_done_may_send_the_next) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd = attach_pair(r, &p, NULL);
+    receipt sent = {.file = pattern_file(500, 10, 0)};
+    assert_int_equal(reactor_sendfile(r, p.conn, sent.file, 0, 100, 0, done_then, &sent), 0);
+    peer_takes_pattern(r, fd, 500, 10, 0);
+    peer_sees_eof(r, fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(sent.calls, 5);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    close(sent.file);
+    close(fd);
+    end(r);
+}
+
+CASE(sendfile_done_may_close) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd = attach_pair(r, &p, NULL);
+    receipt sent = {.file = pattern_file(100, 10, 0), .len = 'c'};
+    assert_int_equal(reactor_sendfile(r, p.conn, sent.file, 0, -1, 0, done_then, &sent), 0);
+    assert_int_equal(reactor_write(r, p.conn, "after", 5), 0);
+    peer_takes_pattern(r, fd, 100, 10, 0);
+    peer_hears(r, fd, "after");
+    peer_sees_eof(r, fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    close(sent.file);
+    close(fd);
+    end(r);
+}
+
+CASE(sendfile_done_may_abort) {
+    reactor *r = begin();
+    probe p = {0};
+    size_t bytes;
+    int fd = attach_tcp_pair(r, &p, NULL);
+    receipt sent = {.file = pattern_file(100, 10, 0), .len = 'a'};
+    assert_int_equal(reactor_sendfile(r, p.conn, sent.file, 0, -1, 0, done_then, &sent), 0);
+    assert_int_equal(reactor_write(r, p.conn, "never sent", 10), 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -ECONNABORTED);
+    assert_int_equal(sent.calls, 1);
+    assert_int_equal(peer_end(r, fd, &bytes), ECONNRESET);
+    assert_true(bytes <= 100);
+    close(sent.file);
     close(fd);
     end(r);
 }
@@ -1706,6 +1837,9 @@ int main(void) {
         TEST(paused_still_writes),
         TEST(law4_half_closed_peer_is_not_dead),
         TEST(law4_half_closed_peer_does_not_make_the_loop_spin),
+        TEST(law5_paused_connection_whose_peer_is_gone_does_not_spin),
+        TEST(law4_fin_does_not_wake_a_blocked_writer),
+        TEST(law5_urgent_data_neither_arrives_nor_spins),
         TEST(output_leaves_in_the_order_of_the_calls_over_tcp),
         TEST(output_leaves_in_the_order_of_the_calls_over_unix),
         TEST(output_leaves_in_the_order_of_the_calls_through_a_narrow_socket),
@@ -1729,6 +1863,9 @@ int main(void) {
         TEST(sendfile_shorter_than_promised_is_EIO),
         TEST(sendfile_cut_short_while_it_is_sent_is_EIO),
         TEST(sendfile_of_no_bytes_is_done_in_its_turn),
+        TEST(sendfile_done_may_send_the_next),
+        TEST(sendfile_done_may_close),
+        TEST(sendfile_done_may_abort),
         TEST(sendfile_of_what_is_no_file_is_an_error),
         TEST(sendfile_of_a_bad_descriptor_is_told),
         TEST(law14_marks_and_cap_and_one_on_writable_for_the_run),

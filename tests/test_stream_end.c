@@ -286,6 +286,32 @@ CASE(reset_by_the_peer_is_ECONNRESET_and_no_eof) {
     end(r);
 }
 
+/* Output that was written but has not left yet, in each of the ways to write. */
+CASE(abort_in_the_turn_of_the_write_sends_nothing) {
+    for (int turns_before = 0; turns_before < 3; turns_before++) {
+        reactor *r = begin();
+        probe p = {0};
+        receipt freed = {.of = &p}, sent = {.of = &p, .file = pattern_file(1000, 1, 0)};
+        size_t bytes;
+        server s = serve(r, &p);
+        int fd = visit(r, &s, &p);
+        turns(r, turns_before);
+        peer_say(r, fd, "x"); /* an event comes with it */
+        assert_int_equal(write_pattern(r, p.conn, 1000, 1, 0, &freed), 0);
+        assert_int_equal(
+            reactor_sendfile(r, p.conn, sent.file, 0, -1, REACTOR_CLOSE_FILE, note_done, &sent), 0);
+        assert_int_equal(reactor_abort(r, p.conn), 0);
+        UNTIL(r, p.closes);
+        assert_int_equal(p.reason, -ECONNABORTED);
+        assert_int_equal(peer_end(r, fd, &bytes), ECONNRESET);
+        assert_int_equal(bytes, 0);
+        assert_int_equal(freed.calls + sent.calls, 2);
+        assert_true(sent.result < 0);
+        close(fd);
+        end(r);
+    }
+}
+
 CASE(reset_by_the_peer_while_output_waits) {
     reactor *r = begin();
     probe p = {0};
@@ -1074,6 +1100,22 @@ CASE(attach_pipes_in_both_directions) {
     end(r);
 }
 
+/* Nobody will ever read: known although nothing is written. */
+CASE(attach_pipe_whose_reader_goes_is_EPIPE) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd[2];
+    assert_return_code(pipe2(fd, O_CLOEXEC | O_NONBLOCK), errno);
+    attach_as(r, fd[1], &p, NULL);
+    UNTIL(r, p.opens);
+    turns(r, 5);
+    close(fd[0]);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.log, "oc");
+    assert_int_equal(p.reason, -EPIPE);
+    end(r);
+}
+
 /* ---- drain ---- */
 
 CASE(drain_gives_idle_ones_their_eof_and_ends_the_run) {
@@ -1377,6 +1419,7 @@ int main(void) {
         TEST(close_to_a_peer_that_resets_while_flushing),
         TEST(abort_resets_and_gives_up_what_is_queued),
         TEST(reset_by_the_peer_is_ECONNRESET_and_no_eof),
+        TEST(abort_in_the_turn_of_the_write_sends_nothing),
         TEST(reset_by_the_peer_while_output_waits),
         TEST(reset_before_it_is_accepted_does_not_end_the_listener),
         TEST(law2_stale_handle_is_refused_everywhere_and_never_reaches_its_successor),
@@ -1422,6 +1465,7 @@ int main(void) {
         TEST(attach_null_handler_is_EINVAL),
         TEST(attach_makes_the_descriptor_non_blocking),
         TEST(attach_pipes_in_both_directions),
+        TEST(attach_pipe_whose_reader_goes_is_EPIPE),
         TEST(drain_gives_idle_ones_their_eof_and_ends_the_run),
         TEST(drain_lets_the_busy_finish),
         TEST(drain_aborts_stragglers_at_the_deadline_not_before),
