@@ -597,6 +597,149 @@ CASE(output_leaves_in_the_order_of_the_calls_over_tcp) { order_over(1, 0); }
 CASE(output_leaves_in_the_order_of_the_calls_over_unix) { order_over(0, 0); }
 CASE(output_leaves_in_the_order_of_the_calls_through_a_narrow_socket) { order_over(0, 5000); }
 
+/* Answers made of the input itself are sent from where it lies: in any order, mixed with others. */
+static void hook_answer_in_pieces(reactor *r, reactor_conn c, probe *p) {
+    static const reactor_iovec v[2] = {{"<", 1}, {">", 1}};
+    char own[3] = "--";
+    assert_int_equal(p->offered, 10);
+    int how = p->bytes[0] - '0';
+    if (how & 1) assert_int_equal(reactor_write(r, c, p->bytes, 4), 0);
+    if (how & 2) assert_int_equal(reactor_write(r, c, own, 2), 0);
+    own[0] = own[1] = '#'; /* it was copied */
+    assert_int_equal(reactor_write(r, c, p->bytes + 4, 3), 0);
+    if (how & 4) assert_int_equal(reactor_write_owned(r, c, "owned", 5, NULL, NULL), 0);
+    assert_int_equal(reactor_write(r, c, p->bytes + 7, 3), 0);
+    assert_int_equal(reactor_write(r, c, p->bytes, 10), 0);
+    if (how & 1) assert_int_equal(reactor_writev(r, c, v, 2), 0);
+    assert_int_equal(reactor_write(r, c, p->bytes + 1, 2), 0);
+}
+
+static void answer_in_pieces(int tcp) {
+    reactor *r = begin();
+    probe p = {.data = hook_answer_in_pieces};
+    int fd = tcp ? attach_tcp_pair(r, &p, NULL) : attach_pair(r, &p, NULL);
+    char in[11], out[64];
+    for (int how = 0; how < 8; how++) {
+        snprintf(in, sizeof in, "%dbcdefghij", how);
+        snprintf(out, sizeof out, "%.*s%sefg%shij%s%sbc", how & 1 ? 4 : 0, in, how & 2 ? "--" : "",
+                 how & 4 ? "owned" : "", in, how & 1 ? "<>" : "");
+        peer_say(r, fd, in);
+        peer_hears(r, fd, out);
+    }
+    close(fd);
+    end(r);
+}
+CASE(answers_made_of_the_input_in_any_order_over_tcp) { answer_in_pieces(1); }
+CASE(answers_made_of_the_input_in_any_order_over_unix) { answer_in_pieces(0); }
+
+static int batch_first; /* whose callback came first */
+static void hook_echo_and_tell_the_other(reactor *r, reactor_conn c, probe *p) {
+    const probe *other = p->extra;
+    if (!batch_first) batch_first = p->bytes[0];
+    hook_echo(r, c, p);
+    assert_int_equal(reactor_write(r, other->conn, ">", 1), 0);
+}
+
+/* What another connection's callback has written to this one leaves before this one's own answer. */
+CASE(output_of_an_earlier_callback_of_the_turn_leaves_first) {
+    for (int tcp = 0; tcp < 2; tcp++) {
+        reactor *r = begin();
+        probe a = {.data = hook_echo_and_tell_the_other}, b = a;
+        a.extra = &b;
+        b.extra = &a;
+        batch_first = 0;
+        int fd_a = tcp ? attach_tcp_pair(r, &a, NULL) : attach_pair(r, &a, NULL);
+        int fd_b = tcp ? attach_tcp_pair(r, &b, NULL) : attach_pair(r, &b, NULL);
+        turns(r, 3);
+        peer_say(r, fd_a, "a");
+        peer_say(r, fd_b, "b");
+        UNTIL(r, a.datas && b.datas);
+        peer_hears(r, fd_a, batch_first == 'a' ? "a>" : ">a");
+        peer_hears(r, fd_b, batch_first == 'b' ? "b>" : ">b");
+        close(fd_a), close(fd_b);
+        end(r);
+    }
+}
+
+static void hook_echo_above_the_marks(reactor *r, reactor_conn c, probe *p) {
+    int expected = p->offered > 4000 ? -ENOBUFS : p->offered > 1000;
+    assert_int_equal(reactor_write(r, c, p->bytes, p->offered), expected);
+    assert_int_equal(reactor_pending(r, c), expected < 0 ? 0 : p->offered);
+}
+
+CASE(law14_marks_and_cap_hold_for_input_sent_back_too) {
+    static const size_t lengths[] = {1000, 1001, 4000, 4001};
+    reactor *r = begin();
+    probe p = {.data = hook_echo_above_the_marks};
+    reactor_conn_options o = {.high_water = 1000, .low_water = 100, .max_output = 4000};
+    char data[5000] = {0};
+    int fd = attach_tcp_pair(r, &p, &o), due = 0;
+    for (size_t i = 0; i < COUNT(lengths); i++) {
+        assert_int_equal(send(fd, data, lengths[i], MSG_NOSIGNAL), (ssize_t)lengths[i]);
+        due += lengths[i] > 1000;
+        UNTIL(r, p.datas == (int)i + 1 && p.writables == due);
+        if (lengths[i] <= 4000) peer_take(r, fd, data, lengths[i]);
+    }
+    turns(r, 5);
+    assert_int_equal(p.writables, due);
+    close(fd);
+    end(r);
+}
+
+static void hook_echo_then(reactor *r, reactor_conn c, probe *p) {
+    receipt *sent = p->extra;
+    size_t len = 0;
+    reactor_socket fd;
+    hook_echo(r, c, p);
+    switch (p->bytes[0]) {
+    case 'c':
+        assert_int_equal(reactor_close(r, c), 0);
+        break;
+    case 's':
+        assert_int_equal(reactor_shutdown(r, c), 0);
+        break;
+    case 'p':
+        assert_int_equal(reactor_pause(r, c), 0);
+        break;
+    case 'f':
+        assert_int_equal(reactor_sendfile(r, c, sent->file, 0, -1, 0, note_done, sent), 0);
+        break;
+    case 'd':
+        assert_int_equal(reactor_detach(r, c, &fd, NULL, &len), -EBUSY);
+        break;
+    case 't':
+        assert_int_equal(reactor_set_timeout(r, c, REACTOR_TIMEOUT_IDLE, 100000), 0);
+        break;
+    default:
+        p->eat = 1;
+    }
+    assert_int_equal(reactor_write(r, c, "!", 1),
+                     strchr("cs", p->bytes[0]) ? p->bytes[0] == 'c' ? -EBADF : -EPIPE : 0);
+}
+
+/* An echo is sent whatever else its callback goes on to do. */
+CASE(echo_then_something_else_in_the_same_callback) {
+    for (const char *what = "cspfdtx"; *what; what++) {
+        reactor *r = begin();
+        receipt sent = {.file = open("/dev/null", O_RDONLY | O_CLOEXEC)};
+        probe p = {.data = hook_echo_then, .extra = &sent};
+        int fd = attach_tcp_pair(r, &p, NULL);
+        char word[4] = {*what, '1', '2', 0};
+        turns(r, 3);
+        peer_say(r, fd, word);
+        peer_hears(r, fd, word);
+        if (*what == 'c' || *what == 's')
+            peer_sees_eof(r, fd);
+        else
+            peer_hears(r, fd, "!");
+        if (*what == 'x') assert_int_equal(counters(r).unread, 2);
+        close(sent.file);
+        close(fd);
+        end(r);
+        assert_int_equal(p.closes, 1);
+    }
+}
+
 CASE(writev_of_more_pieces_than_the_system_takes) {
     enum { N = 5000 };
     static reactor_iovec v[N];
@@ -1047,6 +1190,35 @@ CASE(sendfile_done_may_abort) {
     assert_int_equal(sent.calls, 1);
     assert_int_equal(peer_end(r, fd, &bytes), ECONNRESET);
     assert_true(bytes <= 100);
+    close(sent.file);
+    close(fd);
+    end(r);
+}
+
+static int elsewhere;
+static void task_elsewhere(reactor *r, void *user) {
+    (void)r, (void)user;
+    elsewhere = 1;
+}
+static void done_again(reactor *r, reactor_conn c, int result, void *user) {
+    receipt *got = user;
+    note_done(r, c, result, user);
+    if (!elsewhere && got->calls < 20000000)
+        assert_int_equal(reactor_sendfile(r, c, got->file, 0, 0, 0, done_again, user), 0);
+}
+
+/* Each empty file is followed by another: the rest of the loop has its turn all the same. */
+CASE(law13_empty_files_without_end_do_not_starve_others) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd = attach_pair(r, &p, NULL);
+    receipt sent = {.file = pattern_file(1, 10, 0)};
+    elsewhere = 0;
+    assert_int_equal(reactor_sendfile(r, p.conn, sent.file, 0, 0, 0, done_again, &sent), 0);
+    turns(r, 1);
+    assert_int_equal(reactor_defer(r, task_elsewhere, NULL), 0);
+    UNTIL(r, elsewhere);
+    assert_true(sent.calls < 20000000);
     close(sent.file);
     close(fd);
     end(r);
@@ -1843,6 +2015,11 @@ int main(void) {
         TEST(output_leaves_in_the_order_of_the_calls_over_tcp),
         TEST(output_leaves_in_the_order_of_the_calls_over_unix),
         TEST(output_leaves_in_the_order_of_the_calls_through_a_narrow_socket),
+        TEST(answers_made_of_the_input_in_any_order_over_tcp),
+        TEST(answers_made_of_the_input_in_any_order_over_unix),
+        TEST(output_of_an_earlier_callback_of_the_turn_leaves_first),
+        TEST(law14_marks_and_cap_hold_for_input_sent_back_too),
+        TEST(echo_then_something_else_in_the_same_callback),
         TEST(writev_of_more_pieces_than_the_system_takes),
         TEST(writes_of_nothing_are_accepted_and_send_nothing),
         TEST(writes_of_null_are_EINVAL),
@@ -1866,6 +2043,7 @@ int main(void) {
         TEST(sendfile_done_may_send_the_next),
         TEST(sendfile_done_may_close),
         TEST(sendfile_done_may_abort),
+        TEST(law13_empty_files_without_end_do_not_starve_others),
         TEST(sendfile_of_what_is_no_file_is_an_error),
         TEST(sendfile_of_a_bad_descriptor_is_told),
         TEST(law14_marks_and_cap_and_one_on_writable_for_the_run),
