@@ -667,14 +667,16 @@ static int64_t reactor__util_clock(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static int reactor__util_nonblock(int fd) {
+REACTOR__OPTIONAL static int reactor__util_nonblock(int fd) {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0) return -errno;
     if (flags & O_NONBLOCK) return 0;
     return fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-static int reactor__util_cloexec(int fd) { return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0; }
+REACTOR__OPTIONAL static int reactor__util_cloexec(int fd) {
+    return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
+}
 
 /* Linux closes the descriptor also when close says EINTR; calling it again could close another
    thread's. */
@@ -2522,10 +2524,11 @@ static void reactor__loop_note(reactor *r, int64_t now) {
 
 /* The latest moment that a noted time may stand for. */
 REACTOR__OPTIONAL static int64_t reactor__loop_latest(const reactor *r, int64_t noted) {
-    uint32_t n = r->span_count < REACTOR__LOOP_SPANS ? r->span_count : REACTOR__LOOP_SPANS;
+    const uint32_t most = REACTOR__LOOP_SPANS;
+    uint32_t n = r->span_count < most ? r->span_count : most;
     for (uint32_t i = 0; i < n; i++)
         if (r->spans[i].begin == noted) return r->spans[i].end;
-    if (n == REACTOR__LOOP_SPANS && noted < r->spans[r->span_count % n].begin)
+    if (n == most && noted < r->spans[r->span_count % n].begin)
         noted = reactor__util_add(noted, r->longest);
     return reactor__util_add(noted, REACTOR__MS);
 }
@@ -3375,6 +3378,8 @@ REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, vo
    all holds it (reactor__net_dead), and removed only by the process that made it, if it is still
    the same file. Options are set on the listener, for accepted sockets inherit them: that is three
    calls less per connection. A comma never is part of an address, it separates those of a list. */
+#ifndef REACTOR_NO_NET
+
 #include <arpa/inet.h>
 #include <net/if.h>
 
@@ -4238,6 +4243,7 @@ static ssize_t reactor__net_sendfile(int fd, int is_socket, int file, int64_t of
     if (len > scratch_size) len = scratch_size;
     return reactor__net_copyfile(fd, is_socket, file, at, scratch, len);
 }
+#endif /* REACTOR_NO_NET */
 /* ==== >> stream ==== */
 /* Connections and listeners: bytes in order, queues, marks, timeouts, an orderly end.
 
