@@ -1,7 +1,160 @@
-/* reactor.h - an event loop in one header */
+/* reactor.h 1.0.0 - an event loop in one header, for C and C++. MIT licence, at the end. */
+
+/* ==== >> manual ==== */
+/* Table of contents: grep '==== >> ' reactor.h
+
+   QUICK START
+
+   Copy this file into your project. In exactly one .c or .cpp file, before any other include::
+
+        #define REACTOR_IMPLEMENTATION
+        #include "reactor.h"
+
+   and everywhere else only the #include. Link with -pthread. A server that sends back what it
+   gets (run: echo 7000)::
+
+        #define REACTOR_IMPLEMENTATION
+        #include "reactor.h"
+
+        static size_t on_data(reactor *r, reactor_conn c, const void *data, size_t len, void *state) {
+            (void)state;
+            reactor_write(r, c, data, len);
+            return len;
+        }
+
+        int main(void) {
+            reactor *r;
+            reactor_handler echo = {0};
+            echo.on_data = on_data;
+            if (reactor_create(&r, NULL) < 0) return 1;
+            if (reactor_listen(r, "localhost:7000", &echo, NULL, NULL) < 0) return 1;
+            return reactor_run(r) < 0;
+        }
+
+   The selector alone, as in Python's selectors: register, select, a key for each that is ready.
+   Watchers with a callback are called instead (run: exits)::
+
+        #define REACTOR_IMPLEMENTATION
+        #include "reactor.h"
+
+        int main(void) {
+            reactor *r;
+            reactor_key keys[16];
+            int fd[2];
+            if (pipe(fd) < 0 || reactor_create(&r, NULL) < 0) return 1;
+            reactor_add(r, fd[0], REACTOR_READ, NULL, NULL);
+            if (write(fd[1], "x", 1) != 1) return 1;
+            int n = reactor_select(r, keys, 16, -1);
+            for (int i = 0; i < n; i++)
+                if (keys[i].fd == fd[0] && (keys[i].events & REACTOR_READ)) reactor_remove(r, fd[0]);
+            reactor_destroy(r);
+            return n == 1 ? 0 : 1;
+        }
+
+   Timers, signals, and work from other threads, all on the loop's thread (run: exits)::
+
+        #define REACTOR_IMPLEMENTATION
+        #include "reactor.h"
+
+        static void on_tick(reactor *r, reactor_timer t, void *user) {
+            (void)t;
+            if (++*(int *)user == 3) reactor_stop(r);
+        }
+        static void on_term(reactor *r, int signum, void *user) {
+            (void)signum;
+            (void)user;
+            reactor_drain(r, 1000);
+        }
+
+        int main(void) {
+            reactor *r;
+            int ticks = 0;
+            if (reactor_create(&r, NULL) < 0) return 1;
+            reactor_every(r, 10, on_tick, &ticks, NULL);
+            reactor_signal(r, SIGTERM, on_term, NULL);
+            reactor_run(r);
+            reactor_destroy(r);
+            return ticks == 3 ? 0 : 1;
+        }
+
+   BUILD AND MACROS
+
+   For the file with the implementation, before the include:
+     REACTOR_USE_EPOLL, REACTOR_USE_POLL, REACTOR_USE_SELECT   backends to compile in, tried in this
+         order when a loop is made. None: epoll and poll on Linux, poll elsewhere.
+         REACTOR_USE_IO_URING, REACTOR_USE_KQUEUE, REACTOR_USE_WINDOWS are an #error: not there yet.
+     REACTOR_MALLOC(size) REACTOR_REALLOC(old, size) REACTOR_FREE(memory)   all three or none.
+     REACTOR_ASSERT(condition)   for misuse that no correct program makes; nothing by default.
+     REACTOR_NO_NET       leaves out addresses and streams, REACTOR_NO_SIGNALS reactor_signal.
+   For every file that includes it, and the same in all of them:
+     REACTOR_STATIC       all functions static: several implementations in one program.
+     REACTOR_API          your own linkage, such as __declspec(dllexport).
+   No macro changes a struct: sizes and limits are fields of the options. C99 and C++11 suffice.
+   Under -std=c99 (not gnu99) the implementation must come before every system header.
+
+   CONCEPTS
+
+   A turn: wait, then watchers, timers, posts and deferred tasks, signals, streams. Everything that
+   can be called sets something in motion and returns; callbacks come from the loop alone. So any
+   callback may do anything to anything, itself included.
+
+   Handles (timer, listener, connection) may be kept as long as you like. When the thing is gone the
+   handle is stale, every call refuses it with -EBADF, and it never comes to mean another.
+
+   A handler describes a protocol and is shared by its connections; each has its own state, zeroed
+   memory of state_size bytes which lives until on_close has returned.
+
+   Back-pressure: a write returns 1 when the queue is above high water. Stop producing then, and go
+   on in on_writable. Meanwhile nothing more is read from an accepted connection, so that a peer
+   which sends and never reads is made to wait. What would exceed max_output is refused whole.
+
+   Input: on_data returns how much it has used. What is left is kept and offered again together with
+   what comes next, so a parser simply returns 0 until a line, a head, a frame is complete::
+
+        static size_t on_line(reactor *r, reactor_conn c, const void *data, size_t len, void *state) {
+            const char *end = (const char *)memchr(data, '\n', len);
+            (void)state;
+            if (!end) return 0;
+            size_t line = (size_t)(end - (const char *)data) + 1;
+            reactor_write(r, c, data, line);
+            return line;
+        }
+
+   on_data is called for what was there when something arrived: consume all that is complete, in a
+   loop, before returning.
+
+   Ends: reactor_close sends what is queued, then FIN. reactor_shutdown ends one's own direction
+   only. reactor_abort resets. on_eof tells that the peer has finished sending, which is not the
+   end of a connection, unless on_eof is NULL; when both directions have ended it closes by itself.
+   on_close comes exactly once, whatever happened, and last.
+
+   BACKENDS, AND HOW TO ADD ONE
+
+   epoll    Linux. Connections are registered once, edge-triggered; ready descriptors cost, idle
+            ones do not. reactor_fd works.
+   poll     everywhere. Each wait costs by the number of descriptors. No reactor_fd.
+   select   everywhere. As poll, and costs by the highest descriptor. No reactor_fd.
+
+   All report the same events, by the tests' comparison with poll(2). A new one is a section of its
+   own between `core` and `timer`: a reactor__core_backend with init, fini, set and wait, whose wait
+   puts reports into core->reports; then its macro in `config` and its line in
+   reactor__loop_backends. Nothing else knows backends.
+
+   FAQ
+
+   Is it thread-safe? A loop belongs to one thread; reactor_post, reactor_wake and reactor_stop are
+   for the others. Run one loop per thread, with reuse_port to share a port.
+   May I fork? Yes. The child may only destroy its copy of the loop, which the parent does not
+   notice.
+   Why is my timer 2 ms late? A callback took so long, or the machine was busy. Ask on_slow.
+   How do I resolve names? On a thread of your own, and reactor_post the result: getaddrinfo blocks.
+   Does it print, exit, or touch signals? Never. SIGPIPE is not raised, and needs no handler.
+   What happens without descriptors or memory? The call says so, and nothing has changed. Listeners
+   pause and go on by themselves. */
 #if defined(REACTOR_IMPLEMENTATION) && !defined(_GNU_SOURCE)
-#define _GNU_SOURCE 1
+#define _GNU_SOURCE 1 /* before the first system header: see config */
 #endif
+
 /* ==== >> api ==== */
 /* Every public name, in the order of the manual: loop, descriptors, timers, signals and tasks,
    addresses, streams, inside view. Two rules hold for all calls and are not repeated at each:
@@ -6445,3 +6598,26 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_part *par
 #endif /* REACTOR_NO_NET */
 #endif /* REACTOR_IMPLEMENTATION_INCLUDED */
 #endif /* REACTOR_IMPLEMENTATION */
+
+/* ==== >> licence ==== */
+/* MIT License
+
+   Copyright (c) 2026 the reactor.h authors
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy
+   of this software and associated documentation files (the "Software"), to deal
+   in the Software without restriction, including without limitation the rights
+   to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+   copies of the Software, and to permit persons to whom the Software is
+   furnished to do so, subject to the following conditions:
+
+   The above copyright notice and this permission notice shall be included in all
+   copies or substantial portions of the Software.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+   IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+   FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+   AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+   LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+   OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+   SOFTWARE. */
