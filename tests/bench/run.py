@@ -1,0 +1,577 @@
+#!/usr/bin/env python3
+"""Measures reactor.h beside a hand-written epoll loop, libuv, libev and libevent; prints tables.
+
+Every figure is a median over rounds that take turns between the programs, so that what else the
+machine does meets all of them; a ratio is the median of each round's ratio to the hand-written
+loop. Counts (system calls, instructions, allocations) are the difference of two runs of different
+lengths, so start and end are not in them. Nothing here passes or fails.
+"""
+
+import argparse
+import concurrent.futures
+import mmap
+import os
+import platform
+import re
+import resource
+import shlex
+import shutil
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+BUILD = os.path.join(TOP, os.environ.get("B", "build"), "bench")
+CC = shlex.split(os.environ.get("CC", "cc"))
+FLAGS = "-std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -pthread".split()
+
+# Headers of the others, by the Debian package that has them. They are for the benchmark only.
+LIBRARIES = {
+    "uv": ("libuv1-dev", "uv.h", "-luv"),
+    "ev": ("libev-dev", "ev.h", "-lev"),
+    "event": ("libevent-dev", "event2/event.h", "-levent_core"),
+}
+# name: source, what it needs, flags, title. The first is what the others are compared with.
+SERVERS = {
+    "epoll": ("server_epoll.c", None, [], "hand-written"),
+    "level": ("server_epoll.c", None, ["-DLEVEL"], "hand-written, level"),
+    "stream": ("server_stream.c", None, [], "reactor.h stream"),
+    "watcher": ("server_watcher.c", None, [], "reactor.h watcher"),
+    "uv": ("server_uv.c", "uv", [], "libuv stream"),
+    "ev": ("server_ev.c", "ev", ["-fno-strict-aliasing"], "libev io"),
+    "event": ("server_event.c", "event", [], "libevent event"),
+    "bufferevent": ("server_bufferevent.c", "event", [], "libevent bufferevent"),
+}
+NAMES = {"wheel": "bare wheel", "hand": "hand-written", "reactor": "reactor.h", "ev": "libev",
+         "uv": "libuv", "outside": "reactor.h, outside"}
+
+children = []
+available = set()
+cpus = sorted(os.sched_getaffinity(0))[:2]
+options = None
+
+
+class Failed(Exception):
+    """A measurement that could not be made; the others go on."""
+
+
+# ---- processes ----
+
+
+def scheduled(cpu, batch):
+    """Pins a child. Batch: neither server nor client preempts the other on the CPU they share."""
+
+    def before_exec():
+        os.sched_setaffinity(0, {cpu})
+        if batch:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+    return before_exec
+
+
+def start(command, **more):
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **more)
+    children.append(child)
+    return child
+
+
+def reap(child, pid=None):
+    """Ends a child; pid is what runs below it and has to end first."""
+    if child.poll() is None:
+        os.kill(pid or child.pid, signal.SIGTERM)
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    for stream in (child.stdin, child.stdout):
+        if stream:
+            stream.close()
+    children.remove(child)
+
+
+def output_of(command, **more):
+    child = start(command, **more)
+    try:
+        text = child.communicate(timeout=1800)[0]
+        if child.returncode:
+            raise Failed(f"{' '.join(command)}: status {child.returncode}")
+        return text
+    finally:
+        reap(child)
+
+
+running_servers = []
+
+
+class Server:
+    """An echo server, maybe below strace or valgrind."""
+
+    def __init__(self, name, batch=False, below=(), **more):
+        self.child = start([*below, os.path.join(BUILD, "server_" + name)],
+                           preexec_fn=scheduled(cpus[0], batch), **more)
+        said = self.child.stdout.readline().split()
+        if len(said) != 2:
+            reap(self.child)
+            raise Failed(f"server {name} did not start")
+        self.port, self.pid = said
+        running_servers.append(self)
+        self.batch = batch
+        self.idle_fds = self.fds()
+
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def command(self, connections, active, size, warmup, messages, how):
+        return [os.path.join(BUILD, "client"), self.port, self.pid, str(connections), str(active),
+                str(size), str(warmup), str(messages), how]
+
+    def load(self, *what):
+        """Runs the client; afterwards the server has let go of its connections."""
+        cpu = cpus[0] if self.batch else cpus[-1]
+        text = output_of(self.command(*what), preexec_fn=scheduled(cpu, self.batch))
+        deadline = time.monotonic() + 20
+        while self.fds() > self.idle_fds and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return [int(word) for word in text.split()]
+
+    def end(self):
+        """The server itself is told, so that what it runs below writes its report."""
+        running_servers.remove(self)
+        reap(self.child, int(self.pid))
+
+
+def clean_up():
+    for server in list(running_servers):
+        server.end()
+    for child in list(children):
+        reap(child)
+
+
+# ---- building ----
+
+
+def look_for_libraries():
+    missing = []
+    for name, (package, header, _) in LIBRARIES.items():
+        found = subprocess.run([*CC, "-E", "-x", "c", "-"], input=f"#include <{header}>\n",
+                               text=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               check=False)
+        if found.returncode == 0:
+            available.add(name)
+        else:
+            missing.append(package)
+    missing += [tool for tool in ("strace", "valgrind") if not shutil.which(tool)]
+    if missing:
+        print(f"Not installed, so left out: what needs {', '.join(missing)}. Only the benchmark "
+              f"uses them:\n  apt-get install {' '.join(missing)}\n")
+
+
+def compile_one(job):
+    source, out, flags = job
+    done = subprocess.run([*CC, *FLAGS, os.path.join(HERE, source), "-o", os.path.join(BUILD, out),
+                           *flags], text=True, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(f"bench: {source} does not compile\n{done.stderr}")
+
+
+def build(wanted):
+    os.makedirs(BUILD, exist_ok=True)
+    others = [flag for name in ("ev", "uv") if name in available
+              for flag in (f"-DHAVE_{name.upper()}", LIBRARIES[name][2], "-fno-strict-aliasing")]
+    jobs = []
+    if wanted & {"echo", "calls", "instructions", "heap"}:
+        jobs.append(("client.c", "client", []))
+        for name, (source, needs, flags, _) in SERVERS.items():
+            if needs is None or needs in available:
+                libs = [LIBRARIES[needs][2]] if needs else []
+                jobs.append((source, "server_" + name, [*flags, *libs]))
+    if "heap" in wanted:
+        jobs.append(("count.c", "count.so", ["-shared", "-fPIC"]))
+    if "timers" in wanted:
+        jobs.append(("timers.c", "timers", others))
+    if "post" in wanted:
+        jobs.append(("post.c", "post", others))
+    if "changes" in wanted:
+        jobs.append(("changes.c", "changes", []))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, jobs))
+
+
+def servers():
+    return [name for name, what in SERVERS.items()
+            if (what[1] is None or what[1] in available)
+            and (options.servers is None or name in options.servers or name == "epoll")]
+
+
+# ---- tables ----
+
+
+def table(title, head, rows, note=""):
+    print(f"== {title} ==")
+    lines = [head, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        cells = [line[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(line[1:], widths[1:])]
+        print("  ".join(cells).rstrip())
+    if note:
+        print(note)
+    print(flush=True)
+
+
+def median_and_ratio(values, base, form="{:.0f}"):
+    """Two cells: the median, and the median of the ratios round by round."""
+    ratio = statistics.median(v / b if b else 0 for v, b in zip(values, base))
+    return [form.format(statistics.median(values)), f"{ratio:.2f}"]
+
+
+def machine():
+    model = "unknown CPU"
+    with open("/proc/cpuinfo", encoding="utf-8") as info:
+        found = re.search(r"^model name\s*:\s*(.*)$", info.read(), re.M)
+        if found:
+            model = found[1]
+    compiler = subprocess.run([*CC, "--version"], text=True, stdout=subprocess.PIPE, check=True)
+    print(f"{model}, {os.cpu_count()} CPUs; {platform.system()} {platform.release()}; "
+          f"{compiler.stdout.splitlines()[0]}, -O2; load {os.getloadavg()[0]:.1f}")
+    print(f"{options.rounds} rounds; server on CPU {cpus[0]}, client on CPU {cpus[-1]}\n")
+
+
+# ---- sections ----
+
+
+def echo():
+    """CPU time of an echo server for each message"""
+    scale = 0.2 if options.quick else 1
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    many = min(10000, limit - 200)
+    loads = [
+        ("64 B x 64", False, (64, 64, 64, 20000, int(200000 * scale), "free")),
+        ("in turns", True, (64, 64, 64, 6400, int(200000 * scale), "turns")),
+        ("16 KB x 64", False, (64, 64, 16384, 5000, int(60000 * scale), "free")),
+        (f"1,000 of {many:,}", False, (many, 1000, 64, 20000, int(150000 * scale), "free")),
+    ]
+    names = servers()
+    cost = {}
+    running = {(name, batch): Server(name, batch) for name in names for batch in (False, True)}
+    for turn in range(options.rounds):
+        for title, batch, load in loads:
+            for name in names[turn % len(names):] + names[:turn % len(names)]:
+                messages, cpu, _, _ = running[name, batch].load(*load)
+                cost.setdefault((title, name), []).append(cpu / messages)
+    for server in running.values():
+        server.end()
+    head = ["ns per message"] + [h for title, _, _ in loads for h in (title, "ratio")]
+    rows = [[SERVERS[name][3]] + [cell for title, _, _ in loads for cell in
+                                  median_and_ratio(cost[title, name], cost[title, "epoll"])]
+            for name in names]
+    table(echo.__doc__, head, rows,
+          "In turns: 64 B x 64, client and server on one CPU, neither preempting the other: every "
+          "wait finds 64\nmessages. The others: two CPUs, each connection sends again as soon as "
+          "its answer is there.")
+
+
+def strace_calls(path):
+    """Calls by name, of a strace -c report."""
+    calls = {}
+    with open(path, encoding="utf-8") as report:
+        for line in report:
+            words = line.split()
+            if len(words) >= 5 and words[3].isdigit() and words[-1] != "total":
+                calls[words[-1]] = int(words[3])
+    return calls
+
+
+def server_difference(name, below, report, lengths, read):
+    """What a server did more of in the longer of two runs, per message."""
+    seen = []
+    for length in lengths:
+        with tempfile.TemporaryDirectory() as place:
+            path = os.path.join(place, "report")
+            server = Server(name, True, [*below, report + path] if report.endswith("=") else
+                            [*below, report, path], stderr=subprocess.DEVNULL)
+            server.load(64, 64, 64, 640, length, "turns")
+            server.end()
+            seen.append(read(path))
+    span = lengths[1] - lengths[0]
+    return {key: (seen[1][key] - seen[0].get(key, 0)) / span for key in seen[1]}
+
+
+def calls():
+    """System calls of an echo server for each message, 64 connections"""
+    if not shutil.which("strace"):
+        return
+    rows = []
+    for name in servers():
+        per = server_difference(name, ["strace", "-f", "-c"], "-o", (6400, 70400), strace_calls)
+        detail = ", ".join(f"{call} {n:.3f}" for call, n in sorted(per.items(), key=lambda x: -x[1])
+                           if n > 0.0005)
+        rows.append([SERVERS[name][3], f"{sum(per.values()):.3f}", detail])
+    width = max(len(row[2]) for row in rows)
+    for row in rows:
+        row[2] = row[2].ljust(width)
+    table(calls.__doc__, ["", "calls", "of which".ljust(width)], rows,
+          "strace -c, in turns: every wait finds 64 messages.")
+
+
+def callgrind_functions(path):
+    """Instructions by function, those of its callees not included."""
+    done = subprocess.run(["callgrind_annotate", "--threshold=100", "--auto=no",
+                           "--show-percs=no", path], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, check=True)
+    functions = {}
+    for line in done.stdout.splitlines():
+        found = re.match(r"\s*([\d,]+)\s+(\S.*)$", line)
+        if not found or "PROGRAM TOTALS" in line:
+            continue
+        where = re.sub(r"\s*\[.*\]$", "", found[2])
+        function = where.rsplit("/", 1)[-1]
+        functions[function] = functions.get(function, 0) + int(found[1].replace(",", ""))
+    with open(path, encoding="utf-8") as profile:
+        functions["all"] = int(re.search(r"^(?:totals|summary): (\d+)", profile.read(), re.M)[1])
+    return functions
+
+
+def instructions():
+    """User instructions of an echo server for each message, 64 connections"""
+    if not shutil.which("valgrind"):
+        return
+    lengths = (6400, 32000) if options.quick else (19200, 121600)
+    rows, details = [], []
+    names = servers()
+    for name in names:
+        per = server_difference(name, ["valgrind", "-q", "--tool=callgrind"],
+                                "--callgrind-out-file=", lengths, callgrind_functions)
+        total = per.pop("all")
+        rows.append([SERVERS[name][3], total])
+        top = [item for item in sorted(per.items(), key=lambda x: -x[1]) if item[1] >= 0.05]
+        details.append((SERVERS[name][3], total, top))
+    base = rows[0][1]
+    rows = [[title, f"{total:.1f}", f"{total / base:.2f}"] for title, total in rows]
+    table(instructions.__doc__, ["", "instructions", "ratio"], rows,
+          "callgrind, libc included, in turns: every wait finds 64 messages.")
+    if options.functions:
+        for title, total, top in details:
+            print(f"-- {title}: {total:.1f}, by function, callees not included")
+            for function, n in top:
+                print(f"{n:8.2f}  {function}")
+        print()
+
+
+def lines_of(command, **more):
+    """Figures by name and column, a list over the rounds each, of a program that prints such."""
+    figures = {}
+    for line in output_of(command, **more).splitlines():
+        name, *values = line.split()
+        for i, value in enumerate(values):
+            figures.setdefault(name, {}).setdefault(i, []).append(float(value))
+    return figures
+
+
+def timers():
+    """Timers, nanoseconds per operation"""
+    columns = [(0, "insert"), (4, "again"), (1, "reset"), (3, "cancel"),
+               (2, "reset, random"), (5, "cancel, random")]
+    kinds = {"random": "random within 20 to 60 s", "rising": "rising, as idle timeouts are"}
+    for count in (10000, 100000, 1000000):
+        rounds = options.rounds * (1 if count == 1000000 else 5)
+        for kind, words in kinds.items():
+            got = lines_of([os.path.join(BUILD, "timers"), str(count), str(rounds), kind],
+                           preexec_fn=scheduled(cpus[0], False))
+            rows = [[NAMES[name]] + [cell for i, _ in columns for cell in
+                                     median_and_ratio(got[name][i], got["wheel"][i], "{:.1f}")]
+                    for name in got]
+            table(f"{timers.__doc__}: {count:,}, deadlines {words}",
+                  ["ratio to the wheel"] + [h for _, c in columns for h in (c, "ratio")], rows)
+    print("In order of making; \"random\": in random order. Again: after all were cancelled.\n"
+          "reactor.h: inside a callback, the turn that follows included; outside: each call reads "
+          "the clock.\nlibev: ev_timer_again.\n")
+
+
+def changes():
+    """Changes of interest: system calls and changes told, for each turn"""
+    kinds = {"none": "nothing changes", "back": "changed there and back", "modify": "changed",
+             "again": "set to what it is", "readd": "removed and added"}
+    rows = []
+    lengths = (1000, 3000)
+    for kind, title in kinds.items():
+        told, seen = [], []
+        for length in lengths:
+            command = [os.path.join(BUILD, "changes"), kind, str(length)]
+            with tempfile.TemporaryDirectory() as place:
+                path = os.path.join(place, "report")
+                if shutil.which("strace"):
+                    command = ["strace", "-f", "-c", "-o", path, *command]
+                told.append(int(output_of(command)))
+                seen.append(strace_calls(path) if os.path.exists(path) else {})
+        span = lengths[1] - lengths[0]
+        per = {call: (seen[1][call] - seen[0].get(call, 0)) / span for call in seen[1]}
+        rows.append([title, f"{(told[1] - told[0]) / span:g}",
+                     f"{per.get('epoll_ctl', 0):g}" if per else "-",
+                     f"{sum(per.values()) - per.get('epoll_ctl', 0):g}" if per else "-"])
+    table(changes.__doc__, ["", "told", "epoll_ctl", "other calls"], rows,
+          "The other call of each turn is the wait.")
+
+
+def post():
+    """Tasks from another thread"""
+    columns = ["burst, one CPU", "two CPUs", "posting", "own thread", "round trip"]
+    bursts, trips = (20, 2000) if options.quick else (100, 10000)
+    got = lines_of([os.path.join(BUILD, "post"), str(bursts), str(trips), str(options.rounds),
+                    str(cpus[0]), str(cpus[-1])])
+    rows = [[NAMES[name]] + [cell for i in range(len(columns)) for cell in
+                             median_and_ratio(got[name][i], got["hand"][i], "{:.1f}")]
+            for name in got]
+    table(post.__doc__, ["ns"] + [h for c in columns for h in (c, "ratio")], rows,
+          "Burst: per task of 10,000, first post to last task, the loop asleep at first; posting: "
+          "of two CPUs,\nuntil the last post returned. Own thread: posting only. Round trip: "
+          "between two sleeping loops on two CPUs.\nAll but reactor.h: an array below a mutex, "
+          "swapped out whole, one wake-up when it was empty\n(eventfd, ev_async_send, "
+          "uv_async_send).")
+
+
+def heap():
+    """Heap of an echo server"""
+    many = min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200)
+    rows = []
+    for name in servers():
+        with tempfile.NamedTemporaryFile() as shared:
+            shared.write(bytes(mmap.PAGESIZE))
+            shared.flush()
+            page = mmap.mmap(shared.fileno(), mmap.PAGESIZE)
+
+            def counts(page=page):
+                return struct.unpack_from("qqq", page, 0)
+
+            def server(shared=shared, name=name):
+                environment = dict(os.environ, BENCH_COUNTS=shared.name,
+                                   LD_PRELOAD=os.path.join(BUILD, "count.so"))
+                return Server(name, env=environment)
+
+            idle = []
+            for spoken in (0, many):
+                one = server()
+                idle.append(held(one, many, spoken, counts))
+                one.end()
+            one = server()
+            per_run = []
+            for length in (20000, 40000, 80000):
+                before = counts()[0]
+                one.load(64, 64, 64, 640, length, "free")
+                per_run.append(counts()[0] - before)
+            one.end()
+            page.close()
+        # The first run may still grow what is kept.
+        rows.append([SERVERS[name][3], f"{idle[0]:.0f}", f"{idle[1]:.0f}",
+                     f"{max(0, per_run[2] - per_run[1]) / 40000:.3f}"])
+    table(heap.__doc__, ["", "bytes/connection", "having spoken", "allocations/message"], rows,
+          f"Of {many:,} idle accepted connections: bytes of heap, malloc's own eight per block "
+          "included, what the server\nhad before not; tables that double in size are counted "
+          "whole. Allocations in the steady state, 64 connections.")
+
+
+def held(server, many, spoken, counts):
+    """Heap bytes per connection, while a client holds that many."""
+    before = counts()[1]
+    child = start(server.command(many, many, 64, spoken, 0, "hold"), stdin=subprocess.PIPE,
+                  preexec_fn=scheduled(cpus[-1], False))
+    try:
+        if not child.stdout.readline():
+            raise Failed("client did not connect")
+        deadline = time.monotonic() + 20
+        while server.fds() < server.idle_fds + many and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        return (counts()[1] - before) / many
+    finally:
+        reap(child)
+        deadline = time.monotonic() + 20
+        while server.fds() > server.idle_fds and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+def size():
+    """The implementation compiled"""
+    alone = {"EPOLL", "POLL", "SELECT"}
+    every = [f"-DREACTOR_USE_{backend}" for backend in sorted(alone)]
+    variants = [("whole, default backends", []), ("whole, every backend", every)]
+    variants += [(f"{backend.lower()} only", [f"-DREACTOR_USE_{backend}"])
+                 for backend in ("EPOLL", "POLL", "SELECT")]
+    variants += [("without signals", ["-DREACTOR_NO_SIGNALS"]),
+                 ("without net", ["-DREACTOR_NO_NET"]),
+                 ("epoll only, without both",
+                  ["-DREACTOR_USE_EPOLL", "-DREACTOR_NO_SIGNALS", "-DREACTOR_NO_NET"])]
+    rows = []
+    out = os.path.join(BUILD, "size.o")
+    for title, flags in variants:
+        row = [title]
+        for level in ("-O2", "-Os"):
+            command = [*CC, level, "-std=gnu11", "-DREACTOR_IMPLEMENTATION", *flags, "-x", "c", "-c",
+                       os.path.join(TOP, "reactor.h"), "-o", out]
+            took = []
+            for _ in range(options.rounds):
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                subprocess.run(command, check=True)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+            sizes = subprocess.run(["size", out], text=True, stdout=subprocess.PIPE, check=True)
+            text, data, bss = sizes.stdout.splitlines()[1].split()[:3]
+            row += [f"{statistics.median(took):.2f}", text, f"{data}+{bss}"]
+        rows.append(row)
+    table(size.__doc__, ["", "-O2: s", "text", "data+bss", "-Os: s", "text", "data+bss"], rows,
+          "Seconds are the compiler's CPU time; text includes constants.")
+
+
+SECTIONS = {f.__name__: f for f in
+            (echo, calls, instructions, timers, changes, post, heap, size)}
+
+
+def main():
+    global options
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="environment: ROUNDS, CC, B (build directory)")
+    parser.add_argument("sections", nargs="*", metavar="section",
+                        help=f"of {', '.join(SECTIONS)}; all")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and shorter ones")
+    parser.add_argument("--rounds", type=int, help="7, quick 3", default=None)
+    parser.add_argument("--servers", type=lambda text: text.split(","), metavar="A,B",
+                        help=f"only these of {', '.join(SERVERS)}, and epoll")
+    parser.add_argument("--functions", action="store_true",
+                        help="with instructions: also by function")
+    options = parser.parse_args()
+    unknown = set(options.sections) - set(SECTIONS)
+    unknown |= set(options.servers or ()) - set(SERVERS)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if options.rounds is None:
+        options.rounds = int(os.environ.get("ROUNDS", 3 if options.quick else 7))
+    wanted = options.sections or list(SECTIONS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    status = 0
+    try:
+        look_for_libraries()
+        machine()
+        build(set(wanted))
+        for name in wanted:
+            try:
+                SECTIONS[name]()
+            except Failed as why:
+                print(f"bench: {name}: {why}", file=sys.stderr)
+                status = 1
+            finally:
+                clean_up()
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        clean_up()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
