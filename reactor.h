@@ -2265,7 +2265,6 @@ static int reactor__timer_none(const reactor__timer_wheel *w, unsigned where) {
 /* The earliest deadline, or a time before it but after cur; cur if any is due; REACTOR__NEVER if
    there is none. Settle before asking. */
 static int64_t reactor__timer_next(reactor__timer_wheel *w) {
-    REACTOR_ASSERT(reactor__timer_none(w, REACTOR__TIMER_FRESH));
     if (!reactor__timer_none(w, REACTOR__TIMER_PAST)) return w->cur;
     if (!reactor__timer_none(w, REACTOR__TIMER_DUE)) return w->cur;
     if (w->soonest == REACTOR__TIMER_UNKNOWN) reactor__timer_search(w);
@@ -2668,6 +2667,7 @@ static void reactor__loop_touch(reactor *r) {
    was noted may have happened as late as that turn's end. Of turns that took long the end is
    remembered, others are rounded up to a millisecond, and so no timeout is early. */
 static void reactor__loop_note(reactor *r, int64_t now) {
+    r->noting = 0;
     if (now - r->now <= REACTOR__MS) return;
     reactor__loop_span *span = &r->spans[r->span_count++ % REACTOR__LOOP_SPANS];
     if (span->end - span->begin > r->longest) r->longest = span->end - span->begin;
@@ -2691,20 +2691,24 @@ REACTOR__OPTIONAL static int64_t reactor__loop_time(const reactor *r) {
     return r->core.busy ? r->now : reactor__util_clock();
 }
 
-/* How long the backend may wait, if the caller's time ends at until. */
+/* How long the backend may wait, if the caller's time ends at until. The clock is read only if
+   there is something to compare it with. */
 static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
-    if (r->wheel.count || until != REACTOR__NEVER) {
-        int64_t now = reactor__util_clock();
-        if (r->noting) reactor__loop_note(r, now);
-        r->noting = 0;
+    int64_t now = 0;
+    if (!reactor__timer_none(&r->wheel, REACTOR__TIMER_FRESH)) {
+        now = reactor__util_clock();
         reactor__timer_settle(&r->wheel, now);
-        int64_t next = reactor__timer_next(&r->wheel);
-        if (next < until) until = next;
-        if (until != REACTOR__NEVER) until = until > now ? until - now : 0;
+    }
+    int64_t next = reactor__timer_next(&r->wheel);
+    if (next < until) until = next;
+    if (until != REACTOR__NEVER) {
+        if (!now) now = reactor__util_clock();
+        if (r->noting) reactor__loop_note(r, now);
+        until = until > now ? until - now : 0;
     }
     if (reactor__loop_pending(r)) return 0;
-    if (r->core.dirty_head != REACTOR__NONE && until > REACTOR__MS) until = REACTOR__MS;
-    return until == REACTOR__NEVER ? -1 : until;
+    if (until == REACTOR__NEVER) return -1;
+    return until;
 }
 
 /* Waits. A signal's interruption does not shorten it; a failure that lasts is told. */
@@ -2712,8 +2716,11 @@ static int reactor__loop_wait(reactor *r, int64_t timeout) {
     int64_t until = timeout < 0 ? REACTOR__NEVER : timeout;
     if (timeout > 0) until = reactor__util_add(reactor__util_clock(), timeout);
     for (int tries = 0;;) {
-        reactor__core_flush(&r->core);
+        if (r->core.dirty_head != REACTOR__NONE) reactor__core_flush(&r->core);
         int64_t wait = reactor__loop_timeout(r, until);
+        /* An interest that the backend has refused is told again soon. */
+        if (r->core.dirty_head != REACTOR__NONE && (wait < 0 || wait > REACTOR__MS))
+            wait = REACTOR__MS;
         r->core.counters.waits += wait != 0;
         int e = r->core.backend->wait(&r->core, wait);
         if (e == 0) break;
@@ -2789,7 +2796,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
     if (e == 0) {
         r->core.counters.turns++;
         reactor__core_dispatch(&r->core, r->options.on_slow ? reactor__loop_call_slow : NULL);
-        if (r->wheel.count) reactor__loop_fire(r);
+        if (reactor__timer_next(&r->wheel) != REACTOR__NEVER) reactor__loop_fire(r);
         reactor__loop_tasks(r);
         for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
             if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending))
@@ -4923,39 +4930,44 @@ static ssize_t reactor__stream_send_file(reactor *r, reactor__stream_conn *c) {
     return sent;
 }
 
-/* Sends from the queue until it is empty, the kernel has enough, or the budget is used up. A short
-   send of memory means that the kernel has enough and will tell; a short sendfile does not. */
+/* Sends once from the head of the queue: bytes sent, or -errno. A short send of memory means that
+   the kernel has enough and will tell; a short sendfile does not. */
+static ssize_t reactor__stream_send_head(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_node *head = c->tail->next;
+    size_t wanted = 0;
+    ssize_t n = 0;
+    if (head->kind == REACTOR__STREAM_FILE) {
+        if (head->len) n = reactor__stream_send_file(r, c);
+        if (n > 0) reactor__stream_sent(r, c, (size_t)n);
+        if (n >= 0 && !head->len) reactor__stream_pop(r, c, 0, 0);
+        return n;
+    }
+    n = reactor__stream_send_memory(c, &wanted);
+    if (n < 0) return n;
+    if ((size_t)n < wanted) c->flags |= REACTOR__STREAM_BLOCKED;
+    reactor__stream_sent(r, c, (size_t)n);
+    reactor__stream_advance(r, c, (size_t)n);
+    return n;
+}
+
+/* Sends from the queue until it is empty, the kernel has enough, or the budget is used up, of which
+   every piece costs something, so that done callbacks which add a piece each come to an end. */
 static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
-    size_t budget = REACTOR__STREAM_WRITES, wanted = 0;
-    while (c->tail && budget) {
+    const unsigned stop = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED;
+    int64_t budget = REACTOR__STREAM_WRITES;
+    while (c->tail && budget > 0 && !(c->flags & stop)) {
         int file = c->tail->next->kind == REACTOR__STREAM_FILE;
-        if (file && !c->tail->next->len) {
-            reactor__stream_pop(r, c, 0, 0);
-            continue;
-        }
-        ssize_t n =
-            file ? reactor__stream_send_file(r, c) : reactor__stream_send_memory(c, &wanted);
-        if (n == -EAGAIN) {
+        ssize_t n = reactor__stream_send_head(r, c);
+        if (n == -EAGAIN)
             c->flags |= REACTOR__STREAM_BLOCKED;
-            return;
-        }
-        if (n == -EIO && file) reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
-        if (n < 0) {
+        else if (n < 0) {
+            if (n == -EIO && file) reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
             reactor__stream_break(r, c, (int)n);
             return;
         }
-        reactor__stream_sent(r, c, (size_t)n);
-        if (!file) {
-            reactor__stream_advance(r, c, (size_t)n);
-            if ((size_t)n < wanted) {
-                c->flags |= REACTOR__STREAM_BLOCKED;
-                return;
-            }
-        } else if (c->tail->next->len == 0)
-            reactor__stream_pop(r, c, 0, 0);
-        budget -= (size_t)n < budget ? (size_t)n : budget;
+        budget -= n + 1024;
     }
-    if (c->tail) reactor__stream_again(reactor__stream_part_of(r), c);
+    if (c->tail && !(c->flags & stop)) reactor__stream_again(reactor__stream_part_of(r), c);
 }
 
 /* ---- callbacks ---- */
