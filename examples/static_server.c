@@ -768,8 +768,10 @@ static time_t date_parse(const char *s, size_t len, time_t now, int *ok) {
         date_asctime(&d, &tm);
     else
         date_fixed(&d, &tm, full, now);
+    int leap = tm.tm_sec == 60;
+    tm.tm_sec -= leap;
     struct tm same = tm;
-    time_t t = timegm(&same);
+    time_t t = timegm(&same) + leap;
     if (!d.ok || d.len || same.tm_mday != tm.tm_mday) return 0; /* 31 Feb has become another day */
     *ok = 1;
     return t;
@@ -877,13 +879,13 @@ static const char *type_of(const char *path) {
 
 /* Text that is put together in memory of a fixed size; more than fits is left out, and full is
    set. */
-typedef struct text {
+typedef struct text_out {
     char *data;
     size_t len, size;
     int full;
-} text;
+} text_out;
 
-static void text_bytes(text *t, const char *s, size_t n) {
+static void text_bytes(text_out *t, const char *s, size_t n) {
     if (n > t->size - t->len) {
         t->full = 1;
         return;
@@ -892,9 +894,9 @@ static void text_bytes(text *t, const char *s, size_t n) {
     t->len += n;
 }
 
-static void text_put(text *t, const char *s) { text_bytes(t, s, strlen(s)); }
+static void text_put(text_out *t, const char *s) { text_bytes(t, s, strlen(s)); }
 
-static void text_number(text *t, uint64_t n) {
+static void text_number(text_out *t, uint64_t n) {
     char digits[20];
     size_t at = sizeof digits;
     do digits[--at] = (char)('0' + n % 10);
@@ -903,7 +905,7 @@ static void text_number(text *t, uint64_t n) {
 }
 
 /* name: value CRLF */
-static void text_field(text *t, const char *name, const char *value) {
+static void text_field(text_out *t, const char *name, const char *value) {
     text_put(t, name);
     text_put(t, ": ");
     text_put(t, value);
@@ -911,7 +913,7 @@ static void text_field(text *t, const char *name, const char *value) {
 }
 
 /* As part of a path in a URL: what is not plain is percent-encoded. */
-static void text_url(text *t, const char *s, size_t n) {
+static void text_url(text_out *t, const char *s, size_t n) {
     for (size_t i = 0; i < n; i++) {
         char c = s[i], code[4];
         if ((http_is(c, HTTP_REGNAME) || c == '/' || c == '@') && !strchr("'&;", c)) {
@@ -924,7 +926,7 @@ static void text_url(text *t, const char *s, size_t n) {
 }
 
 /* As text of an HTML page. */
-static void text_html(text *t, const char *s) {
+static void text_html(text_out *t, const char *s) {
     for (; *s; s++) {
         if (*s == '<')
             text_put(t, "&lt;");
@@ -1279,7 +1281,7 @@ static file *file_find(server *s, const char *name, int coding, uint32_t hash) {
 /* ---- reading ---- */
 
 /* The head fields that every answer with this file's content has. */
-static void file_fields(server *s, file *f, const char *type_name, text *t) {
+static void file_fields(server *s, file *f, const char *type_name, text_out *t) {
     char date[DATE_LEN + 1];
     f->type = type_of(type_name);
     snprintf(f->etag, sizeof f->etag, "\"%llx-%llx-%llx.%lx-%llx.%lx%s%s\"",
@@ -1327,7 +1329,7 @@ static int file_load_small(server *s, file *f, int fd, const char *type_name) {
         size_t size = (size_t)f->stamp.size;
         char *memory = (char *)malloc(FILE_FIELDS_MAX + 2 + size);
         if (!memory) return -503;
-        text t = {memory, 0, FILE_FIELDS_MAX, 0};
+        text_out t = {memory, 0, FILE_FIELDS_MAX, 0};
         file_fields(s, f, type_name, &t);
         memcpy(memory + t.len, "\r\n", 2);
         int e = t.full ? -1 : file_read(fd, memory + t.len + 2, size);
@@ -1348,7 +1350,7 @@ static int file_load_small(server *s, file *f, int fd, const char *type_name) {
 static int file_load_large(server *s, file *f, const char *type_name) {
     f->memory = (char *)malloc(FILE_FIELDS_MAX);
     if (!f->memory) return -503;
-    text t = {f->memory, 0, FILE_FIELDS_MAX, 0};
+    text_out t = {f->memory, 0, FILE_FIELDS_MAX, 0};
     file_fields(s, f, type_name, &t);
     f->fields_len = t.len;
     return t.full ? -500 : 0;
@@ -1719,7 +1721,7 @@ typedef struct exchange {
     int stop; /* answer no more for now: output is above high water, or broken */
     int status;
     uint64_t length; /* of the content */
-    text head;
+    text_out head;
 } exchange;
 
 static void log_answer(exchange *x);
@@ -1807,7 +1809,7 @@ enum { HEAD_SIZE = 24 * 1024 }; /* a Location is the longest thing there is */
 
 /* Status line, Date and what is the same for all. An answer's version is ours (RFC 9110, 2.5). */
 static void head_begin(exchange *x, char *memory, int status) {
-    text head = {memory, 0, HEAD_SIZE, 0};
+    text_out head = {memory, 0, HEAD_SIZE, 0};
     x->head = head;
     x->status = status;
     text_put(&x->head, "HTTP/1.1 ");
@@ -1853,7 +1855,7 @@ static void send_status(exchange *x, int status, const char *name, const char *v
    begins with one slash, so that it cannot name another host. */
 static void send_redirect(exchange *x, const path *p) {
     char location[HEAD_SIZE - 1024];
-    text t = {location, 0, sizeof location - 1, 0};
+    text_out t = {location, 0, sizeof location - 1, 0};
     text_put(&t, "/");
     text_url(&t, p->text, p->len);
     text_put(&t, "/");
@@ -1884,7 +1886,7 @@ static void head_validators(exchange *x, const file *f) {
     if (*x->s->cache_control) text_field(&x->head, "Cache-Control", x->s->cache_control);
 }
 
-static void head_type(text *t, const server *s, const file *f) {
+static void head_type(text_out *t, const server *s, const file *f) {
     text_put(t, "Content-Type: ");
     text_put(t, f->type);
     if (strncmp(f->type, "text/", 5) == 0 && *s->charset) {
@@ -1905,7 +1907,7 @@ static void head_partial(exchange *x, const file *f) {
     if (f->coding) text_field(&x->head, "Content-Encoding", file_coding_name[f->coding]);
 }
 
-static void text_range(text *t, const range *one, int64_t size) {
+static void text_range(text_out *t, const range *one, int64_t size) {
     text_put(t, "Content-Range: bytes ");
     text_number(t, (uint64_t)one->from);
     text_put(t, "-");
@@ -1927,7 +1929,7 @@ static void send_part(exchange *x, file *f, const range *one) {
 }
 
 /* What stands before a part of several, RFC 9110, 14.6. */
-static void text_part(text *t, const server *s, const file *f, const range *one,
+static void text_part(text_out *t, const server *s, const file *f, const range *one,
                       const char *boundary, int first) {
     t->len = 0;
     text_put(t, first ? "--" : "\r\n--");
@@ -1942,7 +1944,7 @@ static void text_part(text *t, const server *s, const file *f, const range *one,
    no file can have it inside. */
 static void send_parts(exchange *x, file *f, const range *list, int count) {
     char memory[HEAD_SIZE], part[1024], boundary[40];
-    text t = {part, 0, sizeof part, 0};
+    text_out t = {part, 0, sizeof part, 0};
     uint64_t length = 0;
     x->s->boundary = x->s->boundary * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     snprintf(boundary, sizeof boundary, "reactor-%016llx", (unsigned long long)x->s->boundary);
@@ -2114,7 +2116,7 @@ static int list_read(server *s, const path *p, list_entry *list, int *more) {
     return count;
 }
 
-static void list_row(text *t, const list_entry *e) {
+static void list_row(text_out *t, const list_entry *e) {
     const char *slash = e->size < 0 ? "/" : "";
     text_put(t, "<tr><td><a href=\"./");
     text_url(t, e->name, strlen(e->name));
@@ -2127,7 +2129,7 @@ static void list_row(text *t, const list_entry *e) {
     text_put(t, "</td></tr>\n");
 }
 
-static void list_page(text *t, const path *p, const list_entry *list, int count, int more) {
+static void list_page(text_out *t, const path *p, const list_entry *list, int count, int more) {
     text_put(t, "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n<title>/");
     text_html(t, p->text);
     text_put(t, "</title>\n<style>body{font:16px sans-serif;margin:2em}td{padding:.1em 1em .1em 0}"
@@ -2151,7 +2153,7 @@ static void list_free(void *data, size_t len, void *user) {
     free(data);
 }
 
-static void send_page(exchange *x, text *page) {
+static void send_page(exchange *x, text_out *page) {
     char memory[HEAD_SIZE];
     head_begin(x, memory, 200);
     text_put(&x->head, "Content-Type: text/html; charset=utf-8\r\n"
@@ -2177,7 +2179,7 @@ static void send_listing(exchange *x, const path *p) {
         return;
     }
     list_entry *list = (list_entry *)calloc(LIST_MAX, sizeof *list);
-    text page = {(char *)malloc(LIST_BYTES), 0, LIST_BYTES, 0};
+    text_out page = {(char *)malloc(LIST_BYTES), 0, LIST_BYTES, 0};
     int count = list && page.data ? list_read(x->s, p, list, &more) : -503;
     if (count >= 0) list_page(&page, p, list, count, more);
     for (int i = 0; i < count; i++) free(list[i].name);
@@ -2524,7 +2526,7 @@ static void server_tick(server *s) {
     if (s->now == t.tv_sec && *s->date) return;
     s->now = t.tv_sec;
     date_format(s->date, t.tv_sec);
-    text head = {s->ok_head, 0, sizeof s->ok_head, 0};
+    text_out head = {s->ok_head, 0, sizeof s->ok_head, 0};
     text_put(&head, "HTTP/1.1 200 OK\r\n");
     text_field(&head, "Date", s->date);
     s->ok_head_len = head.len;
@@ -2667,7 +2669,7 @@ static void log_timer(reactor *r, reactor_timer t, void *user) {
 }
 
 /* Bytes of the request as they may stand in a line. */
-static void log_escape(text *t, const char *s, size_t n) {
+static void log_escape(text_out *t, const char *s, size_t n) {
     char code[5];
     for (size_t i = 0; i < n && t->size - t->len > 256; i++) {
         if (s[i] >= 0x20 && s[i] < 0x7f && s[i] != '"' && s[i] != '\\') {
@@ -2693,7 +2695,7 @@ static const char *log_stamp(log *l) {
 static void log_answer(exchange *x) {
     log *l = x->s->log;
     char memory[LOG_LINE_MAX];
-    text t = {memory, 0, sizeof memory, 0};
+    text_out t = {memory, 0, sizeof memory, 0};
     int empty = x->status == 304 || (x->h && x->h->method == HTTP_HEAD);
     if (!l) return;
     text_put(&t, x->k->peer ? x->k->peer : "-");
