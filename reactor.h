@@ -4576,7 +4576,8 @@ typedef struct reactor__stream_part {
     const char *lent;              /* what that callback was given to read */
     size_t lent_len;
     size_t corked, staged;
-    int corks; /* 0 with corked bytes: the first of the lent ones */
+    size_t echoed; /* corked bytes that are the first of the lent ones, and no piece yet */
+    int corks;
     unsigned edges;
     struct iovec cork[REACTOR__STREAM_CORKS];
     reactor__stream_conn *kick_head, *kick_tail;
@@ -4775,15 +4776,21 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
 
 /* ---- cork ---- */
 
+/* What was remembered the short way becomes the first piece. */
+static void reactor__stream_cork_echo(reactor__stream_part *p) {
+    if (!p->echoed) return;
+    p->cork[0].iov_base = (void *)(uintptr_t)p->lent;
+    p->cork[0].iov_len = p->echoed;
+    p->corks = 1;
+    p->echoed = 0;
+}
+
 /* What a callback writes is collected as pieces: those of the input that it was given are only
    pointed at, for that stays until the callback has returned; others are copied to the stage. */
 static int reactor__stream_cork(reactor__stream_part *p, const char *data, size_t len) {
     int lent = (uintptr_t)data - (uintptr_t)p->lent < p->lent_len;
     if (p->corks == REACTOR__STREAM_CORKS) return 0;
-    if (p->corked && !p->corks) {
-        p->cork[0].iov_base = (void *)(uintptr_t)p->lent;
-        p->cork[p->corks++].iov_len = p->corked;
-    }
+    reactor__stream_cork_echo(p);
     if (!lent) {
         if (len > REACTOR__STREAM_STAGE - p->staged) return 0;
         memcpy(p->stage + p->staged, data, len);
@@ -4805,7 +4812,7 @@ static int reactor__stream_cork(reactor__stream_part *p, const char *data, size_
 
 static void reactor__stream_uncorked(reactor__stream_part *p) {
     p->corks = 0;
-    p->corked = p->staged = 0;
+    p->corked = p->staged = p->echoed = 0;
 }
 
 /* Into the queue with what is corked, from byte sent on. All or nothing. */
@@ -4816,10 +4823,7 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
     if (!p->corked) return 0;
     n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, p->corked - sent);
     if (!n) return -ENOMEM;
-    if (!p->corks) {
-        p->cork[0].iov_base = (void *)(uintptr_t)p->lent;
-        p->cork[p->corks++].iov_len = p->corked;
-    }
+    reactor__stream_cork_echo(p);
     char *to = (char *)(n + 1);
     for (int i = 0; i < p->corks; i++) {
         size_t len = p->cork[i].iov_len, skip = sent < len ? sent : len;
@@ -4871,10 +4875,7 @@ REACTOR__APART static void reactor__stream_uncork_rest(reactor *r, reactor__stre
 
 /* Sends what is corked; what the kernel does not take is queued. */
 static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
-    if (!p->corks) {
-        p->cork[0].iov_base = (void *)(uintptr_t)p->lent;
-        p->cork[p->corks++].iov_len = p->corked;
-    }
+    reactor__stream_cork_echo(p);
     ssize_t n = reactor__net_send(c->fd, !(c->flags & REACTOR__STREAM_PIPE), p->cork, p->corks, 0);
     if (n != (ssize_t)p->corked) {
         reactor__stream_uncork_rest(r, p, c, n);
@@ -5453,17 +5454,13 @@ REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_c
     reactor__stream_settle(r, c);
 }
 
-/* The rest of an event that began the short way: n was received; if used >= 0 it has been shown. */
-REACTOR__APART static void reactor__stream_io_rest(reactor *r, reactor__stream_conn *c, ssize_t n,
-                                                   size_t used) {
+/* What recv said on the short way, and it was neither a part of a buffer nor nothing. */
+REACTOR__APART static void reactor__stream_io_odd(reactor *r, reactor__stream_conn *c, ssize_t n) {
     reactor__stream_part *p = reactor__stream_part_of(r);
+    r->core.counters.callbacks--; /* see io_long */
     if (n > 0) {
-        if ((size_t)n > used && !(c->flags & REACTOR__STREAM_FAILED)) {
-            reactor__stream_keep(r, c, p->buffer + used, (size_t)n - used);
-            reactor__stream_check_limit(c, used);
-        }
-        /* A full buffer: there may be more. */
-        if ((size_t)n == r->options.read_buffer) c->flags |= REACTOR__STREAM_READABLE;
+        c->flags |= REACTOR__STREAM_READABLE; /* a full buffer: there may be more */
+        reactor__stream_received(r, c, p->buffer, (size_t)n);
     } else if (n == 0)
         c->flags |= REACTOR__STREAM_ENDED;
     else if (errno == EINTR)
@@ -5473,21 +5470,34 @@ REACTOR__APART static void reactor__stream_io_rest(reactor *r, reactor__stream_c
     reactor__stream_settle(r, c);
 }
 
+/* The handler did not simply answer, or not consume it all. */
+REACTOR__APART static void reactor__stream_io_rest(reactor *r, reactor__stream_conn *c,
+                                                   size_t used) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    size_t n = p->lent_len;
+    reactor__stream_leave(r, p, c);
+    if (used < n && !(c->flags & REACTOR__STREAM_FAILED)) {
+        reactor__stream_keep(r, c, p->buffer + used, n - used);
+        reactor__stream_check_limit(c, used);
+    }
+    if (c->flags & REACTOR__STREAM_BUSY) reactor__stream_settle(r, c);
+}
+
 /* Nearly every event of a busy server is input for a connection at peace: received, shown, and the
    answer sent, without a detour. What differs from that takes the long way, which does the same by
    the rules. */
 static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     reactor__stream_part *p = reactor__stream_part_of(r);
+    (void)fd;
     if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_BUSY) ||
                           (events & ~(unsigned)REACTOR_WRITE) != (unsigned)REACTOR_READ)) {
         reactor__stream_io_long(r, c, events);
         return;
     }
-    (void)fd;
     ssize_t n = recv(c->fd, p->buffer, p->size, 0);
-    if (REACTOR__UNLIKELY(n <= 0)) {
-        reactor__stream_io_rest(r, c, n, 0);
+    if (REACTOR__UNLIKELY((size_t)n - 1 >= p->size - 1)) {
+        reactor__stream_io_odd(r, c, n);
         return;
     }
     c->last_in = r->now;
@@ -5497,21 +5507,20 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
     p->lent_len = (size_t)n;
     size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), p->buffer,
                                                   (size_t)n, reactor__stream_state(c));
+    if (REACTOR__UNLIKELY(!p->echoed || used < p->lent_len || (c->flags & REACTOR__STREAM_BUSY))) {
+        reactor__stream_io_rest(r, c, used);
+        return;
+    }
     p->current = NULL;
     p->echo = 0;
-    size_t len = p->corked;
-    if (REACTOR__LIKELY(len && !p->corks && !(c->flags & REACTOR__STREAM_BUSY))) {
-        ssize_t sent = send(c->fd, p->buffer, len, REACTOR__NET_NOSIGNAL);
-        if (REACTOR__LIKELY(sent == (ssize_t)len)) {
-            r->core.counters.bytes_out += len;
-            p->corked = 0;
-        } else
-            reactor__stream_uncork_rest(r, p, c, sent < 0 ? -errno : sent);
-    } else
-        reactor__stream_leave(r, p, c);
-    if (REACTOR__UNLIKELY(used < (size_t)n || (c->flags & REACTOR__STREAM_BUSY) ||
-                          (size_t)n == p->size))
-        reactor__stream_io_rest(r, c, n, used);
+    ssize_t sent = send(c->fd, p->buffer, p->echoed, REACTOR__NET_NOSIGNAL);
+    if (REACTOR__UNLIKELY(sent != (ssize_t)p->echoed)) {
+        reactor__stream_uncork_rest(r, p, c, sent < 0 ? -errno : sent);
+        reactor__stream_settle(r, c);
+        return;
+    }
+    r->core.counters.bytes_out += p->echoed;
+    p->echoed = p->corked = 0;
 }
 
 /* ---- making connections ---- */
@@ -6097,7 +6106,7 @@ REACTOR__APART static int reactor__stream_write(reactor *r, reactor_conn handle,
 REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
     reactor__stream_part *p = r ? reactor__stream_part_of(r) : NULL;
     if (REACTOR__LIKELY(p && handle.id == p->echo && data == p->lent && len <= p->lent_len)) {
-        p->corked = len;
+        p->echoed = p->corked = len;
         p->echo = 0;
         return 0;
     }
