@@ -8,9 +8,9 @@
 
 struct conn {
     int fd;
-    int blocked; /* waits for room to write, and does not read meanwhile */
-    size_t at, len;
-    char *rest;
+    int blocked;    /* waits for room to write, and does not read meanwhile */
+    size_t at, len; /* of what is waiting */
+    char *rest;     /* that; NULL: nothing, so not blocked */
 };
 
 enum echo_result { ECHO_GOES_ON, ECHO_BLOCKED, ECHO_ENDED };
@@ -45,9 +45,18 @@ static __attribute__((noinline, cold)) enum echo_result echo_keep(struct conn *c
     return ECHO_BLOCKED;
 }
 
-/* A read that does not fill the buffer has taken everything, unless an end of file is announced
-   that edge-triggering would not announce again: then more is set. */
-static inline enum echo_result echo_input(struct conn *c, int more) {
+/* One read and one write: all that level-triggering needs. */
+static inline enum echo_result echo_once(struct conn *c) {
+    ssize_t n = recv(c->fd, echo_buffer, sizeof echo_buffer, 0);
+    if (UNLIKELY(n <= 0)) return n < 0 && errno == EAGAIN ? ECHO_GOES_ON : ECHO_ENDED;
+    ssize_t sent = send(c->fd, echo_buffer, (size_t)n, MSG_NOSIGNAL);
+    if (UNLIKELY(sent != n)) return echo_keep(c, echo_buffer, (size_t)n, sent);
+    return ECHO_GOES_ON;
+}
+
+/* For edges. A read that does not fill the buffer has taken everything, unless an end of file is
+   announced that will not be announced again: then more is set. */
+static inline enum echo_result echo_all(struct conn *c, int more) {
     for (;;) {
         ssize_t n = recv(c->fd, echo_buffer, sizeof echo_buffer, 0);
         if (UNLIKELY(n <= 0)) return n < 0 && errno == EAGAIN ? ECHO_GOES_ON : ECHO_ENDED;
@@ -64,7 +73,17 @@ static __attribute__((noinline, cold)) enum echo_result echo_output(struct conn 
     if (c->at < c->len) return ECHO_BLOCKED;
     free(c->rest);
     c->rest = NULL;
-    return echo_input(c, 1);
+    return echo_all(c, 1);
+}
+
+/* What a server does when a connection is ready is: if (!echo_quickly(c, &result)) settle. */
+static inline int echo_quickly(struct conn *c, enum echo_result *result) {
+    if (UNLIKELY(c->rest != NULL)) {
+        *result = echo_output(c);
+        return 0;
+    }
+    *result = echo_once(c);
+    return *result == ECHO_GOES_ON;
 }
 
 #endif

@@ -430,7 +430,7 @@ def post():
     table(post.__doc__, ["ns"] + [h for c in columns for h in (c, "ratio")], rows,
           "Burst: per task of 10,000, first post to last task, the loop asleep at first; posting: "
           "of two CPUs,\nuntil the last post returned. Own thread: posting only. Round trip: "
-          "between two sleeping loops on two CPUs.\nAll but reactor.h: an array below a mutex, "
+          "two sleeping loops on two CPUs.\nAll but reactor.h: an array below a mutex, "
           "swapped out whole, one wake-up when it was empty\n(eventfd, ev_async_send, "
           "uv_async_send).")
 
@@ -511,8 +511,8 @@ def size():
     for title, flags in variants:
         row = [title]
         for level in ("-O2", "-Os"):
-            command = [*CC, level, "-std=gnu11", "-DREACTOR_IMPLEMENTATION", *flags, "-x", "c", "-c",
-                       os.path.join(TOP, "reactor.h"), "-o", out]
+            command = [*CC, level, "-std=gnu11", "-DREACTOR_IMPLEMENTATION", *flags, "-x", "c",
+                       "-c", os.path.join(TOP, "reactor.h"), "-o", out]
             took = []
             for _ in range(options.rounds):
                 before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -25,20 +25,29 @@ static void accept_all(int listener) {
         watch(EPOLL_CTL_ADD, c->fd, (uint32_t)READING, c);
 }
 
-static inline void serve(struct conn *c, uint32_t events) {
-    enum echo_result result =
-        UNLIKELY(c->rest != NULL) ? echo_output(c) : echo_input(c, (events & EPOLLRDHUP) != 0);
-    if (UNLIKELY(result == ECHO_ENDED)) {
+#ifdef LEVEL
+static __attribute__((noinline, cold)) void settle(struct conn *c, enum echo_result result) {
+    if (result == ECHO_ENDED) {
         echo_close(c);
         return;
     }
-#ifdef LEVEL
-    if (UNLIKELY((int)result != c->blocked)) {
-        c->blocked = (int)result;
-        watch(EPOLL_CTL_MOD, c->fd, result == ECHO_BLOCKED ? WRITING : READING, c);
-    }
-#endif
+    if ((int)result == c->blocked) return;
+    c->blocked = (int)result;
+    watch(EPOLL_CTL_MOD, c->fd, result == ECHO_BLOCKED ? WRITING : READING, c);
 }
+
+static inline void serve(struct conn *c, uint32_t events) {
+    enum echo_result result;
+    (void)events;
+    if (!echo_quickly(c, &result)) settle(c, result);
+}
+#else
+static inline void serve(struct conn *c, uint32_t events) {
+    enum echo_result result =
+        UNLIKELY(c->rest != NULL) ? echo_output(c) : echo_all(c, (events & EPOLLRDHUP) != 0);
+    if (UNLIKELY(result == ECHO_ENDED)) echo_close(c);
+}
+#endif
 
 int main(void) {
     struct epoll_event events[256];

@@ -9,21 +9,25 @@ struct client {
     ev_io io;
 };
 
+static __attribute__((noinline, cold)) void settle(struct ev_loop *loop, struct client *client,
+                                                   enum echo_result result) {
+    if ((int)result == client->conn.blocked) return;
+    ev_io_stop(loop, &client->io);
+    if (result == ECHO_ENDED) {
+        echo_close(&client->conn);
+        return;
+    }
+    client->conn.blocked = (int)result;
+    ev_io_set(&client->io, client->conn.fd, result == ECHO_BLOCKED ? EV_WRITE : EV_READ);
+    ev_io_start(loop, &client->io);
+}
+
 static void on_ready(struct ev_loop *loop, ev_io *io, int events) {
     struct client *client = (struct client *)((char *)io - offsetof(struct client, io));
     struct conn *c = &client->conn;
     (void)events;
-    enum echo_result result = UNLIKELY(c->rest != NULL) ? echo_output(c) : echo_input(c, 0);
-    if (UNLIKELY((int)result != c->blocked)) {
-        ev_io_stop(loop, io);
-        if (result == ECHO_ENDED) {
-            echo_close(c);
-            return;
-        }
-        c->blocked = (int)result;
-        ev_io_set(io, c->fd, result == ECHO_BLOCKED ? EV_WRITE : EV_READ);
-        ev_io_start(loop, io);
-    }
+    enum echo_result result;
+    if (!echo_quickly(c, &result)) settle(loop, client, result);
 }
 
 static void on_listener(struct ev_loop *loop, ev_io *io, int events) {

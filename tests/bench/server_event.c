@@ -10,23 +10,29 @@ struct client {
 
 static struct event_base *base;
 
+static void on_ready(evutil_socket_t fd, short events, void *user);
+
+static __attribute__((noinline, cold)) void settle(struct client *client, enum echo_result result) {
+    if (result == ECHO_ENDED) {
+        event_free(client->event);
+        echo_close(&client->conn);
+        return;
+    }
+    if ((int)result == client->conn.blocked) return;
+    client->conn.blocked = (int)result;
+    event_del(client->event);
+    event_assign(client->event, base, client->conn.fd,
+                 (result == ECHO_BLOCKED ? EV_WRITE : EV_READ) | EV_PERSIST, on_ready, client);
+    event_add(client->event, NULL);
+}
+
 static void on_ready(evutil_socket_t fd, short events, void *user) {
     struct client *client = user;
     struct conn *c = &client->conn;
+    (void)fd;
     (void)events;
-    enum echo_result result = UNLIKELY(c->rest != NULL) ? echo_output(c) : echo_input(c, 0);
-    if (UNLIKELY((int)result != c->blocked)) {
-        if (result == ECHO_ENDED) {
-            event_free(client->event);
-            echo_close(c);
-            return;
-        }
-        c->blocked = (int)result;
-        event_del(client->event);
-        event_assign(client->event, base, fd,
-                     (result == ECHO_BLOCKED ? EV_WRITE : EV_READ) | EV_PERSIST, on_ready, client);
-        event_add(client->event, NULL);
-    }
+    enum echo_result result;
+    if (!echo_quickly(c, &result)) settle(client, result);
 }
 
 static void on_listener(evutil_socket_t fd, short events, void *user) {

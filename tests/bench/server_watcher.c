@@ -4,23 +4,24 @@
 
 #include "raw_echo.h"
 
-static void end(reactor *r, struct conn *c) {
-    reactor_remove(r, c->fd);
-    echo_close(c);
+static __attribute__((noinline, cold)) void settle(reactor *r, struct conn *c,
+                                                   enum echo_result result) {
+    if (result == ECHO_ENDED) {
+        reactor_remove(r, c->fd);
+        echo_close(c);
+        return;
+    }
+    if ((int)result == c->blocked) return;
+    c->blocked = (int)result;
+    reactor_modify(r, c->fd, result == ECHO_BLOCKED ? REACTOR_WRITE : REACTOR_READ);
 }
 
 static void on_ready(reactor *r, reactor_socket fd, unsigned events, void *user) {
     struct conn *c = user;
+    (void)fd;
     (void)events;
-    enum echo_result result = UNLIKELY(c->rest != NULL) ? echo_output(c) : echo_input(c, 0);
-    if (UNLIKELY((int)result != c->blocked)) {
-        if (result == ECHO_ENDED) {
-            end(r, c);
-            return;
-        }
-        c->blocked = (int)result;
-        reactor_modify(r, fd, result == ECHO_BLOCKED ? REACTOR_WRITE : REACTOR_READ);
-    }
+    enum echo_result result;
+    if (!echo_quickly(c, &result)) settle(r, c, result);
 }
 
 static void on_listener(reactor *r, reactor_socket fd, unsigned events, void *user) {
