@@ -450,6 +450,37 @@ CASE(law6_regular_file_once_and_at_edges) {
     close_pair(fd);
 }
 
+static void stop_once(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    record *seen = user;
+    on_io(r, fd, events, user);
+    if (seen->number == fd && seen->calls == 1) reactor_stop(r);
+}
+
+CASE(law6_regular_files_at_edges_lose_none_to_a_stop_or_a_full_array) {
+    reactor *r = make_loop();
+    record seen[3] = {{0}, {0}, {0}};
+    reactor_key k[1];
+    int fd[3], keys[3] = {0, 0, 0};
+    for (int i = 0; i < 3; i++) {
+        fd[i] = regular_file();
+        assert_int_equal(reactor_add(r, fd[i], READ | EDGE, stop_once, &seen[i]), 0);
+    }
+    for (int i = 0; i < 6; i++) assert_true(reactor_poll(r, 0) >= 0); /* each stops it once */
+    for (int i = 0; i < 3; i++) assert_true(seen[i].calls >= 1);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(reactor_rewatch(r, fd[i], NULL, &keys[i]), 0);
+        assert_int_equal(reactor_modify(r, fd[i], READ | EDGE), 0);
+    }
+    for (int i = 0; i < 6; i++) {
+        int n = reactor_select(r, k, 1, 0);
+        assert_true(n >= 0);
+        if (n) ++*(int *)k[0].user;
+    }
+    for (int i = 0; i < 3; i++) assert_true(keys[i] >= 1);
+    reactor_destroy(r);
+    for (int i = 0; i < 3; i++) close(fd[i]);
+}
+
 CASE(law6_regular_file_starves_nobody) {
     reactor_options o = {.batch = 1};
     reactor *r = make_loop_with(&o);
@@ -1355,6 +1386,33 @@ CASE(select_alone_arms_them) {
     close(file);
 }
 
+CASE(law5_pulled_ones_do_not_spin_in_a_poll_whatever_happens) {
+    static const unsigned interests[] = {READ, READ | EDGE, READ | ONESHOT, READ | WRITE | EDGE};
+    for (size_t i = 0; i < sizeof interests / sizeof *interests; i++) {
+        reactor *r = make_loop();
+        reactor_key k[4];
+        int fd[2], reset[2];
+        make_pair(fd);
+        make_tcp_pair(reset);
+        assert_int_equal(reactor_add(r, fd[0], interests[i], NULL, NULL), 0);
+        assert_int_equal(reactor_add(r, reset[0], interests[i], NULL, NULL), 0);
+        reactor_select(r, k, 4, 0);
+        turns(r, 1);
+        put(fd[1]);
+        close(fd[1]);
+        close_with_reset(reset[1]);
+        await(reset[0], POLLERR);
+        assert_silent(r);
+        assert_int_equal(reactor_select(r, k, 4, 0), 2); /* and nothing was lost */
+        assert_int_equal(k[0].events & READ, READ);
+        assert_int_equal(k[1].events & READ, READ);
+        assert_silent(r);
+        reactor_destroy(r);
+        close(fd[0]);
+        close(reset[0]);
+    }
+}
+
 static int key_index(const crowd *c, const reactor_key *k) {
     for (int i = 0; i < c->n; i++)
         if (c->m[i].fd == k->fd) {
@@ -1622,6 +1680,7 @@ int main(void) {
         TEST(law4_eventfd),
         TEST(law6_regular_files_and_dev_null_are_always_ready),
         TEST(law6_regular_file_once_and_at_edges),
+        TEST(law6_regular_files_at_edges_lose_none_to_a_stop_or_a_full_array),
         TEST(law6_regular_file_starves_nobody),
         TEST(law6_removed_file_is_forgotten),
         TEST(law5_no_interest_is_silent_whatever_happens),
@@ -1661,6 +1720,7 @@ int main(void) {
         TEST(select_tells_hangup_and_error_too),
         TEST(select_refuses_bad_arguments),
         TEST(select_alone_arms_them),
+        TEST(law5_pulled_ones_do_not_spin_in_a_poll_whatever_happens),
         TEST(select_returns_what_did_not_fit_in_the_next_call),
         TEST(select_does_not_wait_while_something_did_not_fit),
         TEST(law2_select_drops_what_was_removed_before_the_next_call),
