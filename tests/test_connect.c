@@ -215,6 +215,31 @@ CASE(connect_list_goes_on_when_one_hangs) {
     end(r);
 }
 
+/* The one that hangs gets only its share of the time: the next opens before all of it is gone. In
+   one of a few attempts, for a busy machine may sleep through any of them. */
+CASE(connect_list_shares_its_time) {
+    reactor *r = begin();
+    probe p = {0};
+    char address[REACTOR_ADDRESS_MAX], list[2 * REACTOR_ADDRESS_MAX];
+    int fd[HANGING], in_time = 0;
+    hanging(fd, address);
+    server s = serve(r, &p);
+    snprintf(list, sizeof list, "%s,%s", address, s.address);
+    reactor_connect_options o = {.timeout_ms = 600};
+    for (int attempt = 0; attempt < 8 && !in_time; attempt++) {
+        probe q = {0};
+        int64_t before = clock_ns();
+        probe_connect(r, list, &q, &o);
+        UNTIL(r, q.opens || q.closes);
+        in_time = q.opens && clock_ns() - before < 600 * MS;
+        reactor_close(r, q.conn);
+        UNTIL(r, q.closes);
+    }
+    assert_true(in_time);
+    unhang(fd);
+    end(r);
+}
+
 CASE(connect_list_of_which_all_hang_is_ETIMEDOUT_not_early) {
     reactor *r = begin();
     probe q = {0};
@@ -873,6 +898,29 @@ CASE(timeout_nonsense_is_EINVAL) {
     end(r);
 }
 
+/* Connections of one listener share its options, until one is given its own. */
+CASE(timeout_set_on_one_is_not_set_on_its_siblings) {
+    reactor *r = begin();
+    probe p = {.data = hook_echo};
+    server s = serve(r, &p);
+    int a = visit(r, &s, &p);
+    reactor_conn first = p.conn;
+    int b = visit(r, &s, &p);
+    assert_int_equal(reactor_set_timeout(r, first, REACTOR_TIMEOUT_IDLE, 15), 0);
+    UNTIL(r, p.closes == 1);
+    assert_int_equal(p.reason, -ETIMEDOUT);
+    int c = visit(r, &s, &p); /* nor on those that come later */
+    reactor_pause(r, p.conn);
+    reactor_resume(r, p.conn);
+    peer_say(r, b, "x");
+    peer_hears(r, b, "x");
+    pass(r, 60);
+    assert_int_equal(p.closes, 1);
+    assert_int_equal(p.timeouts, 1);
+    close(a), close(b), close(c);
+    end(r);
+}
+
 CASE(timeouts_of_many_connections_each_come) {
     enum { N = 100 };
     static probe p[N];
@@ -908,6 +956,7 @@ int main(void) {
         TEST(connect_pause_before_it_is_open_holds),
         TEST(connect_that_hangs_is_ETIMEDOUT_not_early),
         TEST(connect_list_goes_on_when_one_hangs),
+        TEST(connect_list_shares_its_time),
         TEST(connect_list_of_which_all_hang_is_ETIMEDOUT_not_early),
         TEST(connect_that_hangs_can_be_closed_and_destroyed),
         TEST(connect_to_a_unix_server_with_a_full_backlog_ends),
@@ -943,6 +992,7 @@ int main(void) {
         TEST(law9_timeout_is_not_early_when_set_or_started_between_turns),
         TEST(law9_write_and_close_timeouts_are_not_early_between_turns),
         TEST(timeout_nonsense_is_EINVAL),
+        TEST(timeout_set_on_one_is_not_set_on_its_siblings),
         TEST(timeouts_of_many_connections_each_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
