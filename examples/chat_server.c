@@ -22,7 +22,7 @@ static const char usage[] =
     "  --host          address to listen on, 127.0.0.1 (* is every address)\n"
     "  --port          7000; 0 takes any free one\n"
     "  --rate          lines a second that are read from one member, 5000; 0 is no limit\n"
-    "  --max-behind    output that may wait for one member, 1024 KiB; above it he is dropped\n"
+    "  --max-behind    output that may wait for one member, 1024 KiB; more drops the member\n"
     "  --idle-timeout  seconds that a member may send nothing; 0, the default, is for ever\n"
     "  --keep-alive    seconds until a silent peer is probed by TCP; 0, the default, is never\n"
     "  --backend       epoll, poll or select; the best that works\n";

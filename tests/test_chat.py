@@ -11,6 +11,7 @@ import re
 import resource
 import select
 import selectors
+import shutil
 import signal
 import socket
 import struct
@@ -543,7 +544,25 @@ def telnet_commands_are_taken_out_and_refused():
         alice.expect("<bob> \ufffdx", "<bob> \ufffd", "<bob> again")
 
 
-# ---- order, and what costs nothing ----
+@test
+def nc_is_a_client():
+    if not shutil.which("nc"):
+        print("nc_is_a_client: left out, there is no nc")
+        return
+    with Server() as server:
+        alice = server.member("alice")
+        nc = subprocess.Popen(["nc", "127.0.0.1", str(server.port)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)
+        alice.expect("*** guest2 has joined lobby")
+        nc.stdin.write("/nick bob\nna\u00efve\n/quit done\n".encode())
+        nc.stdin.flush()
+        alice.expect("*** guest2 is now bob", "<bob> na\u00efve", "*** bob has left lobby (done)")
+        lines = nc.communicate(timeout=PATIENCE)[0].decode().split("\n")
+        assert lines[1:] == ["*** guest2 is now bob", "<bob> na\u00efve",
+                             "*** you have left, goodbye", ""], lines
+
+
+# ---- order ----
 
 @test
 def all_see_the_same_lines_in_the_same_order():
