@@ -1403,6 +1403,7 @@ static int file_open(server *s, const char *name, int *fd, struct stat *st) {
     int e = fstat(found, st) < 0 ? -500 : 0;
     close(found);
     if (e == 0 && S_ISDIR(st->st_mode)) return 1;
+    if (e == 0 && S_ISLNK(st->st_mode)) return -404; /* the walk does not follow it */
     if (e == 0 && !S_ISREG(st->st_mode)) return -403;
     if (e < 0) return e;
     *fd = file_open_regular(s, name, st);
