@@ -394,6 +394,31 @@ CASE(law14_eof_waits_for_resume_when_on_data_paused) {
     end(r);
 }
 
+static void hook_pause_at_the_second(reactor *r, reactor_conn c, probe *p) {
+    if (p->datas == 1) p->eat = 0;
+    if (p->datas == 2) assert_int_equal(reactor_pause(r, c), 0);
+}
+
+CASE(law14_eof_waits_when_the_last_offer_is_paused) {
+    for (int consume = 0; consume < 2; consume++) {
+        reactor *r = begin();
+        probe p = {.data = hook_pause_at_the_second, .hold = !consume};
+        int fd = attach_pair(r, &p, NULL);
+        peer_say(r, fd, "abc");
+        UNTIL(r, p.datas == 1);
+        close(fd);
+        UNTIL(r, p.datas == 2);
+        turns(r, 20);
+        assert_string_equal(p.log, "odd");
+        p.hold = 0;
+        assert_int_equal(reactor_resume(r, p.conn), 0);
+        UNTIL(r, p.closes);
+        assert_string_equal(p.log, consume ? "oddec" : "odddec");
+        assert_string_equal(p.text, "abc");
+        end(r);
+    }
+}
+
 CASE(pause_in_on_open_holds_the_first_data) {
     reactor *r = begin();
     probe p = {.open = hook_pause};
@@ -2004,6 +2029,7 @@ int main(void) {
         TEST(law4_data_is_delivered_before_eof),
         TEST(law14_paused_gets_neither_data_nor_eof),
         TEST(law14_eof_waits_for_resume_when_on_data_paused),
+        TEST(law14_eof_waits_when_the_last_offer_is_paused),
         TEST(pause_in_on_open_holds_the_first_data),
         TEST(pause_then_resume_in_one_callback_loses_nothing),
         TEST(paused_still_writes),

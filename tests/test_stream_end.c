@@ -1264,6 +1264,7 @@ CASE(drain_twice_takes_the_earlier_deadline) {
     int fd = visit(r, &s, &p);
     assert_int_equal(reactor_drain(r, -2), -EINVAL);
     assert_int_equal(reactor_drain(r, -1), 0);
+    assert_int_equal(reactor_drain(r, 500000), -EALREADY);
     assert_int_equal(reactor_drain(r, 20), -EALREADY);
     assert_int_equal(reactor_drain(r, 1000000), -EALREADY);
     assert_int_equal(reactor_run(r), 0);
