@@ -4449,7 +4449,8 @@ enum {
     REACTOR__STREAM_GRABBED = 1 << 25,  /* attached, not opened yet */
     REACTOR__STREAM_LOADED = 1 << 26,   /* output is queued: tail is not NULL */
     REACTOR__STREAM_KEPT = 1 << 27,     /* input is kept: u.input is not NULL */
-    REACTOR__STREAM_SPECIAL = 1 << 28   /* something in handler or options bars the short way */
+    REACTOR__STREAM_SPECIAL = 1 << 28,  /* something in handler or options bars the short way */
+    REACTOR__STREAM_FILED = 1 << 29     /* a file was queued since the queue was last empty */
 };
 
 /* With none of these a connection has nothing to settle, and takes the short way through an event. */
@@ -4465,8 +4466,11 @@ enum {
     (REACTOR__CORE_BOTH | (unsigned)REACTOR_EDGE | REACTOR__CORE_RDHUP | REACTOR__CORE_PRI)
 
 enum {
-    REACTOR__STREAM_CHUNK = 16 * 1024, /* a queue's piece of memory, header included */
-    REACTOR__STREAM_SPARES = 64,       /* of those, kept for the next queue */
+    REACTOR__STREAM_SMALL = 1024,      /* a queue's first piece of memory, header included */
+    REACTOR__STREAM_CHUNK = 16 * 1024, /* those that follow */
+    REACTOR__STREAM_SPARES = 64,       /* of either, kept for the next queue */
+    REACTOR__STREAM_TINY = 256,        /* cheaper copied than referred to, in a queue this long: */
+    REACTOR__STREAM_BACKLOG = 4096,
     REACTOR__STREAM_CORKS = 16,        /* pieces that a callback's output may have */
     REACTOR__STREAM_GATHER = 64,       /* pieces sent with one call */
     REACTOR__STREAM_STAGE = 64 * 1024, /* room for copies of what a callback writes */
@@ -4583,8 +4587,8 @@ typedef struct reactor__stream_part {
     reactor__stream_conn *kick_head, *kick_tail;
     reactor__stream_conn *again; /* to be kicked in the next turn */
     reactor__stream_listener *listeners;
-    reactor__stream_node *spares;
-    int spare_count;
+    reactor__stream_node *spares[2]; /* small, large */
+    int spare_count[2];
     int short_count; /* listeners that are SHORT */
     int draining;
     uint64_t drain_timer;
@@ -4671,28 +4675,52 @@ static void reactor__stream_again(reactor__stream_part *p, reactor__stream_conn 
 
 /* ---- output queue ---- */
 
-static reactor__stream_node *reactor__stream_node_new(reactor__stream_part *p, int kind,
-                                                      size_t len) {
-    reactor__stream_node *n = NULL;
-    size_t size = REACTOR__STREAM_CHUNK - sizeof *n;
-    if (kind == REACTOR__STREAM_DATA && len <= size) {
-        n = p->spares;
-        if (n) {
-            p->spares = n->next;
-            p->spare_count--;
-        } else
-            n = (reactor__stream_node *)REACTOR_MALLOC(REACTOR__STREAM_CHUNK);
-    } else {
-        size = kind == REACTOR__STREAM_DATA ? len : 0;
-        if (size < SIZE_MAX - sizeof *n)
-            n = (reactor__stream_node *)REACTOR_MALLOC(sizeof *n + size);
+/* Whose list of spares a piece of this size belongs to: 0 small, 1 large, -1 none. */
+static int reactor__stream_class(size_t size) {
+    if (size == REACTOR__STREAM_SMALL - sizeof(reactor__stream_node)) return 0;
+    return size == REACTOR__STREAM_CHUNK - sizeof(reactor__stream_node) ? 1 : -1;
+}
+
+static reactor__stream_node *reactor__stream_chunk(reactor__stream_part *p, size_t size) {
+    int k = reactor__stream_class(size);
+    reactor__stream_node *n = k < 0 ? NULL : p->spares[k];
+    if (!n) {
+        if (size > SIZE_MAX - sizeof *n) return NULL;
+        return (reactor__stream_node *)REACTOR_MALLOC(sizeof *n + size);
     }
+    p->spares[k] = n->next;
+    p->spare_count[k]--;
+    return n;
+}
+
+/* A piece for len bytes to be copied, small if it begins a queue: thousands of connections may be
+   written to in one turn. Or one that refers to memory or a file: len 0. */
+static reactor__stream_node *reactor__stream_node_new(reactor__stream_part *p, int kind, size_t len,
+                                                      int first) {
+    size_t size = len;
+    if (kind == REACTOR__STREAM_DATA) {
+        const size_t small = REACTOR__STREAM_SMALL - sizeof(reactor__stream_node);
+        const size_t large = REACTOR__STREAM_CHUNK - sizeof(reactor__stream_node);
+        if (len <= large) size = first && len <= small ? small : large;
+    }
+    reactor__stream_node *n = reactor__stream_chunk(p, size);
     if (!n) return NULL;
     memset(n, 0, sizeof *n);
     n->kind = kind;
     n->size = size;
     n->data = (const char *)(n + 1);
     return n;
+}
+
+static void reactor__stream_node_free(reactor__stream_part *p, reactor__stream_node *n) {
+    int k = n->kind == REACTOR__STREAM_DATA ? reactor__stream_class(n->size) : -1;
+    if (k < 0 || p->spare_count[k] == REACTOR__STREAM_SPARES) {
+        REACTOR_FREE(n);
+        return;
+    }
+    n->next = p->spares[k];
+    p->spares[k] = n;
+    p->spare_count[k]++;
 }
 
 static void reactor__stream_push(reactor *r, reactor__stream_conn *c, reactor__stream_node *n) {
@@ -4719,12 +4747,13 @@ static int reactor__stream_append(reactor *r, reactor__stream_conn *c, const cha
     reactor__stream_part *p = reactor__stream_part_of(r);
     reactor__stream_node *last = c->tail, *n = NULL;
     size_t fits = 0;
+    if (!len) return 0;
     if (last && last->kind == REACTOR__STREAM_DATA) {
         size_t end = (size_t)(last->data - (const char *)(last + 1)) + last->len;
         fits = last->size - end < len ? last->size - end : len;
     }
     if (fits < len) {
-        n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, len - fits);
+        n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, len - fits, !last);
         if (!n) return -ENOMEM;
     }
     if (fits) {
@@ -4763,15 +4792,9 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
             reactor__loop_call_done(r, n->u.done, reactor__stream_handle(c), result, n->user);
         break;
     default:
-        if (n->size == REACTOR__STREAM_CHUNK - sizeof *n &&
-            p->spare_count < REACTOR__STREAM_SPARES) {
-            n->next = p->spares;
-            p->spares = n;
-            p->spare_count++;
-            return;
-        }
+        break;
     }
-    REACTOR_FREE(n);
+    reactor__stream_node_free(p, n);
 }
 
 /* ---- cork ---- */
@@ -4821,7 +4844,7 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
     reactor__stream_node *n;
     p->echo = 0;
     if (!p->corked) return 0;
-    n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, p->corked - sent);
+    n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, p->corked - sent, !c->tail);
     if (!n) return -ENOMEM;
     reactor__stream_cork_echo(p);
     char *to = (char *)(n + 1);
@@ -4851,6 +4874,12 @@ static void reactor__stream_break(reactor *r, reactor__stream_conn *c, int reaso
     c->flags |= (unsigned)REACTOR__STREAM_BROKEN | (unsigned)REACTOR__STREAM_READABLE;
     c->flags &= ~((unsigned)REACTOR__STREAM_BLOCKED | (unsigned)REACTOR__STREAM_OWED);
     while (c->tail) reactor__stream_pop(r, c, reason, 0);
+}
+
+/* Its time is over. Who has got everything, FIN included, is not reset on top of it. */
+static void reactor__stream_expire(reactor__stream_conn *c) {
+    unsigned how = c->flags & REACTOR__STREAM_LINGER ? 0 : (unsigned)REACTOR__STREAM_RESET;
+    reactor__stream_fail(c, -ETIMEDOUT, how);
 }
 
 /* ---- sending ---- */
@@ -6133,11 +6162,11 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
         return reactor__stream_verdict(p, c);
     }
     /* One new piece for all of it, so that it is accepted whole or not at all. */
-    reactor__stream_node *n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, len);
+    reactor__stream_node *n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, len, !c->tail);
     if (!n) return -ENOMEM;
     e = reactor__stream_to_queue(r, c);
     if (e < 0) {
-        REACTOR_FREE(n);
+        reactor__stream_node_free(p, n);
         return e;
     }
     for (int i = 0; i < count; i++) {
@@ -6153,20 +6182,29 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
 static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, const void *data,
                                  size_t len, reactor__stream_node **out) {
     reactor__stream_part *p = reactor__stream_part_of(r);
-    reactor__stream_node *n = reactor__stream_node_new(p, kind, 0);
+    reactor__stream_node *n = reactor__stream_node_new(p, kind, 0, 0);
     if (!n) return -ENOMEM;
     int e = reactor__stream_to_queue(r, c);
     if (e < 0) {
-        REACTOR_FREE(n);
+        reactor__stream_node_free(p, n);
         return e;
     }
     n->data = (const char *)data;
     n->len = n->size = len;
     n->origin = data;
     reactor__stream_push(r, c, n);
-    if (kind != REACTOR__STREAM_FILE) reactor__stream_account(r, c, len, 0);
+    if (kind == REACTOR__STREAM_FILE)
+        c->flags |= REACTOR__STREAM_FILED;
+    else
+        reactor__stream_account(r, c, len, 0);
     *out = n;
     return 0;
+}
+
+/* Whether it is copied rather than referred to: a peer that does not read would otherwise make a
+   queue of tiny pieces many times larger than its bytes, which are what the cap counts. */
+static int reactor__stream_is_tiny(const reactor__stream_conn *c, size_t len) {
+    return !len || (len < REACTOR__STREAM_TINY && c->queued >= REACTOR__STREAM_BACKLOG);
 }
 
 REACTOR_API int reactor_write_owned(reactor *r, reactor_conn handle, const void *data, size_t len,
@@ -6175,8 +6213,12 @@ REACTOR_API int reactor_write_owned(reactor *r, reactor_conn handle, const void 
     reactor__stream_node *n;
     int e = reactor__stream_admit(r, handle, len, &c);
     if (e == 0 && !data && len) e = -EINVAL;
-    if (e == 0 && len) e = reactor__stream_refer(r, c, REACTOR__STREAM_OWNED, data, len, &n);
-    if (e < 0 || !len) {
+    int copied = e == 0 && reactor__stream_is_tiny(c, len);
+    if (copied)
+        e = reactor__stream_append(r, c, (const char *)data, len);
+    else if (e == 0)
+        e = reactor__stream_refer(r, c, REACTOR__STREAM_OWNED, data, len, &n);
+    if (e < 0 || copied) {
         if (free_fn) free_fn((void *)(uintptr_t)data, len, user);
         return e < 0 ? e : reactor__stream_verdict(reactor__stream_part_of(r), c);
     }
@@ -6226,10 +6268,14 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn handle, reactor_bu
     reactor__stream_node *n;
     if (!b) return -EINVAL;
     int e = reactor__stream_admit(r, handle, b->len, &c);
-    if (e == 0 && b->len)
-        e = reactor__stream_refer(r, c, REACTOR__STREAM_SHARED, b->data, b->len, &n);
     if (e < 0) return e;
-    if (b->len) n->u.buffer = reactor_buffer_ref(b);
+    if (reactor__stream_is_tiny(c, b->len)) {
+        e = reactor__stream_append(r, c, (const char *)b->data, b->len);
+    } else {
+        e = reactor__stream_refer(r, c, REACTOR__STREAM_SHARED, b->data, b->len, &n);
+        if (e == 0) n->u.buffer = reactor_buffer_ref(b);
+    }
+    if (e < 0) return e;
     return reactor__stream_verdict(reactor__stream_part_of(r), c);
 }
 
@@ -6266,7 +6312,7 @@ REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
     if (!c) return 0;
     size_t total = reactor__stream_load(reactor__stream_part_of(r), c);
     const reactor__stream_node *n = c->tail;
-    if (n) do {
+    if (c->flags & REACTOR__STREAM_FILED) do {
             n = n->next;
             if (n->kind == REACTOR__STREAM_FILE) total += n->len;
         } while (n != c->tail);
@@ -6418,7 +6464,7 @@ static void reactor__stream_cut_off(reactor *r, reactor_timer t, void *user) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
-        reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_RESET);
+        reactor__stream_expire(c);
         reactor__stream_kick(r, c);
     }
 }
@@ -6528,10 +6574,12 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
         reactor__stream_finish(r, c, child);
         reactor__stream_unkick(r, p);
     }
-    while (p->spares) {
-        reactor__stream_node *n = p->spares;
-        p->spares = n->next;
-        REACTOR_FREE(n);
+    for (int k = 0; k < 2; k++) {
+        while (p->spares[k]) {
+            reactor__stream_node *n = p->spares[k];
+            p->spares[k] = n->next;
+            REACTOR_FREE(n);
+        }
     }
     if (p->drain_timer) reactor__timer_cancel(&r->wheel, p->drain_timer);
     r->parts[REACTOR__LOOP_STREAM] = NULL;

@@ -869,9 +869,9 @@ static int serve(struct chat *s, const struct settings *o) {
     char address[REACTOR_ADDRESS_MAX + 32];
     int e = start(s, o, address, sizeof address);
     if (e < 0) return fail(address, e);
-    printf("listening on %s\nbackend %s%s%s\n", address, reactor_backend(s->r),
-           *reactor_backend_reason(s->r) ? ", not better because " : "",
-           reactor_backend_reason(s->r));
+    const char *reason = reactor_backend_reason(s->r);
+    printf("listening on %s\nbackend %s%s%s%s\n", address, reactor_backend(s->r),
+           *reason ? " (" : "", reason, *reason ? ")" : "");
     fflush(stdout);
     e = reactor_run(s->r);
     return e < 0 ? fail("stopped", e) : 0;

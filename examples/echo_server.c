@@ -109,8 +109,9 @@ int main(int argc, char **argv) {
     if (e < 0) return fail(r, "signals", e);
 
     reactor_listener_address(r, listener, address, sizeof address);
-    printf("listening on %s\nbackend %s%s%s\n", address, reactor_backend(r),
-           *reactor_backend_reason(r) ? ", not better because " : "", reactor_backend_reason(r));
+    const char *reason = reactor_backend_reason(r);
+    printf("listening on %s\nbackend %s%s%s%s\n", address, reactor_backend(r), *reason ? " (" : "",
+           reason, *reason ? ")" : "");
     fflush(stdout);
     e = reactor_run(r);
     if (e < 0) return fail(r, "stopped", e);
