@@ -423,8 +423,10 @@ REACTOR_API int reactor_post(reactor *r, reactor_task_fn *fn, void *user);
      "localhost:7000"    127.0.0.1
      "unix:/run/app.sock"  "unix:@name" (Linux's abstract names)
      "fd:3"              listen: a listening socket that was handed over; connect: a connected one
-   Port 0 listens on any free port. reactor_connect takes a list, separated by commas. Other host
-   names are -ENOTSUP, for resolving them could block; what is no address at all is -EINVAL. */
+   Port 0 listens on any free port; connecting to it is -EINVAL. reactor_connect takes a list,
+   separated by commas with or without spaces. Other host names are -ENOTSUP, for resolving them
+   could block; a unix path that is too long is -ENAMETOOLONG; an fd that is no stream socket is
+   -EINVAL or -ENOTSOCK; what is no address at all is -EINVAL. */
 
 /* Bytes that hold any address as text, its end included. */
 enum { REACTOR_ADDRESS_MAX = 128 };
@@ -440,7 +442,7 @@ enum { REACTOR_ORDERLY = 0, REACTOR_DETACHED = 1 };
 
 /* Which time has run out. */
 enum {
-    REACTOR_TIMEOUT_IDLE = 1,    /* no byte in either direction */
+    REACTOR_TIMEOUT_IDLE = 1,    /* no byte in either direction; one that only listens is READ */
     REACTOR_TIMEOUT_READ = 2,    /* reading, and nothing arrived */
     REACTOR_TIMEOUT_WRITE = 3,   /* output waiting, and the peer took none */
     REACTOR_TIMEOUT_DEADLINE = 4 /* since the connection opened, whatever it did */
@@ -591,7 +593,7 @@ REACTOR_API void reactor_buffer_unref(reactor_buffer *b);
 REACTOR_API int reactor_write_shared(reactor *r, reactor_conn c, reactor_buffer *b);
 
 /* len bytes of file from offset, in the order of the output; len -1: to its end as it is now. They
-   do not count for the marks. done, which may be NULL, is called once: result 0 when the last byte
+   do not count for the marks; returns as reactor_write does. done, which may be NULL, is called once: result 0 when the last byte
    was handed to the kernel, else why not. -EINVAL: offset < 0, len < -1, unknown flags. A file
    that turns out shorter ends the connection with -EIO. With REACTOR_CLOSE_FILE the file is the
    connection's from success on and closed before done. */
@@ -618,7 +620,8 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn c, const reactor_ha
 /* End of output: FIN after what is queued; input goes on. Twice is 0. */
 REACTOR_API int reactor_shutdown(reactor *r, reactor_conn c);
 
-/* No more callbacks but done and on_close. What is queued is sent first, then FIN; if input is
+/* No more callbacks but done and on_close. What is queued is sent first (one that is still
+   connecting connects for that), then FIN; if input is
    unread the socket lingers and discards it, so that the peer is not reset before it got the last
    bytes. Of a stale handle, or twice: 0. */
 REACTOR_API int reactor_close(reactor *r, reactor_conn c);
@@ -627,8 +630,8 @@ REACTOR_API int reactor_close(reactor *r, reactor_conn c);
 REACTOR_API int reactor_abort(reactor *r, reactor_conn c);
 
 /* Closes all listeners, gives connections that are not busy (see on_drain) their end of file, lets
-   the others finish for at most so long (-1: for ever), aborts those left, stops the loop. Nothing
-   new can listen, connect or attach meanwhile: -ECANCELED. -EALREADY: draining, the deadline is
+   the others finish for at most so long (-1: for ever), aborts those left, stops the loop. From then
+   on nothing new can listen, connect or attach: -ECANCELED. -EALREADY: draining, the deadline is
    the earlier of the two from now on. */
 REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms);
 
