@@ -29,6 +29,7 @@
 #endif
 
 enum { BURST = 10000 };
+#define PATIENCE INT64_C(20000000000)
 
 typedef reactor_task_fn task_fn; /* one type for all; the others pass NULL for the loop */
 
@@ -260,6 +261,13 @@ static void pin(int which) {
     if (sched_setaffinity(0, sizeof set, &set) < 0) die("sched_setaffinity");
 }
 
+/* Of this thread and those it makes. Batch: being woken does not preempt, so that a burst on one
+   CPU is complete before it is run. */
+static void schedule(int policy) {
+    struct sched_param none = {0};
+    if (sched_setscheduler(0, policy, &none) < 0) die("sched_setscheduler");
+}
+
 struct side {
     const struct implementation *with;
     void *loop;
@@ -316,11 +324,24 @@ static void let_it_sleep(void) {
     nanosleep(&t, NULL);
 }
 
+/* Spins, for sleeping would add a wake-up of this thread to the measurement. */
+static void await(const int *done, int yielding) {
+    int64_t began = wall_ns();
+    for (long n = 1; !__atomic_load_n(done, __ATOMIC_ACQUIRE); n++) {
+        if (yielding) sched_yield();
+        if (n % 65536 == 0 && wall_ns() - began > PATIENCE) {
+            fprintf(stderr, "post: the last task of a burst is not run\n");
+            exit(1);
+        }
+    }
+}
+
 /* Nanoseconds per task; of these, posting. */
 static void burst(const struct implementation *with, int cpu, long bursts, double *all_out,
                   double *posting_out) {
     struct side s = {0};
     int64_t posting = 0, all = 0;
+    schedule(cpus[0] == cpus[cpu] ? SCHED_BATCH : SCHED_OTHER);
     side_start(&s, with, cpu);
     side_go(&s);
     for (long i = -1; i < bursts; i++) { /* the first is for the memory */
@@ -330,14 +351,14 @@ static void burst(const struct implementation *with, int cpu, long bursts, doubl
         for (int n = 0; n < BURST - 1; n++) with->post(s.loop, count_task, NULL);
         with->post(s.loop, last_task, &done);
         int64_t posted = wall_ns();
-        while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE))
-            if (cpus[0] == cpus[cpu]) sched_yield();
+        await(&done, cpus[0] == cpus[cpu]);
         if (i < 0) continue;
         posting += posted - began;
         all += wall_ns() - began;
     }
     with->post(s.loop, stop_task, &s);
     side_end(&s);
+    schedule(SCHED_OTHER);
     *all_out = (double)all / (double)(bursts * BURST);
     *posting_out = (double)posting / (double)(bursts * BURST);
 }
@@ -394,9 +415,6 @@ int main(int argc, char **argv) {
     if (argc != 6) return 2;
     cpus[0] = atoi(argv[4]);
     cpus[1] = atoi(argv[5]);
-    /* Being woken does not preempt, so that a burst on one CPU is complete before it is run. */
-    struct sched_param none = {0};
-    if (sched_setscheduler(0, SCHED_BATCH, &none) < 0) die("sched_setscheduler");
     pin(0);
     for (int round = 0; round < atoi(argv[3]); round++) {
         for (size_t k = 0; k < sizeof implementations / sizeof *implementations; k++) {

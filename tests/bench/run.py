@@ -100,7 +100,7 @@ def output_of(command, **more):
     try:
         text = child.communicate(timeout=1800)[0]
         if child.returncode:
-            raise Failed(f"{' '.join(command)}: status {child.returncode}")
+            raise Failed(f"{os.path.basename(command[0])} ended with status {child.returncode}")
         return text
     finally:
         reap(child)
