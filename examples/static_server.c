@@ -1709,6 +1709,7 @@ typedef struct conn {
     uint8_t ended;  /* the last answer is written: what comes is thrown away */
     uint8_t paused;
     uint8_t behind; /* whole requests may be waiting unread */
+    uint8_t eof;    /* nothing more will come */
 } conn;
 
 /* One request being answered. */
@@ -2066,7 +2067,7 @@ static void send_negotiated(exchange *x, path *p, file *f) {
 
 /* ---- listings ---- */
 
-enum { LIST_MAX = 2000, LIST_BYTES = 1 << 20 };
+enum { LIST_MAX = 2000, LIST_LOOK = 10000, LIST_BYTES = 1 << 20 };
 
 typedef struct list_entry {
     char *name;
@@ -2098,7 +2099,7 @@ static int list_stat(server *s, const path *p, int dir, const char *name, struct
 static int list_read(server *s, const path *p, list_entry *list, int *more) {
     struct stat st;
     struct dirent *d;
-    int count = 0, fd = file_open_beneath(s, p->text, O_RDONLY | O_DIRECTORY);
+    int count = 0, seen = 0, fd = file_open_beneath(s, p->text, O_RDONLY | O_DIRECTORY);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {
         int e = file_status(errno);
@@ -2107,8 +2108,9 @@ static int list_read(server *s, const path *p, list_entry *list, int *more) {
     }
     *more = 0;
     while (!*more && (d = readdir(dir)) != NULL) {
+        *more = seen++ == LIST_LOOK; /* everybody waits for this */
         if (!list_stat(s, p, fd, d->d_name, &st)) continue;
-        *more = count == LIST_MAX;
+        *more |= count == LIST_MAX;
         if (*more || !(list[count].name = strdup(d->d_name))) continue;
         list[count++].size = S_ISDIR(st.st_mode) ? -1 : (int64_t)st.st_size;
     }
@@ -2364,6 +2366,23 @@ static pending *pending_new(server *s, conn *k) {
     return p;
 }
 
+/* ---- the time ---- */
+
+/* The time is looked at when something has come, not all the time: an idle server sleeps. */
+static void server_tick(server *s) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    s->epoch++;
+    s->now_ns = t.tv_nsec;
+    if (s->now == t.tv_sec && *s->date) return;
+    s->now = t.tv_sec;
+    date_format(s->date, t.tv_sec);
+    text_out head = {s->ok_head, 0, sizeof s->ok_head, 0};
+    text_put(&head, "HTTP/1.1 200 OK\r\n");
+    text_field(&head, "Date", s->date);
+    s->ok_head_len = head.len;
+}
+
 /* ---- ends ---- */
 
 /* The end in stages, RFC 9112, 9.6: FIN after the answer, but what the client goes on sending is
@@ -2396,6 +2415,7 @@ static void conn_refuse(server *s, conn *k, const http_head *h, const char *data
 /* A request did not get whole in time. Empty lines alone are not the beginning of one. */
 static void request_expired(server *s, conn *k) {
     pending *p = k->pending;
+    server_tick(s);
     if (!p->copy && !p->head.inside && p->head.scanned == p->head.line && p->head.line)
         reactor_close(s->r, k->id);
     else
@@ -2518,21 +2538,6 @@ static size_t conn_step(server *s, conn *k, const char *data, size_t len, int *s
     return len;
 }
 
-/* The time is looked at when something has come, not all the time: an idle server sleeps. */
-static void server_tick(server *s) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    s->epoch++;
-    s->now_ns = t.tv_nsec;
-    if (s->now == t.tv_sec && *s->date) return;
-    s->now = t.tv_sec;
-    date_format(s->date, t.tv_sec);
-    text_out head = {s->ok_head, 0, sizeof s->ok_head, 0};
-    text_put(&head, "HTTP/1.1 200 OK\r\n");
-    text_field(&head, "Date", s->date);
-    s->ok_head_len = head.len;
-}
-
 /* ---- the handler ---- */
 
 static void on_open(reactor *r, reactor_conn c, void *state) {
@@ -2550,6 +2555,16 @@ static void on_open(reactor *r, reactor_conn c, void *state) {
     k->peer = strdup(host);
 }
 
+/* All is answered that came before the end. Part of a request will never be whole. */
+static void conn_eof(server *s, conn *k) {
+    const pending *p = k->pending;
+    if (p && !k->ended && (p->copy || p->head.inside || p->head.scanned > p->head.line)) {
+        server_tick(s);
+        conn_refuse(s, k, p->copy ? &p->head : NULL, p->copy, p->copy_len, 400);
+    }
+    reactor_close(s->r, k->id);
+}
+
 static size_t on_data(reactor *r, reactor_conn c, const void *data, size_t len, void *state) {
     server *s = (server *)reactor_user(r, c);
     conn *k = (conn *)state;
@@ -2562,20 +2577,16 @@ static size_t on_data(reactor *r, reactor_conn c, const void *data, size_t len, 
         used += n;
     }
     k->behind = stop && used < len;
+    if (k->eof && !k->behind && !k->ended) conn_eof(s, k);
     return k->ended ? len : used;
 }
 
-/* The client has finished sending, which is no reason not to answer what it did send. Part of a
-   request will never be whole. */
+/* The client has finished sending, which is no reason not to answer what it did send: what is still
+   behind is offered again when there is room for its answers. */
 static void on_eof(reactor *r, reactor_conn c, void *state) {
-    server *s = (server *)reactor_user(r, c);
     conn *k = (conn *)state;
-    const pending *p = k->pending;
-    if (p && !k->ended && (p->copy || p->head.inside || p->head.scanned > p->head.line)) {
-        server_tick(s);
-        conn_refuse(s, k, p->copy ? &p->head : NULL, p->copy, p->copy_len, 400);
-    }
-    reactor_close(r, c);
+    k->eof = 1;
+    if (!k->behind) conn_eof((server *)reactor_user(r, c), k);
 }
 
 static int on_drain(reactor *r, reactor_conn c, void *state) {
@@ -2897,6 +2908,8 @@ static int listen_on(server *s, const settings *o, char *address, size_t size) {
 }
 
 static int watch_signals(server *s) {
+    signal(SIGINT, SIG_IGN); /* what is put back at the end, when a late signal may not matter */
+    signal(SIGTERM, SIG_IGN);
     int e = reactor_signal(s->r, SIGINT, on_signal, s);
     if (e == 0) e = reactor_signal(s->r, SIGTERM, on_signal, s);
     if (e == 0 && s->log) e = reactor_signal(s->r, SIGUSR1, on_reopen, s);

@@ -41,7 +41,7 @@ def check(good, what, detail=""):
         passed += 1
         return True
     failed += 1
-    print(f"failed: {current}: {what} {detail!r}"[:600], flush=True)
+    print(f"failed: {current}: {what} {str(detail)[:4000]}", flush=True)
     return False
 
 
@@ -148,7 +148,7 @@ class Server:
         out, err = self.process.communicate(timeout=WAIT_S)
         self.out = out.decode()
         if err or self.process.returncode:
-            check(False, "the server ended well", (self.process.returncode, err.decode()[-500:]))
+            check(False, "the server ended well", (self.process.returncode, err.decode()[:6000]))
         return self.process.returncode
 
     def __enter__(self):
