@@ -1088,6 +1088,32 @@ CASE(law6_duplicate_left_open_does_not_speak_for_the_next_of_its_number) {
     close_pair(other);
 }
 
+/* The kernel may know the pair of number and description still. */
+CASE(law6_duplicated_back_to_its_old_number) {
+    reactor *r = make_loop();
+    record seen = {0}, next = {0};
+    int fd[2];
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], READ, on_io, &seen), 0);
+    turns(r, 1);
+    int twin = dup(fd[0]);
+    close(fd[0]);
+    assert_int_equal(reactor_remove(r, fd[0]), 0);
+    assert_int_equal(dup2(twin, fd[0]), fd[0]);
+    assert_int_equal(reactor_add(r, fd[0], READ | WRITE, on_io, &next), 0);
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(next.last, WRITE);
+    assert_int_equal(reactor_modify(r, fd[0], READ), 0);
+    assert_silent(r);
+    put(fd[1]);
+    assert_int_equal(turns(r, 2), 2);
+    assert_int_equal(next.last, READ);
+    assert_int_equal(seen.calls, 0);
+    reactor_destroy(r);
+    close(twin);
+    close_pair(fd);
+}
+
 CASE(law6_many_duplicates_left_open) {
     enum { N = 40 };
     reactor_options o = {.batch = 4}; /* more stale reports than a batch holds */
@@ -1717,6 +1743,7 @@ int main(void) {
         TEST(law6_closed_without_remove_hurts_no_other),
         TEST(law6_duplicate_left_open_causes_neither_events_nor_a_spin),
         TEST(law6_duplicate_left_open_does_not_speak_for_the_next_of_its_number),
+        TEST(law6_duplicated_back_to_its_old_number),
         TEST(law6_many_duplicates_left_open),
         TEST(law6_both_of_two_duplicates_watched),
         TEST(law7_numbers_around_every_boundary_of_a_set),
