@@ -946,7 +946,7 @@ struct reactor__core {
     void *data; /* the backend's */
     reactor *owner;
     reactor__core_slot *slots;
-    reactor__core_report *reports; /* of the last wait; room for twice a batch */
+    reactor__core_report *reports; /* of a wait, errors of telling and one file: 2 batches + 1 */
     uint32_t report_count;
     uint32_t limit; /* how many the next wait may bring */
     uint32_t kept;  /* of them, for reactor_select */
@@ -1224,7 +1224,7 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
         if (core->report_count >= core->batch) return 1;
         slot->flags &= (uint8_t)~REACTOR__CORE_TOLD;
         reactor__core_report_slot(core, index, REACTOR_ERROR);
-        return 0;
+        return 1;
     }
     if (slot->armed == target && !(slot->flags & REACTOR__CORE_REARM)) return 0;
     int e = 0;
@@ -1356,7 +1356,8 @@ REACTOR__APART static int reactor__core_odd(reactor__core *core, const reactor__
         return 0;
     }
     if (slot->flags & REACTOR__CORE_PULLED) {
-        core->reports[core->kept++] = *report;
+        /* Other turns silence it, but a hang-up is told unasked. */
+        if (core->pulling) core->reports[core->kept++] = *report;
         return 0;
     }
     if (slot->wanted & (unsigned)REACTOR_ONESHOT)
@@ -1423,7 +1424,7 @@ static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed
     if (!core->seed) core->seed = 2;
     core->batch = core->limit = batch;
     core->reports =
-        (reactor__core_report *)REACTOR_MALLOC(2 * (size_t)batch * sizeof *core->reports);
+        (reactor__core_report *)REACTOR_MALLOC((2 * (size_t)batch + 1) * sizeof *core->reports);
     core->free_head = core->dirty_head = core->dirty_tail = REACTOR__NONE;
     return core->reports ? 0 : -ENOMEM;
 }
@@ -1807,8 +1808,11 @@ static void reactor__epoll_rebuild(reactor__core *core) {
         struct epoll_event e;
         e.events = EPOLLIN;
         e.data.u64 = 0;
+        if (epoll_ctl(b->outer, EPOLL_CTL_ADD, fresh, &e) < 0) {
+            reactor__util_close(fresh);
+            return;
+        }
         epoll_ctl(b->outer, EPOLL_CTL_DEL, b->fd, &e);
-        epoll_ctl(b->outer, EPOLL_CTL_ADD, fresh, &e);
     }
     reactor__util_close(b->fd);
     b->fd = fresh;
@@ -2377,6 +2381,7 @@ typedef struct reactor__wake {
     int closed;  /* under lock, as is posted */
     pthread_mutex_t lock;
     reactor__wake_queue posted;
+    uint64_t rounds; /* how often that was taken, under lock */
 } reactor__wake;
 
 #ifdef __linux__
@@ -2418,14 +2423,17 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
     REACTOR_FREE(w->posted.tasks);
 }
 
-/* Any thread, and signal handlers. */
-static void reactor__wake_notify(reactor__wake *w) {
-    if (REACTOR__LOAD(&w->woken) || REACTOR__EXCHANGE(&w->woken, 1)) return;
+/* Any thread, and signal handlers. A full pipe (EAGAIN) is readable, which is all that is wanted. */
+static int reactor__wake_notify(reactor__wake *w) {
+    if (REACTOR__LOAD(&w->woken) || REACTOR__EXCHANGE(&w->woken, 1)) return 0;
     uint64_t one = 1;
-    int saved = errno;
-    while (write(w->out, &one, sizeof one) < 0 && errno == EINTR) {
-    }
+    int saved = errno, e;
+    do e = write(w->out, &one, sizeof one) < 0 ? -errno : 0;
+    while (e == -EINTR);
+    if (e == -EAGAIN) e = 0;
+    if (e < 0) REACTOR__STORE(&w->woken, 0);
     errno = saved;
+    return e;
 }
 
 /* The loop has seen the descriptor readable. */
@@ -2447,13 +2455,28 @@ static int reactor__wake_push(reactor__wake_queue *q, reactor_task_fn *fn, void 
     return 0;
 }
 
+/* Nobody can be woken for the task: takes it back, unless the loop has come by and taken it. */
+static int reactor__wake_unpost(reactor__wake *w, uint64_t round, uint32_t index, int error) {
+    pthread_mutex_lock(&w->lock);
+    if (w->rounds == round) {
+        reactor__wake_task *at = &w->posted.tasks[index];
+        memmove(at, at + 1, (--w->posted.count - index) * sizeof *at);
+    } else
+        error = 0;
+    pthread_mutex_unlock(&w->lock);
+    return error;
+}
+
 /* Any thread. */
 static int reactor__wake_post(reactor__wake *w, reactor_task_fn *fn, void *user) {
     pthread_mutex_lock(&w->lock);
     int e = w->closed ? -ECANCELED : reactor__wake_push(&w->posted, fn, user);
+    uint64_t round = w->rounds;
+    uint32_t index = w->posted.count - 1;
     pthread_mutex_unlock(&w->lock);
-    if (e == 0) reactor__wake_notify(w);
-    return e;
+    if (e < 0) return e;
+    e = reactor__wake_notify(w);
+    return e < 0 ? reactor__wake_unpost(w, round, index, e) : 0;
 }
 
 /* Later posts are refused. */
@@ -2468,6 +2491,7 @@ static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
     pthread_mutex_lock(&w->lock);
     reactor__wake_queue taken = w->posted;
     w->posted = *empty;
+    w->rounds++;
     pthread_mutex_unlock(&w->lock);
     *empty = taken;
 }
@@ -2491,6 +2515,7 @@ typedef struct reactor__loop_part {
                  void *user);
     int pending;    /* wants a turn at once; a signal handler may set it */
     uint32_t alive; /* things that keep the loop going */
+    void (*orphan)(reactor *r, struct reactor__loop_part *part); /* or NULL; see destroy */
 } reactor__loop_part;
 
 enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_PARTS };
@@ -2519,6 +2544,7 @@ struct reactor {
     pid_t pid;
     int running;                                   /* inside run, poll, select or destroy */
     int destroyed;                                 /* reactor_destroy was called in a callback */
+    int child;                                     /* and that in a forked child */
     int closing;                                   /* no more listen, connect, attach, defer */
     reactor__loop_span spans[REACTOR__LOOP_SPANS]; /* ring of the last long turns */
     uint32_t span_count;
@@ -2639,7 +2665,7 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
 /* Something is left over or waiting that needs no event: the wait is only a glance. */
 static int reactor__loop_pending(const reactor *r) {
     const reactor__core *core = &r->core;
-    if (REACTOR__PEEK(&core->stop) || core->report_count) return 1;
+    if (REACTOR__PEEK(&core->stop) || core->report_count || r->woken) return 1;
     if (r->deferred.count || r->spare.count || r->posted.count) return 1;
     for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
         if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending)) return 1;
@@ -2654,7 +2680,8 @@ static void reactor__loop_renest(reactor *r) {
     if (r->core.dirty_head != REACTOR__NONE || reactor__loop_pending(r) ||
         (r->core.always_count && reactor__core_has_always(&r->core)))
         at = 0;
-    r->core.backend->alarm(&r->core, at);
+    /* Without an alarm at least this: the outer loop comes at once, and it is tried again. */
+    if (r->core.backend->alarm(&r->core, at) < 0) reactor__wake_notify(&r->wake);
 }
 
 static void reactor__loop_changed(reactor__core *core) {
@@ -2807,7 +2834,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
         if (r->core.kept) handed = reactor__core_hand_out(&r->core, keys, max);
     }
     r->core.busy = 0;
-    if (r->core.changed) reactor__loop_renest(r);
+    if (r->core.changed && !r->child) reactor__loop_renest(r);
     return e < 0 ? e : handed;
 }
 
@@ -2816,7 +2843,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
 static int reactor__loop_alive(const reactor *r) {
     if (r->core.active || r->wheel.referenced || r->refs) return 1;
     if (r->deferred.count || r->spare.count || r->posted.count) return 1;
-    if (REACTOR__LOAD(&r->wake.woken)) return 1;
+    if (r->woken || REACTOR__LOAD(&r->wake.woken)) return 1;
     for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
         if (r->parts[i] && r->parts[i]->alive) return 1;
     return 0;
@@ -2839,14 +2866,16 @@ static void reactor__loop_free(reactor *r);
 
 static void reactor__loop_leave(reactor *r) {
     /* The notification that came with a stop is used up with it; not so what was posted. */
-    if (REACTOR__PEEK(&r->core.stop) && REACTOR__PEEK(&r->wake.woken)) {
-        reactor__wake_clear(&r->wake);
-        if (!r->posted.count)
-            reactor__wake_take(&r->wake, &r->posted);
-        else
-            r->woken = 1;
+    if (REACTOR__PEEK(&r->core.stop) && !r->child) {
+        if (REACTOR__PEEK(&r->wake.woken)) {
+            reactor__wake_clear(&r->wake);
+            if (!r->posted.count)
+                reactor__wake_take(&r->wake, &r->posted);
+            else
+                r->woken = 1;
+        }
+        REACTOR__STORE(&r->core.stop, 0);
     }
-    REACTOR__STORE(&r->core.stop, 0);
     r->running = 0;
     if (r->destroyed) reactor__loop_free(r);
 }
@@ -3046,7 +3075,7 @@ static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
 /* Everything that was promised to run does: what was posted or deferred, and every on_close. In a
    forked child nothing is called, for it is the parent's to do. */
 static void reactor__loop_free(reactor *r) {
-    int child = getpid() != r->pid;
+    const int child = getpid() != r->pid;
     reactor__wake_queue rest;
     memset(&rest, 0, sizeof rest);
     r->running = r->closing = 1;
@@ -3078,8 +3107,13 @@ REACTOR_API void reactor_destroy(reactor *r) {
         return;
     }
     r->destroyed = r->closing = 1;
-    reactor__wake_close(&r->wake);
     REACTOR__STORE(&r->core.stop, 1);
+    r->child = getpid() != r->pid;
+    if (!r->child)
+        reactor__wake_close(&r->wake);
+    else /* the rest of this turn must not touch what is shared with the parent */
+        for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
+            if (r->parts[i] && r->parts[i]->orphan) r->parts[i]->orphan(r, r->parts[i]);
 }
 
 /* ---- descriptors ---- */
@@ -3418,13 +3452,15 @@ static int reactor__signal_link(reactor__signal_node *node) {
 
 static void reactor__signal_unlink(reactor__signal_node *node) {
     reactor__signal_entry *entry = &reactor__signal_table[node->signum];
-    pthread_mutex_lock(&reactor__signal_lock);
+    /* In a forked child there is no other thread, though one may seem to hold the lock, or to walk. */
+    const int child = getpid() != node->r->pid;
+    if (!child) pthread_mutex_lock(&reactor__signal_lock);
     reactor__signal_node **at = &entry->first;
     while (*at != node) at = &(*at)->next;
     if (entry->first == node && !node->next) reactor__signal_restore(node->signum);
     REACTOR__STORE(at, node->next);
-    pthread_mutex_unlock(&reactor__signal_lock);
-    while (REACTOR__LOAD(&reactor__signal_walkers)) {
+    if (!child) pthread_mutex_unlock(&reactor__signal_lock);
+    while (!child && REACTOR__LOAD(&reactor__signal_walkers)) {
     }
 }
 
@@ -4135,7 +4171,7 @@ static int reactor__net_dead(const reactor__net_address *a) {
     struct stat st;
     int r;
     /* lstat: where a link leads is not ours to remove. ENOENT: gone meanwhile, bind again. */
-    if (lstat(reactor__net_path(a), &st) < 0) return errno == ENOENT;
+    if (lstat(reactor__net_path(a), &st) < 0) return errno == ENOENT ? 1 : -errno;
     if (!S_ISSOCK(st.st_mode)) return 0;
     r = reactor__net_refused(a, SOCK_DGRAM);
     return r > 0 ? reactor__net_refused(a, SOCK_STREAM) : r;
@@ -4158,7 +4194,11 @@ static int reactor__net_bind_path(int fd, const reactor__net_address *a) {
 static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
     struct stat st;
     int r = 0;
-    if (lstat(out->path, &st) < 0) return -errno;
+    if (lstat(out->path, &st) < 0) {
+        r = -errno;
+        unlink(out->path); /* bound a moment ago, so ours */
+        return r;
+    }
     if (mode && (st.st_mode & 07777) != mode && chmod(out->path, (mode_t)mode) < 0) r = -errno;
     out->dev = st.st_dev;
     out->ino = st.st_ino;
@@ -4453,7 +4493,8 @@ enum {
     REACTOR__STREAM_LOADED = 1 << 26,   /* output is queued: tail is not NULL */
     REACTOR__STREAM_KEPT = 1 << 27,     /* input is kept: u.input is not NULL */
     REACTOR__STREAM_SPECIAL = 1 << 28,  /* something in handler or options bars the short way */
-    REACTOR__STREAM_FILED = 1 << 29     /* a file was queued since the queue was last empty */
+    REACTOR__STREAM_FILED = 1 << 29,    /* a file was queued since the queue was last empty */
+    REACTOR__STREAM_OUTLET = 1 << 30    /* a pipe's write end */
 };
 
 /* With none of these a connection has nothing to settle, and takes the short way through an event. */
@@ -4477,6 +4518,7 @@ enum {
     REACTOR__STREAM_CORKS = 16,        /* pieces that a callback's output may have */
     REACTOR__STREAM_GATHER = 64,       /* pieces sent with one call */
     REACTOR__STREAM_STAGE = 64 * 1024, /* room for copies of what a callback writes */
+    REACTOR__STREAM_FILE_COST = 1024,  /* what a queued file counts for the marks */
     REACTOR__STREAM_WRITES = 1 << 20,  /* bytes sent per connection and turn */
     REACTOR__STREAM_RETRY_MS = 100     /* a listener without descriptors tries again */
 };
@@ -4696,16 +4738,9 @@ static reactor__stream_node *reactor__stream_chunk(reactor__stream_part *p, size
     return n;
 }
 
-/* A piece for len bytes to be copied, small if it begins a queue: thousands of connections may be
-   written to in one turn. Or one that refers to memory or a file: len 0. */
-static reactor__stream_node *reactor__stream_node_new(reactor__stream_part *p, int kind, size_t len,
-                                                      int first) {
-    size_t size = len;
-    if (kind == REACTOR__STREAM_DATA) {
-        const size_t small = REACTOR__STREAM_SMALL - sizeof(reactor__stream_node);
-        const size_t large = REACTOR__STREAM_CHUNK - sizeof(reactor__stream_node);
-        if (len <= large) size = first && len <= small ? small : large;
-    }
+/* With size bytes behind it. */
+static reactor__stream_node *reactor__stream_node_new(reactor__stream_part *p, int kind,
+                                                      size_t size) {
     reactor__stream_node *n = reactor__stream_chunk(p, size);
     if (!n) return NULL;
     memset(n, 0, sizeof *n);
@@ -4713,6 +4748,21 @@ static reactor__stream_node *reactor__stream_node_new(reactor__stream_part *p, i
     n->size = size;
     n->data = (const char *)(n + 1);
     return n;
+}
+
+/* A piece for len bytes to be copied behind last: small if it begins a queue, for thousands of
+   connections may be written to in one turn; large if it follows another, for then there is more
+   to come; not much larger than needed between pieces of other kinds. */
+static reactor__stream_node *
+reactor__stream_data_new(reactor__stream_part *p, const reactor__stream_node *last, size_t len) {
+    const size_t small = REACTOR__STREAM_SMALL - sizeof *last;
+    const size_t large = REACTOR__STREAM_CHUNK - sizeof *last;
+    size_t size = len < REACTOR__STREAM_TINY ? (size_t)REACTOR__STREAM_TINY : len;
+    if (!last && len <= small)
+        size = small;
+    else if ((!last || last->kind == REACTOR__STREAM_DATA) && len <= large)
+        size = large;
+    return reactor__stream_node_new(p, REACTOR__STREAM_DATA, size);
 }
 
 static void reactor__stream_node_free(reactor__stream_part *p, reactor__stream_node *n) {
@@ -4756,7 +4806,7 @@ static int reactor__stream_append(reactor *r, reactor__stream_conn *c, const cha
         fits = last->size - end < len ? last->size - end : len;
     }
     if (fits < len) {
-        n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, len - fits, !last);
+        n = reactor__stream_data_new(p, last, len - fits);
         if (!n) return -ENOMEM;
     }
     if (fits) {
@@ -4777,11 +4827,14 @@ static int reactor__stream_append(reactor *r, reactor__stream_conn *c, const cha
 static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result, int silent) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     reactor__stream_node *n = c->tail->next;
-    if (n == c->tail)
+    if (n == c->tail) {
         c->tail = NULL;
-    else
+        c->flags &= ~(unsigned)(REACTOR__STREAM_LOADED | REACTOR__STREAM_FILED);
+    } else {
         c->tail->next = n->next;
-    if (n->kind != REACTOR__STREAM_FILE) reactor__stream_account(r, c, 0, n->len);
+    }
+    reactor__stream_account(
+        r, c, 0, n->kind == REACTOR__STREAM_FILE ? (size_t)REACTOR__STREAM_FILE_COST : n->len);
     switch (n->kind) {
     case REACTOR__STREAM_OWNED:
         if (n->u.free_fn) n->u.free_fn((void *)(uintptr_t)n->origin, n->size, n->user);
@@ -4847,7 +4900,7 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
     reactor__stream_node *n;
     p->echo = 0;
     if (!p->corked) return 0;
-    n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, p->corked - sent, !c->tail);
+    n = reactor__stream_data_new(p, c->tail, p->corked - sent);
     if (!n) return -ENOMEM;
     reactor__stream_cork_echo(p);
     char *to = (char *)(n + 1);
@@ -5106,6 +5159,7 @@ static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const ch
 static void reactor__stream_check_limit(reactor__stream_conn *c, size_t used) {
     const unsigned hindered = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED;
     if (!c->u.input || c->u.input->len < c->policy->o.max_input) return;
+    if (c->flags & (REACTOR__STREAM_GONE | REACTOR__STREAM_OFFER)) return;
     if (used)
         c->flags |= REACTOR__STREAM_OFFER;
     else if (!(c->flags & (hindered | (unsigned)REACTOR__STREAM_OWED)) && !c->tail)
@@ -5118,7 +5172,7 @@ static void reactor__stream_offer(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
     if (!in) return;
     size_t used = reactor__stream_show(r, c, (char *)(in + 1) + in->start, in->len);
-    if (!c->u.input) return; /* detached meanwhile */
+    if (c->flags & REACTOR__STREAM_FAILED) return; /* finish frees what was shown */
     reactor__stream_consume(r, c, used);
     reactor__stream_check_limit(c, used);
 }
@@ -5130,7 +5184,7 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
     r->core.counters.bytes_in += len;
     if (REACTOR__UNLIKELY(c->u.input != NULL)) {
         reactor__stream_keep(r, c, data, len);
-        reactor__stream_offer(r, c);
+        if (!(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_offer(r, c);
         return;
     }
     size_t used = reactor__stream_show(r, c, data, len);
@@ -5229,6 +5283,7 @@ static void reactor__stream_restart(reactor *r, reactor__stream_conn *c, int whi
 }
 
 static void reactor__stream_settle(reactor *r, reactor__stream_conn *c);
+static void reactor__stream_opened(reactor *r, reactor__stream_conn *c);
 
 static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
@@ -5236,6 +5291,10 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     int which;
     (void)t;
     c->timer = 0;
+    if (c->flags & REACTOR__STREAM_GRABBED) { /* nothing comes before on_open */
+        reactor__stream_opened(r, c);
+        return;
+    }
     if (reactor__stream_earliest(r, c, &which) <= r->now) {
         int again = 0;
         if (which) {
@@ -5275,6 +5334,7 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
     uint32_t index = (uint32_t)c->id;
     reactor__stream_policy *policy = c->policy;
     int fd = c->fd;
+    child |= r->child;
     c->flags |= REACTOR__STREAM_DEAD;
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     reactor__core_unbind(&r->core, index, 1);
@@ -5296,6 +5356,13 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
     if (p->draining) reactor__stream_check_drained(r);
 }
 
+/* A FIN that cannot be sent would leave the peer waiting for ever. ENOTCONN: it has gone. */
+static int reactor__stream_send_fin(reactor__stream_conn *c) {
+    if (shutdown(c->fd, SHUT_WR) == 0 || errno == ENOTCONN) return 0;
+    reactor__stream_fail(c, -errno, REACTOR__STREAM_RESET);
+    return -1;
+}
+
 /* The output is out and nobody wants the input. Closing a TCP socket with input unread resets it,
    and the peer may lose what it has not read yet (RFC 1122, 4.2.2.13); then FIN is sent and the
    input discarded until the peer has finished too. Returns 1 when there is nothing to wait for. */
@@ -5310,7 +5377,7 @@ static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
         if (!(c->flags & REACTOR__STREAM_LINGER)) {
             c->flags |= REACTOR__STREAM_LINGER;
             c->last_out = r->now;
-            shutdown(c->fd, SHUT_WR);
+            if (reactor__stream_send_fin(c) < 0) return 1;
         }
         if ((size_t)n >= budget) {
             reactor__stream_again(p, c);
@@ -5324,6 +5391,14 @@ static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
 
 /* ---- settling ---- */
 
+/* The close timeout counts from here. */
+static void reactor__stream_start_close(reactor *r, reactor__stream_conn *c) {
+    if (c->flags & REACTOR__STREAM_GONE) return;
+    c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
+    c->flags |= REACTOR__STREAM_CLOSING;
+    c->last_out = reactor__loop_time(r);
+}
+
 /* Level backends are told what is of interest now; with edges everything is, always. */
 static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
@@ -5333,14 +5408,14 @@ static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
     if (reactor__stream_may_read(c) || (c->flags & REACTOR__STREAM_LINGER)) wanted = REACTOR_READ;
     if (c->tail && (c->flags & REACTOR__STREAM_BLOCKED)) wanted |= (unsigned)REACTOR_WRITE;
     /* A pipe's write end has nothing to read, but its error is heard with READ. */
-    const unsigned outlet = REACTOR__STREAM_PIPE | REACTOR__STREAM_TOLD;
-    if ((c->flags & outlet) == outlet) wanted |= (unsigned)REACTOR_READ;
+    if (c->flags & REACTOR__STREAM_OUTLET) wanted |= (unsigned)REACTOR_READ;
     if (reactor__core_at(&r->core, index)->wanted != wanted)
         reactor__core_modify(&r->core, index, wanted);
 }
 
-/* Output has drained to low water: reading goes on, the handler is told. Returns 1 if it did. */
-static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c) {
+/* Output has drained to low water: reading goes on, the handler is told, once a turn. Returns 1 if
+   it was. */
+static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c, int told) {
     const reactor_conn_options *o = &c->policy->o;
     if (c->queued > o->high_water && (c->flags & REACTOR__STREAM_COUPLED) &&
         !(c->flags & REACTOR__STREAM_THROTTLED))
@@ -5355,6 +5430,10 @@ static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c) {
         c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
     }
     if (!(c->flags & REACTOR__STREAM_OWED)) return 0;
+    if (told) { /* a peer as fast as the handler would keep everybody else waiting */
+        reactor__stream_again(reactor__stream_part_of(r), c);
+        return 0;
+    }
     c->flags &= ~(unsigned)REACTOR__STREAM_OWED;
     c->flags |= REACTOR__STREAM_OFFER;
     reactor__stream_event(r, c, c->h->on_writable);
@@ -5376,25 +5455,25 @@ static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c) {
     if (c->h->on_eof)
         reactor__stream_event(r, c, c->h->on_eof);
     else
-        c->flags |= REACTOR__STREAM_CLOSING;
+        reactor__stream_start_close(r, c);
     return 1;
 }
 
 /* Draining: asked once, closed as soon as it is not busy. */
-static void reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
-    if (!(c->flags & REACTOR__STREAM_DRAIN)) return;
-    if (c->h->on_drain) {
-        reactor__stream_part *p = reactor__stream_part_of(r);
-        c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
-        reactor__stream_enter(p, c);
-        int busy =
-            reactor__loop_call_drain(r, c->h, reactor__stream_handle(c), reactor__stream_state(c));
-        reactor__stream_leave(r, p, c);
-        if (!busy) c->flags |= REACTOR__STREAM_CLOSING;
-    } else if (!c->tail && !c->u.input) {
-        c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
-        c->flags |= REACTOR__STREAM_CLOSING;
+static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (!(c->flags & REACTOR__STREAM_DRAIN)) return 0;
+    if (!c->h->on_drain) {
+        if (!c->tail && !c->u.input) reactor__stream_start_close(r, c);
+        return 0;
     }
+    c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
+    reactor__stream_enter(p, c);
+    int busy =
+        reactor__loop_call_drain(r, c->h, reactor__stream_handle(c), reactor__stream_state(c));
+    reactor__stream_leave(r, p, c);
+    if (!busy) reactor__stream_start_close(r, c);
+    return 1;
 }
 
 /* Whether it has come to its end; reason says how. */
@@ -5408,7 +5487,7 @@ static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_CLOSING) return reactor__stream_linger(r, c);
     if ((c->flags & REACTOR__STREAM_SHUT) && !(c->flags & REACTOR__STREAM_FIN)) {
         c->flags |= REACTOR__STREAM_FIN;
-        if (!(c->flags & REACTOR__STREAM_PIPE)) shutdown(c->fd, SHUT_WR);
+        if (!(c->flags & REACTOR__STREAM_PIPE) && reactor__stream_send_fin(c) < 0) return 1;
     }
     /* Both directions have ended: nothing could ever happen on it. */
     const unsigned both = REACTOR__STREAM_FIN | REACTOR__STREAM_TOLD;
@@ -5419,9 +5498,11 @@ static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
    have set or cleared any of them. */
 static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
     const unsigned shut = REACTOR__STREAM_GONE;
+    int told = 0;
     for (int go = 1; go;) {
         go = 0;
-        if (!(c->flags & shut)) go = reactor__stream_settle_marks(r, c);
+        if (!(c->flags & shut)) go = reactor__stream_settle_marks(r, c, told);
+        told |= go;
         const unsigned held =
             REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_GONE;
         if (!(c->flags & held) && (c->flags & REACTOR__STREAM_OFFER)) {
@@ -5434,8 +5515,8 @@ static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
             go = 1;
         }
         if (!(c->flags & shut)) go |= reactor__stream_settle_eof(r, c);
+        if (!(c->flags & shut)) go |= reactor__stream_settle_drain(r, c);
     }
-    if (!(c->flags & shut)) reactor__stream_settle_drain(r, c);
     if (reactor__stream_settle_end(r, c)) {
         reactor__stream_finish(r, c, 0);
         return;
@@ -5460,29 +5541,38 @@ static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
     reactor__stream_settle(r, c);
 }
 
+/* What an event says of the input, which holds until it has been read: an edge comes once. */
+static void reactor__stream_note(reactor__stream_conn *c, unsigned events) {
+    if (events & (unsigned)REACTOR_READ) c->flags |= REACTOR__STREAM_READABLE;
+    if (events & (REACTOR__CORE_RDHUP | REACTOR__CORE_PRI | REACTOR__CORE_INFO))
+        c->flags |= REACTOR__STREAM_HINTED;
+}
+
+/* An error or hang-up that no read will meet, the input having ended before. */
+static void reactor__stream_dead_peer(reactor__stream_conn *c) {
+    if (c->flags & REACTOR__STREAM_OUTLET) reactor__stream_fail(c, -EPIPE, 0);
+    if (!(c->flags & REACTOR__STREAM_TOLD) || (c->flags & REACTOR__STREAM_PIPE)) return;
+    int e = reactor__net_error(c->fd);
+    if (e < 0) reactor__stream_fail(c, e, 0);
+}
+
 /* An event that is out of the ordinary, or of a connection that has something to settle. */
 REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_conn *c,
                                                    unsigned events) {
     r->core.counters.callbacks--; /* an event is none; what it leads to counts itself */
     if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
+    reactor__stream_note(c, events);
     if (!(c->flags & REACTOR__STREAM_OPEN)) {
-        if (events & (unsigned)REACTOR_READ) c->flags |= REACTOR__STREAM_READABLE;
         if (c->flags & REACTOR__STREAM_GRABBED) reactor__stream_opened(r, c);
         return;
     }
-    if (events & (REACTOR__CORE_RDHUP | REACTOR__CORE_PRI | REACTOR__CORE_INFO))
-        c->flags |= REACTOR__STREAM_HINTED;
     if (c->tail && (events & (unsigned)REACTOR_WRITE)) {
         c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
         reactor__stream_flush(r, c);
     }
-    if (events & (unsigned)REACTOR_READ) {
-        c->flags |= REACTOR__STREAM_READABLE;
-        if (!(c->flags & REACTOR__STREAM_KICKED)) reactor__stream_read(r, c);
-    }
-    if ((events & (unsigned)REACTOR_ERROR) && (c->flags & REACTOR__STREAM_PIPE) &&
-        (c->flags & REACTOR__STREAM_TOLD))
-        reactor__stream_fail(c, -EPIPE, 0); /* the write end of a pipe without a reader */
+    if ((events & (unsigned)REACTOR_READ) && !(c->flags & REACTOR__STREAM_KICKED))
+        reactor__stream_read(r, c);
+    if (events & REACTOR__CORE_INFO) reactor__stream_dead_peer(c);
     reactor__stream_settle(r, c);
 }
 
@@ -5606,6 +5696,20 @@ static void reactor__stream_turn(reactor *r, reactor__loop_part *part);
 static void reactor__stream_dump(const reactor *r, const reactor__loop_part *part,
                                  reactor_line_fn *fn, void *user);
 
+/* A forked child has destroyed its copy in a callback: what the rest of the turn might do to a
+   connection is barred by its being at an end already, without a descriptor. */
+static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
+    (void)part;
+    for (uint32_t i = 0; i < r->core.count; i++) {
+        reactor__core_slot *slot = reactor__core_at(&r->core, i);
+        if (slot->kind != REACTOR__CORE_CONN) continue;
+        reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
+        c->flags |= REACTOR__STREAM_FAILED;
+        if (c->fd >= 0) reactor__util_close(c->fd);
+        c->fd = -1;
+    }
+}
+
 /* What only programs with streams pay for: made with the first of them. */
 static int reactor__stream_start(reactor *r) {
     reactor__stream_part *p = reactor__stream_part_of(r);
@@ -5626,6 +5730,7 @@ static int reactor__stream_start(reactor *r) {
     p->part.turn = reactor__stream_turn;
     p->part.fini = reactor__stream_fini;
     p->part.dump = reactor__stream_dump;
+    p->part.orphan = reactor__stream_orphan;
     p->edges = r->core.backend->traits & (unsigned)REACTOR__CORE_HAS_EDGES;
     r->parts[REACTOR__LOOP_STREAM] = &p->part;
     return 0;
@@ -5712,6 +5817,7 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     (void)t;
     c->timer = 0;
+    if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
     reactor__stream_hang_up(r, c, -ETIMEDOUT);
     reactor__stream_dial_next(r, c);
 }
@@ -5719,13 +5825,13 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
 static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     int e = reactor__net_error(fd);
-    r->core.counters.callbacks--; /* see io_long */
-    if (events & (unsigned)REACTOR_READ) c->flags |= REACTOR__STREAM_READABLE;
+    r->core.counters.callbacks--;                  /* see io_long */
+    if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
     if (e == 0) {
+        reactor__stream_note(c, events);
         reactor__stream_connected(r, c);
         return;
     }
-    c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
     reactor__stream_hang_up(r, c, e);
     reactor__stream_dial_next(r, c);
 }
@@ -5806,7 +5912,8 @@ static unsigned reactor__stream_pipe_flags(int fd) {
     int mode = fcntl(fd, F_GETFL);
     unsigned flags = REACTOR__STREAM_PIPE;
     if (mode < 0) return flags;
-    if ((mode & O_ACCMODE) == O_WRONLY) flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_TOLD;
+    if ((mode & O_ACCMODE) == O_WRONLY)
+        flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_TOLD | REACTOR__STREAM_OUTLET;
     if ((mode & O_ACCMODE) == O_RDONLY) flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
     return flags;
 }
@@ -6158,6 +6265,7 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
     if (e < 0) return e;
     reactor__stream_part *p = reactor__stream_part_of(r);
     if (!len) return reactor__stream_verdict(p, c);
+    if (p->current == c) reactor__stream_cork_echo(p);
     if (p->current == c && !c->tail && count <= REACTOR__STREAM_CORKS - p->corks &&
         len <= REACTOR__STREAM_STAGE - p->staged) {
         for (int i = 0; i < count; i++)
@@ -6165,7 +6273,7 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
         return reactor__stream_verdict(p, c);
     }
     /* One new piece for all of it, so that it is accepted whole or not at all. */
-    reactor__stream_node *n = reactor__stream_node_new(p, REACTOR__STREAM_DATA, len, !c->tail);
+    reactor__stream_node *n = reactor__stream_data_new(p, c->tail, len);
     if (!n) return -ENOMEM;
     e = reactor__stream_to_queue(r, c);
     if (e < 0) {
@@ -6185,7 +6293,7 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
 static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, const void *data,
                                  size_t len, reactor__stream_node **out) {
     reactor__stream_part *p = reactor__stream_part_of(r);
-    reactor__stream_node *n = reactor__stream_node_new(p, kind, 0, 0);
+    reactor__stream_node *n = reactor__stream_node_new(p, kind, 0);
     if (!n) return -ENOMEM;
     int e = reactor__stream_to_queue(r, c);
     if (e < 0) {
@@ -6196,10 +6304,11 @@ static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, 
     n->len = n->size = len;
     n->origin = data;
     reactor__stream_push(r, c, n);
-    if (kind == REACTOR__STREAM_FILE)
+    if (kind == REACTOR__STREAM_FILE) {
         c->flags |= REACTOR__STREAM_FILED;
-    else
-        reactor__stream_account(r, c, len, 0);
+        len = REACTOR__STREAM_FILE_COST;
+    }
+    reactor__stream_account(r, c, len, 0);
     *out = n;
     return 0;
 }
@@ -6294,7 +6403,7 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file f
     reactor__stream_conn *c;
     reactor__stream_node *n;
     if (offset < 0 || len < -1 || (flags & ~(unsigned)REACTOR_CLOSE_FILE)) return -EINVAL;
-    int e = reactor__stream_admit(r, handle, 0, &c);
+    int e = reactor__stream_admit(r, handle, REACTOR__STREAM_FILE_COST, &c);
     if (e < 0) return e;
     if (file < 0) return -EBADF;
     if (len < 0) len = reactor__stream_file_left(file, offset);
@@ -6317,7 +6426,7 @@ REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
     const reactor__stream_node *n = c->tail;
     if (c->flags & REACTOR__STREAM_FILED) do {
             n = n->next;
-            if (n->kind == REACTOR__STREAM_FILE) total += n->len;
+            if (n->kind == REACTOR__STREAM_FILE) total += n->len - REACTOR__STREAM_FILE_COST;
         } while (n != c->tail);
     return total;
 }
@@ -6344,6 +6453,14 @@ REACTOR_API int reactor_resume(reactor *r, reactor_conn handle) {
     return 0;
 }
 
+/* A timer that sleeps, so that arm, which has nobody to tell, needs no memory. */
+static int reactor__stream_reserve_timer(reactor *r, reactor__stream_conn *c) {
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    if (c->timer) return 0;
+    return reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_tick, c, flags,
+                              &c->timer);
+}
+
 /* Its own copy of the options, if it shares them. */
 static int reactor__stream_own_policy(reactor__stream_conn *c) {
     if (c->policy->refs == 1) return 0;
@@ -6361,6 +6478,7 @@ REACTOR_API int reactor_set_timeout(reactor *r, reactor_conn handle, int which, 
     if (ms < 0 || which < REACTOR_TIMEOUT_IDLE || which > REACTOR_TIMEOUT_DEADLINE) return -EINVAL;
     int e = reactor__stream_live(r, handle, &c);
     if (e == 0) e = reactor__stream_own_policy(c);
+    if (e == 0) e = reactor__stream_reserve_timer(r, c);
     if (e < 0) return e;
     reactor_conn_options *o = &c->policy->o;
     switch (which) {
@@ -6415,8 +6533,7 @@ REACTOR_API int reactor_close(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c;
     if (!r) return -EINVAL;
     if (reactor__stream_live(r, handle, &c) < 0) return 0;
-    c->flags |= REACTOR__STREAM_CLOSING;
-    c->last_out = reactor__loop_time(r); /* the close timeout counts from here */
+    reactor__stream_start_close(r, c);
     reactor__stream_kick(r, c);
     return 0;
 }
@@ -6438,13 +6555,17 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
     int e = reactor__stream_live(r, handle, &c);
     if (e < 0) return e == -EBADF && c ? -ENOTCONN : e;
     if (!(c->flags & REACTOR__STREAM_OPEN) || (c->flags & REACTOR__STREAM_BROKEN)) return -ENOTCONN;
-    if (reactor_pending(r, handle)) return -EBUSY;
+    const unsigned promised = REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
+    if (c->tail || reactor_pending(r, handle)) return -EBUSY;
+    if ((c->flags & promised) == (unsigned)REACTOR__STREAM_SHUT) return -EBUSY;
     size_t room = *len, unread = c->u.input ? c->u.input->len : 0;
     if (c->flags & REACTOR__STREAM_OFFERING) unread = 0;
     *len = unread;
     if (unread > room) return -ENOBUFS;
     if (unread) memcpy(input, (char *)(c->u.input + 1) + c->u.input->start, unread);
-    if (c->u.input) reactor__stream_consume(r, c, c->u.input->len);
+    /* What on_data is looking at stays until it has returned. */
+    if (c->u.input && !(c->flags & REACTOR__STREAM_OFFERING))
+        reactor__stream_consume(r, c, c->u.input->len);
     reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
     *fd = c->fd;
     c->fd = -1;
@@ -6478,10 +6599,14 @@ static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
     int64_t old = REACTOR__NEVER;
     if (ms < 0) return 0;
     int64_t at = reactor__util_add(reactor__util_clock(), reactor__util_ms(ms));
-    if (p->drain_timer && reactor__timer_get(&r->wheel, p->drain_timer, &old) == 0)
-        return at < old ? reactor__timer_reset(&r->wheel, p->drain_timer, at) : 0;
-    return reactor__timer_set(&r->wheel, at, 0, reactor__stream_cut_off, NULL, flags,
-                              &p->drain_timer);
+    int e = 0;
+    if (!p->drain_timer || reactor__timer_get(&r->wheel, p->drain_timer, &old) < 0)
+        e = reactor__timer_set(&r->wheel, at, 0, reactor__stream_cut_off, NULL, flags,
+                               &p->drain_timer);
+    else if (at < old)
+        e = reactor__timer_reset(&r->wheel, p->drain_timer, at);
+    reactor__loop_touch(r);
+    return e;
 }
 
 REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {

@@ -22,13 +22,18 @@ enum { QUEUE = 64 * 1024, RETRY_MS = 100 };
 typedef struct client {
     int fd;
     int ended;    /* the peer has finished sending */
-    int blocked;  /* WRITE is of interest */
     int deferred; /* a turn of its own is under way */
+    unsigned interest;
+    struct client *next, **at; /* of all clients, to free them at the end */
     size_t start, len;
     char queue[QUEUE];
 } client;
 
+static client *clients;
+
 static void end_client(reactor *r, client *c) {
+    *c->at = c->next;
+    if (c->next) c->next->at = c->at;
     reactor_remove(r, c->fd);
     close(c->fd);
     c->fd = -1;
@@ -71,11 +76,13 @@ static void serve(reactor *r, client *c) {
         end_client(r, c);
         return;
     }
-    if (c->blocked != (sent == 0)) {
-        c->blocked = sent == 0;
-        unsigned interest = c->blocked ? REACTOR_WRITE : 0;
-        reactor_modify(r, c->fd, REACTOR_READ | REACTOR_EDGE | interest);
-    }
+    /* Only what can be used is of interest: where edges are reported as levels, readiness that is
+       left alone would be reported for ever. */
+    unsigned interest = REACTOR_EDGE;
+    if (sent == 0) interest |= REACTOR_WRITE;
+    if (!c->ended && !(more && sent == 0)) interest |= REACTOR_READ;
+    if (interest != c->interest) reactor_modify(r, c->fd, interest);
+    c->interest = interest;
     if (more && sent && !c->deferred) c->deferred = reactor_defer(r, serve_again, c) == 0;
 }
 
@@ -111,7 +118,14 @@ static void on_listener(reactor *r, reactor_socket fd, unsigned events, void *us
             c->fd = made;
             fcntl(made, F_SETFL, fcntl(made, F_GETFL) | O_NONBLOCK);
             fcntl(made, F_SETFD, FD_CLOEXEC);
-            if (reactor_add(r, made, REACTOR_READ | REACTOR_EDGE, on_client, c) == 0) continue;
+            c->interest = REACTOR_READ | REACTOR_EDGE;
+            if (reactor_add(r, made, c->interest, on_client, c) == 0) {
+                c->next = clients;
+                c->at = &clients;
+                if (clients) clients->at = &c->next;
+                clients = c;
+                continue;
+            }
         }
         free(c);
         if (made >= 0) close(made);
@@ -173,7 +187,8 @@ int main(int argc, char **argv) {
         e = reactor_run(r);
     }
     if (e < 0) fprintf(stderr, "raw_echo: %s\n", reactor_strerror(e));
-    reactor_destroy(r);
+    while (clients) end_client(r, clients);
+    reactor_destroy(r); /* runs what is deferred, for clients that have ended too */
     close(fd);
     return e < 0;
 }
