@@ -593,7 +593,8 @@ REACTOR_API void reactor_buffer_unref(reactor_buffer *b);
 REACTOR_API int reactor_write_shared(reactor *r, reactor_conn c, reactor_buffer *b);
 
 /* len bytes of file from offset, in the order of the output; len -1: to its end as it is now. They
-   do not count for the marks; returns as reactor_write does. done, which may be NULL, is called once: result 0 when the last byte
+   do not count for the marks, but no more than 1,024 files can be queued (-ENOBUFS), and above 64
+   the queue counts as high; returns as reactor_write does. done, which may be NULL, is called once: result 0 when the last byte
    was handed to the kernel, else why not. -EINVAL: offset < 0, len < -1, unknown flags. A file
    that turns out shorter ends the connection with -EIO. With REACTOR_CLOSE_FILE the file is the
    connection's from success on and closed before done. */
@@ -4428,18 +4429,30 @@ static ssize_t reactor__net_copyfile(int fd, int is_socket, int file, off_t offs
     return reactor__net_send(fd, is_socket, &v, 1, 0);
 }
 
-/* At most len bytes (> 0) of file from offset: how many, 0 at its end, or -errno. sendfile(2)
-   refuses with EINVAL or ENOSYS pairs that it cannot do, and says itself to fall back to a copy. */
-static ssize_t reactor__net_sendfile(int fd, int is_socket, int file, int64_t offset, size_t len,
-                                     void *scratch, size_t scratch_size) {
+/* As much as the kernel takes, with SIGPIPE blocked once for all of it. */
+static ssize_t reactor__net_pump(int fd, int file, off_t at, size_t len, int *full) {
     reactor__net_mask mask;
     ssize_t sent;
-    off_t at = (off_t)offset;
-    if (at != offset) return -EOVERFLOW; /* an off_t of 32 bits */
+    size_t total = 0;
     reactor__net_block(&mask);
-    do sent = reactor__net_sys_sendfile(fd, file, at, len);
-    while (sent == -EINTR);
+    do {
+        sent = reactor__net_sys_sendfile(fd, file, at + (off_t)total, len - total);
+        if (sent > 0) total += (size_t)sent;
+    } while (sent == -EINTR || (sent > 0 && total < len));
     reactor__net_unblock(&mask, sent);
+    *full = sent == -EAGAIN;
+    return total ? (ssize_t)total : sent;
+}
+
+/* At most len bytes (> 0) of file from offset: how many, 0 at its end, or -errno; *full if the
+   kernel takes no more for now. sendfile(2) refuses with EINVAL or ENOSYS pairs that it cannot do,
+   and says itself to fall back to a copy. */
+static ssize_t reactor__net_sendfile(int fd, int is_socket, int file, int64_t offset, size_t len,
+                                     void *scratch, size_t scratch_size, int *full) {
+    off_t at = (off_t)offset;
+    *full = 0;
+    if (at != offset) return -EOVERFLOW; /* an off_t of 32 bits */
+    ssize_t sent = reactor__net_pump(fd, file, at, len, full);
     if (sent != -EINVAL && sent != -ENOSYS && sent != -EOPNOTSUPP) return sent;
     /* A file of /proc, an output opened with O_APPEND, another system: */
     if (scratch_size == 0) return sent;
@@ -4493,8 +4506,7 @@ enum {
     REACTOR__STREAM_LOADED = 1 << 26,   /* output is queued: tail is not NULL */
     REACTOR__STREAM_KEPT = 1 << 27,     /* input is kept: u.input is not NULL */
     REACTOR__STREAM_SPECIAL = 1 << 28,  /* something in handler or options bars the short way */
-    REACTOR__STREAM_FILED = 1 << 29,    /* a file was queued since the queue was last empty */
-    REACTOR__STREAM_OUTLET = 1 << 30    /* a pipe's write end */
+    REACTOR__STREAM_OUTLET = 1 << 29    /* a pipe's write end */
 };
 
 /* With none of these a connection has nothing to settle, and takes the short way through an event. */
@@ -4518,9 +4530,11 @@ enum {
     REACTOR__STREAM_CORKS = 16,        /* pieces that a callback's output may have */
     REACTOR__STREAM_GATHER = 64,       /* pieces sent with one call */
     REACTOR__STREAM_STAGE = 64 * 1024, /* room for copies of what a callback writes */
-    REACTOR__STREAM_FILE_COST = 1024,  /* what a queued file counts for the marks */
-    REACTOR__STREAM_WRITES = 1 << 20,  /* bytes sent per connection and turn */
-    REACTOR__STREAM_RETRY_MS = 100     /* a listener without descriptors tries again */
+    REACTOR__STREAM_FILES_LOW = 16,    /* the marks and the cap for queued files, whose bytes */
+    REACTOR__STREAM_FILES_HIGH = 64,   /* do not count but whose number is a peer's to choose */
+    REACTOR__STREAM_FILES_MAX = 1024,
+    REACTOR__STREAM_WRITES = 1 << 21, /* bytes sent per connection and turn */
+    REACTOR__STREAM_RETRY_MS = 100    /* a listener without descriptors tries again */
 };
 
 struct reactor_buffer {
@@ -4589,9 +4603,10 @@ typedef struct reactor__stream_conn {
     uint64_t timer;
     int64_t last_in, last_out, opened; /* what the timeouts count from */
     int fd;
-    int reason;
     unsigned flags;
     uint32_t room; /* bytes of state */
+    int16_t reason;
+    uint16_t files; /* queued */
 } reactor__stream_conn;
 
 #define REACTOR__STREAM_HEAD ((sizeof(reactor__stream_conn) + 15) / 16 * 16)
@@ -4632,8 +4647,8 @@ typedef struct reactor__stream_part {
     reactor__stream_conn *kick_head, *kick_tail;
     reactor__stream_conn *again; /* to be kicked in the next turn */
     reactor__stream_listener *listeners;
-    reactor__stream_node *spares[2]; /* small, large */
-    int spare_count[2];
+    reactor__stream_node *spares[3]; /* small, large, without bytes */
+    int spare_count[3];
     int short_count; /* listeners that are SHORT */
     int draining;
     uint64_t drain_timer;
@@ -4720,14 +4735,15 @@ static void reactor__stream_again(reactor__stream_part *p, reactor__stream_conn 
 
 /* ---- output queue ---- */
 
-/* Whose list of spares a piece of this size belongs to: 0 small, 1 large, -1 none. */
-static int reactor__stream_class(size_t size) {
+/* Whose list of spares a piece belongs to: 0 small, 1 large, 2 without bytes of its own, -1 none. */
+static int reactor__stream_class(int kind, size_t size) {
+    if (kind != REACTOR__STREAM_DATA) return 2;
     if (size == REACTOR__STREAM_SMALL - sizeof(reactor__stream_node)) return 0;
     return size == REACTOR__STREAM_CHUNK - sizeof(reactor__stream_node) ? 1 : -1;
 }
 
-static reactor__stream_node *reactor__stream_chunk(reactor__stream_part *p, size_t size) {
-    int k = reactor__stream_class(size);
+static reactor__stream_node *reactor__stream_chunk(reactor__stream_part *p, int kind, size_t size) {
+    int k = reactor__stream_class(kind, size);
     reactor__stream_node *n = k < 0 ? NULL : p->spares[k];
     if (!n) {
         if (size > SIZE_MAX - sizeof *n) return NULL;
@@ -4741,7 +4757,7 @@ static reactor__stream_node *reactor__stream_chunk(reactor__stream_part *p, size
 /* With size bytes behind it. */
 static reactor__stream_node *reactor__stream_node_new(reactor__stream_part *p, int kind,
                                                       size_t size) {
-    reactor__stream_node *n = reactor__stream_chunk(p, size);
+    reactor__stream_node *n = reactor__stream_chunk(p, kind, size);
     if (!n) return NULL;
     memset(n, 0, sizeof *n);
     n->kind = kind;
@@ -4766,7 +4782,7 @@ reactor__stream_data_new(reactor__stream_part *p, const reactor__stream_node *la
 }
 
 static void reactor__stream_node_free(reactor__stream_part *p, reactor__stream_node *n) {
-    int k = n->kind == REACTOR__STREAM_DATA ? reactor__stream_class(n->size) : -1;
+    int k = reactor__stream_class(n->kind, n->size);
     if (k < 0 || p->spare_count[k] == REACTOR__STREAM_SPARES) {
         REACTOR_FREE(n);
         return;
@@ -4829,12 +4845,14 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
     reactor__stream_node *n = c->tail->next;
     if (n == c->tail) {
         c->tail = NULL;
-        c->flags &= ~(unsigned)(REACTOR__STREAM_LOADED | REACTOR__STREAM_FILED);
+        c->flags &= ~(unsigned)REACTOR__STREAM_LOADED;
     } else {
         c->tail->next = n->next;
     }
-    reactor__stream_account(
-        r, c, 0, n->kind == REACTOR__STREAM_FILE ? (size_t)REACTOR__STREAM_FILE_COST : n->len);
+    if (n->kind == REACTOR__STREAM_FILE)
+        c->files--;
+    else
+        reactor__stream_account(r, c, 0, n->len);
     switch (n->kind) {
     case REACTOR__STREAM_OWNED:
         if (n->u.free_fn) n->u.free_fn((void *)(uintptr_t)n->origin, n->size, n->user);
@@ -4919,14 +4937,15 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
 /* ---- ends ---- */
 
 static void reactor__stream_fail(reactor__stream_conn *c, int reason, unsigned how) {
-    if (!(c->flags & (REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN))) c->reason = reason;
+    if (!(c->flags & (REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN)))
+        c->reason = (int16_t)reason;
     c->flags |= (unsigned)REACTOR__STREAM_FAILED | how;
 }
 
 /* Output is impossible: it is dropped, what is left of the input is delivered, then it ends. */
 static void reactor__stream_break(reactor *r, reactor__stream_conn *c, int reason) {
     if (c->flags & REACTOR__STREAM_BROKEN) return;
-    if (!(c->flags & REACTOR__STREAM_FAILED)) c->reason = reason;
+    if (!(c->flags & REACTOR__STREAM_FAILED)) c->reason = (int16_t)reason;
     c->flags |= (unsigned)REACTOR__STREAM_BROKEN | (unsigned)REACTOR__STREAM_READABLE;
     c->flags &= ~((unsigned)REACTOR__STREAM_BLOCKED | (unsigned)REACTOR__STREAM_OWED);
     while (c->tail) reactor__stream_pop(r, c, reason, 0);
@@ -5007,8 +5026,10 @@ static ssize_t reactor__stream_send_file(reactor *r, reactor__stream_conn *c) {
     reactor__stream_node *n = c->tail->next;
     const size_t most = REACTOR__STREAM_WRITES;
     size_t len = n->len < most ? n->len : most;
+    int full;
     ssize_t sent = reactor__net_sendfile(c->fd, !(c->flags & REACTOR__STREAM_PIPE), n->file,
-                                         n->offset, len, p->stage, REACTOR__STREAM_STAGE);
+                                         n->offset, len, p->stage, REACTOR__STREAM_STAGE, &full);
+    if (full) c->flags |= REACTOR__STREAM_BLOCKED;
     if (sent == 0) return -EIO;
     if (sent < 0) return sent;
     n->offset += sent;
@@ -5086,13 +5107,17 @@ static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__
 
 /* ---- receiving ---- */
 
+/* Whether the queue is above its high-water mark. */
+static int reactor__stream_is_high(const reactor__stream_conn *c) {
+    return c->queued > c->policy->o.high_water || c->files > REACTOR__STREAM_FILES_HIGH;
+}
+
 static int reactor__stream_may_read(const reactor__stream_conn *c) {
     const unsigned no = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_ENDED |
                         REACTOR__STREAM_GONE;
     if ((c->flags & (no | (unsigned)REACTOR__STREAM_OPEN)) != (unsigned)REACTOR__STREAM_OPEN)
         return 0;
-    if (c->tail && (c->flags & REACTOR__STREAM_COUPLED) && c->queued > c->policy->o.high_water)
-        return 0;
+    if (c->tail && (c->flags & REACTOR__STREAM_COUPLED) && reactor__stream_is_high(c)) return 0;
     return !c->u.input || c->u.input->len < c->policy->o.max_input;
 }
 
@@ -5372,13 +5397,14 @@ static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
     if (c->flags & (unsigned)(REACTOR__STREAM_PIPE | REACTOR__STREAM_ENDED)) return 1;
     for (;;) {
         ssize_t n = reactor__net_recv(c->fd, 1, p->buffer, r->options.read_buffer);
-        if (n == -EAGAIN) break;
-        if (n <= 0) return 1;
-        if (!(c->flags & REACTOR__STREAM_LINGER)) {
+        if (n == 0 || (n < 0 && n != -EAGAIN)) return 1;
+        /* Input that was read and not wanted is a sign of more on its way. */
+        if ((n > 0 || c->u.input) && !(c->flags & REACTOR__STREAM_LINGER)) {
             c->flags |= REACTOR__STREAM_LINGER;
             c->last_out = r->now;
             if (reactor__stream_send_fin(c) < 0) return 1;
         }
+        if (n < 0) break;
         if ((size_t)n >= budget) {
             reactor__stream_again(p, c);
             return 0;
@@ -5417,13 +5443,12 @@ static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
    it was. */
 static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c, int told) {
     const reactor_conn_options *o = &c->policy->o;
-    if (c->queued > o->high_water && (c->flags & REACTOR__STREAM_COUPLED) &&
-        !(c->flags & REACTOR__STREAM_THROTTLED))
+    if ((c->flags & REACTOR__STREAM_COUPLED) && reactor__stream_is_high(c))
         c->flags |= REACTOR__STREAM_THROTTLED;
     /* Input at its limit is offered once more when nothing waits any longer: see check_limit. */
     if (!c->tail && c->u.input && c->u.input->len >= o->max_input)
         c->flags |= REACTOR__STREAM_OFFER;
-    if (c->queued > o->low_water) return 0;
+    if (c->queued > o->low_water || c->files > REACTOR__STREAM_FILES_LOW) return 0;
     if (c->flags & REACTOR__STREAM_THROTTLED) {
         c->flags &= ~(unsigned)REACTOR__STREAM_THROTTLED;
         c->flags |= REACTOR__STREAM_OFFER;
@@ -5444,11 +5469,14 @@ static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c, int
 static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c) {
     const unsigned done = REACTOR__STREAM_TOLD | REACTOR__STREAM_PAUSED;
     if (!(c->flags & REACTOR__STREAM_ENDED) || (c->flags & done)) return 0;
-    if ((c->flags & REACTOR__STREAM_THROTTLED) && c->u.input) return 0;
+    /* A handler that waits for its output to drain has not had its last look at the input. */
+    const unsigned waits = REACTOR__STREAM_THROTTLED | REACTOR__STREAM_OWED;
     if (c->u.input) {
+        if (c->flags & waits) return 0;
         reactor__stream_offer(r, c);
         const unsigned stop = REACTOR__STREAM_GONE | REACTOR__STREAM_PAUSED;
         if (c->flags & stop) return 1;
+        if (c->u.input && ((c->flags & waits) || reactor__stream_is_high(c))) return 1;
     }
     c->flags |= REACTOR__STREAM_TOLD;
     c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
@@ -6211,7 +6239,9 @@ static int reactor__stream_admit(reactor *r, reactor_conn handle, size_t len,
 
 /* What an accepted write returns. */
 static int reactor__stream_verdict(const reactor__stream_part *p, reactor__stream_conn *c) {
-    if (REACTOR__LIKELY(reactor__stream_load(p, c) <= c->policy->o.high_water)) return 0;
+    if (REACTOR__LIKELY(reactor__stream_load(p, c) <= c->policy->o.high_water &&
+                        c->files <= REACTOR__STREAM_FILES_HIGH))
+        return 0;
     c->flags |= REACTOR__STREAM_OWED;
     return 1;
 }
@@ -6304,11 +6334,10 @@ static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, 
     n->len = n->size = len;
     n->origin = data;
     reactor__stream_push(r, c, n);
-    if (kind == REACTOR__STREAM_FILE) {
-        c->flags |= REACTOR__STREAM_FILED;
-        len = REACTOR__STREAM_FILE_COST;
-    }
-    reactor__stream_account(r, c, len, 0);
+    if (kind == REACTOR__STREAM_FILE)
+        c->files++;
+    else
+        reactor__stream_account(r, c, len, 0);
     *out = n;
     return 0;
 }
@@ -6403,8 +6432,13 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file f
     reactor__stream_conn *c;
     reactor__stream_node *n;
     if (offset < 0 || len < -1 || (flags & ~(unsigned)REACTOR_CLOSE_FILE)) return -EINVAL;
-    int e = reactor__stream_admit(r, handle, REACTOR__STREAM_FILE_COST, &c);
+    int e = reactor__stream_admit(r, handle, 0, &c);
     if (e < 0) return e;
+    if (c->files >= REACTOR__STREAM_FILES_MAX) {
+        c->flags |= REACTOR__STREAM_OWED;
+        reactor__stream_kick(r, c);
+        return -ENOBUFS;
+    }
     if (file < 0) return -EBADF;
     if (len < 0) len = reactor__stream_file_left(file, offset);
     if (len < 0) return (int)len;
@@ -6424,9 +6458,9 @@ REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
     if (!c) return 0;
     size_t total = reactor__stream_load(reactor__stream_part_of(r), c);
     const reactor__stream_node *n = c->tail;
-    if (c->flags & REACTOR__STREAM_FILED) do {
+    if (c->files) do {
             n = n->next;
-            if (n->kind == REACTOR__STREAM_FILE) total += n->len - REACTOR__STREAM_FILE_COST;
+            if (n->kind == REACTOR__STREAM_FILE) total += n->len;
         } while (n != c->tail);
     return total;
 }
@@ -6702,7 +6736,7 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
         reactor__stream_finish(r, c, child);
         reactor__stream_unkick(r, p);
     }
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 3; k++) {
         while (p->spares[k]) {
             reactor__stream_node *n = p->spares[k];
             p->spares[k] = n->next;
