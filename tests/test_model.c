@@ -459,7 +459,7 @@ static int steps_wanted(void) {
 }
 
 CASE(laws_2_4_5_6_fixed_seeds_against_poll) {
-    static const uint64_t seeds[] = {1, 2, 3, 20240229};
+    static const uint64_t seeds[] = {1, 2, 3, 20240229, 300922, 1116579};
     if (getenv("REACTOR_TEST_SEED")) skip();
     for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++)
         run_model(seeds[i], 0, steps_wanted());

@@ -1650,6 +1650,27 @@ CASE(select_oneshot_and_edge) {
     close_pair(fd);
 }
 
+static void pull_others(crowd *c, member *m) {
+    for (int i = 0; i < c->n; i++)
+        if (&c->m[i] != m) assert_int_equal(reactor_rewatch(c->r, c->m[i].fd, NULL, &c->m[i]), 0);
+}
+
+CASE(select_loses_no_edge_of_what_became_pulled_in_the_same_turn) {
+    static const unsigned interests[] = {READ, READ | EDGE, READ | ONESHOT};
+    for (int k = 0; k < 3; k++) {
+        reactor *r = make_loop();
+        reactor_key keys[16];
+        crowd c;
+        crowd_make(&c, r, 10, interests[k], on_member);
+        c.first = pull_others;
+        assert_int_equal(turns(r, 1), 1);
+        assert_int_equal(c.calls, 1);
+        assert_int_equal(reactor_select(r, keys, 16, 0), 9);
+        crowd_close(&c);
+        reactor_destroy(r);
+    }
+}
+
 CASE(select_loses_no_edge_to_a_poll) {
     reactor *r = make_loop();
     reactor_key k[4];
@@ -1767,6 +1788,7 @@ int main(void) {
         TEST(select_runs_timers_and_tasks),
         TEST(select_between_push_and_pull),
         TEST(select_oneshot_and_edge),
+        TEST(select_loses_no_edge_of_what_became_pulled_in_the_same_turn),
         TEST(select_loses_no_edge_to_a_poll),
         TEST(watchers_of_two_loops_on_one_descriptor),
         TEST(destroy_leaves_watched_descriptors_open),
