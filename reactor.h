@@ -2538,9 +2538,10 @@ struct reactor {
     int64_t now;
     int64_t alarm; /* when nested: what the alarm is set to */
     uint32_t refs;
-    int woken;  /* the posts are to be taken */
-    int noting; /* the turn that began at now has not been noted yet */
-    int owned;  /* a thread has run it: owner */
+    uint32_t fresh; /* timers set inside turns */
+    int woken;      /* the posts are to be taken */
+    int noting;     /* the turn that began at now has not been noted yet */
+    int owned;      /* a thread has run it: owner */
     pthread_t owner;
     pid_t pid;
     int running;                                   /* inside run, poll, select or destroy */
@@ -3211,25 +3212,34 @@ REACTOR_API int reactor_unref_fd(reactor *r, reactor_socket fd) {
 
 /* ---- timers ---- */
 
-/* Inside a turn the clock is read before the next wait, and the delay counts from there. */
+/* Inside a turn the clock is read before the next wait, and the delay counts from there. Who sets
+   very many has it read now and then, while those before are still in the processor's cache. */
+static void reactor__loop_set_fresh(reactor *r) {
+    if (++r->fresh % 64 == 0) reactor__timer_settle(&r->wheel, reactor__util_clock());
+}
+
 static int reactor__loop_set_timer(reactor *r, int64_t delay, int64_t interval,
                                    reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
     int e;
-    if (r->core.busy)
+    if (r->core.busy) {
         e = reactor__timer_set_fresh(&r->wheel, delay, interval, fn, user, flags, id);
-    else
-        e = reactor__timer_set(&r->wheel, reactor__util_add(reactor__util_clock(), delay), interval,
-                               fn, user, flags, id);
+        reactor__loop_set_fresh(r);
+        return e;
+    }
+    e = reactor__timer_set(&r->wheel, reactor__util_add(reactor__util_clock(), delay), interval, fn,
+                           user, flags, id);
     reactor__loop_touch(r);
     return e;
 }
 
 static int reactor__loop_reset_timer(reactor *r, uint64_t id, int64_t delay) {
     int e;
-    if (r->core.busy)
+    if (r->core.busy) {
         e = reactor__timer_reset_fresh(&r->wheel, id, delay);
-    else
-        e = reactor__timer_reset(&r->wheel, id, reactor__util_add(reactor__util_clock(), delay));
+        reactor__loop_set_fresh(r);
+        return e;
+    }
+    e = reactor__timer_reset(&r->wheel, id, reactor__util_add(reactor__util_clock(), delay));
     reactor__loop_touch(r);
     return e;
 }
