@@ -1358,7 +1358,10 @@ REACTOR__APART static int reactor__core_odd(reactor__core *core, const reactor__
     }
     if (slot->flags & REACTOR__CORE_PULLED) {
         /* Other turns silence it, but a hang-up is told unasked. */
-        if (core->pulling) core->reports[core->kept++] = *report;
+        if (core->pulling)
+            core->reports[core->kept++] = *report;
+        else if (slot->armed & REACTOR__CORE_BOTH) /* it became one in this turn */
+            reactor__core_postpone(core, report);
         return 0;
     }
     if (slot->wanted & (unsigned)REACTOR_ONESHOT)

@@ -71,7 +71,7 @@ int main(int argc, char **argv) {
     reactor *r = NULL;
 
     if (open_standard_streams() < 0) return 1;
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i += 2) {
         const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(flag, "--help") == 0) {
             fputs(usage, stdout);
@@ -92,7 +92,6 @@ int main(int argc, char **argv) {
             known = 0;
         if (!known) return bad_usage("unknown option", flag);
         if (bad) return bad_usage("no good value for", flag);
-        i++;
     }
     int e = reactor_create(&r, &options);
     if (e == -ENOTSUP) return bad_usage("no such backend:", options.backend);
