@@ -407,7 +407,7 @@ typedef void reactor_task_fn(reactor *r, void *user);
 REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, void *user);
 
 /* Calls fn once, after this turn's events, in order; a task deferred by a task waits for the next
-   turn. Keeps the loop going until it has run. */
+   turn. Keeps the loop going until it has run. -ECANCELED: the loop is being destroyed. */
 REACTOR_API int reactor_defer(reactor *r, reactor_task_fn *fn, void *user);
 
 /* The same from any thread (not from signal handlers): each runs once, on the loop's thread, in
@@ -466,21 +466,22 @@ typedef struct reactor_handler {
        NULL: busy while it has output queued or input unconsumed. */
     int (*on_drain)(reactor *r, reactor_conn c, void *state);
     /* The output has drained to low water; exactly once after each run of writes of which one gave
-       1 or -ENOBUFS. */
+       1 or -ENOBUFS, unless on_close comes first. At most once a turn. */
     void (*on_writable)(reactor *r, reactor_conn c, void *state);
     /* A timeout of REACTOR_TIMEOUT_x ran out. 0: abort with -ETIMEDOUT; 1: start it again, unless
        the callback has set or closed something itself. NULL: 0. */
     int (*on_timeout)(reactor *r, reactor_conn c, int which, void *state);
     /* Exactly once, last, when the kernel and every free_fn are done with its buffers. reason: 0
-       orderly, REACTOR_DETACHED, or why not: -ECONNRESET, -ETIMEDOUT, -ECANCELED (destroyed),
+       orderly, REACTOR_DETACHED, or why not: -ECONNRESET, -ETIMEDOUT (also of reactor_drain),
+       -ECANCELED (destroyed),
        -ECONNABORTED (reactor_abort), -EMSGSIZE (max_input) ... A connect that fails gets only
        this. */
     void (*on_close)(reactor *r, reactor_conn c, int reason, void *state);
 } reactor_handler;
 
-/* Of every connection, however it was made. Counts are bytes unless named otherwise. The struct is
-   copied; user and what it points at stay the caller's and must outlive the
-   connection. */
+/* Of every connection, however it was made. Counts are bytes unless named otherwise. -EINVAL: a
+   negative number, or not low_water <= high_water <= max_output. The struct is copied; user and
+   what it points at stay the caller's and must outlive the connection. */
 typedef struct reactor_conn_options {
     void *user;               /* reactor_user gives it back */
     const char *name;         /* for reactor_dump; copied up to 31 bytes */
@@ -496,7 +497,7 @@ typedef struct reactor_conn_options {
     int64_t read_timeout_ms;  /* 0 off */
     int64_t write_timeout_ms; /* 0 off */
     int64_t deadline_ms;      /* 0 off */
-    int64_t close_timeout_ms; /* after close, without progress; 10 s; then -ETIMEDOUT */
+    int64_t close_timeout_ms; /* after close without output taken; 10 s; then -ETIMEDOUT */
 } reactor_conn_options;
 
 typedef struct reactor_listen_options {
@@ -533,13 +534,13 @@ REACTOR_API int reactor_listener_address(const reactor *r, reactor_listener l, c
 
 /* Connects to the first of the addresses that answers. Returns at once: state and writes (queued)
    are good from here on, on_open or on_close tells the outcome. Only what is wrong with the
-   arguments, or no memory, is an error here. */
+   arguments, or no memory, is an error here. An fd:N is the connection's once on_open is called. */
 REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor_handler *h,
                                 const reactor_connect_options *o, reactor_conn *out);
 
 /* Makes a connection of a connected stream socket or a pipe's end, which it owns from success on
    and sets non-blocking. -EINVAL: a listening or datagram socket, a regular file; -EBADF;
-   -EEXIST: it is watched. */
+   -ENOTCONN: a socket that is not connected; -EEXIST: it is watched. */
 REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_handler *h,
                                const reactor_conn_options *o, reactor_conn *out);
 
@@ -594,10 +595,11 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn c, reactor_buffer 
 
 /* len bytes of file from offset, in the order of the output; len -1: to its end as it is now. They
    do not count for the marks, but no more than 1,024 files can be queued (-ENOBUFS), and above 64
-   the queue counts as high; returns as reactor_write does. done, which may be NULL, is called once: result 0 when the last byte
-   was handed to the kernel, else why not. -EINVAL: offset < 0, len < -1, unknown flags. A file
-   that turns out shorter ends the connection with -EIO. With REACTOR_CLOSE_FILE the file is the
-   connection's from success on and closed before done. */
+   the queue counts as high; returns as reactor_write does. done, which may be NULL, is called once:
+   result 0 when the last byte was handed to the kernel, else why not. -EINVAL: offset < 0,
+   len < -1, len -1 of what is no regular file, unknown flags. A file that turns out shorter ends
+   the connection with -EIO. With REACTOR_CLOSE_FILE the file is the connection's from success on
+   and closed before done. */
 enum { REACTOR_CLOSE_FILE = 1 };
 REACTOR_API int reactor_sendfile(reactor *r, reactor_conn c, reactor_file file, int64_t offset,
                                  int64_t len, unsigned flags, reactor_done_fn *done, void *user);
@@ -606,7 +608,8 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn c, reactor_file file, 
 REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn c);
 
 /* The user's own brake on input, apart from the coupling to the queue: while paused neither data
-   nor end of file is delivered. Not counted. */
+   nor end of file is delivered, nor the end of a connection that input is still to come before.
+   Not counted. */
 REACTOR_API int reactor_pause(reactor *r, reactor_conn c);
 REACTOR_API int reactor_resume(reactor *r, reactor_conn c);
 
@@ -6437,6 +6440,7 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn handle, reactor_bu
 static int64_t reactor__stream_file_left(reactor_file file, int64_t offset) {
     struct stat st;
     if (fstat(file, &st) < 0) return -errno;
+    if (!S_ISREG(st.st_mode)) return -EINVAL;
     return st.st_size > offset ? st.st_size - offset : 0;
 }
 
