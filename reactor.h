@@ -597,7 +597,7 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn c, reactor_buffer 
    do not count for the marks, but no more than 1,024 files can be queued (-ENOBUFS), and above 64
    the queue counts as high; returns as reactor_write does. done, which may be NULL, is called once:
    result 0 when the last byte was handed to the kernel, else why not. -EINVAL: offset < 0,
-   len < -1, len -1 of what is no regular file, unknown flags. A file that turns out shorter ends
+   len < -1, len -1 of a pipe, socket or directory, unknown flags. A file that turns out shorter ends
    the connection with -EIO. With REACTOR_CLOSE_FILE the file is the connection's from success on
    and closed before done. */
 enum { REACTOR_CLOSE_FILE = 1 };
@@ -6440,7 +6440,7 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn handle, reactor_bu
 static int64_t reactor__stream_file_left(reactor_file file, int64_t offset) {
     struct stat st;
     if (fstat(file, &st) < 0) return -errno;
-    if (!S_ISREG(st.st_mode)) return -EINVAL;
+    if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISDIR(st.st_mode)) return -EINVAL;
     return st.st_size > offset ? st.st_size - offset : 0;
 }
 
