@@ -1059,7 +1059,7 @@ CASE(sendfile_without_done_and_many_of_one_file) {
     probe p = {0};
     int fd = attach_pair(r, &p, NULL), file = pattern_file(10000, 10, 0);
     for (int i = 0; i < 100; i++)
-        assert_int_equal(reactor_sendfile(r, p.conn, file, 100 * i, 100, 0, NULL, NULL), 0);
+        assert_int_equal(reactor_sendfile(r, p.conn, file, 100 * i, 100, 0, NULL, NULL), i >= 64);
     peer_takes_pattern(r, fd, 10000, 10, 0);
     assert_int_equal(lseek(file, 0, SEEK_CUR), 0); /* the caller's position is left alone */
     close(file);

@@ -1,0 +1,978 @@
+/* Corners in which a promise was once not kept; each test's name says which law or feature it holds
+   to. Most are about two things that meet: a close and a full input, a fork and a queue, a budget
+   and the loop's end.
+
+   The implementation is compiled into this file, so that its memory comes from an allocator which
+   counts, fails when told to, and finds what is written beyond the end of a block or read after its
+   release; and so that epoll can refuse a change of interest. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include <errno.h>
+#include <stdalign.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+/* ---- memory ---- */
+
+enum { HEAD = alignof(max_align_t) > sizeof(size_t) ? alignof(max_align_t) : sizeof(size_t) };
+enum { TAIL = 64, GUARD = 0xa5, GONE = 0xdd };
+
+static struct {
+    size_t live;    /* bytes */
+    int refuse;     /* no memory from now on */
+    int trespassed; /* blocks that were written beyond their end */
+} heap;
+
+static void *guarded_malloc(size_t size) {
+    unsigned char *at = heap.refuse ? NULL : malloc(HEAD + size + TAIL);
+    if (!at) return NULL;
+    memcpy(at, &size, sizeof size);
+    memset(at + HEAD + size, GUARD, TAIL);
+    heap.live += size;
+    return at + HEAD;
+}
+
+static void guarded_free(void *data) {
+    size_t size;
+    if (!data) return;
+    unsigned char *at = (unsigned char *)data - HEAD;
+    memcpy(&size, at, sizeof size);
+    for (size_t i = 0; i < TAIL; i++)
+        if (at[HEAD + size + i] != GUARD) {
+            heap.trespassed++;
+            break;
+        }
+    heap.live -= size;
+    memset(at, GONE, HEAD + size + TAIL);
+    free(at);
+}
+
+/* Always moves, so that who keeps the old address is found. */
+static void *guarded_realloc(void *old, size_t size) {
+    size_t before;
+    void *data = guarded_malloc(size);
+    if (!data || !old) return data;
+    memcpy(&before, (unsigned char *)old - HEAD, sizeof before);
+    memcpy(data, old, before < size ? before : size);
+    guarded_free(old);
+    return data;
+}
+
+/* ---- refused changes ---- */
+
+static int refuse_changes; /* so many times */
+
+static int refusing_epoll_ctl(int set, int what, int fd, struct epoll_event *event) {
+    if (what == EPOLL_CTL_MOD && refuse_changes > 0) {
+        refuse_changes--;
+        errno = ENOMEM;
+        return -1;
+    }
+    return epoll_ctl(set, what, fd, event);
+}
+
+#define epoll_ctl                  refusing_epoll_ctl
+#define REACTOR_MALLOC(size)       guarded_malloc(size)
+#define REACTOR_REALLOC(old, size) guarded_realloc(old, size)
+#define REACTOR_FREE(data)         guarded_free(data)
+#define REACTOR_IMPLEMENTATION
+#define REACTOR_USE_EPOLL
+#define REACTOR_USE_POLL
+#define REACTOR_USE_SELECT
+#include "../reactor.h"
+#undef epoll_ctl
+
+#include "stream_help.h"
+
+/* ---- what several tests use ---- */
+
+enum { PATIENCE_MS = 20000 }; /* for a wait that something must end */
+
+static reactor *begin_counted(const reactor_options *o) {
+    heap.live = 0;
+    heap.trespassed = 0;
+    return begin_with(o);
+}
+
+static void done_with(reactor *r) {
+    end(r);
+    assert_int_equal(heap.trespassed, 0);
+    assert_int_equal(heap.live, 0);
+}
+
+static void take_note(reactor *r, void *user) {
+    int *ran = user;
+    (void)r;
+    ++*ran;
+}
+
+/* One on a unix pair whose peer reads nothing, with a queue that is far below its marks. */
+static int attach_blocked(reactor *r, probe *p, receipt *freed, size_t *queued) {
+    reactor_conn_options o = {.high_water = 8 * MIB, .max_output = 16 * MIB};
+    int fd = attach_pair(r, p, &o);
+    assert_int_equal(write_pattern(r, p->conn, 1 * MIB, 1, 0, freed), 0);
+    turns(r, 5);
+    *queued = reactor_pending(r, p->conn);
+    assert_true(*queued > 0);
+    return fd;
+}
+
+/* The kernel has it and the peer's end of file behind it. */
+static void await_fin(int fd) {
+    struct pollfd p = {fd, POLLIN | POLLRDHUP, 0};
+    while (!(p.revents & POLLRDHUP)) assert_true(poll(&p, 1, -1) >= 0 || errno == EINTR);
+}
+
+/* on_drain with a hook. */
+static int hooked_on_drain(reactor *r, reactor_conn c, void *state) {
+    probe *p = reactor_user(r, c);
+    p->act(r, c, p);
+    return probe_on_drain(r, c, state);
+}
+static const reactor_handler hooked_drain_handler = {
+    sizeof(probe_state), probe_on_open,     probe_on_data,    probe_on_eof,
+    hooked_on_drain,     probe_on_writable, probe_on_timeout, probe_on_close};
+static const reactor_handler no_eof_handler = {
+    sizeof(probe_state), probe_on_open,    probe_on_data, NULL, NULL,
+    probe_on_writable,   probe_on_timeout, probe_on_close};
+
+static reactor_conn attach_handled(reactor *r, int fd, const reactor_handler *h, probe *p,
+                                   const reactor_conn_options *given) {
+    reactor_conn_options o = {0};
+    reactor_conn c = {0};
+    int before = p->opens;
+    if (given) o = *given;
+    o.user = p;
+    assert_int_equal(reactor_attach(r, fd, h, &o, &c), 0);
+    UNTIL(r, p->opens > before);
+    return c;
+}
+
+/* ---- posts ---- */
+
+typedef struct chain {
+    int ran, more;
+} chain;
+
+static void post_more(reactor *r, void *user) {
+    chain *c = user;
+    c->ran++;
+    if (c->more-- > 0) assert_int_equal(reactor_post(r, post_more, c), 0);
+}
+
+CASE(law12_run_does_not_end_before_posts_beyond_the_budget) {
+    reactor_options o = {.post_budget = 1};
+    reactor *r = begin_counted(&o);
+    chain c = {.more = 3};
+    int ran = 0;
+    assert_int_equal(reactor_post(r, post_more, &c), 0);
+    for (int i = 0; i < 5; i++) assert_int_equal(reactor_post(r, take_note, &ran), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(ran, 5);
+    assert_int_equal(c.ran, 4);
+    done_with(r);
+}
+
+CASE(law13_posts_beyond_the_budget_do_not_wait_for_another_event) {
+    reactor_options o = {.post_budget = 1};
+    reactor *r = begin_counted(&o);
+    chain c = {.more = 1};
+    int ran = 0;
+    reactor_ref(r);
+    assert_int_equal(reactor_post(r, post_more, &c), 0);
+    assert_int_equal(reactor_post(r, take_note, &ran), 0);
+    for (int i = 0; i < 3; i++) assert_int_equal(reactor_poll(r, PATIENCE_MS), 1);
+    assert_int_equal(c.ran, 2);
+    assert_int_equal(ran, 1);
+    done_with(r);
+}
+
+/* ---- batches and told errors ---- */
+
+typedef struct tally {
+    int calls;
+    unsigned seen;
+} tally;
+
+static void count_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    tally *t = user;
+    (void)r, (void)fd;
+    t->calls++;
+    t->seen |= events;
+}
+
+CASE(law8_batch_of_one_with_a_told_error_and_a_file) {
+    reactor_options o = {.batch = 1};
+    reactor *r = begin_counted(&o);
+    tally bad = {0}, busy = {0}, file = {0};
+    int gone[2], fd[2], null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    assert_return_code(pipe2(gone, O_CLOEXEC), errno);
+    assert_return_code(pipe2(fd, O_CLOEXEC), errno);
+    assert_int_equal(reactor_add(r, gone[0], REACTOR_READ, count_io, &bad), 0);
+    close(gone[0]);
+    assert_int_equal(reactor_add(r, fd[1], REACTOR_WRITE, count_io, &busy), 0);
+    assert_int_equal(reactor_add(r, null, REACTOR_READ, count_io, &file), 0);
+    for (int i = 0; i < 20; i++) {
+        if (i < 10) reactor_modify(r, gone[0], REACTOR_READ | REACTOR_EDGE);
+        turns(r, 1);
+    }
+    if (on_backend("epoll")) assert_true(bad.seen & REACTOR_ERROR);
+    assert_true(busy.calls > 0);
+    assert_true(file.calls > 0);
+    reactor_remove(r, gone[0]);
+    assert_int_equal(reactor_remove(r, fd[1]), 0);
+    assert_int_equal(reactor_remove(r, null), 0);
+    close(gone[1]);
+    close(fd[0]);
+    close(fd[1]);
+    close(null);
+    done_with(r);
+}
+
+/* Where interest is told to the kernel, and it can refuse. */
+CASE(law6_an_error_is_told_though_a_stop_comes_before) {
+    if (!on_backend("epoll")) skip();
+    reactor *r = begin_counted(NULL);
+    tally bad = {0};
+    int gone[2];
+    assert_return_code(pipe2(gone, O_CLOEXEC), errno);
+    assert_int_equal(reactor_add(r, gone[0], 0, count_io, &bad), 0);
+    close(gone[0]);
+    assert_int_equal(reactor_modify(r, gone[0], REACTOR_READ), 0);
+    for (int i = 0; i < 10; i++) {
+        reactor_stop(r);
+        turns(r, 1);
+    }
+    UNTIL(r, bad.seen & REACTOR_ERROR);
+    reactor_remove(r, gone[0]);
+    close(gone[1]);
+    done_with(r);
+}
+
+CASE(law17_a_listener_resumed_while_the_kernel_refuses_serves_later) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    server s = serve(r, &p);
+    assert_int_equal(reactor_listener_pause(r, s.l), 0);
+    turns(r, 2);
+    refuse_changes = 2;
+    assert_int_equal(reactor_listener_resume(r, s.l), 0);
+    turns(r, 5);
+    int fd = visit(r, &s, &p);
+    refuse_changes = 0;
+    close(fd);
+    UNTIL(r, p.closes);
+    done_with(r);
+}
+
+/* ---- input ---- */
+
+static void hook_detach_at_six(reactor *r, reactor_conn c, probe *p) {
+    size_t len = 0;
+    int *fd = p->extra;
+    p->eat = 0;
+    if (p->offered < 6) return;
+    assert_int_equal(reactor_detach(r, c, fd, NULL, &len), 0);
+    p->eat = p->offered;
+}
+
+/* The probe looks at what it was offered after its hook has detached. */
+CASE(detach_inside_on_data_leaves_kept_input_readable) {
+    for (int kept = 0; kept < 2; kept++) {
+        reactor *r = begin_counted(NULL);
+        int back = -1;
+        probe p = {.data = hook_detach_at_six, .extra = &back};
+        int fd = attach_tcp_pair(r, &p, NULL);
+        if (kept) {
+            peer_say(r, fd, "abc");
+            UNTIL(r, p.datas);
+        }
+        peer_say(r, fd, kept ? "def" : "abcdef");
+        UNTIL(r, p.closes);
+        assert_string_equal(p.text, "abcdef");
+        assert_int_equal(p.reason, REACTOR_DETACHED);
+        assert_int_equal(send(back, "mine", 4, MSG_NOSIGNAL), 4);
+        peer_hears(r, fd, "mine");
+        close(back);
+        close(fd);
+        done_with(r);
+    }
+}
+
+CASE(law4_data_and_eof_that_are_there_at_open_reach_an_attached_one) {
+    for (int tcp = 0; tcp < 2; tcp++) {
+        reactor *r = begin_counted(NULL);
+        probe p = {0};
+        int fd[2];
+        if (tcp)
+            make_tcp_pair(fd);
+        else
+            make_pair(fd);
+        assert_int_equal(write(fd[1], "abc", 3), 3);
+        close(fd[1]);
+        await_fin(fd[0]);
+        attach_as(r, fd[0], &p, NULL);
+        UNTIL(r, p.closes);
+        assert_string_equal(p.text, "abc");
+        assert_string_equal(p.log, "odec");
+        assert_int_equal(p.reason, 0);
+        done_with(r);
+    }
+}
+
+CASE(law4_data_and_eof_that_are_there_at_open_reach_a_connected_one) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    char address[REACTOR_ADDRESS_MAX];
+    int listener = answering(address), fd;
+    probe_connect(r, address, &p, NULL);
+    while ((fd = accept(listener, NULL, NULL)) < 0) {
+        assert_int_equal(p.opens, 0);
+        turns(r, 1);
+    }
+    assert_int_equal(write(fd, "abc", 3), 3);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.text, "abc");
+    assert_string_equal(p.log, "odec");
+    assert_int_equal(p.reason, 0);
+    close(listener);
+    done_with(r);
+}
+
+static void hook_answer_and_close_at_ten(reactor *r, reactor_conn c, probe *p) {
+    p->eat = 0;
+    if (p->offered < 10) return;
+    assert_int_equal(reactor_write(r, c, "too large", 9), 0);
+    assert_int_equal(reactor_close(r, c), 0);
+}
+
+CASE(law14_answer_and_close_at_the_input_limit_is_no_EMSGSIZE) {
+    reactor *r = begin_counted(NULL);
+    probe p = {.data = hook_answer_and_close_at_ten};
+    reactor_conn_options o = {.max_input = 10};
+    int fd = attach_tcp_pair(r, &p, &o);
+    peer_say(r, fd, "0123456789abcdef");
+    peer_hears(r, fd, "too large");
+    peer_sees_eof(r, fd);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, 0);
+    done_with(r);
+}
+
+static void hook_next_protocol_at_ten(reactor *r, reactor_conn c, probe *p) {
+    if (p->eofs || p->offered < 10 || p->acted++) return;
+    p->eat = 0;
+    p->hold = 0;
+    assert_int_equal(reactor_set_handler(r, c, &no_eof_handler), 0);
+}
+
+CASE(law14_set_handler_at_the_input_limit_is_no_EMSGSIZE) {
+    reactor *r = begin_counted(NULL);
+    probe p = {.data = hook_next_protocol_at_ten, .hold = 1};
+    reactor_conn_options o = {.max_input = 10};
+    int fd = attach_tcp_pair(r, &p, &o);
+    peer_say(r, fd, "0123456789");
+    UNTIL(r, p.in == 10 || p.closes);
+    assert_int_equal(p.closes, 0);
+    assert_string_equal(p.text, "0123456789");
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, 0);
+    done_with(r);
+}
+
+/* A terminal has no half that could be shut: its end of file comes again with each look. */
+CASE(law4_attached_terminal_that_ended_does_not_spin) {
+    reactor *r = begin_counted(NULL);
+    probe p = {.stay = 1};
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (master < 0 || grantpt(master) || unlockpt(master)) {
+        if (master >= 0) close(master);
+        reactor_destroy(r);
+        skip();
+    }
+    int fd = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_return_code(fd, errno);
+    attach_as(r, fd, &p, NULL);
+    assert_int_equal(write(master, "\x04", 1), 1);
+    UNTIL(r, p.eofs);
+    assert_int_equal(write(master, "abc\n", 4), 4);
+    assert_no_spin(r);
+    int64_t start = clock_ns();
+    for (int called; (called = reactor_poll(r, 20)) != 0;) assert_true(called > 0);
+    assert_true(clock_ns() >= start + 20 * INT64_C(1000000));
+    assert_int_equal(p.eofs, 1);
+    assert_int_equal(reactor_abort(r, p.conn), 0);
+    UNTIL(r, p.closes);
+    close(master);
+    done_with(r);
+}
+
+/* ---- output ---- */
+
+static void hook_echo_then_gather(reactor *r, reactor_conn c, probe *p) {
+    reactor_iovec v[64];
+    int n = *(const int *)p->extra;
+    for (int i = 0; i < n; i++) v[i] = (reactor_iovec){p->bytes + i, 1};
+    assert_int_equal(reactor_write(r, c, p->bytes, 4), 0);
+    assert_int_equal(reactor_writev(r, c, v, n), 0);
+}
+
+CASE(writev_of_many_pieces_of_the_input_after_an_echo) {
+    static const char text[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-";
+    static const int counts[] = {1, 14, 15, 16, 17, 31, 32, 33, 64};
+    for (size_t k = 0; k < COUNT(counts); k++) {
+        reactor *r = begin_counted(NULL);
+        probe p = {.data = hook_echo_then_gather};
+        int n = counts[k];
+        char expect[80];
+        p.extra = &n;
+        int fd = attach_tcp_pair(r, &p, NULL);
+        peer_say(r, fd, text);
+        snprintf(expect, sizeof expect, "0123%.*s", n, text);
+        peer_hears(r, fd, expect);
+        turns(r, 5);
+        assert_int_equal(peer_discard(fd), 0);
+        close(fd);
+        UNTIL(r, p.closes);
+        done_with(r);
+    }
+}
+
+/* Refills at once; gives up before the test's limit should a turn never end. */
+static void hook_refill(reactor *r, reactor_conn c, probe *p) {
+    const size_t *len = p->extra;
+    if (p->writables > 1000) return;
+    static const char zeros[5 * MIB];
+    int e = reactor_write(r, c, zeros, *len);
+    assert_true(e == 1 || e == -ENOBUFS);
+}
+
+static void refill(size_t len, size_t high_water) {
+    reactor *r = begin_counted(NULL);
+    probe p = {.open = hook_refill, .writable = hook_refill, .extra = &len};
+    reactor_conn_options o = {.high_water = high_water};
+    int fd[2], before = 0, most = 0;
+    make_pair(fd);
+    attach_as(r, fd[0], &p, &o);
+    for (int i = 0; i < 50; i++, before = p.writables) {
+        turns(r, 1);
+        if (p.writables - before > most) most = p.writables - before;
+        peer_discard(fd[1]);
+    }
+    assert_true(p.writables > 1);
+    assert_true(most <= 2); /* by an event, and by what the end of the turn sends */
+    assert_int_equal(reactor_abort(r, p.conn), 0);
+    close(fd[1]);
+    UNTIL(r, p.closes);
+    done_with(r);
+}
+CASE(law13_a_turn_ends_though_on_writable_refills_and_is_refused) { refill(5 * MIB, 0); }
+CASE(law13_a_turn_ends_though_on_writable_refills_what_was_sent) { refill(1000, 1); }
+
+CASE(memory_of_small_copies_between_shared_pieces_is_bounded) {
+    static const char data[256];
+    for (size_t len = 60; len <= sizeof data; len += sizeof data - 60) {
+        reactor *r = begin_counted(NULL);
+        probe p = {0};
+        receipt freed = {0};
+        int fd = attach_pair(r, &p, NULL), e = 0;
+        assert_int_equal(write_pattern(r, p.conn, 1 * MIB, 1, 0, &freed), 1);
+        turns(r, 5);
+        reactor_buffer *shared = reactor_buffer_new(data, len);
+        size_t before = heap.live, queued = reactor_pending(r, p.conn);
+        while (e >= 0) {
+            e = reactor_write(r, p.conn, "head", 4);
+            if (e >= 0) e = reactor_write_shared(r, p.conn, shared);
+        }
+        assert_int_equal(e, -ENOBUFS);
+        assert_true(reactor_pending(r, p.conn) > 3 * MIB);
+        assert_true(heap.live - before < 3 * (reactor_pending(r, p.conn) - queued));
+        reactor_buffer_unref(shared);
+        assert_int_equal(reactor_abort(r, p.conn), 0);
+        UNTIL(r, p.closes);
+        assert_int_equal(freed.calls, 1);
+        close(fd);
+        done_with(r);
+    }
+}
+
+/* ---- files ---- */
+
+CASE(sendfile_above_64_files_is_high_and_above_1024_is_ENOBUFS) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    receipt freed = {0}, refused = {0};
+    size_t queued;
+    int fd = attach_blocked(r, &p, &freed, &queued), file = pattern_file(1024, 2, 0);
+    for (int i = 0; i < 1024; i++)
+        assert_int_equal(reactor_sendfile(r, p.conn, file, i, 1, 0, NULL, NULL), i >= 64);
+    size_t live = heap.live;
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(
+            reactor_sendfile(r, p.conn, file, 0, 1, REACTOR_CLOSE_FILE, note_done, &refused),
+            -ENOBUFS);
+    assert_int_equal(heap.live, live);
+    assert_int_equal(refused.calls, 0);
+    assert_true(fcntl(file, F_GETFD) >= 0); /* still the caller's */
+    assert_int_equal(reactor_pending(r, p.conn), queued + 1024);
+    peer_takes_pattern(r, fd, 1 * MIB, 1, 0);
+    peer_takes_pattern(r, fd, 1024, 2, 0);
+    UNTIL(r, p.writables);
+    turns(r, 5);
+    assert_int_equal(p.writables, 1);
+    assert_int_equal(reactor_sendfile(r, p.conn, file, 0, 5, 0, NULL, NULL), 0);
+    peer_takes_pattern(r, fd, 5, 2, 0);
+    close(file);
+    close(fd);
+    UNTIL(r, p.closes);
+    done_with(r);
+}
+
+enum { FILE_LEN = 64 * KIB, REQUESTS = 300 };
+
+/* A file for each byte. */
+static void hook_serve_file(reactor *r, reactor_conn c, probe *p) {
+    const int *file = p->extra;
+    for (size_t i = 0; i < p->eat; i++)
+        assert_true(reactor_sendfile(r, c, *file, 0, FILE_LEN, 0, NULL, NULL) >= 0);
+}
+
+CASE(law14_accepted_does_not_read_above_64_queued_files) {
+    reactor *r = begin_counted(NULL);
+    int file = pattern_file(FILE_LEN, 3, 0);
+    probe p = {.data = hook_serve_file, .extra = &file};
+    server s = serve_unix(r, &p, NULL);
+    int fd = visit(r, &s, &p);
+    for (int i = 0; i < REQUESTS; i++) {
+        assert_int_equal(send(fd, "x", 1, MSG_NOSIGNAL), 1);
+        turns(r, 2);
+    }
+    turns(r, 10);
+    assert_true(p.in > 64);
+    assert_true(p.in < 128);
+    for (int i = 0; i < REQUESTS; i++) peer_takes_pattern(r, fd, FILE_LEN, 3, 0);
+    assert_int_equal(p.in, REQUESTS);
+    close(file);
+    close(fd);
+    UNTIL(r, p.closes);
+    done_with(r);
+}
+
+CASE(pending_is_nothing_after_a_finished_sendfile) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    int fd = attach_pair(r, &p, NULL);
+    receipt sent = {.of = &p, .file = pattern_file(1 * MIB, 4, 0)};
+    for (size_t len = 1; len <= 1 * MIB; len *= 1024) {
+        int before = sent.calls;
+        assert_int_equal(
+            reactor_sendfile(r, p.conn, sent.file, 0, (int64_t)len, 0, note_done, &sent), 0);
+        assert_int_equal(reactor_pending(r, p.conn), len);
+        peer_takes_pattern(r, fd, len, 4, 0);
+        UNTIL(r, sent.calls > before);
+        assert_int_equal(sent.result, 0);
+        assert_int_equal(reactor_pending(r, p.conn), 0);
+    }
+    assert_int_equal(reactor_write(r, p.conn, "x", 1), 0);
+    peer_hears(r, fd, "x");
+    assert_int_equal(reactor_pending(r, p.conn), 0);
+    close(sent.file);
+    close(fd);
+    UNTIL(r, p.closes);
+    done_with(r);
+}
+
+typedef struct finish {
+    int calls, result, abort;
+    size_t pending;
+} finish;
+
+static void write_when_done(reactor *r, reactor_conn c, int result, void *user) {
+    finish *f = user;
+    f->calls++;
+    f->result = result;
+    f->pending = reactor_pending(r, c);
+    if (f->abort)
+        assert_int_equal(reactor_abort(r, c), 0);
+    else
+        assert_true(reactor_write(r, c, "done", 4) >= 0);
+}
+
+/* What done writes comes behind what was queued before it, blocked or not. */
+CASE(sendfile_done_may_write_behind_what_is_queued) {
+    for (int blocked = 0; blocked < 2; blocked++) {
+        reactor *r = begin_counted(NULL);
+        probe p = {0};
+        receipt freed = {0};
+        finish f = {0};
+        size_t queued;
+        int file = pattern_file(1000, 5, 0);
+        int fd = blocked ? attach_blocked(r, &p, &freed, &queued) : attach_pair(r, &p, NULL);
+        assert_int_equal(reactor_sendfile(r, p.conn, file, 0, -1, 0, write_when_done, &f), 0);
+        assert_int_equal(reactor_write(r, p.conn, "after", 5), 0);
+        if (blocked) peer_takes_pattern(r, fd, 1 * MIB, 1, 0);
+        peer_takes_pattern(r, fd, 1000, 5, 0);
+        peer_hears(r, fd, "afterdone");
+        assert_int_equal(f.calls, 1);
+        assert_int_equal(f.result, 0);
+        assert_true(f.pending <= 5);
+        turns(r, 2);
+        assert_int_equal(reactor_pending(r, p.conn), 0);
+        close(file);
+        close(fd);
+        UNTIL(r, p.closes);
+        done_with(r);
+    }
+}
+
+CASE(sendfile_done_that_aborts_is_called_once) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    finish f = {.abort = 1};
+    size_t bytes;
+    int file = pattern_file(1000, 5, 0), fd = attach_pair(r, &p, NULL);
+    assert_int_equal(reactor_sendfile(r, p.conn, file, 0, -1, 0, write_when_done, &f), 0);
+    assert_int_equal(reactor_write(r, p.conn, "after", 5), 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -ECONNABORTED);
+    assert_int_equal(f.calls, 1);
+    assert_int_equal(f.result, 0);
+    peer_end(r, fd, &bytes);
+    assert_true(bytes <= 1005);
+    close(file);
+    close(fd);
+    done_with(r);
+}
+
+/* ---- ends ---- */
+
+CASE(detach_with_an_empty_file_queued_is_EBUSY) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    int fd = attach_tcp_pair(r, &p, NULL), back = -1;
+    receipt sent = {.of = &p, .file = pattern_file(10, 6, 0)};
+    size_t len = 0;
+    assert_int_equal(reactor_sendfile(r, p.conn, sent.file, 0, 0, 0, note_done, &sent), 0);
+    assert_int_equal(sent.calls, 0);
+    assert_int_equal(reactor_detach(r, p.conn, &back, NULL, &len), -EBUSY);
+    UNTIL(r, sent.calls);
+    assert_int_equal(sent.result, 0);
+    assert_int_equal(reactor_detach(r, p.conn, &back, NULL, &len), 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(sent.calls, 1);
+    close(sent.file);
+    close(back);
+    close(fd);
+    done_with(r);
+}
+
+CASE(detach_with_a_shutdown_promised_is_EBUSY) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    int fd = attach_tcp_pair(r, &p, NULL), back = -1;
+    size_t len = 0;
+    assert_int_equal(reactor_shutdown(r, p.conn), 0);
+    assert_int_equal(reactor_detach(r, p.conn, &back, NULL, &len), -EBUSY);
+    peer_sees_eof(r, fd);
+    assert_int_equal(p.closes, 0);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, 0);
+    done_with(r);
+}
+
+/* The peer has taken nothing for longer than the timeout when the close comes. */
+static void close_late(int drain) {
+    enum { TIMEOUT_MS = 300 };
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    receipt freed = {0};
+    reactor_conn_options o = {.close_timeout_ms = TIMEOUT_MS, .max_output = 16 * MIB};
+    int fd[2];
+    make_pair(fd);
+    attach_handled(r, fd[0], drain ? &drain_handler : &no_eof_handler, &p, &o);
+    assert_int_equal(write_pattern(r, p.conn, 8 * MIB, 1, 0, &freed), 1);
+    pass(r, TIMEOUT_MS + 100);
+    assert_int_equal(p.closes, 0);
+    int64_t start = clock_ns();
+    if (drain)
+        assert_int_equal(reactor_drain(r, -1), 0);
+    else
+        assert_return_code(shutdown(fd[1], SHUT_WR), errno);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -ETIMEDOUT);
+    assert_true(p.at - start >= TIMEOUT_MS * INT64_C(1000000));
+    assert_int_equal(freed.calls, 1);
+    close(fd[1]);
+    done_with(r);
+}
+CASE(close_timeout_counts_from_the_close_by_end_of_file) { close_late(0); }
+CASE(close_timeout_counts_from_the_close_by_drain) { close_late(1); }
+
+enum { DRAIN_LEN = 100000 };
+
+static void hook_write_much(reactor *r, reactor_conn c, probe *p) {
+    char *data = pattern_new(DRAIN_LEN, 7, 0);
+    int *e = p->extra;
+    *e = reactor_write(r, c, data, DRAIN_LEN);
+    free(data);
+}
+
+CASE(drain_sends_what_on_drain_writes_and_tells_on_writable) {
+    reactor *r = begin_counted(NULL);
+    int fd[2], written = -1;
+    probe p = {.answer = 1, .act = hook_write_much, .extra = &written};
+    make_tcp_pair(fd);
+    attach_handled(r, fd[0], &hooked_drain_handler, &p, NULL);
+    assert_int_equal(reactor_drain(r, -1), 0);
+    peer_takes_pattern(r, fd[1], DRAIN_LEN, 7, 0);
+    assert_int_equal(written, 1);
+    UNTIL(r, p.writables);
+    turns(r, 5);
+    assert_int_equal(p.writables, 1);
+    assert_int_equal(p.drains, 1);
+    assert_int_equal(reactor_pending(r, p.conn), 0);
+    close(fd[1]);
+    UNTIL(r, p.closes);
+    done_with(r);
+}
+
+static void hook_resume(reactor *r, reactor_conn c, probe *p) {
+    (void)p;
+    assert_int_equal(reactor_resume(r, c), 0);
+}
+
+CASE(drain_delivers_input_that_on_drain_resumes) {
+    reactor *r = begin_counted(NULL);
+    int fd[2];
+    probe p = {.answer = 1, .act = hook_resume};
+    make_tcp_pair(fd);
+    attach_handled(r, fd[0], &hooked_drain_handler, &p, NULL);
+    assert_int_equal(reactor_pause(r, p.conn), 0);
+    turns(r, 3);
+    assert_int_equal(send(fd[1], "abc", 3, MSG_NOSIGNAL), 3);
+    struct pollfd there = {fd[0], POLLIN, 0};
+    assert_int_equal(poll(&there, 1, -1), 1);
+    turns(r, 3);
+    assert_int_equal(p.datas, 0);
+    assert_int_equal(reactor_drain(r, -1), 0);
+    UNTIL(r, p.in == 3);
+    assert_string_equal(p.text, "abc");
+    close(fd[1]);
+    UNTIL(r, p.closes);
+    done_with(r);
+}
+
+CASE(drain_again_with_an_earlier_deadline_wakes_the_outer_loop) {
+    if (!backend_has_edges()) skip();
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    receipt freed = {0};
+    size_t queued;
+    int outer = reactor_fd(r);
+    assert_true(outer >= 0);
+    int fd = attach_blocked(r, &p, &freed, &queued);
+    assert_int_equal(reactor_drain(r, 3600 * 1000), 0);
+    turns(r, 5);
+    assert_int_equal(reactor_drain(r, 50), -EALREADY);
+    while (!p.closes) {
+        struct pollfd ready = {outer, POLLIN, 0};
+        assert_int_equal(poll(&ready, 1, PATIENCE_MS), 1);
+        turns(r, 1);
+    }
+    assert_int_equal(freed.calls, 1);
+    close(fd);
+    done_with(r);
+}
+
+/* ---- timeouts ---- */
+
+CASE(set_timeout_before_on_open_does_not_call_before_it) {
+    reactor *r = begin_counted(NULL);
+    probe p = {.answer = 1};
+    int fd[2];
+    make_pair(fd);
+    reactor_conn c = attach_as(r, fd[0], &p, NULL);
+    assert_int_equal(reactor_set_timeout(r, c, REACTOR_TIMEOUT_IDLE, 1), 0);
+    for (int64_t till = clock_ns() + 5 * INT64_C(1000000); clock_ns() < till;) continue;
+    UNTIL(r, p.timeouts);
+    assert_int_equal(p.log[0], 'o');
+    assert_int_equal(reactor_abort(r, c), 0);
+    UNTIL(r, p.closes);
+    close(fd[1]);
+    done_with(r);
+}
+
+CASE(law17_set_timeout_without_memory_is_ENOMEM_and_the_connection_lives) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    int fd = attach_pair(r, &p, NULL);
+    heap.refuse = 1;
+    int e = reactor_set_timeout(r, p.conn, REACTOR_TIMEOUT_IDLE, 3600 * 1000);
+    heap.refuse = 0;
+    assert_true(e == -ENOMEM || e == 0); /* there may have been room */
+    peer_say(r, fd, "x");
+    UNTIL(r, p.in == 1 || p.closes);
+    assert_int_equal(p.closes, 0);
+    close(fd);
+    UNTIL(r, p.closes);
+    done_with(r);
+}
+
+/* ---- a child that destroys its copy inside a callback ---- */
+
+typedef struct family {
+    pid_t child;
+    int ran;
+    reactor_conn c;
+} family;
+
+static void part(reactor *r, family *f) {
+    f->child = fork();
+    if (f->child == 0) reactor_destroy(r);
+}
+
+/* The child leaves here, once the callback in which it destroyed its loop has returned. */
+static void await_child(const family *f) {
+    int status = -1;
+    if (f->child == 0) _exit(heap.trespassed ? 70 : 0);
+    assert_return_code(f->child, errno);
+    while (waitpid(f->child, &status, 0) < 0) assert_int_equal(errno, EINTR);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* The parent's loop: whole, and woken by another thread. */
+static void *post_from_thread(void *user) {
+    reactor *r = *(reactor **)user;
+    static int unused;
+    int e = reactor_post(r, take_note, &unused);
+    return e ? user : NULL;
+}
+
+static void assert_posts_wake(reactor *r) {
+    pthread_t thread;
+    void *failed = NULL;
+    int ran = 0;
+    turns(r, 5);
+    uint64_t before = counters(r).posts;
+    assert_int_equal(reactor_post(r, take_note, &ran), 0);
+    assert_true(reactor_poll(r, PATIENCE_MS) > 0);
+    assert_int_equal(ran, 1);
+    assert_int_equal(pthread_create(&thread, NULL, post_from_thread, &r), 0);
+    int64_t start = clock_ns();
+    while (counters(r).posts < before + 2) assert_true(reactor_poll(r, PATIENCE_MS) >= 0);
+    assert_true(clock_ns() - start < PATIENCE_MS * INT64_C(1000000));
+    assert_int_equal(pthread_join(thread, &failed), 0);
+    assert_null(failed);
+}
+
+static void part_in_timer(reactor *r, reactor_timer t, void *user) {
+    family *f = user;
+    (void)t;
+    assert_int_equal(reactor_post(r, take_note, &f->ran), 0);
+    part(r, f);
+}
+
+CASE(law11_child_destroying_its_copy_in_a_callback_leaves_posts_waking) {
+    reactor *r = begin_counted(NULL);
+    family f = {.child = -1};
+    reactor_ref(r);
+    assert_int_equal(reactor_after(r, 1, part_in_timer, &f, NULL), 0);
+    while (f.child < 0) reactor_poll(r, PATIENCE_MS);
+    await_child(&f);
+    while (!f.ran) assert_true(reactor_poll(r, PATIENCE_MS) > 0);
+    assert_posts_wake(r);
+    assert_int_equal(f.ran, 1);
+    done_with(r);
+}
+
+static void part_in_data(reactor *r, reactor_conn c, probe *p) {
+    if (p->acted++) return;
+    assert_int_equal(reactor_write(r, c, "hello", 5), 0);
+    part(r, p->extra);
+}
+
+static void part_among_writes(reactor *r, reactor_timer t, void *user) {
+    family *f = user;
+    (void)t;
+    assert_int_equal(reactor_write(r, f->c, "hello", 5), 0);
+    part(r, f);
+}
+
+/* In the connection's own callback, and in another's. */
+CASE(law11_child_destroying_its_copy_in_a_callback_sends_the_peer_nothing) {
+    for (int own = 0; own < 2; own++) {
+        reactor *r = begin_counted(NULL);
+        family f = {.child = -1};
+        probe p = {.extra = &f};
+        int fd = attach_tcp_pair(r, &p, NULL);
+        f.c = p.conn;
+        if (own) {
+            p.data = part_in_data;
+            assert_int_equal(send(fd, "x", 1, MSG_NOSIGNAL), 1);
+        } else {
+            assert_int_equal(reactor_after(r, 1, part_among_writes, &f, NULL), 0);
+        }
+        while (f.child < 0) reactor_poll(r, PATIENCE_MS);
+        await_child(&f);
+        peer_hears(r, fd, "hello");
+        turns(r, 5);
+        char more;
+        assert_int_equal(recv(fd, &more, 1, 0), -1); /* neither bytes nor end of file */
+        assert_int_equal(errno, EAGAIN);
+        assert_int_equal(reactor_write(r, p.conn, "on", 2), 0);
+        peer_hears(r, fd, "on");
+        peer_say(r, fd, "y");
+        UNTIL(r, p.in == (own ? 2 : 1));
+        assert_int_equal(p.closes, 0);
+        assert_posts_wake(r);
+        close(fd);
+        UNTIL(r, p.closes);
+        assert_int_equal(p.reason, 0);
+        done_with(r);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(law12_run_does_not_end_before_posts_beyond_the_budget),
+        TEST(law13_posts_beyond_the_budget_do_not_wait_for_another_event),
+        TEST(law8_batch_of_one_with_a_told_error_and_a_file),
+        TEST(law6_an_error_is_told_though_a_stop_comes_before),
+        TEST(law17_a_listener_resumed_while_the_kernel_refuses_serves_later),
+        TEST(detach_inside_on_data_leaves_kept_input_readable),
+        TEST(law4_data_and_eof_that_are_there_at_open_reach_an_attached_one),
+        TEST(law4_data_and_eof_that_are_there_at_open_reach_a_connected_one),
+        TEST(law14_answer_and_close_at_the_input_limit_is_no_EMSGSIZE),
+        TEST(law14_set_handler_at_the_input_limit_is_no_EMSGSIZE),
+        TEST(law4_attached_terminal_that_ended_does_not_spin),
+        TEST(writev_of_many_pieces_of_the_input_after_an_echo),
+        TEST(law13_a_turn_ends_though_on_writable_refills_and_is_refused),
+        TEST(law13_a_turn_ends_though_on_writable_refills_what_was_sent),
+        TEST(memory_of_small_copies_between_shared_pieces_is_bounded),
+        TEST(sendfile_above_64_files_is_high_and_above_1024_is_ENOBUFS),
+        TEST(law14_accepted_does_not_read_above_64_queued_files),
+        TEST(pending_is_nothing_after_a_finished_sendfile),
+        TEST(sendfile_done_may_write_behind_what_is_queued),
+        TEST(sendfile_done_that_aborts_is_called_once),
+        TEST(detach_with_an_empty_file_queued_is_EBUSY),
+        TEST(detach_with_a_shutdown_promised_is_EBUSY),
+        TEST(close_timeout_counts_from_the_close_by_end_of_file),
+        TEST(close_timeout_counts_from_the_close_by_drain),
+        TEST(drain_sends_what_on_drain_writes_and_tells_on_writable),
+        TEST(drain_delivers_input_that_on_drain_resumes),
+        TEST(drain_again_with_an_earlier_deadline_wakes_the_outer_loop),
+        TEST(set_timeout_before_on_open_does_not_call_before_it),
+        TEST(law17_set_timeout_without_memory_is_ENOMEM_and_the_connection_lives),
+        TEST(law11_child_destroying_its_copy_in_a_callback_leaves_posts_waking),
+        TEST(law11_child_destroying_its_copy_in_a_callback_sends_the_peer_nothing),
+    };
+    return cmocka_run_group_tests_name("findings", tests, NULL, NULL);
+}
