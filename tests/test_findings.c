@@ -184,7 +184,9 @@ CASE(law13_posts_beyond_the_budget_do_not_wait_for_another_event) {
     reactor_ref(r);
     assert_int_equal(reactor_post(r, post_more, &c), 0);
     assert_int_equal(reactor_post(r, take_note, &ran), 0);
+    int64_t start = clock_ns();
     for (int i = 0; i < 3; i++) assert_int_equal(reactor_poll(r, PATIENCE_MS), 1);
+    assert_true(clock_ns() - start < PATIENCE_MS * INT64_C(1000000));
     assert_int_equal(c.ran, 2);
     assert_int_equal(ran, 1);
     done_with(r);
@@ -402,10 +404,11 @@ CASE(law4_attached_terminal_that_ended_does_not_spin) {
     assert_int_equal(write(master, "\x04", 1), 1);
     UNTIL(r, p.eofs);
     assert_int_equal(write(master, "abc\n", 4), 4);
-    assert_no_spin(r);
-    int64_t start = clock_ns();
-    for (int called; (called = reactor_poll(r, 20)) != 0;) assert_true(called > 0);
-    assert_true(clock_ns() >= start + 20 * INT64_C(1000000));
+    for (int tries = 0, slept = 0; !slept; tries++) { /* the kernel hands it over when it likes */
+        int64_t start = clock_ns();
+        assert_true(tries < 200);
+        slept = reactor_poll(r, 20) == 0 && clock_ns() >= start + 20 * INT64_C(1000000);
+    }
     assert_int_equal(p.eofs, 1);
     assert_int_equal(reactor_abort(r, p.conn), 0);
     UNTIL(r, p.closes);
@@ -416,25 +419,25 @@ CASE(law4_attached_terminal_that_ended_does_not_spin) {
 /* ---- output ---- */
 
 static void hook_echo_then_gather(reactor *r, reactor_conn c, probe *p) {
-    reactor_iovec v[64];
+    reactor_iovec v[32];
     int n = *(const int *)p->extra;
-    for (int i = 0; i < n; i++) v[i] = (reactor_iovec){p->bytes + i, 1};
+    for (int i = 0; i < n; i++) v[i] = (reactor_iovec){p->bytes + 2 * i, 1};
     assert_int_equal(reactor_write(r, c, p->bytes, 4), 0);
     assert_int_equal(reactor_writev(r, c, v, n), 0);
 }
 
 CASE(writev_of_many_pieces_of_the_input_after_an_echo) {
     static const char text[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-";
-    static const int counts[] = {1, 14, 15, 16, 17, 31, 32, 33, 64};
+    static const int counts[] = {1, 14, 15, 16, 17, 31, 32};
     for (size_t k = 0; k < COUNT(counts); k++) {
         reactor *r = begin_counted(NULL);
         probe p = {.data = hook_echo_then_gather};
         int n = counts[k];
-        char expect[80];
+        char expect[40] = "0123";
         p.extra = &n;
         int fd = attach_tcp_pair(r, &p, NULL);
         peer_say(r, fd, text);
-        snprintf(expect, sizeof expect, "0123%.*s", n, text);
+        for (int i = 0; i < n; i++) expect[4 + i] = text[2 * i];
         peer_hears(r, fd, expect);
         turns(r, 5);
         assert_int_equal(peer_discard(fd), 0);
@@ -798,8 +801,11 @@ CASE(set_timeout_before_on_open_does_not_call_before_it) {
     probe p = {.answer = 1};
     int fd[2];
     make_pair(fd);
+    static const char zeros[4096];
+    while (send(fd[0], zeros, sizeof zeros, MSG_NOSIGNAL) > 0) continue;
     reactor_conn c = attach_as(r, fd[0], &p, NULL);
     assert_int_equal(reactor_set_timeout(r, c, REACTOR_TIMEOUT_IDLE, 1), 0);
+    assert_int_equal(reactor_write(r, c, zeros, sizeof zeros), 0);
     for (int64_t till = clock_ns() + 5 * INT64_C(1000000); clock_ns() < till;) continue;
     UNTIL(r, p.timeouts);
     assert_int_equal(p.log[0], 'o');
@@ -862,11 +868,11 @@ static void assert_posts_wake(reactor *r) {
     int ran = 0;
     turns(r, 5);
     uint64_t before = counters(r).posts;
+    int64_t start = clock_ns();
     assert_int_equal(reactor_post(r, take_note, &ran), 0);
     assert_true(reactor_poll(r, PATIENCE_MS) > 0);
     assert_int_equal(ran, 1);
     assert_int_equal(pthread_create(&thread, NULL, post_from_thread, &r), 0);
-    int64_t start = clock_ns();
     while (counters(r).posts < before + 2) assert_true(reactor_poll(r, PATIENCE_MS) >= 0);
     assert_true(clock_ns() - start < PATIENCE_MS * INT64_C(1000000));
     assert_int_equal(pthread_join(thread, &failed), 0);
