@@ -567,32 +567,8 @@ CASE(law14_accepted_does_not_read_above_64_queued_files) {
     done_with(r);
 }
 
-CASE(pending_is_nothing_after_a_finished_sendfile) {
-    reactor *r = begin_counted(NULL);
-    probe p = {0};
-    int fd = attach_pair(r, &p, NULL);
-    receipt sent = {.of = &p, .file = pattern_file(1 * MIB, 4, 0)};
-    for (size_t len = 1; len <= 1 * MIB; len *= 1024) {
-        int before = sent.calls;
-        assert_int_equal(
-            reactor_sendfile(r, p.conn, sent.file, 0, (int64_t)len, 0, note_done, &sent), 0);
-        assert_int_equal(reactor_pending(r, p.conn), len);
-        peer_takes_pattern(r, fd, len, 4, 0);
-        UNTIL(r, sent.calls > before);
-        assert_int_equal(sent.result, 0);
-        assert_int_equal(reactor_pending(r, p.conn), 0);
-    }
-    assert_int_equal(reactor_write(r, p.conn, "x", 1), 0);
-    peer_hears(r, fd, "x");
-    assert_int_equal(reactor_pending(r, p.conn), 0);
-    close(sent.file);
-    close(fd);
-    UNTIL(r, p.closes);
-    done_with(r);
-}
-
 typedef struct finish {
-    int calls, result, abort;
+    int calls, result, abort, quiet;
     size_t pending;
 } finish;
 
@@ -603,8 +579,35 @@ static void write_when_done(reactor *r, reactor_conn c, int result, void *user) 
     f->pending = reactor_pending(r, c);
     if (f->abort)
         assert_int_equal(reactor_abort(r, c), 0);
-    else
+    else if (!f->quiet)
         assert_true(reactor_write(r, c, "done", 4) >= 0);
+}
+
+/* Inside done too. */
+CASE(pending_is_nothing_after_a_finished_sendfile) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    int fd = attach_pair(r, &p, NULL);
+    int file = pattern_file(1 * MIB, 4, 0);
+    finish sent = {.quiet = 1};
+    for (size_t len = 1; len <= 1 * MIB; len *= 1024) {
+        int before = sent.calls;
+        assert_int_equal(
+            reactor_sendfile(r, p.conn, file, 0, (int64_t)len, 0, write_when_done, &sent), 0);
+        assert_int_equal(reactor_pending(r, p.conn), len);
+        peer_takes_pattern(r, fd, len, 4, 0);
+        UNTIL(r, sent.calls > before);
+        assert_int_equal(sent.result, 0);
+        assert_int_equal(sent.pending, 0);
+        assert_int_equal(reactor_pending(r, p.conn), 0);
+    }
+    assert_int_equal(reactor_write(r, p.conn, "x", 1), 0);
+    peer_hears(r, fd, "x");
+    assert_int_equal(reactor_pending(r, p.conn), 0);
+    close(file);
+    close(fd);
+    UNTIL(r, p.closes);
+    done_with(r);
 }
 
 /* What done writes comes behind what was queued before it, blocked or not. */
