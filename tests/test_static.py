@@ -30,7 +30,7 @@ PROGRAM = os.path.abspath(f"{BUILD}/static_server")
 LIMIT_S = 40  # of one test function
 WAIT_S = 20   # for anything that must happen
 
-passed, failed = 0, 0
+passed, failed, skipped = 0, 0, 0
 current = ""
 
 
@@ -43,6 +43,12 @@ def check(good, what, detail=""):
     failed += 1
     print(f"failed: {current}: {what} {str(detail)[:4000]}", flush=True)
     return False
+
+
+def skip(why):
+    global skipped
+    skipped += 1
+    print(f"skipped: {current}: {why}", flush=True)
 
 
 # ---- the server and its files ----
@@ -1495,6 +1501,43 @@ def test_site(top, root):
         check(kinds >= {"text/html", "text/css", "image/svg+xml"} and len(seen) >= 5, "pages, sheet, image", seen)
 
 
+def test_browser(top, root):
+    """A browser renders the sample site, and fetches what its page is made of."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not browser:
+        skip("none of chromium, chromium-browser, google-chrome is installed")
+        return
+    home, log = os.path.join(top, "browser"), os.path.join(top, "browser.log")
+    picture = os.path.join(home, "page.png")
+    os.mkdir(home)
+    with Server("examples/site", "--access-log", log) as server:
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                   "--no-first-run", "--disable-background-networking", "--window-size=900,1200",
+                   f"--user-data-dir={home}/data", "--dump-dom", f"--screenshot={picture}",
+                   f"http://127.0.0.1:{server.port}/"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, start_new_session=True,
+                                   env={**os.environ, "HOME": home})
+        try:
+            page, said = process.communicate(timeout=LIMIT_S - 5)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    page = page.decode("utf-8", "replace")
+    check("<title>What a reactor is</title>" in page and "</footer>" in page, "the page's elements", (page, said))
+    with open(log, encoding="ascii") as f:
+        lines = dict(re.findall(r'"GET (\S+) HTTP/1\.1" (\d+ \d+)', f.read()))
+    for target, name in (("/", "index.html"), ("/style.css", "style.css"), ("/reactor.svg", "reactor.svg")):
+        want = f"200 {os.path.getsize('examples/site/' + name)}"
+        check(lines.get(target) == want, "fetched " + target, lines)
+    good = False
+    with contextlib.suppress(OSError), open(picture, "rb") as f:
+        start = f.read(24)
+        good = start[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", start[16:]) == (900, 1200)
+    check(good, "a picture of it", said)
+
+
 # ---- running ----
 
 def on_alarm(*_):
@@ -1524,7 +1567,7 @@ def main():
               test_size_changes_while_sending, test_clients]
     alone = [test_listing, test_options_that_change_answers, test_slow_clients, test_many_idle,
              test_max_connections, test_few_descriptors, test_without_openat2, test_root_replaced,
-             test_drain, test_access_log, test_flags, test_closed_stdio, test_site]
+             test_drain, test_access_log, test_flags, test_closed_stdio, test_site, test_browser]
     chosen = sys.argv[1:]
     top = tempfile.mkdtemp(prefix="static-")
     try:
@@ -1539,7 +1582,7 @@ def main():
                 run(test, top, root)
     finally:
         shutil.rmtree(top, ignore_errors=True)
-    print(f"{passed} passed, {failed} failed")
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" * bool(skipped)))
     return 1 if failed or not passed else 0
 
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Measures reactor.h beside a hand-written epoll loop, libuv, libev and libevent; prints tables.
+"""Measures reactor.h beside a hand-written epoll loop, libuv, libev and libevent, and
+static_server beside nginx and lighttpd; prints tables.
 
 Every figure is a median over rounds that take turns between the programs, so that what else the
 machine does meets all of them; a ratio is the median of each round's ratio to the hand-written
-loop. Counts (system calls, instructions, allocations) are the difference of two runs of different
-lengths, so start and end are not in them. Nothing here passes or fails.
+loop, or to nginx with open_file_cache. Counts (system calls, instructions, allocations) are the
+difference of two runs of different lengths, so start and end are not in them. Nothing here passes
+or fails.
 """
 
 import argparse
@@ -23,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import http_servers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -199,6 +203,8 @@ def build(wanted):
         jobs.append(("post.c", "post", others))
     if "changes" in wanted:
         jobs.append(("changes.c", "changes", []))
+    if "http" in wanted:
+        jobs.append((os.path.join(TOP, "examples", "static_server.c"), "static_server", []))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(compile_one, jobs))
 
@@ -527,8 +533,13 @@ def size():
           "Seconds are the compiler's CPU time; text includes constants.")
 
 
+def http():
+    """Static files over HTTP"""
+    http_servers.measure(sys.modules[__name__], http.__doc__)
+
+
 SECTIONS = {f.__name__: f for f in
-            (echo, calls, instructions, timers, changes, post, heap, size)}
+            (echo, calls, instructions, timers, changes, post, heap, size, http)}
 
 
 def main():
