@@ -466,7 +466,7 @@ typedef struct reactor_handler {
        NULL: busy while it has output queued or input unconsumed. */
     int (*on_drain)(reactor *r, reactor_conn c, void *state);
     /* The output has drained to low water; exactly once after each run of writes of which one gave
-       1 or -ENOBUFS, unless on_close comes first. At most once a turn. */
+       1 or -ENOBUFS, unless on_close comes first. */
     void (*on_writable)(reactor *r, reactor_conn c, void *state);
     /* A timeout of REACTOR_TIMEOUT_x ran out. 0: abort with -ETIMEDOUT; 1: start it again, unless
        the callback has set or closed something itself. NULL: 0. */
@@ -1578,21 +1578,26 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
     return 0;
 }
 
-static int reactor__select_wait(reactor__core *core, int64_t timeout) {
-    reactor__select *b = (reactor__select *)core->data;
+static int reactor__select_call(reactor__select *b, int64_t timeout) {
     struct timespec t;
-    size_t bytes = (size_t)b->words * sizeof *b->sets;
     unsigned long *in = b->sets + 2 * b->words, *out = b->sets + 3 * b->words;
-    if (b->sets) memcpy(in, b->sets, 2 * bytes);
+    if (b->sets) memcpy(in, b->sets, 2 * (size_t)b->words * sizeof *b->sets);
     t.tv_sec = (time_t)(timeout / 1000000000);
     t.tv_nsec = (long)(timeout % 1000000000);
     int n = pselect(b->top, b->sets ? (fd_set *)(void *)in : NULL,
                     b->sets ? (fd_set *)(void *)out : NULL, NULL, timeout < 0 ? NULL : &t, NULL);
-    if (n < 0 && errno == EBADF) {
+    return n < 0 ? -errno : n;
+}
+
+static int reactor__select_wait(reactor__core *core, int64_t timeout) {
+    reactor__select *b = (reactor__select *)core->data;
+    int n = reactor__select_call(b, timeout);
+    if (n == -EBADF) { /* one that keeps coming back must not cost the others their turn */
         reactor__select_drop_closed(b);
-        return 0;
+        n = reactor__select_call(b, 0);
     }
-    if (n <= 0) return n < 0 ? -errno : 0;
+    if (n == -EBADF) return 0; /* another one meanwhile */
+    if (n <= 0) return n;
     return reactor__select_ask(core, b, reactor__select_collect(b, core->limit, n));
 }
 
