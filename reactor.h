@@ -24,7 +24,7 @@
 
         int main(void) {
             reactor *r;
-            reactor_handler echo = {0};
+            static reactor_handler echo;
             echo.on_data = on_data;
             if (reactor_create(&r, NULL) < 0) return 1;
             if (reactor_listen(r, "localhost:7000", &echo, NULL, NULL) < 0) return 1;
@@ -608,7 +608,8 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn c, reactor_file file, 
 REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn c);
 
 /* The user's own brake on input, apart from the coupling to the queue: while paused neither data
-   nor end of file is delivered, nor the end of a connection that input is still to come before.
+   nor end of file is delivered. A reset or a write that fails ends it all the same, and input that
+   was not read is lost then; on select and poll a reset shows at the next write, resume or timeout.
    Not counted. */
 REACTOR_API int reactor_pause(reactor *r, reactor_conn c);
 REACTOR_API int reactor_resume(reactor *r, reactor_conn c);
@@ -4554,8 +4555,9 @@ enum {
     REACTOR__STREAM_FILES_LOW = 16,    /* the marks and the cap for queued files, whose bytes */
     REACTOR__STREAM_FILES_HIGH = 64,   /* do not count but whose number is a peer's to choose */
     REACTOR__STREAM_FILES_MAX = 1024,
-    REACTOR__STREAM_WRITES = 1 << 21, /* bytes sent per connection and turn */
-    REACTOR__STREAM_RETRY_MS = 100    /* a listener without descriptors tries again */
+    REACTOR__STREAM_JOIN = 256 * 1024, /* files up to here share a packet with what is before */
+    REACTOR__STREAM_WRITES = 1 << 21,  /* bytes sent per connection and turn */
+    REACTOR__STREAM_RETRY_MS = 100     /* a listener without descriptors tries again */
 };
 
 struct reactor_buffer {
@@ -5036,8 +5038,10 @@ static ssize_t reactor__stream_send_memory(reactor__stream_conn *c, size_t *want
         n = n->next;
         if (n == c->tail->next) break;
     }
-    /* Headers before a file wait for its first bytes. */
-    int more = n->kind == REACTOR__STREAM_FILE && n->len && n != c->tail->next;
+    /* A head waits for the first bytes of a small file, to leave in one packet with it. Before a
+       large one it would shift every page of it across the segments, which costs far more. */
+    int more = n->kind == REACTOR__STREAM_FILE && n != c->tail->next && n->len &&
+               n->len <= REACTOR__STREAM_JOIN;
     return reactor__net_send(c->fd, !(c->flags & REACTOR__STREAM_PIPE), v, count, more);
 }
 
@@ -5529,8 +5533,9 @@ static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
 static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_FAILED) return 1;
     if (c->flags & REACTOR__STREAM_BROKEN) {
-        if (c->flags & (unsigned)(REACTOR__STREAM_CLOSING | REACTOR__STREAM_ENDED)) return 1;
-        return !(c->flags & (unsigned)(REACTOR__STREAM_READABLE | REACTOR__STREAM_PAUSED));
+        const unsigned over =
+            REACTOR__STREAM_CLOSING | REACTOR__STREAM_ENDED | REACTOR__STREAM_PAUSED;
+        return (c->flags & over) || !(c->flags & REACTOR__STREAM_READABLE);
     }
     if (c->tail) return 0;
     if (c->flags & REACTOR__STREAM_CLOSING) return reactor__stream_linger(r, c);
@@ -5597,12 +5602,13 @@ static void reactor__stream_note(reactor__stream_conn *c, unsigned events) {
         c->flags |= REACTOR__STREAM_HINTED;
 }
 
-/* An error or hang-up that no read will meet, the input having ended before. */
-static void reactor__stream_dead_peer(reactor__stream_conn *c) {
+/* An error or hang-up that no read will meet, the input having ended before or being paused. */
+static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
+    const unsigned unread = REACTOR__STREAM_TOLD | REACTOR__STREAM_PAUSED;
     if (c->flags & REACTOR__STREAM_OUTLET) reactor__stream_fail(c, -EPIPE, 0);
-    if (!(c->flags & REACTOR__STREAM_TOLD) || (c->flags & REACTOR__STREAM_PIPE)) return;
+    if (!(c->flags & unread) || (c->flags & REACTOR__STREAM_PIPE)) return;
     int e = reactor__net_error(c->fd);
-    if (e < 0) reactor__stream_fail(c, e, 0);
+    if (e < 0) reactor__stream_break(r, c, e);
 }
 
 /* An event that is out of the ordinary, or of a connection that has something to settle. */
@@ -5621,7 +5627,7 @@ REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_c
     }
     if ((events & (unsigned)REACTOR_READ) && !(c->flags & REACTOR__STREAM_KICKED))
         reactor__stream_read(r, c);
-    if (events & REACTOR__CORE_INFO) reactor__stream_dead_peer(c);
+    if (events & REACTOR__CORE_INFO) reactor__stream_dead_peer(r, c);
     reactor__stream_settle(r, c);
 }
 

@@ -156,13 +156,28 @@ static void on_signal(reactor *r, int signum, void *user) {
     reactor_stop(r);
 }
 
+/* Whoever starts it without standard streams would find a socket in their place. */
+static int open_standard_streams(void) {
+    int fd;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= 2);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static int is_port(const char *text) {
+    char *end;
+    long value = strtol(text, &end, 10);
+    return end != text && !*end && value >= 0 && value <= 65535;
+}
+
 int main(int argc, char **argv) {
     reactor_options options = {0};
     const char *port = "7000";
     struct sockaddr_in address;
     reactor *r;
+    if (open_standard_streams() < 0) return 1;
     for (int i = 1; i < argc; i += 2) {
-        if (i + 1 < argc && strcmp(argv[i], "--port") == 0)
+        if (i + 1 < argc && strcmp(argv[i], "--port") == 0 && is_port(argv[i + 1]))
             port = argv[i + 1];
         else if (i + 1 < argc && strcmp(argv[i], "--backend") == 0)
             options.backend = argv[i + 1];

@@ -959,7 +959,7 @@ static void text_html(text_out *t, const char *s) {
    mounts, another machine's changes. The content of larger files is never kept: sendfile takes it
    from where it is. */
 enum {
-    FILE_SMALL = 64 * 1024,        /* content kept in memory */
+    FILE_SMALL = 32 * 1024,        /* content kept in memory */
     FILE_COPY = 16 * 1024,         /* content that is copied next to its head */
     FILE_BYTES = 64 * 1024 * 1024, /* of content in all */
     FILE_COUNT = 4096,             /* files known at once */

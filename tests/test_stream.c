@@ -518,7 +518,8 @@ CASE(law5_paused_connection_whose_peer_is_gone_does_not_spin) {
             close(fd);
         assert_no_spin(r);
         assert_int_equal(p.eofs, 0);
-        assert_int_equal(reactor_resume(r, p.conn), 0);
+        /* A reset may have ended it already. */
+        if (!p.closes) assert_int_equal(reactor_resume(r, p.conn), 0);
         UNTIL(r, p.closes);
         assert_int_equal(p.reason, kind == 2 ? -ECONNRESET : REACTOR_ORDERLY);
         assert_int_equal(p.eofs, kind != 2);
