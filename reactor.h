@@ -4451,7 +4451,18 @@ static ssize_t reactor__net_copyfile(int fd, int is_socket, int file, off_t offs
     return reactor__net_send(fd, is_socket, &v, 1, 0);
 }
 
-/* As much as the kernel takes, with SIGPIPE blocked once for all of it. */
+/* Whether the kernel takes no more for now, and will tell when it does: asking makes sure of that. */
+static int reactor__net_is_full(int fd) {
+    struct pollfd p;
+    p.fd = fd;
+    p.events = POLLOUT;
+    p.revents = 0;
+    return poll(&p, 1, 0) == 0;
+}
+
+/* As much as the kernel takes, with SIGPIPE blocked once for all of it. After a short sendfile, which
+   can have other reasons, it is asked: trying again at once would send crumbs, whenever the peer
+   has read a little, and these cost more than waiting for room worth the while. */
 static ssize_t reactor__net_pump(int fd, int file, off_t at, size_t len, int *full) {
     reactor__net_mask mask;
     ssize_t sent;
@@ -4460,9 +4471,10 @@ static ssize_t reactor__net_pump(int fd, int file, off_t at, size_t len, int *fu
     do {
         sent = reactor__net_sys_sendfile(fd, file, at + (off_t)total, len - total);
         if (sent > 0) total += (size_t)sent;
-    } while (sent == -EINTR || (sent > 0 && total < len));
+        if (sent > 0 && total < len) *full = reactor__net_is_full(fd);
+    } while (sent == -EINTR || (sent > 0 && total < len && !*full));
     reactor__net_unblock(&mask, sent);
-    *full = sent == -EAGAIN;
+    if (sent == -EAGAIN) *full = 1;
     return total ? (ssize_t)total : sent;
 }
 
