@@ -81,9 +81,9 @@ static void on_signal(reactor *r, int signum, void *user) {
     reactor_drain(r, 800);
 }
 
-static int usage(void) {
-    fprintf(stderr, "usage: proxy --to ADDRESS[,ADDRESS...] [--port N] [--backend NAME]\n");
-    return 2;
+static int usage(FILE *out) {
+    fprintf(out, "usage: proxy --to ADDRESS[,ADDRESS...] [--port N] [--backend NAME]\n");
+    return out == stdout ? 0 : 2;
 }
 
 int main(int argc, char **argv) {
@@ -94,7 +94,8 @@ int main(int argc, char **argv) {
     const char *port = "7001", *to = NULL;
     reactor *r;
     for (int i = 1; i < argc; i += 2) {
-        if (i + 1 == argc) return usage();
+        if (strcmp(argv[i], "--help") == 0) return usage(stdout);
+        if (i + 1 == argc) return usage(stderr);
         if (strcmp(argv[i], "--port") == 0)
             port = argv[i + 1];
         else if (strcmp(argv[i], "--to") == 0)
@@ -102,9 +103,9 @@ int main(int argc, char **argv) {
         else if (strcmp(argv[i], "--backend") == 0)
             options.backend = argv[i + 1];
         else
-            return usage();
+            return usage(stderr);
     }
-    if (!to) return usage();
+    if (!to) return usage(stderr);
     int e = reactor_create(&r, &options);
     listen.conn.user = (void *)to;
     listen.conn.name = "client";

@@ -182,8 +182,9 @@ int main(int argc, char **argv) {
         else if (i + 1 < argc && strcmp(argv[i], "--backend") == 0)
             options.backend = argv[i + 1];
         else {
-            fprintf(stderr, "usage: raw_echo [--port N] [--backend NAME]\n");
-            return 2;
+            int asked = strcmp(argv[i], "--help") == 0;
+            fprintf(asked ? stdout : stderr, "usage: raw_echo [--port N] [--backend NAME]\n");
+            return asked ? 0 : 2;
         }
     }
     int fd = listen_on(port, &address);
