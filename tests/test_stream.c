@@ -102,7 +102,7 @@ CASE(accepted_many_at_once_are_each_their_own) {
     probe p = {.data = hook_echo};
     server s = serve(r, &p);
     int fd[N];
-    char text[16];
+    char text[24];
     for (int i = 0; i < N; i++) {
         fd[i] = dial(s.address);
         snprintf(text, sizeof text, "I am %d.", i);
@@ -646,7 +646,7 @@ static void answer_in_pieces(int tcp) {
     int fd = tcp ? attach_tcp_pair(r, &p, NULL) : attach_pair(r, &p, NULL);
     char in[11], out[64];
     for (int how = 0; how < 8; how++) {
-        snprintf(in, sizeof in, "%dbcdefghij", how);
+        snprintf(in, sizeof in, "%cbcdefghij", '0' + how);
         snprintf(out, sizeof out, "%.*s%sefg%shij%s%sbc", how & 1 ? 4 : 0, in, how & 2 ? "--" : "",
                  how & 4 ? "owned" : "", in, how & 1 ? "<>" : "");
         peer_say(r, fd, in);
