@@ -236,6 +236,8 @@ typedef struct reactor_options {
     int post_budget;          /* posts run per turn, and as many deferred tasks; 4096 */
     size_t read_budget;       /* bytes read per connection and turn; 256 KiB */
     size_t read_buffer;       /* the loop's one read buffer, bytes; 64 KiB; 1 KiB..1 GiB */
+    int sigpipe_ignored;      /* 1: the program ignores SIGPIPE, and will: reactor_sendfile and
+                                 pipes then save the two system calls that keep it from being raised */
     int64_t slow_ms;          /* with on_slow: a callback this long is reported; 100 */
     reactor_slow_fn *on_slow; /* NULL: callbacks are not timed, which costs nothing */
     void *slow_user;          /* handed to on_slow */
@@ -2994,6 +2996,7 @@ static int reactor__loop_options(reactor_options *to, const reactor_options *giv
     int64_t posts = to->post_budget;
     uint64_t limit = INT64_MAX;
     if (to->read_budget > limit || to->read_buffer > limit) return -EINVAL;
+    if (to->sigpipe_ignored < 0 || to->sigpipe_ignored > 1) return -EINVAL;
     int64_t budget = (int64_t)to->read_budget, buffer = (int64_t)to->read_buffer;
     if (reactor__loop_default(&batch, 256, 1, 65536) < 0 ||
         reactor__loop_default(&accepts, 64, 1, INT_MAX) < 0 ||
@@ -3628,10 +3631,17 @@ typedef struct reactor__net_bound {
 
 enum { REACTOR__NET_SOCKET = 1, REACTOR__NET_PIPE = 2 }; /* reactor__net_kind */
 
+/* What a descriptor is, and what its calls need not care for. */
+enum {
+    REACTOR__NET_IS_SOCKET = 1, /* not a pipe or terminal */
+    REACTOR__NET_IGNORED = 2    /* SIGPIPE, by the program: no guard against it */
+};
+
 /* What reactor__net_block found and reactor__net_unblock puts back. */
 typedef struct reactor__net_mask {
     sigset_t old;
     int pending; /* a SIGPIPE that is not ours was waiting */
+    int none;    /* nothing was done */
 } reactor__net_mask;
 
 /* ---- what differs between the systems ---- */
@@ -4370,8 +4380,10 @@ static int reactor__net_open(const reactor__net_address *a, const char *local,
 
 /* A SIGPIPE can wait already only if the caller had blocked it: else it would have been delivered.
    That saves the question in the usual case. */
-static void reactor__net_block(reactor__net_mask *m) {
+static void reactor__net_block(reactor__net_mask *m, unsigned how) {
     sigset_t set;
+    m->none = (how & REACTOR__NET_IGNORED) != 0;
+    if (m->none) return;
     sigemptyset(&set);
     sigaddset(&set, SIGPIPE);
     m->pending = 0;
@@ -4384,6 +4396,7 @@ static void reactor__net_block(reactor__net_mask *m) {
    the caller's. While blocked it is kept even where it is ignored. */
 static void reactor__net_unblock(const reactor__net_mask *m, ssize_t result) {
     sigset_t set;
+    if (m->none) return;
     if (result == -EPIPE && !m->pending) {
         sigemptyset(&set);
         sigaddset(&set, SIGPIPE);
@@ -4394,10 +4407,10 @@ static void reactor__net_unblock(const reactor__net_mask *m, ssize_t result) {
 
 /* For pipes and terminals: writev has no MSG_NOSIGNAL (RWF_NOSIGNAL came with Linux 6.18), so it
    costs two system calls more. */
-static ssize_t reactor__net_write(int fd, const struct iovec *v, int n) {
+static ssize_t reactor__net_write(int fd, unsigned how, const struct iovec *v, int n) {
     reactor__net_mask mask;
     ssize_t sent;
-    reactor__net_block(&mask);
+    reactor__net_block(&mask, how);
     do sent = writev(fd, v, n);
     while (sent < 0 && errno == EINTR);
     if (sent < 0) sent = -errno;
@@ -4419,11 +4432,12 @@ static ssize_t reactor__net_sendmsg(int fd, const struct iovec *v, uint16_t n, i
 
 /* Bytes taken by the kernel, of n >= 1 pieces, or -errno. more: the caller goes on at once, so that
    TCP may wait for a full segment. */
-static ssize_t reactor__net_send(int fd, int is_socket, const struct iovec *v, int n, int more) {
+static ssize_t reactor__net_send(int fd, unsigned how, const struct iovec *v, int n, int more) {
     int flags = REACTOR__NET_NOSIGNAL | (more ? REACTOR__NET_MORE : 0);
     ssize_t sent;
     if (n > REACTOR__NET_IOV_MAX) n = REACTOR__NET_IOV_MAX;
-    if (REACTOR__UNLIKELY(!is_socket)) return reactor__net_write(fd, v, n);
+    if (REACTOR__UNLIKELY(!(how & REACTOR__NET_IS_SOCKET)))
+        return reactor__net_write(fd, how, v, n);
     if (n > 1) return reactor__net_sendmsg(fd, v, (uint16_t)n, flags);
     do sent = send(fd, v->iov_base, v->iov_len, flags);
     while (sent < 0 && errno == EINTR);
@@ -4439,7 +4453,7 @@ static ssize_t reactor__net_recv(int fd, int is_socket, void *buf, size_t size) 
 }
 
 /* Reads again what a short send left: simple, and the page cache has it. */
-static ssize_t reactor__net_copyfile(int fd, int is_socket, int file, off_t offset, void *buf,
+static ssize_t reactor__net_copyfile(int fd, unsigned how, int file, off_t offset, void *buf,
                                      size_t size) {
     struct iovec v;
     ssize_t got;
@@ -4448,7 +4462,7 @@ static ssize_t reactor__net_copyfile(int fd, int is_socket, int file, off_t offs
     if (got <= 0) return got < 0 ? -errno : 0;
     v.iov_base = buf;
     v.iov_len = (size_t)got;
-    return reactor__net_send(fd, is_socket, &v, 1, 0);
+    return reactor__net_send(fd, how, &v, 1, 0);
 }
 
 /* Whether the kernel takes no more for now, and will tell when it does: asking makes sure of that. */
@@ -4460,14 +4474,14 @@ static int reactor__net_is_full(int fd) {
     return poll(&p, 1, 0) == 0;
 }
 
-/* As much as the kernel takes, with SIGPIPE blocked once for all of it. After a short sendfile, which
+/* As much as the kernel takes, SIGPIPE being blocked once for all of it. After a short sendfile, which
    can have other reasons, it is asked: trying again at once would send crumbs, whenever the peer
    has read a little, and these cost more than waiting for room worth the while. */
-static ssize_t reactor__net_pump(int fd, int file, off_t at, size_t len, int *full) {
+static ssize_t reactor__net_pump(int fd, unsigned how, int file, off_t at, size_t len, int *full) {
     reactor__net_mask mask;
     ssize_t sent;
     size_t total = 0;
-    reactor__net_block(&mask);
+    reactor__net_block(&mask, how);
     do {
         sent = reactor__net_sys_sendfile(fd, file, at + (off_t)total, len - total);
         if (sent > 0) total += (size_t)sent;
@@ -4481,17 +4495,17 @@ static ssize_t reactor__net_pump(int fd, int file, off_t at, size_t len, int *fu
 /* At most len bytes (> 0) of file from offset: how many, 0 at its end, or -errno; *full if the
    kernel takes no more for now. sendfile(2) refuses with EINVAL or ENOSYS pairs that it cannot do,
    and says itself to fall back to a copy. */
-static ssize_t reactor__net_sendfile(int fd, int is_socket, int file, int64_t offset, size_t len,
+static ssize_t reactor__net_sendfile(int fd, unsigned how, int file, int64_t offset, size_t len,
                                      void *scratch, size_t scratch_size, int *full) {
     off_t at = (off_t)offset;
     *full = 0;
     if (at != offset) return -EOVERFLOW; /* an off_t of 32 bits */
-    ssize_t sent = reactor__net_pump(fd, file, at, len, full);
+    ssize_t sent = reactor__net_pump(fd, how, file, at, len, full);
     if (sent != -EINVAL && sent != -ENOSYS && sent != -EOPNOTSUPP) return sent;
     /* A file of /proc, an output opened with O_APPEND, another system: */
     if (scratch_size == 0) return sent;
     if (len > scratch_size) len = scratch_size;
-    return reactor__net_copyfile(fd, is_socket, file, at, scratch, len);
+    return reactor__net_copyfile(fd, how, file, at, scratch, len);
 }
 #endif /* REACTOR_NO_NET */
 /* ==== >> stream ==== */
@@ -4994,6 +5008,11 @@ static void reactor__stream_expire(reactor__stream_conn *c) {
 
 /* ---- sending ---- */
 
+static unsigned reactor__stream_how(const reactor *r, const reactor__stream_conn *c) {
+    unsigned how = r->options.sigpipe_ignored ? REACTOR__NET_IGNORED : 0;
+    return c->flags & REACTOR__STREAM_PIPE ? how : how | REACTOR__NET_IS_SOCKET;
+}
+
 static void reactor__stream_sent(reactor *r, reactor__stream_conn *c, size_t n) {
     c->last_out = r->now;
     r->core.counters.bytes_out += n;
@@ -5015,7 +5034,7 @@ REACTOR__APART static void reactor__stream_uncork_rest(reactor *r, reactor__stre
 /* Sends what is corked; what the kernel does not take is queued. */
 static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
     reactor__stream_cork_echo(p);
-    ssize_t n = reactor__net_send(c->fd, !(c->flags & REACTOR__STREAM_PIPE), p->cork, p->corks, 0);
+    ssize_t n = reactor__net_send(c->fd, reactor__stream_how(r, c), p->cork, p->corks, 0);
     if (n != (ssize_t)p->corked) {
         reactor__stream_uncork_rest(r, p, c, n);
         return;
@@ -5038,7 +5057,8 @@ static void reactor__stream_advance(reactor *r, reactor__stream_conn *c, size_t 
 }
 
 /* One call's worth of memory from the head on. Returns what was sent, *wanted what was offered. */
-static ssize_t reactor__stream_send_memory(reactor__stream_conn *c, size_t *wanted) {
+static ssize_t reactor__stream_send_memory(const reactor *r, reactor__stream_conn *c,
+                                           size_t *wanted) {
     struct iovec v[REACTOR__STREAM_GATHER];
     reactor__stream_node *n = c->tail->next;
     int count = 0;
@@ -5054,7 +5074,7 @@ static ssize_t reactor__stream_send_memory(reactor__stream_conn *c, size_t *want
        large one it would shift every page of it across the segments, which costs far more. */
     int more = n->kind == REACTOR__STREAM_FILE && n != c->tail->next && n->len &&
                n->len <= REACTOR__STREAM_JOIN;
-    return reactor__net_send(c->fd, !(c->flags & REACTOR__STREAM_PIPE), v, count, more);
+    return reactor__net_send(c->fd, reactor__stream_how(r, c), v, count, more);
 }
 
 /* One call's worth of the file at the head. -EIO: it is shorter than it was said to be. */
@@ -5064,8 +5084,8 @@ static ssize_t reactor__stream_send_file(reactor *r, reactor__stream_conn *c) {
     const size_t most = REACTOR__STREAM_WRITES;
     size_t len = n->len < most ? n->len : most;
     int full;
-    ssize_t sent = reactor__net_sendfile(c->fd, !(c->flags & REACTOR__STREAM_PIPE), n->file,
-                                         n->offset, len, p->stage, REACTOR__STREAM_STAGE, &full);
+    ssize_t sent = reactor__net_sendfile(c->fd, reactor__stream_how(r, c), n->file, n->offset, len,
+                                         p->stage, REACTOR__STREAM_STAGE, &full);
     if (full) c->flags |= REACTOR__STREAM_BLOCKED;
     if (sent == 0) return -EIO;
     if (sent < 0) return sent;
@@ -5086,7 +5106,7 @@ static ssize_t reactor__stream_send_head(reactor *r, reactor__stream_conn *c) {
         if (n >= 0 && !head->len) reactor__stream_pop(r, c, 0, 0);
         return n;
     }
-    n = reactor__stream_send_memory(c, &wanted);
+    n = reactor__stream_send_memory(r, c, &wanted);
     if (n < 0) return n;
     if ((size_t)n < wanted) c->flags |= REACTOR__STREAM_BLOCKED;
     reactor__stream_sent(r, c, (size_t)n);

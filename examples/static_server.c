@@ -2913,7 +2913,6 @@ static int watch_signals(server *s) {
     int e = reactor_signal(s->r, SIGINT, on_signal, s);
     if (e == 0) e = reactor_signal(s->r, SIGTERM, on_signal, s);
     if (e == 0 && s->log) e = reactor_signal(s->r, SIGUSR1, on_reopen, s);
-    signal(SIGPIPE, SIG_IGN); /* of a log's pipe */
     return e;
 }
 
@@ -2953,6 +2952,8 @@ static int prepare(server *s, const settings *o) {
     }
     memset(&options, 0, sizeof options);
     options.backend = o->backend;
+    signal(SIGPIPE, SIG_IGN); /* of a log's pipe; and sendfile is cheaper without a guard */
+    options.sigpipe_ignored = 1;
     int e = reactor_create(&s->r, &options);
     if (e == -ENOTSUP) return bad_usage("no such backend:", o->backend);
     return e < 0 ? fail("cannot start", e) : 0;

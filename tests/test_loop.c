@@ -20,6 +20,8 @@ CASE(create_refuses_options_out_of_range) {
         {.read_buffer = ((size_t)1 << 30) + 1},
         {.read_buffer = SIZE_MAX},
         {.slow_ms = -1},
+        {.sigpipe_ignored = -1},
+        {.sigpipe_ignored = 2},
         {.slow_ms = INT64_MIN},
     };
     int before = open_descriptors();

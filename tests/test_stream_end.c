@@ -1323,8 +1323,9 @@ static void on_sigpipe(int signum) {
 }
 
 /* Every way to write, to every kind of peer that is gone. */
-static void write_to_the_gone(int kind, int what) {
-    reactor *r = begin();
+static void write_to_the_gone(int kind, int what, int promised) {
+    reactor_options o = {.sigpipe_ignored = promised};
+    reactor *r = begin_with(&o);
     probe p = {.open = kind == 2 ? NULL : hook_pause};
     receipt freed = {.of = &p}, sent = {.of = &p, .file = pattern_file(1 * MIB, 1, 0)};
     int fd[2];
@@ -1358,9 +1359,9 @@ static void write_to_the_gone(int kind, int what) {
     end(r);
 }
 
-static void write_to_all_the_gone(void) {
+static void write_to_all_the_gone(int promised) {
     for (int kind = 0; kind < 3; kind++)
-        for (int what = 0; what < 3; what++) write_to_the_gone(kind, what);
+        for (int what = 0; what < 3; what++) write_to_the_gone(kind, what, promised);
 }
 
 static int sigpipe_is_pending(void) {
@@ -1377,7 +1378,7 @@ CASE(law11_sigpipe_is_never_raised) {
     pipe_signals = 0;
     assert_int_equal(sigaction(SIGPIPE, &mine, &old), 0);
     pthread_sigmask(SIG_SETMASK, NULL, &before);
-    write_to_all_the_gone();
+    write_to_all_the_gone(0);
     pthread_sigmask(SIG_SETMASK, NULL, &after);
     assert_int_equal(sigaction(SIGPIPE, &old, &now), 0);
     assert_int_equal(pipe_signals, 0);
@@ -1393,13 +1394,38 @@ CASE(law11_sigpipe_of_the_host_stays_pending) {
     sigaddset(&only, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &only, &old);
     assert_false(sigpipe_is_pending());
-    write_to_all_the_gone();
+    write_to_all_the_gone(0);
     assert_false(sigpipe_is_pending());
     raise(SIGPIPE);
-    write_to_all_the_gone();
+    write_to_all_the_gone(0);
     assert_true(sigpipe_is_pending());
     signal(SIGPIPE, SIG_IGN); /* forgets it */
     pthread_sigmask(SIG_SETMASK, &old, NULL);
+    signal(SIGPIPE, SIG_DFL);
+}
+
+/* The peer goes and is written to before the loop could have seen it go. */
+static void hook_write_to_the_gone(reactor *r, reactor_conn c, probe *p) {
+    close(*(int *)p->extra);
+    assert_int_equal(reactor_write(r, c, "x", 1), 0);
+}
+
+/* A program that says so saves the guard: seen by breaking the promise. */
+CASE(sigpipe_ignored_by_the_program_needs_no_guard) {
+    reactor_options o = {.sigpipe_ignored = 1};
+    signal(SIGPIPE, SIG_IGN);
+    write_to_all_the_gone(1);
+    pipe_signals = 0;
+    signal(SIGPIPE, on_sigpipe);
+    reactor *r = begin_with(&o);
+    int fd[2];
+    probe p = {.open = hook_write_to_the_gone, .extra = fd};
+    assert_return_code(pipe2(fd, O_CLOEXEC | O_NONBLOCK), errno);
+    attach_as(r, fd[1], &p, NULL);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -EPIPE);
+    assert_true(pipe_signals > 0);
+    end(r);
     signal(SIGPIPE, SIG_DFL);
 }
 
@@ -1480,6 +1506,7 @@ int main(void) {
         TEST(drain_from_inside_a_callback),
         TEST(law11_sigpipe_is_never_raised),
         TEST(law11_sigpipe_of_the_host_stays_pending),
+        TEST(sigpipe_ignored_by_the_program_needs_no_guard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
