@@ -11,6 +11,7 @@ STD      = -std=gnu11
 ALL_CFLAGS = $(STD) $(OPT) $(WARN) $(SAN) -pthread $(CPPFLAGS) $(CFLAGS)
 DEPS     = -MMD -MP -MF $@.d -MT $@
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+CMOCKA  ?= -lcmocka
 PREFIX  ?= /usr/local
 PACKAGES = gcc g++ libc6-dev libcmocka-dev clang libclang-rt-dev clang-format musl-tools python3
 
@@ -120,7 +121,7 @@ $(B)/tests/reactor_all.a: $(B)/tests/reactor_all.o
 # A test that needs more of the linker says so itself: a comment that begins a line,
 # "ldflags: -Wl,--wrap=malloc".
 $(B)/tests/%: tests/%.c $(B)/tests/reactor_all.a $(B)/flags | $(B)/tests
-	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< $(B)/tests/reactor_all.a -o $@ $(LDFLAGS) -lcmocka \
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< $(B)/tests/reactor_all.a -o $@ $(LDFLAGS) $(CMOCKA) \
 	  $$(awk 'sub(/^\/\* ldflags:/, "") { on = 1 } on { end = sub(/\*\/.*/, ""); print; if (end) exit }' $<)
 
 $(B)/tests:
