@@ -10,6 +10,7 @@ STD      = -std=gnu11
 # SAN is what a sanitizer run adds to everything.
 ALL_CFLAGS = $(STD) $(OPT) $(WARN) $(SAN) -pthread $(CPPFLAGS) $(CFLAGS)
 DEPS     = -MMD -MP -MF $@.d -MT $@
+FUZZ_SECONDS ?= 60
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 CMOCKA  ?= -lcmocka
 PREFIX  ?= /usr/local
@@ -67,6 +68,23 @@ sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
 
 bench: ## measure, beside a hand-written loop and other libraries
 	@tests/bench/run.sh
+
+# Findings stay in $(B)/fuzz; each is repeated by running $(B)/fuzz_http with its file.
+fuzz: $(B)/fuzz_http ## fuzz the HTTP parser for FUZZ_SECONDS (60) with libFuzzer, and AFL++ if installed
+	@mkdir -p $(B)/fuzz/found && cd $(B)/fuzz && cp $(CURDIR)/tests/corpus/http/* found && \
+	  clang -g -O1 -fsanitize=fuzzer,address,undefined -DFUZZ_HTTP_LIBFUZZER -pthread \
+	    $(CURDIR)/tests/fuzz_http.c -o lib && \
+	  ./lib -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 found
+	@command -v afl-clang-fast >/dev/null || { echo "fuzz: AFL++ is not installed, skipped"; exit 0; }; \
+	  afl-clang-fast -g -O1 -pthread tests/fuzz_http.c -o $(B)/fuzz/afl && \
+	  AFL_NO_UI=1 AFL_SKIP_CPUFREQ=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 afl-fuzz \
+	    -V $(FUZZ_SECONDS) -i tests/corpus/http -o $(B)/fuzz/afl-out -- $(B)/fuzz/afl @@ \
+	    > $(B)/fuzz/afl.log && \
+	  grep -E "execs_done|saved_(crashes|hangs)|corpus_count" $(B)/fuzz/afl-out/default/fuzzer_stats && \
+	  grep -q "saved_crashes *: 0" $(B)/fuzz/afl-out/default/fuzzer_stats
+
+$(B)/fuzz_http: tests/fuzz_http.c $(B)/flags | $(B)/tests
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< -o $@ $(LDFLAGS)
 
 format: ## format the sources
 	clang-format -i $(FORMATTED)
@@ -130,6 +148,6 @@ $(B)/tests:
 QUIET = @$(if $(V),,echo "cc  $@"; )
 
 .DELETE_ON_ERROR:
-.PHONY: all run setup test test-quick test-build asan ubsan tsan bench format format-check layers \
+.PHONY: all run setup test test-quick test-build asan ubsan tsan bench fuzz format format-check layers \
   docs toc install uninstall clean help programs FORCE
 -include $(wildcard $(B)/*.d $(B)/tests/*.d)

@@ -2,13 +2,8 @@
    paths, dates, ranges, codings, entity-tags. Whatever the input, it must end the same way however
    it was cut, and what comes out must be within bounds.
 
-   clang -g -O1 -fsanitize=fuzzer,address,undefined -DFUZZ_HTTP_LIBFUZZER -pthread \
-         tests/fuzz_http.c -o build/fuzz_http && build/fuzz_http tests/corpus/http
-   cc -g -pthread tests/fuzz_http.c -o build/fuzz_http && build/fuzz_http tests/corpus/http/get.txt
-
-   The second form runs each file given once, cut at every byte; it also serves AFL++ (afl-clang-fast,
-   then afl-fuzz -i tests/corpus/http -o findings -- build/fuzz_http @@). tests/test_http.c
-   includes this file and does the same as part of the tests. */
+   make fuzz runs it under libFuzzer and AFL++. By itself it runs each file given once, cut at every
+   byte; tests/test_http.c includes this file and does the same as part of the tests. */
 #define STATIC_SERVER_NO_MAIN
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wunused-variable"
