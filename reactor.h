@@ -6106,7 +6106,7 @@ static int reactor__stream_welcome(reactor *r, reactor__stream_listener *l, int 
 }
 
 /* accept(2): what goes wrong with one connection, or is reported late by the network, concerns
-   that one only. */
+   that one only; a filter's EPERM too, as long as it does not meet them all. */
 static int reactor__stream_is_passing(int e) {
     switch (-e) {
     case EINTR:
@@ -6130,11 +6130,14 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
     uint64_t id = l->id;
     (void)events;
     r->core.counters.callbacks--; /* see io_long */
-    for (int budget = r->options.accept_budget; budget > 0 && !REACTOR__PEEK(&r->core.stop);
-         budget--) {
+    int failed = 0, most = r->options.accept_budget;
+    for (int n = 0; n < most && !REACTOR__PEEK(&r->core.stop); n++) {
         int made = reactor__net_accept(fd);
         if (made == -EAGAIN || made == -EWOULDBLOCK) return;
-        if (made < 0 && reactor__stream_is_passing(made)) continue;
+        if (made < 0 && reactor__stream_is_passing(made)) {
+            failed++;
+            continue;
+        }
         int e = made < 0 ? made : reactor__stream_welcome(r, l, made);
         if (e < 0) {
             if (made >= 0) reactor__util_close(made);
@@ -6144,6 +6147,7 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
         /* on_open may have closed or paused it */
         if (reactor__stream_listener_of(r, id) != l || l->stopped) return;
     }
+    if (failed == most) reactor__stream_short(r, l); /* as if for ever */
 }
 
 static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *l, int child) {

@@ -2,9 +2,21 @@
    connections at once, thousands that come and go, a forked child with a copy of the loop. */
 #include "stream_help.h"
 
+#include <sys/syscall.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+
+/* ldflags: -Wl,--wrap=syscall */
+static int refuse_accepts;
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f);
+
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f) {
+    if (!refuse_accepts || number != SYS_accept4) return __real_syscall(number, a, b, c, d, e, f);
+    errno = EPERM;
+    return -1;
+}
 
 /* ---- a full table of descriptors ---- */
 
@@ -119,6 +131,27 @@ CASE(law16_full_table_goes_on_once_a_descriptor_is_free) {
     }
     unfill_table();
     close(fd[0]), close(fd[1]);
+    end(r);
+}
+
+/* A filter in the kernel may refuse a connection with EPERM, or all of them. */
+CASE(law16_accepts_refused_for_long_neither_spin_nor_end_the_listener) {
+    reactor *r = begin();
+    probe p = {.data = hook_echo};
+    server s = serve(r, &p);
+    int fd;
+    make_sockets(&fd, 1);
+    refuse_accepts = 1;
+    connect_to(fd, s.address);
+    reactor_counters a = counters(r);
+    for (int64_t till = clock_ns() + 400 * INT64_C(1000000); clock_ns() < till;)
+        reactor_poll(r, 100);
+    reactor_counters b = counters(r);
+    assert_true(b.turns - a.turns < 100);
+    refuse_accepts = 0;
+    assert_true(echoes(r, fd));
+    close(fd);
+    UNTIL(r, p.opens == p.closes);
     end(r);
 }
 
@@ -418,6 +451,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(law16_full_table_neither_spins_nor_ends_the_listener),
         TEST(law16_full_table_goes_on_once_a_descriptor_is_free),
+        TEST(law16_accepts_refused_for_long_neither_spin_nor_end_the_listener),
         TEST(law16_full_table_still_closes_and_reuses),
         TEST(law17_connect_with_a_full_table_is_EMFILE_by_on_close),
         TEST(law17_listen_with_a_full_table_is_EMFILE),
