@@ -872,8 +872,6 @@ REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
 #define REACTOR__CORE_PRI     0x0002u /* urgent data: a hint to streams, never delivered */
 #define REACTOR__CORE_RDHUP   0x2000u /* the peer has finished sending: a hint to streams */
 #define REACTOR__CORE_WATCHED 0x8000u /* armed: the backend knows the descriptor */
-#define REACTOR__CORE_QUIET   0x4000u /* wanted: has no callback */
-#define REACTOR__CORE_ODD     (REACTOR__CORE_QUIET | (unsigned)REACTOR_ONESHOT)
 #define REACTOR__CORE_BOTH    ((unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE)
 #define REACTOR__CORE_INFO    ((unsigned)REACTOR_ERROR | (unsigned)REACTOR_HANGUP)
 #define REACTOR__CORE_USER    (REACTOR__CORE_BOTH | (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT)
@@ -903,17 +901,20 @@ typedef struct reactor__core_slot {
     reactor_io_fn *fn;
     void *user;
     reactor_socket fd;
-    uint32_t generation; /* even, a timer's is odd: their handles never look alike */
-    uint32_t next;       /* in the dirty or the free list */
-    uint32_t aux;        /* the backend's */
-    uint16_t wanted;     /* interest as last asked for */
-    uint16_t armed;      /* interest as last told to the backend; 0: it does not know the slot */
-    uint16_t since;      /* the turn in which it was taken or freed, its last 16 bits */
+    uint32_t tag;    /* its generation, see below; 1 more if a report for it is special */
+    uint32_t next;   /* in the dirty or the free list */
+    uint32_t aux;    /* the backend's */
+    uint16_t wanted; /* interest as last asked for */
+    uint16_t armed;  /* interest as last told to the backend; 0: it does not know the slot */
+    uint16_t since;  /* the turn in which it was taken or freed, its last 16 bits */
     uint8_t flags;
     uint8_t kind;
 } reactor__core_slot;
 
 typedef struct reactor__core reactor__core;
+
+/* The loop's way to call a watcher with a stopwatch. */
+typedef void reactor__core_slow_fn(reactor *r, const reactor__core_slot *slot, unsigned events);
 
 /* A report: what happened, and to which slot. The layout is that of epoll's events, so that the
    kernel can write them where they are read. */
@@ -974,6 +975,8 @@ struct reactor__core {
     int busy;          /* inside a turn */
     int stale;         /* a report came for what is long gone */
     int stop;          /* atomic: leave the dispatching */
+    unsigned special;  /* atomic: events that need a second look; all of them to stop at once */
+    reactor__core_slow_fn *slow;          /* NULL: nobody times callbacks */
     void (*changed)(reactor__core *core); /* when nested: something to do appeared outside a turn */
     reactor_counters counters;
 };
@@ -983,7 +986,13 @@ static reactor__core_slot *reactor__core_at(const reactor__core *core, uint32_t 
 }
 
 static uint64_t reactor__core_id(const reactor__core *core, uint32_t index) {
-    return (uint64_t)core->slots[index].generation << 32 | index;
+    return (uint64_t)(core->slots[index].tag & ~1u) << 32 | index;
+}
+
+/* Generations are even, and a timer's is odd: their handles never look alike. Of a slot's tag the
+   lowest bit is thus free to tell that it is without a callback, or ONESHOT. */
+static int reactor__core_is(const reactor__core_slot *slot, uint64_t id) {
+    return (slot->tag & ~1u) == (uint32_t)(id >> 32);
 }
 
 /* The slot of a handle, or NULL if it is stale, foreign or of another kind. */
@@ -992,7 +1001,7 @@ REACTOR__OPTIONAL static reactor__core_slot *reactor__core_resolve(const reactor
     uint32_t index = (uint32_t)id;
     if (REACTOR__UNLIKELY(index >= core->count)) return NULL;
     reactor__core_slot *slot = &core->slots[index];
-    if (REACTOR__UNLIKELY(slot->generation != (uint32_t)(id >> 32))) return NULL;
+    if (REACTOR__UNLIKELY(slot->tag != (uint32_t)(id >> 32))) return NULL;
     return slot->kind == kind ? slot : NULL;
 }
 
@@ -1074,11 +1083,12 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
         if (core->count == core->cap && reactor__core_grow(core) < 0) return -ENOMEM;
         index = core->count++;
         slot = &core->slots[index];
-        slot->generation = core->seed + index * 0x9E3779B2u; /* neighbours differ, too */
+        slot->tag = core->seed + index * 0x9E3779B2u; /* neighbours differ, too */
     }
     slot->fn = fn;
     slot->user = user;
     slot->fd = (reactor_socket)-1;
+    slot->tag &= ~1u;
     slot->wanted = slot->armed = 0;
     slot->since = (uint16_t)core->counters.turns;
     slot->flags = 0;
@@ -1094,7 +1104,8 @@ static int reactor__core_is_active(const reactor__core_slot *slot) {
 /* The only places where wanted, UNREF or PULLED change: active counts what they decide. */
 static void reactor__core_want(reactor__core *core, reactor__core_slot *slot, unsigned wanted) {
     core->active -= (uint32_t)reactor__core_is_active(slot);
-    slot->wanted = (uint16_t)(slot->fn ? wanted : wanted | REACTOR__CORE_QUIET);
+    slot->wanted = (uint16_t)wanted;
+    slot->tag = (slot->tag & ~1u) | (!slot->fn || (wanted & (unsigned)REACTOR_ONESHOT));
     core->active += (uint32_t)reactor__core_is_active(slot);
 }
 
@@ -1125,8 +1136,8 @@ static void reactor__core_release(reactor__core *core, uint32_t index) {
     reactor__core_want(core, slot, 0);
     slot->kind = REACTOR__CORE_FREE;
     slot->since = (uint16_t)core->counters.turns;
-    slot->generation += 2;
-    if (!slot->generation) slot->generation = 2;
+    slot->tag = (slot->tag & ~1u) + 2;
+    if (!slot->tag) slot->tag = 2;
     if (slot->flags & REACTOR__CORE_DIRTY) return;
     slot->next = core->free_head;
     core->free_head = index;
@@ -1161,7 +1172,7 @@ static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
 /* What the backend should know of a slot: a pulled one is silent unless reactor_select turns. */
 static unsigned reactor__core_target(const reactor__core *core, const reactor__core_slot *slot) {
     if ((slot->flags & REACTOR__CORE_PULLED) && !core->pulling) return REACTOR__CORE_WATCHED;
-    return (slot->wanted & ~REACTOR__CORE_QUIET) | REACTOR__CORE_WATCHED;
+    return slot->wanted | REACTOR__CORE_WATCHED;
 }
 
 /* Gives a reserved slot its descriptor. The slot stays reserved if this fails. */
@@ -1338,7 +1349,7 @@ static void reactor__core_postpone(reactor__core *core, const reactor__core_repo
     uint32_t index = (uint32_t)report->id;
     reactor__core_slot *slot = &core->slots[index];
     const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
-    if (slot->generation != (uint32_t)(report->id >> 32) || !(slot->wanted & once)) return;
+    if (!reactor__core_is(slot, report->id) || !(slot->wanted & once)) return;
     slot->flags |= REACTOR__CORE_REARM;
     reactor__core_touch(core, index);
 }
@@ -1351,14 +1362,17 @@ static void reactor__core_gone(reactor__core *core, const reactor__core_slot *sl
     core->stale = 1;
 }
 
-/* The loop's way to call a watcher with a stopwatch. */
-typedef void reactor__core_slow_fn(reactor *r, const reactor__core_slot *slot, unsigned events);
+/* The one way to say so; from any thread, and from a signal handler. */
+static void reactor__core_stop(reactor__core *core, int on) {
+    REACTOR__STORE(&core->stop, on);
+    REACTOR__STORE(&core->special, on || core->slow ? ~0u : REACTOR__CORE_INFO);
+}
 
 /* A report that is not simply handed to a callback. Returns 1 if it is after all. */
-REACTOR__APART static int reactor__core_odd(reactor__core *core, const reactor__core_report *report,
-                                            unsigned got) {
+static int reactor__core_odd(reactor__core *core, const reactor__core_report *report,
+                             unsigned got) {
     reactor__core_slot *slot = &core->slots[(uint32_t)report->id];
-    if (slot->generation != (uint32_t)(report->id >> 32)) {
+    if (!reactor__core_is(slot, report->id)) {
         reactor__core_gone(core, slot);
         return 0;
     }
@@ -1375,30 +1389,41 @@ REACTOR__APART static int reactor__core_odd(reactor__core *core, const reactor__
     return got && slot->fn;
 }
 
-/* Hands the reports of the last wait to whom they belong, slow being NULL if nobody times
-   callbacks. Those for reactor_select are kept for the end of the turn. This is every event's way:
-   what is rare is in functions of its own. */
-static void reactor__core_dispatch(reactor__core *core, reactor__core_slow_fn *slow) {
+/* A report that may be special, looked at: the events to hand to its callback, 0 for none. */
+REACTOR__APART static unsigned reactor__core_special(reactor__core *core,
+                                                     const reactor__core_report *report) {
+    const reactor__core_slot *slot = &core->slots[(uint32_t)report->id];
+    unsigned got = reactor__core_mask(report->events, slot->wanted);
+    int odd = slot->tag != (uint32_t)(report->id >> 32) || !got;
+    return odd && !reactor__core_odd(core, report, got) ? 0 : got;
+}
+
+/* Hands the reports of the last wait to whom they belong; those for reactor_select are kept for the
+   end of the turn. This is every event's way, so one word, special, stands for all that is rare. */
+static void reactor__core_dispatch(reactor__core *core) {
     const reactor__core_report *at = core->reports, *end = at + core->report_count;
-    uint32_t odd = 0;
+    uint32_t skipped = 0;
     core->counters.events += core->report_count;
     core->kept = 0;
-    for (; at < end && !REACTOR__PEEK(&core->stop); at++) {
-        uint64_t id = at->id;
-        reactor__core_slot *slot = &core->slots[(uint32_t)id];
-        unsigned got = reactor__core_mask(at->events, slot->wanted);
-        if (REACTOR__UNLIKELY(slot->generation != (uint32_t)(id >> 32) ||
-                              (slot->wanted & REACTOR__CORE_ODD) || !got)) {
-            odd++;
-            if (!reactor__core_odd(core, at, got)) continue;
-            odd--;
+    for (; at < end; at++) {
+        const reactor__core_slot *slot = &core->slots[(uint32_t)at->id];
+        unsigned got = at->events & slot->wanted;
+        if (REACTOR__LIKELY(got && slot->tag == (uint32_t)(at->id >> 32) &&
+                            !(at->events & REACTOR__PEEK(&core->special)))) {
+            slot->fn(core->owner, slot->fd, got, slot->user);
+            continue;
         }
-        if (REACTOR__UNLIKELY(slow != NULL))
-            slow(core->owner, slot, got);
+        if (REACTOR__PEEK(&core->stop)) break;
+        got = reactor__core_special(core, at);
+        slot = &core->slots[(uint32_t)at->id];
+        if (!got)
+            skipped++;
+        else if (core->slow)
+            core->slow(core->owner, slot, got);
         else
             slot->fn(core->owner, slot->fd, got, slot->user);
     }
-    core->counters.callbacks += (uint64_t)(at - core->reports) - odd;
+    core->counters.callbacks += (uint64_t)(at - core->reports) - skipped;
     for (; at < end; at++) reactor__core_postpone(core, at);
     core->report_count = 0;
 }
@@ -1410,7 +1435,7 @@ static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int ma
     for (uint32_t i = 0; i < core->kept; i++) {
         const reactor__core_report *report = &core->reports[i];
         const reactor__core_slot *slot = &core->slots[(uint32_t)report->id];
-        if (slot->generation != (uint32_t)(report->id >> 32)) continue;
+        if (!reactor__core_is(slot, report->id)) continue;
         unsigned got = reactor__core_mask(report->events, slot->wanted);
         if (count == max || !(slot->flags & REACTOR__CORE_PULLED)) {
             reactor__core_postpone(core, report);
@@ -1428,11 +1453,14 @@ static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int ma
     return count;
 }
 
-static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed, uint32_t batch) {
+static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed, uint32_t batch,
+                              reactor__core_slow_fn *slow) {
     core->owner = owner;
     core->seed = (seed & ~1u) + 2;
     if (!core->seed) core->seed = 2;
     core->batch = core->limit = batch;
+    core->slow = slow;
+    reactor__core_stop(core, 0);
     core->reports =
         (reactor__core_report *)REACTOR_MALLOC((2 * (size_t)batch + 1) * sizeof *core->reports);
     core->free_head = core->dirty_head = core->dirty_tail = REACTOR__NONE;
@@ -2841,7 +2869,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
     int e = reactor__loop_wait(r, timeout);
     if (e == 0) {
         r->core.counters.turns++;
-        reactor__core_dispatch(&r->core, r->options.on_slow ? reactor__loop_call_slow : NULL);
+        reactor__core_dispatch(&r->core);
         if (reactor__timer_next(&r->wheel) != REACTOR__NEVER) reactor__loop_fire(r);
         reactor__loop_tasks(r);
         for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
@@ -2890,7 +2918,7 @@ static void reactor__loop_leave(reactor *r) {
             else
                 r->woken = 1;
         }
-        REACTOR__STORE(&r->core.stop, 0);
+        reactor__core_stop(&r->core, 0);
     }
     r->running = 0;
     if (r->destroyed) reactor__loop_free(r);
@@ -2937,7 +2965,7 @@ REACTOR_API void reactor_wake(reactor *r) {
 
 REACTOR_API void reactor_stop(reactor *r) {
     if (!r) return;
-    REACTOR__STORE(&r->core.stop, 1);
+    reactor__core_stop(&r->core, 1);
     reactor__wake_notify(&r->wake);
 }
 
@@ -3048,7 +3076,8 @@ static int reactor__loop_start(reactor *r, const char *backend) {
     int e = reactor__timer_init(&r->wheel, r->now, seed);
     if (e == 0) e = reactor__wake_init(&r->wake);
     if (e < 0) return e;
-    e = reactor__core_init(core, r, seed, (uint32_t)r->options.batch);
+    e = reactor__core_init(core, r, seed, (uint32_t)r->options.batch,
+                           r->options.on_slow ? reactor__loop_call_slow : NULL);
     if (e == 0) e = reactor__loop_choose(r, backend);
     int64_t slot = e;
     if (e == 0)
@@ -3084,7 +3113,7 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
 static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
     while (q->count) {
         int all = INT_MAX;
-        REACTOR__STORE(&r->core.stop, 0);
+        reactor__core_stop(&r->core, 0);
         reactor__loop_run_tasks(r, q, &all);
     }
 }
@@ -3124,7 +3153,7 @@ REACTOR_API void reactor_destroy(reactor *r) {
         return;
     }
     r->destroyed = r->closing = 1;
-    REACTOR__STORE(&r->core.stop, 1);
+    reactor__core_stop(&r->core, 1);
     r->child = getpid() != r->pid;
     if (!r->child)
         reactor__wake_close(&r->wake);
@@ -3192,7 +3221,7 @@ REACTOR_API int reactor_rewatch(reactor *r, reactor_socket fd, reactor_io_fn *fn
     reactor__core_slot *slot = reactor__core_at(&r->core, index);
     slot->fn = fn;
     slot->user = user;
-    reactor__core_want(&r->core, slot, slot->wanted & ~REACTOR__CORE_QUIET);
+    reactor__core_want(&r->core, slot, slot->wanted);
     reactor__loop_set_pulled(r, index, fn == NULL);
     reactor__core_touch(&r->core, index);
     return 0;
@@ -6675,7 +6704,7 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
 /* ---- draining ---- */
 
 static void reactor__stream_check_drained(reactor *r) {
-    if (r->core.counters.connections == 0) REACTOR__STORE(&r->core.stop, 1);
+    if (r->core.counters.connections == 0) reactor__core_stop(&r->core, 1);
 }
 
 /* The deadline: whoever is still there is cut off. */

@@ -4,24 +4,26 @@
 
 #include "raw_echo.h"
 
-static __attribute__((noinline, cold)) void settle(reactor *r, struct conn *c,
-                                                   enum echo_result result) {
+static reactor *loop;
+
+static __attribute__((noinline, cold)) void settle(struct conn *c, enum echo_result result) {
     if (result == ECHO_ENDED) {
-        reactor_remove(r, c->fd);
+        reactor_remove(loop, c->fd);
         echo_close(c);
         return;
     }
     if ((int)result == c->blocked) return;
     c->blocked = (int)result;
-    reactor_modify(r, c->fd, result == ECHO_BLOCKED ? REACTOR_WRITE : REACTOR_READ);
+    reactor_modify(loop, c->fd, result == ECHO_BLOCKED ? REACTOR_WRITE : REACTOR_READ);
 }
 
 static void on_ready(reactor *r, reactor_socket fd, unsigned events, void *user) {
     struct conn *c = user;
+    (void)r;
     (void)fd;
     (void)events;
     enum echo_result result;
-    if (!echo_quickly(c, &result)) settle(r, c, result);
+    if (!echo_quickly(c, &result)) settle(c, result);
 }
 
 static void on_listener(reactor *r, reactor_socket fd, unsigned events, void *user) {
@@ -33,11 +35,10 @@ static void on_listener(reactor *r, reactor_socket fd, unsigned events, void *us
 }
 
 int main(void) {
-    reactor *r;
     int listener = listen_anywhere();
     raise_limit();
-    if (reactor_create(&r, NULL) < 0) die("reactor_create");
-    if (reactor_add(r, listener, REACTOR_READ, on_listener, NULL) < 0) die("reactor_add");
+    if (reactor_create(&loop, NULL) < 0) die("reactor_create");
+    if (reactor_add(loop, listener, REACTOR_READ, on_listener, NULL) < 0) die("reactor_add");
     announce(local_port(listener));
-    return reactor_run(r) < 0;
+    return reactor_run(loop) < 0;
 }
