@@ -51,6 +51,10 @@ SERVERS = {
     "event": ("server_event.c", "event", [], "libevent event"),
     "bufferevent": ("server_bufferevent.c", "event", [], "libevent bufferevent"),
 }
+# Of reactor.h, best first, as compiled with the macro of each alone.
+BACKENDS = ("epoll", "poll", "select")
+for each in BACKENDS:
+    SERVERS["stream_" + each] = ("server_stream.c", None, [f"-DREACTOR_USE_{each.upper()}"], each)
 NAMES = {"wheel": "bare wheel", "hand": "hand-written", "reactor": "reactor.h", "ev": "libev",
          "uv": "libuv", "outside": "reactor.h, outside"}
 
@@ -189,10 +193,11 @@ def build(wanted):
     others = [flag for name in ("ev", "uv") if name in available
               for flag in (f"-DHAVE_{name.upper()}", LIBRARIES[name][2], "-fno-strict-aliasing")]
     jobs = []
-    if wanted & {"echo", "calls", "instructions", "heap"}:
+    if wanted & {"echo", "calls", "instructions", "heap", "backends"}:
         jobs.append(("client.c", "client", []))
         for name, (source, needs, flags, _) in SERVERS.items():
-            if needs is None or needs in available:
+            alone = name.startswith("stream_")
+            if (needs is None or needs in available) and (not alone or "backends" in wanted):
                 libs = [LIBRARIES[needs][2]] if needs else []
                 jobs.append((source, "server_" + name, [*flags, *libs]))
     if "heap" in wanted:
@@ -201,6 +206,8 @@ def build(wanted):
         jobs.append(("timers.c", "timers", others))
     if "post" in wanted:
         jobs.append(("post.c", "post", others))
+    if "backends" in wanted:
+        jobs.append(("dispatch.c", "dispatch", [f"-DREACTOR_USE_{b.upper()}" for b in BACKENDS]))
     if "changes" in wanted:
         jobs.append(("changes.c", "changes", []))
     if "http" in wanted:
@@ -212,6 +219,7 @@ def build(wanted):
 def servers():
     return [name for name, what in SERVERS.items()
             if (what[1] is None or what[1] in available)
+            and not name.startswith("stream_")
             and (options.servers is None or name in options.servers or name == "epoll")]
 
 
@@ -251,18 +259,20 @@ def machine():
 # ---- sections ----
 
 
-def echo():
-    """CPU time of an echo server for each message"""
+def loads_of_echo():
     scale = 0.2 if options.quick else 1
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     many = min(10000, limit - 200)
-    loads = [
+    return [
         ("64 B x 64", False, (64, 64, 64, 20000, int(200000 * scale), "free")),
         ("in turns", True, (64, 64, 64, 6400, int(200000 * scale), "turns")),
         ("16 KB x 64", False, (64, 64, 16384, 5000, int(60000 * scale), "free")),
         (f"1,000 of {many:,}", False, (many, 1000, 64, 20000, int(150000 * scale), "free")),
     ]
-    names = servers()
+
+
+def echo_of(names, loads):
+    """Nanoseconds of CPU per message, a list over the rounds by load and server."""
     cost = {}
     running = {(name, batch): Server(name, batch) for name in names for batch in (False, True)}
     for turn in range(options.rounds):
@@ -272,6 +282,13 @@ def echo():
                 cost.setdefault((title, name), []).append(cpu / messages)
     for server in running.values():
         server.end()
+    return cost
+
+
+def echo():
+    """CPU time of an echo server for each message"""
+    loads, names = loads_of_echo(), servers()
+    cost = echo_of(names, loads)
     head = ["ns per message"] + [h for title, _, _ in loads for h in (title, "ratio")]
     rows = [[SERVERS[name][3]] + [cell for title, _, _ in loads for cell in
                                   median_and_ratio(cost[title, name], cost[title, "epoll"])]
@@ -501,6 +518,40 @@ def held(server, many, spoken, counts):
             time.sleep(0.01)
 
 
+def backends():
+    """Each backend of reactor.h by itself"""
+    loads, names = loads_of_echo(), ["stream_" + each for each in BACKENDS]
+    cost = echo_of(names, loads)
+    rows = [[SERVERS[name][3]] + [cell for title, _, _ in loads for cell in
+                                  median_and_ratio(cost[title, name], cost[title, "stream_epoll"])]
+            for name in names]
+    table(f"{backends.__doc__}: echo over streams, CPU time for each message",
+          ["ns per message"] + [h for title, _, _ in loads for h in (title, "ratio")], rows)
+    got, counted = {}, {}
+    for _ in range(options.rounds):
+        for each in BACKENDS:
+            for name, columns in lines_of([os.path.join(BUILD, "dispatch"), each, "1"],
+                                          preexec_fn=scheduled(cpus[0], False)).items():
+                for i, values in columns.items():
+                    got.setdefault(name, {}).setdefault(i, []).extend(values)
+    for name in names:
+        counted[name] = ["-", "-"]
+        if shutil.which("strace"):
+            per = server_difference(name, ["strace", "-f", "-c"], "-o", (6400, 70400), strace_calls)
+            counted[name][0] = f"{sum(per.values()):.3f}"
+        if shutil.which("valgrind"):
+            per = server_difference(name, ["valgrind", "-q", "--tool=callgrind"],
+                                    "--callgrind-out-file=", (6400, 32000), callgrind_functions)
+            counted[name][1] = f"{per['all']:.1f}"
+    rows = [[each] + [f"{statistics.median(got[each][i]):.0f}" for i in range(4)] +
+            counted["stream_" + each] for each in BACKENDS]
+    table(f"{backends.__doc__}: watchers, and what a message costs",
+          ["", "10 of 1,000", "all 1,000", "remove+add", "modify", "calls", "instructions"], rows,
+          "ns of CPU for each event, wait included, with so many descriptors readable; for each "
+          "removal with adding\nagain, and each change of interest, told to the kernel included. "
+          "Calls and instructions: for each echoed\nmessage, 64 connections, in turns.")
+
+
 def size():
     """The implementation compiled"""
     alone = {"EPOLL", "POLL", "SELECT"}
@@ -539,7 +590,7 @@ def http():
 
 
 SECTIONS = {f.__name__: f for f in
-            (echo, calls, instructions, timers, changes, post, heap, size, http)}
+            (echo, calls, instructions, backends, timers, changes, post, heap, size, http)}
 
 
 def main():
