@@ -824,29 +824,63 @@ static int64_t reactor__util_ms(int64_t ms) { /* to nanoseconds; ms >= 0 */
     return ms > REACTOR__NEVER / REACTOR__MS ? REACTOR__NEVER : ms * REACTOR__MS;
 }
 
+/* ---- what differs between the systems ---- */
+
+#define REACTOR__UTIL_NO_SOCKET ((reactor_socket)-1)
+
+typedef struct iovec reactor__util_piece;
+typedef pthread_mutex_t reactor__util_lock;
+typedef pthread_t reactor__util_thread;
+#define REACTOR__UTIL_UNLOCKED PTHREAD_MUTEX_INITIALIZER
+
+/* Of the last system call that failed, negative. */
+REACTOR__OPTIONAL static int reactor__util_error(void) { return -errno; }
+
+static const char *reactor__util_text(int error) { return strerror(error); }
+
+static int reactor__util_pid(void) { return (int)getpid(); }
+
+static reactor__util_thread reactor__util_self(void) { return pthread_self(); }
+
+static int reactor__util_is_self(reactor__util_thread t) {
+    return pthread_equal(t, pthread_self());
+}
+
+static int reactor__util_lock_init(reactor__util_lock *l) { return -pthread_mutex_init(l, NULL); }
+
+static void reactor__util_lock_fini(reactor__util_lock *l) { pthread_mutex_destroy(l); }
+
+static void reactor__util_enter(reactor__util_lock *l) { pthread_mutex_lock(l); }
+
+static void reactor__util_leave(reactor__util_lock *l) { pthread_mutex_unlock(l); }
+
 static int64_t reactor__util_clock(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-REACTOR__OPTIONAL static int reactor__util_nonblock(int fd) {
+REACTOR__OPTIONAL static int reactor__util_nonblock(reactor_socket fd) {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0) return -errno;
     if (flags & O_NONBLOCK) return 0;
     return fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-REACTOR__OPTIONAL static int reactor__util_cloexec(int fd) {
+REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
     return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
 }
 
 /* Linux closes the descriptor also when close says EINTR; calling it again could close another
    thread's. */
-static void reactor__util_close(int fd) {
+static void reactor__util_close(reactor_socket fd) {
     int saved = errno;
     close(fd);
     errno = saved;
+}
+
+REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) {
+    reactor__util_close(file);
 }
 
 /* For waits that only know milliseconds: rounded up, so that no timer is early; -1 for ever. */
@@ -1087,7 +1121,7 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
     }
     slot->fn = fn;
     slot->user = user;
-    slot->fd = (reactor_socket)-1;
+    slot->fd = REACTOR__UTIL_NO_SOCKET;
     slot->tag &= ~1u;
     slot->wanted = slot->armed = 0;
     slot->since = (uint16_t)core->counters.turns;
@@ -1186,7 +1220,7 @@ static int reactor__core_bind(reactor__core *core, uint32_t index, reactor_socke
     unsigned target = reactor__core_target(core, slot);
     int e = core->backend->set(core, index, 0, target, 0);
     if (e < 0) {
-        slot->fd = (reactor_socket)-1;
+        slot->fd = REACTOR__UTIL_NO_SOCKET;
         slot->wanted = 0;
         return e;
     }
@@ -1213,7 +1247,7 @@ static void reactor__core_unbind(reactor__core *core, uint32_t index, int closin
     reactor__core_want(core, slot, 0);
     slot->flags &= (uint8_t) ~(REACTOR__CORE_BOUND | REACTOR__CORE_REARM | REACTOR__CORE_FAILED);
     slot->armed = 0;
-    slot->fd = (reactor_socket)-1;
+    slot->fd = REACTOR__UTIL_NO_SOCKET;
 }
 
 static void reactor__core_modify(reactor__core *core, uint32_t index, unsigned wanted) {
@@ -2419,10 +2453,10 @@ typedef struct reactor__wake_queue {
 } reactor__wake_queue;
 
 typedef struct reactor__wake {
-    int in, out; /* read end, write end; the same for an eventfd */
-    int woken;   /* atomic */
-    int closed;  /* under lock, as is posted */
-    pthread_mutex_t lock;
+    reactor_socket in, out; /* read end, write end; the same for an eventfd */
+    int woken;              /* atomic */
+    int closed;             /* under lock, as is posted */
+    reactor__util_lock lock;
     reactor__wake_queue posted;
     uint64_t rounds; /* how often that was taken, under lock */
 } reactor__wake;
@@ -2450,11 +2484,27 @@ static int reactor__wake_open(reactor__wake *w) {
 }
 #endif
 
+/* A full pipe (EAGAIN) is readable, which is all that is wanted. */
+static int reactor__wake_write(reactor__wake *w) {
+    uint64_t one = 1;
+    int saved = errno, e;
+    do e = write(w->out, &one, sizeof one) < 0 ? -errno : 0;
+    while (e == -EINTR);
+    errno = saved;
+    return e == -EAGAIN ? 0 : e;
+}
+
+static void reactor__wake_read(reactor__wake *w) {
+    uint64_t bytes[8];
+    while (read(w->in, bytes, sizeof bytes) == (ssize_t)sizeof bytes) {
+    }
+}
+
 static int reactor__wake_init(reactor__wake *w) {
-    int e = -pthread_mutex_init(&w->lock, NULL);
+    int e = reactor__util_lock_init(&w->lock);
     if (e < 0) return e;
     e = reactor__wake_open(w);
-    if (e < 0) pthread_mutex_destroy(&w->lock);
+    if (e < 0) reactor__util_lock_fini(&w->lock);
     return e;
 }
 
@@ -2462,28 +2512,21 @@ static int reactor__wake_init(reactor__wake *w) {
 static void reactor__wake_fini(reactor__wake *w, int child) {
     reactor__util_close(w->in);
     if (w->out != w->in) reactor__util_close(w->out);
-    if (!child) pthread_mutex_destroy(&w->lock);
+    if (!child) reactor__util_lock_fini(&w->lock);
     REACTOR_FREE(w->posted.tasks);
 }
 
-/* Any thread, and signal handlers. A full pipe (EAGAIN) is readable, which is all that is wanted. */
+/* Any thread, and signal handlers. */
 static int reactor__wake_notify(reactor__wake *w) {
     if (REACTOR__LOAD(&w->woken) || REACTOR__EXCHANGE(&w->woken, 1)) return 0;
-    uint64_t one = 1;
-    int saved = errno, e;
-    do e = write(w->out, &one, sizeof one) < 0 ? -errno : 0;
-    while (e == -EINTR);
-    if (e == -EAGAIN) e = 0;
+    int e = reactor__wake_write(w);
     if (e < 0) REACTOR__STORE(&w->woken, 0);
-    errno = saved;
     return e;
 }
 
 /* The loop has seen the descriptor readable. */
 static void reactor__wake_clear(reactor__wake *w) {
-    uint64_t bytes[8];
-    while (read(w->in, bytes, sizeof bytes) == (ssize_t)sizeof bytes) {
-    }
+    reactor__wake_read(w);
     REACTOR__STORE(&w->woken, 0);
 }
 
@@ -2500,23 +2543,23 @@ static int reactor__wake_push(reactor__wake_queue *q, reactor_task_fn *fn, void 
 
 /* Nobody can be woken for the task: takes it back, unless the loop has come by and taken it. */
 static int reactor__wake_unpost(reactor__wake *w, uint64_t round, uint32_t index, int error) {
-    pthread_mutex_lock(&w->lock);
+    reactor__util_enter(&w->lock);
     if (w->rounds == round) {
         reactor__wake_task *at = &w->posted.tasks[index];
         memmove(at, at + 1, (--w->posted.count - index) * sizeof *at);
     } else
         error = 0;
-    pthread_mutex_unlock(&w->lock);
+    reactor__util_leave(&w->lock);
     return error;
 }
 
 /* Any thread. */
 static int reactor__wake_post(reactor__wake *w, reactor_task_fn *fn, void *user) {
-    pthread_mutex_lock(&w->lock);
+    reactor__util_enter(&w->lock);
     int e = w->closed ? -ECANCELED : reactor__wake_push(&w->posted, fn, user);
     uint64_t round = w->rounds;
     uint32_t index = w->posted.count - 1;
-    pthread_mutex_unlock(&w->lock);
+    reactor__util_leave(&w->lock);
     if (e < 0) return e;
     e = reactor__wake_notify(w);
     return e < 0 ? reactor__wake_unpost(w, round, index, e) : 0;
@@ -2524,18 +2567,18 @@ static int reactor__wake_post(reactor__wake *w, reactor_task_fn *fn, void *user)
 
 /* Later posts are refused. */
 static void reactor__wake_close(reactor__wake *w) {
-    pthread_mutex_lock(&w->lock);
+    reactor__util_enter(&w->lock);
     w->closed = 1;
-    pthread_mutex_unlock(&w->lock);
+    reactor__util_leave(&w->lock);
 }
 
 /* Exchanges the queue of what was posted for an empty one. */
 static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
-    pthread_mutex_lock(&w->lock);
+    reactor__util_enter(&w->lock);
     reactor__wake_queue taken = w->posted;
     w->posted = *empty;
     w->rounds++;
-    pthread_mutex_unlock(&w->lock);
+    reactor__util_leave(&w->lock);
     *empty = taken;
 }
 /* ==== >> loop ==== */
@@ -2584,8 +2627,8 @@ struct reactor {
     int woken;      /* the posts are to be taken */
     int noting;     /* the turn that began at now has not been noted yet */
     int owned;      /* a thread has run it: owner */
-    pthread_t owner;
-    pid_t pid;
+    reactor__util_thread owner;
+    int pid;
     int running;                                   /* inside run, poll, select or destroy */
     int destroyed;                                 /* reactor_destroy was called in a callback */
     int child;                                     /* and that in a forked child */
@@ -2897,9 +2940,9 @@ static int reactor__loop_enter(reactor *r, int pulling) {
     if (!r) return -EINVAL;
     if (r->running) return -EBUSY;
     if (!r->owned) {
-        r->owner = pthread_self();
+        r->owner = reactor__util_self();
         r->owned = 1;
-    } else if (!pthread_equal(r->owner, pthread_self()))
+    } else if (!reactor__util_is_self(r->owner))
         return -EPERM;
     r->running = 1;
     reactor__core_pull(&r->core, pulling);
@@ -3097,7 +3140,7 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
     int e = reactor__loop_options(&r->options, options);
     if (e == 0) {
         r->now = reactor__util_clock();
-        r->pid = getpid();
+        r->pid = reactor__util_pid();
         e = reactor__loop_start(r, r->options.backend);
     }
     if (e < 0) {
@@ -3121,7 +3164,7 @@ static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
 /* Everything that was promised to run does: what was posted or deferred, and every on_close. In a
    forked child nothing is called, for it is the parent's to do. */
 static void reactor__loop_free(reactor *r) {
-    const int child = getpid() != r->pid;
+    const int child = reactor__util_pid() != r->pid;
     reactor__wake_queue rest;
     memset(&rest, 0, sizeof rest);
     r->running = r->closing = 1;
@@ -3154,7 +3197,7 @@ REACTOR_API void reactor_destroy(reactor *r) {
     }
     r->destroyed = r->closing = 1;
     reactor__core_stop(&r->core, 1);
-    r->child = getpid() != r->pid;
+    r->child = reactor__util_pid() != r->pid;
     if (!r->child)
         reactor__wake_close(&r->wake);
     else /* the rest of this turn must not touch what is shared with the parent */
@@ -3366,7 +3409,7 @@ REACTOR_API const char *reactor_strerror(int error) {
     if (error == REACTOR_ORDERLY) return "orderly end";
     if (error == REACTOR_DETACHED) return "detached";
     if (error > 4095 || error < -4095) return "unknown error";
-    return strerror(error < 0 ? -error : error);
+    return reactor__util_text(error < 0 ? -error : error);
 }
 
 REACTOR_API int reactor_stats(const reactor *r, reactor_counters *out) {
@@ -3461,14 +3504,14 @@ typedef struct reactor__signal_entry {
 } reactor__signal_entry;
 
 static reactor__signal_entry reactor__signal_table[REACTOR__SIGNAL_MAX];
-static pthread_mutex_t reactor__signal_lock = PTHREAD_MUTEX_INITIALIZER;
+static reactor__util_lock reactor__signal_lock = REACTOR__UTIL_UNLOCKED;
 static int reactor__signal_walkers;
 
 static void reactor__signal_handler(int signum) {
     REACTOR__ADD(&reactor__signal_walkers, 1);
     reactor__signal_node *node = REACTOR__LOAD(&reactor__signal_table[signum].first);
     for (; node; node = REACTOR__LOAD(&node->next)) {
-        if (getpid() != node->r->pid) continue;
+        if (reactor__util_pid() != node->r->pid) continue;
         REACTOR__STORE(&node->pending, 1);
         REACTOR__STORE(&node->r->parts[REACTOR__LOOP_SIGNAL]->pending, 1);
         reactor__wake_notify(&node->r->wake);
@@ -3495,26 +3538,26 @@ static void reactor__signal_restore(int signum) {
 
 static int reactor__signal_link(reactor__signal_node *node) {
     reactor__signal_entry *entry = &reactor__signal_table[node->signum];
-    pthread_mutex_lock(&reactor__signal_lock);
+    reactor__util_enter(&reactor__signal_lock);
     reactor__signal_node *first = entry->first;
     node->next = first;
     REACTOR__STORE(&entry->first, node);
     int e = first ? 0 : reactor__signal_install(node->signum);
     if (e < 0) REACTOR__STORE(&entry->first, first);
-    pthread_mutex_unlock(&reactor__signal_lock);
+    reactor__util_leave(&reactor__signal_lock);
     return e;
 }
 
 static void reactor__signal_unlink(reactor__signal_node *node) {
     reactor__signal_entry *entry = &reactor__signal_table[node->signum];
     /* In a forked child there is no other thread, though one may seem to hold the lock, or to walk. */
-    const int child = getpid() != node->r->pid;
-    if (!child) pthread_mutex_lock(&reactor__signal_lock);
+    const int child = reactor__util_pid() != node->r->pid;
+    if (!child) reactor__util_enter(&reactor__signal_lock);
     reactor__signal_node **at = &entry->first;
     while (*at != node) at = &(*at)->next;
     if (entry->first == node && !node->next) reactor__signal_restore(node->signum);
     REACTOR__STORE(at, node->next);
-    if (!child) pthread_mutex_unlock(&reactor__signal_lock);
+    if (!child) reactor__util_leave(&reactor__signal_lock);
     while (!child && REACTOR__LOAD(&reactor__signal_walkers)) {
     }
 }
@@ -3644,18 +3687,18 @@ REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, vo
 typedef struct reactor__net_address {
     struct sockaddr_storage sa;
     socklen_t len;
-    int fd;  /* of "fd:N", else -1 */
-    int any; /* "*:port" to listen on: IPv6 that takes IPv4 as well */
+    reactor_socket fd; /* of "fd:N", else none */
+    int any;           /* "*:port" to listen on: IPv6 that takes IPv4 as well */
 } reactor__net_address;
 
 /* A listener. The path comes with device, inode and process, for its name alone does not tell
    whether it still is ours: a successor may have replaced it, or a forked child may close it. */
 typedef struct reactor__net_bound {
-    int fd;
+    reactor_socket fd;
     char *path; /* unix path to remove, or NULL */
     dev_t dev;
     ino_t ino;
-    pid_t pid;
+    int pid;
 } reactor__net_bound;
 
 enum { REACTOR__NET_SOCKET = 1, REACTOR__NET_PIPE = 2 }; /* reactor__net_kind */
@@ -3684,19 +3727,19 @@ typedef struct reactor__net_mask {
 #define REACTOR__NET_NO_PORT      24 /* ip(7): IP_BIND_ADDRESS_NO_PORT, newer than some headers */
 
 /* Both flags in the call itself: no moment in which a fork and exec elsewhere could inherit it. */
-static int reactor__net_sys_socket(int family, int type) {
+static int64_t reactor__net_sys_socket(int family, int type) {
     int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return fd < 0 ? -errno : fd;
 }
 
 /* accept4 is declared only under _GNU_SOURCE, which may have come too late. */
-static int reactor__net_sys_accept(int listener) {
+static int64_t reactor__net_sys_accept(reactor_socket listener) {
     long fd = syscall(SYS_accept4, listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    return fd < 0 ? -errno : (int)fd;
+    return fd < 0 ? -errno : fd;
 }
 
 /* Only asks; what is not a socket is no TCP either. 262: IPPROTO_MPTCP, which has TCP's options. */
-static int reactor__net_sys_is_tcp(int fd) {
+static int reactor__net_sys_is_tcp(reactor_socket fd) {
     int protocol = 0;
     socklen_t len = sizeof protocol;
     if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0) return 0;
@@ -3704,7 +3747,8 @@ static int reactor__net_sys_is_tcp(int fd) {
 }
 
 /* With an offset given, the file's own position stays: several connections may share a file. */
-static ssize_t reactor__net_sys_sendfile(int fd, int file, off_t offset, size_t len) {
+static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, off_t offset,
+                                         size_t len) {
     ssize_t sent = sendfile(fd, file, &offset, len);
     return sent < 0 ? -errno : sent;
 }
@@ -3752,16 +3796,16 @@ static int reactor__net_sys_ready(int fd) {
     return r < 0 ? r : fd;
 }
 
-static int reactor__net_sys_socket(int family, int type) {
+static int64_t reactor__net_sys_socket(int family, int type) {
     return reactor__net_sys_ready(socket(family, type, 0));
 }
 
-static int reactor__net_sys_accept(int listener) {
+static int64_t reactor__net_sys_accept(reactor_socket listener) {
     return reactor__net_sys_ready(accept(listener, NULL, NULL));
 }
 
 /* No SO_PROTOCOL on macOS; a stream of these families is TCP for all that is met in practice. */
-static int reactor__net_sys_is_tcp(int fd) {
+static int reactor__net_sys_is_tcp(reactor_socket fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
     if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0) return 0;
@@ -3770,7 +3814,8 @@ static int reactor__net_sys_is_tcp(int fd) {
 
 /* Theirs differ from Linux's and from each other; the copy that is taken instead is right
    everywhere. */
-static ssize_t reactor__net_sys_sendfile(int fd, int file, off_t offset, size_t len) {
+static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, off_t offset,
+                                         size_t len) {
     (void)fd, (void)file, (void)offset, (void)len;
     return -ENOSYS;
 }
@@ -3783,6 +3828,15 @@ static void reactor__net_sys_take(const sigset_t *set) {
 }
 
 #endif
+
+/* One call and nothing else, for the short way: what failed is reactor__util_error. */
+static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
+    return recv(fd, buf, size, 0);
+}
+
+static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t len, int flags) {
+    return send(fd, data, len, flags);
+}
 
 /* ---- text to address ---- */
 
@@ -3847,6 +3901,13 @@ static uint16_t reactor__net_port(const reactor__net_address *a) {
     return ntohs(sa.sin_port);
 }
 
+/* It opens a socket, and may fail at that; for "no such interface" the errno differs. */
+static int reactor__net_interface(const char *name, uint32_t *out) {
+    *out = if_nametoindex(name);
+    if (*out) return 0;
+    return errno == EMFILE || errno == ENFILE ? -errno : -ENODEV;
+}
+
 /* RFC 4007 section 11: "%eth0" or "%2". The length is checked here because some libraries cut a
    name that is too long, and would find another interface. */
 static int reactor__net_scope(const char *text, size_t len, uint32_t *out) {
@@ -3856,10 +3917,7 @@ static int reactor__net_scope(const char *text, size_t len, uint32_t *out) {
     if (len >= sizeof name) return -ENODEV;
     memcpy(name, text, len);
     name[len] = '\0';
-    *out = if_nametoindex(name);
-    if (*out) return 0;
-    /* It opens a socket, and may fail at that; for "no such interface" the errno differs. */
-    return errno == EMFILE || errno == ENFILE ? -errno : -ENODEV;
+    return reactor__net_interface(name, out);
 }
 
 /* ::ffff:a.b.c.d, RFC 4291 section 2.5.5.2: IPv4 in IPv6's clothes. */
@@ -3958,7 +4016,7 @@ static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_ad
 static int reactor__net_parse_fd(const char *text, size_t len, reactor__net_address *out) {
     uint32_t fd;
     if (reactor__net_number(text, len, INT_MAX, &fd) < 0) return -EINVAL;
-    out->fd = (int)fd;
+    out->fd = (reactor_socket)fd;
     return 0;
 }
 
@@ -3969,7 +4027,7 @@ static int reactor__net_parse(const char *text, size_t len, int passive,
     size_t colon = len;
     uint32_t port;
     memset(out, 0, sizeof *out);
-    out->fd = -1;
+    out->fd = REACTOR__UTIL_NO_SOCKET;
     /* The functions of libc below would see only the part before it. */
     if (memchr(text, '\0', len)) return -EINVAL;
     if (len >= 5 && memcmp(text, "unix:", 5) == 0)
@@ -4008,7 +4066,7 @@ static int reactor__net_fits(int len, size_t size) {
 /* What accept and getsockname gave is shown as it came, without asking any resolver. */
 static int reactor__net_format4(struct in_addr host, uint16_t port, char *out, size_t size) {
     char text[INET_ADDRSTRLEN];
-    if (!inet_ntop(AF_INET, &host, text, sizeof text)) return -errno;
+    if (!inet_ntop(AF_INET, &host, text, sizeof text)) return reactor__util_error();
     return reactor__net_fits(snprintf(out, size, "%s:%u", text, (unsigned)port), size);
 }
 
@@ -4020,7 +4078,7 @@ static int reactor__net_format6(const struct sockaddr_in6 *sa, char *out, size_t
     unsigned port = ntohs(sa->sin6_port);
     if (reactor__net_mapped(&sa->sin6_addr, &in4))
         return reactor__net_format4(in4, (uint16_t)port, out, size);
-    if (!inet_ntop(AF_INET6, &sa->sin6_addr, text, sizeof text)) return -errno;
+    if (!inet_ntop(AF_INET6, &sa->sin6_addr, text, sizeof text)) return reactor__util_error();
     if (sa->sin6_scope_id && if_indextoname(sa->sin6_scope_id, name)) {
         snprintf(scope, sizeof scope, "%%%s", name);
     } else if (sa->sin6_scope_id) { /* the interface has gone */
@@ -4029,9 +4087,12 @@ static int reactor__net_format6(const struct sockaddr_in6 *sa, char *out, size_t
     return reactor__net_fits(snprintf(out, size, "[%s%s]:%u", text, scope, port), size);
 }
 
-/* n bytes that a peer may have chosen: what could spoil a log or a terminal becomes '?'. Paths keep
+/* An address of n bytes, of which a peer may have chosen the name: what could spoil a log or a terminal becomes '?'. Paths keep
    their UTF-8, abstract names are any bytes and so only ASCII is shown. */
 static int reactor__net_format_unix(const char *name, size_t n, char *out, size_t size) {
+    const size_t head = offsetof(struct sockaddr_un, sun_path);
+    name += head;
+    n = n > head ? n - head : 0;
     int abstract = REACTOR__NET_ABSTRACT && n > 1 && name[0] == '\0';
     const char *end = abstract ? NULL : (const char *)memchr(name, '\0', n);
     size_t i, at = 5;
@@ -4050,12 +4111,11 @@ static int reactor__net_format_unix(const char *name, size_t n, char *out, size_
 
 /* Such that reactor__net_parse reads it again; its length, or -ENOBUFS, or -EAFNOSUPPORT. */
 static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *out, size_t size) {
-    const size_t head = offsetof(struct sockaddr_un, sun_path);
     struct sockaddr_storage copy;
     struct sockaddr_in in4;
     struct sockaddr_in6 in6;
     /* accept(2): len may be larger than what was returned. */
-    size_t n = len < sizeof copy ? len : sizeof copy;
+    size_t n = (size_t)len < sizeof copy ? (size_t)len : sizeof copy;
     memset(&copy, 0, sizeof copy);
     memcpy(&copy, sa, n);
     memcpy(&in4, &copy, sizeof in4);
@@ -4064,36 +4124,38 @@ static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *o
         return reactor__net_format4(in4.sin_addr, ntohs(in4.sin_port), out, size);
     if (copy.ss_family == AF_INET6 && n >= sizeof in6) return reactor__net_format6(&in6, out, size);
     if (copy.ss_family != AF_UNIX) return -EAFNOSUPPORT;
-    return reactor__net_format_unix((const char *)&copy + head, n > head ? n - head : 0, out, size);
+    return reactor__net_format_unix((const char *)&copy, n, out, size);
 }
 
 /* The socket's own name or its peer's. -ENOTCONN, and -ENOTSOCK for a pipe, as the system says. */
-static int reactor__net_name(int fd, int peer, char *out, size_t size) {
+static int reactor__net_name(reactor_socket fd, int peer, char *out, size_t size) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
     int r = peer ? getpeername(fd, (struct sockaddr *)&sa, &len)
                  : getsockname(fd, (struct sockaddr *)&sa, &len);
-    if (r < 0) return -errno;
+    if (r < 0) return reactor__util_error();
     return reactor__net_format((const struct sockaddr *)&sa, len, out, size);
 }
 
 /* ---- options and kinds ---- */
 
 /* All options used here are ints, except SO_LINGER. */
-static int reactor__net_set(int fd, int level, int name, int value) {
-    return setsockopt(fd, level, name, &value, sizeof value) < 0 ? -errno : 0;
+static int reactor__net_set(reactor_socket fd, int level, int name, int value) {
+    const char *v = (const char *)&value;
+    return setsockopt(fd, level, name, v, sizeof value) < 0 ? reactor__util_error() : 0;
 }
 
 /* Of SOL_SOCKET; also the cheapest way to learn -EBADF and -ENOTSOCK. */
-static int reactor__net_get(int fd, int name, int *value) {
+static int reactor__net_get(reactor_socket fd, int name, int *value) {
     socklen_t len = sizeof *value;
-    return getsockopt(fd, SOL_SOCKET, name, value, &len) < 0 ? -errno : 0;
+    char *v = (char *)value;
+    return getsockopt(fd, SOL_SOCKET, name, v, &len) < 0 ? reactor__util_error() : 0;
 }
 
 /* tcp(7). Nagle's algorithm is set both ways: an attached socket may have been set otherwise. With
    output gathered per turn it has nothing left to gather, and only waits for the peer's delayed
    acknowledgement, 40 ms and more. */
-static int reactor__net_tune_tcp(int fd, const reactor_conn_options *o) {
+static int reactor__net_tune_tcp(reactor_socket fd, const reactor_conn_options *o) {
     int r;
     if (o->keep_alive_s < 0 || o->user_timeout_ms < 0) return -EINVAL;
     r = reactor__net_set(fd, IPPROTO_TCP, TCP_NODELAY, !o->nagle);
@@ -4107,13 +4169,13 @@ static int reactor__net_tune_tcp(int fd, const reactor_conn_options *o) {
 }
 
 /* For a connected socket or a listener; what is not TCP has nothing to tune. */
-static int reactor__net_tune(int fd, const reactor_conn_options *o) {
+static int reactor__net_tune(reactor_socket fd, const reactor_conn_options *o) {
     return reactor__net_sys_is_tcp(fd) ? reactor__net_tune_tcp(fd, o) : 0;
 }
 
 /* 0 if it is a stream socket that listens, or one that does not. SOCK_SEQPACKET accepts too, but a
    short receive would cut its records. */
-static int reactor__net_stream(int fd, int listening) {
+static int reactor__net_stream(reactor_socket fd, int listening) {
     int type = 0, accepts = 0;
     int r = reactor__net_get(fd, SO_TYPE, &type);
     if (r == 0) r = reactor__net_get(fd, SO_ACCEPTCONN, &accepts);
@@ -4122,15 +4184,15 @@ static int reactor__net_stream(int fd, int listening) {
 }
 
 /* -ENOTCONN also for one that was reset: TCP forgets the peer with the connection. */
-static int reactor__net_connected(int fd) {
+static int reactor__net_connected(reactor_socket fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
-    return getpeername(fd, (struct sockaddr *)&sa, &len) < 0 ? -errno : 0;
+    return getpeername(fd, (struct sockaddr *)&sa, &len) < 0 ? reactor__util_error() : 0;
 }
 
 /* getpeername does not tell a socket that is connecting from one that is not; poll does: on Linux
    the first has no event and the second hangs up. (A BSD shows both as the first.) */
-static int reactor__net_kind_socket(int fd) {
+static int reactor__net_kind_socket(reactor_socket fd) {
     struct pollfd p;
     int r = reactor__net_stream(fd, 0);
     if (r < 0) return r;
@@ -4146,7 +4208,7 @@ static int reactor__net_kind_socket(int fd) {
 
 /* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. Of the character
    devices only terminals behave like one: /dev/null never blocks, others have records. */
-static int reactor__net_kind(int fd) {
+static int reactor__net_kind(reactor_socket fd) {
     struct stat st;
     if (fstat(fd, &st) < 0) return -errno;
     if (S_ISSOCK(st.st_mode)) return reactor__net_kind_socket(fd);
@@ -4154,32 +4216,41 @@ static int reactor__net_kind(int fd) {
     return S_ISCHR(st.st_mode) && isatty(fd) ? REACTOR__NET_PIPE : -EINVAL;
 }
 
+/* Which way a pipe goes: READ, WRITE or both; not known is both. */
+static unsigned reactor__net_ways(reactor_socket fd) {
+    int mode = fcntl(fd, F_GETFL);
+    if (mode >= 0 && (mode & O_ACCMODE) == O_WRONLY) return (unsigned)REACTOR_WRITE;
+    if (mode >= 0 && (mode & O_ACCMODE) == O_RDONLY) return (unsigned)REACTOR_READ;
+    return (unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE;
+}
+
 /* How a connect ended; reading it clears it. */
-static int reactor__net_error(int fd) {
+static int reactor__net_error(reactor_socket fd) {
     int error = 0;
     int r = reactor__net_get(fd, SO_ERROR, &error);
     return r < 0 ? r : -error;
 }
 
 /* socket(7), SO_LINGER with no time: close drops what is queued and sends RST. */
-static int reactor__net_reset(int fd) {
+static int reactor__net_reset(reactor_socket fd) {
     struct linger linger;
     linger.l_onoff = 1;
     linger.l_linger = 0;
-    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) < 0 ? -errno : 0;
+    const char *v = (const char *)&linger;
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, v, sizeof linger) < 0 ? reactor__util_error() : 0;
 }
 
 /* ---- listening ---- */
 
 /* -EADDRINUSE, -EADDRNOTAVAIL, -EACCES ... are passed on: they say what to do. */
-static int reactor__net_bind(int fd, const reactor__net_address *a) {
-    return bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 ? -errno : 0;
+static int reactor__net_bind(reactor_socket fd, const reactor__net_address *a) {
+    return bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 ? reactor__util_error() : 0;
 }
 
 /* listen(2): a backlog above /proc/sys/net/core/somaxconn is cut to it without a word, so that the
    largest number means as long as the administrator allows. */
-static int reactor__net_start(int fd, const reactor_listen_options *o) {
-    return listen(fd, o->backlog ? o->backlog : INT_MAX) < 0 ? -errno : 0;
+static int reactor__net_start(reactor_socket fd, const reactor_listen_options *o) {
+    return listen(fd, o->backlog ? o->backlog : INT_MAX) < 0 ? reactor__util_error() : 0;
 }
 
 /* NULL: an abstract name, which vanishes with its socket and needs nothing of what follows. */
@@ -4189,12 +4260,16 @@ static const char *reactor__net_path(const reactor__net_address *a) {
 }
 
 /* REUSEADDR: without it a restart within the minute of TIME_WAIT is refused (socket(7)); on Linux
-   it does not let two listeners share a port, that is REUSEPORT, for those who ask.
-   V6ONLY is set both ways, for its default is the administrator's (ipv6(7), bindv6only). */
-static int reactor__net_prepare(int fd, const reactor__net_address *a,
-                                const reactor_listen_options *o) {
+   it does not let two listeners share a port, that is REUSEPORT, for those who ask. */
+static int reactor__net_share(reactor_socket fd, int reuse_port) {
     int r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (r == 0 && o->reuse_port) r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    return r == 0 && reuse_port ? reactor__net_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) : r;
+}
+
+/* V6ONLY is set both ways, for its default is the administrator's (ipv6(7), bindv6only). */
+static int reactor__net_prepare(reactor_socket fd, const reactor__net_address *a,
+                                const reactor_listen_options *o) {
+    int r = reactor__net_share(fd, o->reuse_port);
     if (r == 0 && a->sa.ss_family == AF_INET6)
         r = reactor__net_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !a->any);
     return r == 0 ? reactor__net_tune_tcp(fd, &o->conn) : r;
@@ -4203,9 +4278,10 @@ static int reactor__net_prepare(int fd, const reactor__net_address *a,
 /* From socket to listening in one go, for nothing of it can be waited for. */
 static int reactor__net_listen_inet(const reactor__net_address *a, const reactor_listen_options *o,
                                     reactor__net_bound *out) {
-    int r, fd = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
-    if (fd < 0) return fd;
-    r = reactor__net_prepare(fd, a, o);
+    int64_t made = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
+    if (made < 0) return (int)made;
+    reactor_socket fd = (reactor_socket)made;
+    int r = reactor__net_prepare(fd, a, o);
     if (r == 0) r = reactor__net_bind(fd, a);
     if (r == 0) r = reactor__net_start(fd, o);
     if (r < 0)
@@ -4218,9 +4294,10 @@ static int reactor__net_listen_inet(const reactor__net_address *a, const reactor
 /* 1 if a connect of this type is refused: nobody is bound to it. After any other outcome, such as a
    full backlog (EAGAIN) or a lack of rights (EACCES), somebody may be. -EMFILE ...: not known. */
 static int reactor__net_refused(const reactor__net_address *a, int type) {
-    int r, fd = reactor__net_sys_socket(AF_UNIX, type);
-    if (fd < 0) return fd;
-    r = connect(fd, (const struct sockaddr *)&a->sa, a->len) < 0 && errno == ECONNREFUSED;
+    int64_t made = reactor__net_sys_socket(AF_UNIX, type);
+    if (made < 0) return (int)made;
+    reactor_socket fd = (reactor_socket)made;
+    int r = connect(fd, (const struct sockaddr *)&a->sa, a->len) < 0 && errno == ECONNREFUSED;
     reactor__util_close(fd);
     return r;
 }
@@ -4241,7 +4318,7 @@ static int reactor__net_dead(const reactor__net_address *a) {
 
 /* Two that replace the same dead path within the same microseconds can both succeed, and the later
    one has it; no system call unlinks a path only if it still is the same file. */
-static int reactor__net_bind_path(int fd, const reactor__net_address *a) {
+static int reactor__net_bind_path(reactor_socket fd, const reactor__net_address *a) {
     int dead, r = reactor__net_bind(fd, a);
     if (r != -EADDRINUSE || !reactor__net_path(a)) return r;
     dead = reactor__net_dead(a);
@@ -4264,7 +4341,7 @@ static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
     if (mode && (st.st_mode & 07777) != mode && chmod(out->path, (mode_t)mode) < 0) r = -errno;
     out->dev = st.st_dev;
     out->ino = st.st_ino;
-    out->pid = getpid();
+    out->pid = reactor__util_pid();
     return r;
 }
 
@@ -4274,7 +4351,7 @@ static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
 static void reactor__net_unlink(reactor__net_bound *b) {
     struct stat st;
     if (!b->path) return;
-    if (b->pid == getpid() && lstat(b->path, &st) == 0 && st.st_dev == b->dev &&
+    if (b->pid == reactor__util_pid() && lstat(b->path, &st) == 0 && st.st_dev == b->dev &&
         st.st_ino == b->ino)
         unlink(b->path);
     REACTOR_FREE(b->path);
@@ -4282,7 +4359,7 @@ static void reactor__net_unlink(reactor__net_bound *b) {
 }
 
 /* The order matters: the mode is set before anyone can connect. */
-static int reactor__net_listen_bound(int fd, const reactor__net_address *a,
+static int reactor__net_listen_bound(reactor_socket fd, const reactor__net_address *a,
                                      const reactor_listen_options *o, reactor__net_bound *out) {
     int r = reactor__net_bind_path(fd, a);
     if (r == 0 && out->path) r = reactor__net_claim(out, o->unix_mode);
@@ -4293,18 +4370,19 @@ static int reactor__net_listen_bound(int fd, const reactor__net_address *a,
 static int reactor__net_listen_unix(const reactor__net_address *a, const reactor_listen_options *o,
                                     reactor__net_bound *out) {
     const char *path = reactor__net_path(a);
-    int r, fd;
+    int r;
     if (path) {
         size_t size = strlen(path) + 1;
         out->path = (char *)REACTOR_MALLOC(size);
         if (!out->path) return -ENOMEM;
         memcpy(out->path, path, size);
     }
-    fd = reactor__net_sys_socket(AF_UNIX, SOCK_STREAM);
-    r = fd < 0 ? fd : reactor__net_listen_bound(fd, a, o, out);
+    int64_t made = reactor__net_sys_socket(AF_UNIX, SOCK_STREAM);
+    reactor_socket fd = (reactor_socket)made;
+    r = made < 0 ? (int)made : reactor__net_listen_bound(fd, a, o, out);
     if (r < 0) {
         reactor__net_unlink(out); /* pid is 0 as long as the path is not ours */
-        if (fd >= 0) reactor__util_close(fd);
+        if (made >= 0) reactor__util_close(fd);
     } else {
         out->fd = fd;
     }
@@ -4312,7 +4390,7 @@ static int reactor__net_listen_unix(const reactor__net_address *a, const reactor
 }
 
 /* What someone made and handed over. Everything is checked before anything is changed. */
-static int reactor__net_adopt(int fd, int listening, const reactor_conn_options *o) {
+static int reactor__net_adopt(reactor_socket fd, int listening, const reactor_conn_options *o) {
     int r = reactor__net_stream(fd, listening);
     if (r == 0 && !listening) r = reactor__net_connected(fd);
     if (r == 0) r = reactor__net_tune(fd, o);
@@ -4326,11 +4404,11 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
     reactor__net_address a;
     int r;
     memset(out, 0, sizeof *out);
-    out->fd = -1;
+    out->fd = REACTOR__UTIL_NO_SOCKET;
     if (o->backlog < 0 || (o->unix_mode & ~07777u)) return -EINVAL;
     r = reactor__net_parse(address, strlen(address), 1, &a);
     if (r < 0) return r;
-    if (a.fd >= 0) {
+    if (a.fd != REACTOR__UTIL_NO_SOCKET) {
         r = reactor__net_adopt(a.fd, 1, &o->conn);
         if (r == 0) out->fd = a.fd;
         return r;
@@ -4348,18 +4426,21 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
 /* One system call, nothing asked about the peer: its name is looked up when somebody wants it.
    A new connection, non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED concern
    one attempt and not the listener. */
-static int reactor__net_accept(int listener) { return reactor__net_sys_accept(listener); }
+static int64_t reactor__net_accept(reactor_socket listener) {
+    return reactor__net_sys_accept(listener);
+}
 
 /* ---- connecting ---- */
 
 /* ip(7), IP_BIND_ADDRESS_NO_PORT: with port 0 the port is chosen by connect, when the peer is
    known; otherwise some 28,000 connections would use up the ports for all peers together. A fixed
    port gets REUSEADDR, or it could not be used again for a minute after a close. */
-static int reactor__net_bind_local(int fd, const reactor__net_address *to, const char *local) {
+static int reactor__net_bind_local(reactor_socket fd, const reactor__net_address *to,
+                                   const char *local) {
     reactor__net_address a;
     int r = reactor__net_parse(local, strlen(local), 1, &a);
     if (r < 0) return r;
-    if (a.fd >= 0) return -EINVAL;
+    if (a.fd != REACTOR__UTIL_NO_SOCKET) return -EINVAL;
     /* "*:5000" is any address of whichever family the peer has. */
     if (a.any && to->sa.ss_family == AF_INET)
         reactor__net_fixed4(&a, INADDR_ANY, reactor__net_port(&a));
@@ -4367,7 +4448,7 @@ static int reactor__net_bind_local(int fd, const reactor__net_address *to, const
     if (a.sa.ss_family == AF_UNIX) /* a path would stay behind */
         return reactor__net_path(&a) ? -ENOTSUP : reactor__net_bind(fd, &a);
     if (reactor__net_port(&a)) {
-        r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        r = reactor__net_share(fd, 0);
     } else if (REACTOR__NET_NO_PORT != 0) {
         (void)reactor__net_set(fd, IPPROTO_IP, REACTOR__NET_NO_PORT, 1); /* Linux 4.2 */
     }
@@ -4376,25 +4457,26 @@ static int reactor__net_bind_local(int fd, const reactor__net_address *to, const
 
 /* connect(2): after EINTR it goes on in the background, as after EINPROGRESS. EAGAIN is an error:
    a unix server's backlog is full and nothing will tell when it is not. */
-static int reactor__net_start_connect(int fd, const reactor__net_address *a) {
+static int reactor__net_start_connect(reactor_socket fd, const reactor__net_address *a) {
     if (connect(fd, (const struct sockaddr *)&a->sa, a->len) == 0) return 0;
     return errno == EINPROGRESS || errno == EINTR ? 1 : -errno;
 }
 
 /* 0: *fd is connected; 1: it is connecting, reactor__net_error tells the outcome when it is
-   writable; -errno: *fd is -1 and nothing is left open, an "fd:N" stays the caller's. */
+   writable; -errno: *fd is none and nothing is left open, an "fd:N" stays the caller's. */
 static int reactor__net_open(const reactor__net_address *a, const char *local,
-                             const reactor_conn_options *o, int *fd) {
-    int r, made;
-    *fd = -1;
-    if (a->fd >= 0) {
+                             const reactor_conn_options *o, reactor_socket *fd) {
+    int r;
+    *fd = REACTOR__UTIL_NO_SOCKET;
+    if (a->fd != REACTOR__UTIL_NO_SOCKET) {
         r = local ? -EINVAL : reactor__net_adopt(a->fd, 0, o);
         if (r == 0) *fd = a->fd;
         return r;
     }
     /* Options come before connect: the user timeout counts for the SYN already. */
-    made = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
-    if (made < 0) return made;
+    int64_t socket = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
+    if (socket < 0) return (int)socket;
+    reactor_socket made = (reactor_socket)socket;
     r = a->sa.ss_family == AF_UNIX ? 0 : reactor__net_tune_tcp(made, o);
     if (r == 0 && local) r = reactor__net_bind_local(made, a, local);
     if (r == 0) r = reactor__net_start_connect(made, a);
@@ -4436,7 +4518,8 @@ static void reactor__net_unblock(const reactor__net_mask *m, ssize_t result) {
 
 /* For pipes and terminals: writev has no MSG_NOSIGNAL (RWF_NOSIGNAL came with Linux 6.18), so it
    costs two system calls more. */
-static ssize_t reactor__net_write(int fd, unsigned how, const struct iovec *v, int n) {
+static ssize_t reactor__net_write(reactor_socket fd, unsigned how, const reactor__util_piece *v,
+                                  int n) {
     reactor__net_mask mask;
     ssize_t sent;
     reactor__net_block(&mask, how);
@@ -4448,11 +4531,12 @@ static ssize_t reactor__net_write(int fd, unsigned how, const struct iovec *v, i
 }
 
 /* The count goes through 16 bits because its type is size_t in one C library and int in another. */
-static ssize_t reactor__net_sendmsg(int fd, const struct iovec *v, uint16_t n, int flags) {
+static ssize_t reactor__net_sendmsg(reactor_socket fd, const reactor__util_piece *v, uint16_t n,
+                                    int flags) {
     struct msghdr m;
     ssize_t sent;
     memset(&m, 0, sizeof m);
-    m.msg_iov = (struct iovec *)v;
+    m.msg_iov = (reactor__util_piece *)v;
     m.msg_iovlen = n;
     do sent = sendmsg(fd, &m, flags);
     while (sent < 0 && errno == EINTR);
@@ -4461,7 +4545,8 @@ static ssize_t reactor__net_sendmsg(int fd, const struct iovec *v, uint16_t n, i
 
 /* Bytes taken by the kernel, of n >= 1 pieces, or -errno. more: the caller goes on at once, so that
    TCP may wait for a full segment. */
-static ssize_t reactor__net_send(int fd, unsigned how, const struct iovec *v, int n, int more) {
+static ssize_t reactor__net_send(reactor_socket fd, unsigned how, const reactor__util_piece *v,
+                                 int n, int more) {
     int flags = REACTOR__NET_NOSIGNAL | (more ? REACTOR__NET_MORE : 0);
     ssize_t sent;
     if (n > REACTOR__NET_IOV_MAX) n = REACTOR__NET_IOV_MAX;
@@ -4474,7 +4559,7 @@ static ssize_t reactor__net_send(int fd, unsigned how, const struct iovec *v, in
 }
 
 /* Bytes, 0 at the end of the stream, or -errno. A pipe is not known to recv. */
-static ssize_t reactor__net_recv(int fd, int is_socket, void *buf, size_t size) {
+static ssize_t reactor__net_recv(reactor_socket fd, int is_socket, void *buf, size_t size) {
     ssize_t got;
     do got = REACTOR__LIKELY(is_socket) ? recv(fd, buf, size, 0) : read(fd, buf, size);
     while (got < 0 && errno == EINTR);
@@ -4482,9 +4567,9 @@ static ssize_t reactor__net_recv(int fd, int is_socket, void *buf, size_t size) 
 }
 
 /* Reads again what a short send left: simple, and the page cache has it. */
-static ssize_t reactor__net_copyfile(int fd, unsigned how, int file, off_t offset, void *buf,
-                                     size_t size) {
-    struct iovec v;
+static ssize_t reactor__net_copyfile(reactor_socket fd, unsigned how, reactor_file file,
+                                     off_t offset, void *buf, size_t size) {
+    reactor__util_piece v;
     ssize_t got;
     do got = pread(file, buf, size, offset);
     while (got < 0 && errno == EINTR);
@@ -4495,7 +4580,7 @@ static ssize_t reactor__net_copyfile(int fd, unsigned how, int file, off_t offse
 }
 
 /* Whether the kernel takes no more for now, and will tell when it does: asking makes sure of that. */
-static int reactor__net_is_full(int fd) {
+static int reactor__net_is_full(reactor_socket fd) {
     struct pollfd p;
     p.fd = fd;
     p.events = POLLOUT;
@@ -4506,7 +4591,8 @@ static int reactor__net_is_full(int fd) {
 /* As much as the kernel takes, SIGPIPE being blocked once for all of it. After a short sendfile, which
    can have other reasons, it is asked: trying again at once would send crumbs, whenever the peer
    has read a little, and these cost more than waiting for room worth the while. */
-static ssize_t reactor__net_pump(int fd, unsigned how, int file, off_t at, size_t len, int *full) {
+static ssize_t reactor__net_pump(reactor_socket fd, unsigned how, reactor_file file, off_t at,
+                                 size_t len, int *full) {
     reactor__net_mask mask;
     ssize_t sent;
     size_t total = 0;
@@ -4521,11 +4607,27 @@ static ssize_t reactor__net_pump(int fd, unsigned how, int file, off_t at, size_
     return total ? (ssize_t)total : sent;
 }
 
+/* The end of output: FIN. -ENOTCONN: the peer has gone. */
+static int reactor__net_end(reactor_socket fd) {
+    return shutdown(fd, SHUT_WR) < 0 ? reactor__util_error() : 0;
+}
+
+static int reactor__net_is_file(reactor_file file) { return file >= 0; }
+
+/* What is left of a file from offset on. */
+static int64_t reactor__net_file_left(reactor_file file, int64_t offset) {
+    struct stat st;
+    if (fstat(file, &st) < 0) return -errno;
+    if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISDIR(st.st_mode)) return -EINVAL;
+    return st.st_size > offset ? st.st_size - offset : 0;
+}
+
 /* At most len bytes (> 0) of file from offset: how many, 0 at its end, or -errno; *full if the
    kernel takes no more for now. sendfile(2) refuses with EINVAL or ENOSYS pairs that it cannot do,
    and says itself to fall back to a copy. */
-static ssize_t reactor__net_sendfile(int fd, unsigned how, int file, int64_t offset, size_t len,
-                                     void *scratch, size_t scratch_size, int *full) {
+static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_file file,
+                                     int64_t offset, size_t len, void *scratch, size_t scratch_size,
+                                     int *full) {
     off_t at = (off_t)offset;
     *full = 0;
     if (at != offset) return -EOVERFLOW; /* an off_t of 32 bits */
@@ -4680,7 +4782,7 @@ typedef struct reactor__stream_conn {
     } u;
     uint64_t timer;
     int64_t last_in, last_out, opened; /* what the timeouts count from */
-    int fd;
+    reactor_socket fd;
     unsigned flags;
     uint32_t room; /* bytes of state */
     int16_t reason;
@@ -4721,7 +4823,7 @@ typedef struct reactor__stream_part {
     size_t echoed; /* corked bytes that are the first of the lent ones, and no piece yet */
     int corks;
     unsigned edges;
-    struct iovec cork[REACTOR__STREAM_CORKS];
+    reactor__util_piece cork[REACTOR__STREAM_CORKS];
     reactor__stream_conn *kick_head, *kick_tail;
     reactor__stream_conn *again; /* to be kicked in the next turn */
     reactor__stream_listener *listeners;
@@ -4939,7 +5041,7 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
         reactor_buffer_unref(n->u.buffer);
         break;
     case REACTOR__STREAM_FILE:
-        if (n->flags & REACTOR_CLOSE_FILE) reactor__util_close(n->file);
+        if (n->flags & REACTOR_CLOSE_FILE) reactor__util_close_file(n->file);
         if (!silent)
             reactor__loop_call_done(r, n->u.done, reactor__stream_handle(c), result, n->user);
         break;
@@ -4974,7 +5076,7 @@ static int reactor__stream_cork(reactor__stream_part *p, const char *data, size_
     }
     p->corked += len;
     if (p->corks) {
-        struct iovec *last = &p->cork[p->corks - 1];
+        reactor__util_piece *last = &p->cork[p->corks - 1];
         if ((char *)last->iov_base + last->iov_len == data) {
             last->iov_len += len;
             return 1;
@@ -5088,7 +5190,7 @@ static void reactor__stream_advance(reactor *r, reactor__stream_conn *c, size_t 
 /* One call's worth of memory from the head on. Returns what was sent, *wanted what was offered. */
 static ssize_t reactor__stream_send_memory(const reactor *r, reactor__stream_conn *c,
                                            size_t *wanted) {
-    struct iovec v[REACTOR__STREAM_GATHER];
+    reactor__util_piece v[REACTOR__STREAM_GATHER];
     reactor__stream_node *n = c->tail->next;
     int count = 0;
     *wanted = 0;
@@ -5444,16 +5546,16 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
     reactor__stream_part *p = reactor__stream_part_of(r);
     uint32_t index = (uint32_t)c->id;
     reactor__stream_policy *policy = c->policy;
-    int fd = c->fd;
+    reactor_socket fd = c->fd;
     child |= r->child;
     c->flags |= REACTOR__STREAM_DEAD;
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     reactor__core_unbind(&r->core, index, 1);
-    c->fd = -1;
-    if (fd >= 0 && (c->flags & REACTOR__STREAM_RESET) && !child &&
+    c->fd = REACTOR__UTIL_NO_SOCKET;
+    if (fd != REACTOR__UTIL_NO_SOCKET && (c->flags & REACTOR__STREAM_RESET) && !child &&
         !(c->flags & REACTOR__STREAM_PIPE))
         reactor__net_reset(fd);
-    if (fd >= 0) reactor__util_close(fd);
+    if (fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(fd);
     while (c->tail) reactor__stream_pop(r, c, c->reason < 0 ? c->reason : -ECANCELED, child);
     p->part.alive--;
     r->core.counters.connections--;
@@ -5469,8 +5571,9 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
 
 /* A FIN that cannot be sent would leave the peer waiting for ever. ENOTCONN: it has gone. */
 static int reactor__stream_send_fin(reactor__stream_conn *c) {
-    if (shutdown(c->fd, SHUT_WR) == 0 || errno == ENOTCONN) return 0;
-    reactor__stream_fail(c, -errno, REACTOR__STREAM_RESET);
+    int e = reactor__net_end(c->fd);
+    if (e == 0 || e == -ENOTCONN) return 0;
+    reactor__stream_fail(c, e, REACTOR__STREAM_RESET);
     return -1;
 }
 
@@ -5516,7 +5619,8 @@ static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     uint32_t index = (uint32_t)c->id;
     unsigned wanted = 0;
-    if (p->edges || c->fd < 0 || (c->flags & REACTOR__STREAM_DIALING)) return;
+    if (p->edges || c->fd == REACTOR__UTIL_NO_SOCKET || (c->flags & REACTOR__STREAM_DIALING))
+        return;
     if (reactor__stream_may_read(c) || (c->flags & REACTOR__STREAM_LINGER)) wanted = REACTOR_READ;
     if (c->tail && (c->flags & REACTOR__STREAM_BLOCKED)) wanted |= (unsigned)REACTOR_WRITE;
     /* A pipe's write end has nothing to read, but its error is heard with READ. */
@@ -5695,16 +5799,17 @@ REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_c
 /* What recv said on the short way, and it was neither a part of a buffer nor nothing. */
 REACTOR__APART static void reactor__stream_io_odd(reactor *r, reactor__stream_conn *c, ssize_t n) {
     reactor__stream_part *p = reactor__stream_part_of(r);
+    int e = n < 0 ? reactor__util_error() : 0;
     r->core.counters.callbacks--; /* see io_long */
     if (n > 0) {
         c->flags |= REACTOR__STREAM_READABLE; /* a full buffer: there may be more */
         reactor__stream_received(r, c, p->buffer, (size_t)n);
     } else if (n == 0)
         c->flags |= REACTOR__STREAM_ENDED;
-    else if (errno == EINTR)
+    else if (e == -EINTR)
         c->flags |= REACTOR__STREAM_READABLE;
-    else if (errno != EAGAIN)
-        reactor__stream_fail(c, -errno, 0);
+    else if (e != -EAGAIN)
+        reactor__stream_fail(c, e, 0);
     reactor__stream_settle(r, c);
 }
 
@@ -5733,7 +5838,7 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
         reactor__stream_io_long(r, c, events);
         return;
     }
-    ssize_t n = recv(c->fd, p->buffer, p->size, 0);
+    ssize_t n = reactor__net_sys_recv(c->fd, p->buffer, p->size);
     if (REACTOR__UNLIKELY((size_t)n - 1 >= p->size - 1)) {
         reactor__stream_io_odd(r, c, n);
         return;
@@ -5751,9 +5856,9 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
     }
     p->current = NULL;
     p->echo = 0;
-    ssize_t sent = send(c->fd, p->buffer, p->echoed, REACTOR__NET_NOSIGNAL);
+    ssize_t sent = reactor__net_sys_send(c->fd, p->buffer, p->echoed, REACTOR__NET_NOSIGNAL);
     if (REACTOR__UNLIKELY(sent != (ssize_t)p->echoed)) {
-        reactor__stream_uncork_rest(r, p, c, sent < 0 ? -errno : sent);
+        reactor__stream_uncork_rest(r, p, c, sent < 0 ? reactor__util_error() : sent);
         reactor__stream_settle(r, c);
         return;
     }
@@ -5764,8 +5869,8 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
 /* ---- making connections ---- */
 
 static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_handler *h,
-                                                      reactor__stream_policy *policy, int fd,
-                                                      unsigned flags) {
+                                                      reactor__stream_policy *policy,
+                                                      reactor_socket fd, unsigned flags) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     size_t size =
         h->state_size ? REACTOR__STREAM_HEAD + h->state_size : sizeof(reactor__stream_conn);
@@ -5821,8 +5926,8 @@ static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
         if (slot->kind != REACTOR__CORE_CONN) continue;
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
         c->flags |= REACTOR__STREAM_FAILED;
-        if (c->fd >= 0) reactor__util_close(c->fd);
-        c->fd = -1;
+        if (c->fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(c->fd);
+        c->fd = REACTOR__UTIL_NO_SOCKET;
     }
 }
 
@@ -5877,10 +5982,10 @@ static void reactor__stream_hang_up(reactor *r, reactor__stream_conn *c, int err
     c->u.dial->error = error;
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     c->timer = 0;
-    if (c->fd < 0) return;
+    if (c->fd == REACTOR__UTIL_NO_SOCKET) return;
     reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
     reactor__util_close(c->fd);
-    c->fd = -1;
+    c->fd = REACTOR__UTIL_NO_SOCKET;
 }
 
 static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user);
@@ -5903,7 +6008,8 @@ static int reactor__stream_dial_one(reactor *r, reactor__stream_conn *c,
         e = reactor__timer_set(&r->wheel, reactor__util_add(now, left / (d->left + 1)), 0,
                                reactor__stream_dial_tick, c, flags, &c->timer);
     if (e < 0) {
-        if (a->fd >= 0) c->fd = -1; /* the caller's, who gave it as fd:N, and still open */
+        if (a->fd != REACTOR__UTIL_NO_SOCKET)
+            c->fd = REACTOR__UTIL_NO_SOCKET; /* the caller's, who gave it as fd:N, and still open */
         reactor__stream_hang_up(r, c, e);
         return 0;
     }
@@ -5957,7 +6063,7 @@ static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned even
 static void reactor__stream_dial_step(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_FAILED || ((c->flags & REACTOR__STREAM_CLOSING) && !c->tail)) {
         reactor__stream_finish(r, c, 0);
-    } else if (c->fd < 0)
+    } else if (c->fd == REACTOR__UTIL_NO_SOCKET)
         reactor__stream_dial_next(r, c);
 }
 
@@ -6010,7 +6116,8 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
     reactor__stream_dial *d =
         reactor__stream_dial_new(addresses, local, o ? o->timeout_ms : 0, count);
     reactor__stream_conn *c =
-        d ? reactor__stream_conn_new(r, h, policy, -1, REACTOR__STREAM_DIALING) : NULL;
+        d ? reactor__stream_conn_new(r, h, policy, REACTOR__UTIL_NO_SOCKET, REACTOR__STREAM_DIALING)
+          : NULL;
     reactor__stream_policy_drop(policy);
     if (!c) {
         REACTOR_FREE(d);
@@ -6024,13 +6131,11 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
 }
 
 /* A pipe goes one way: its other direction has ended from the start. */
-static unsigned reactor__stream_pipe_flags(int fd) {
-    int mode = fcntl(fd, F_GETFL);
-    unsigned flags = REACTOR__STREAM_PIPE;
-    if (mode < 0) return flags;
-    if ((mode & O_ACCMODE) == O_WRONLY)
+static unsigned reactor__stream_pipe_flags(reactor_socket fd) {
+    unsigned ways = reactor__net_ways(fd), flags = REACTOR__STREAM_PIPE;
+    if (!(ways & (unsigned)REACTOR_READ))
         flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_TOLD | REACTOR__STREAM_OUTLET;
-    if ((mode & O_ACCMODE) == O_RDONLY) flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
+    if (!(ways & (unsigned)REACTOR_WRITE)) flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
     return flags;
 }
 
@@ -6119,7 +6224,7 @@ static void reactor__stream_room(reactor *r, reactor__stream_policy *policy) {
         reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT, 0);
 }
 
-static int reactor__stream_welcome(reactor *r, reactor__stream_listener *l, int fd) {
+static int reactor__stream_welcome(reactor *r, reactor__stream_listener *l, reactor_socket fd) {
     reactor__stream_conn *c = reactor__stream_conn_new(r, l->h, l->policy, fd, l->flags);
     if (!c) return -ENOMEM;
     int e = reactor__stream_register(r, c);
@@ -6161,15 +6266,15 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
     r->core.counters.callbacks--; /* see io_long */
     int failed = 0, most = r->options.accept_budget;
     for (int n = 0; n < most && !REACTOR__PEEK(&r->core.stop); n++) {
-        int made = reactor__net_accept(fd);
+        int64_t made = reactor__net_accept(fd);
         if (made == -EAGAIN || made == -EWOULDBLOCK) return;
-        if (made < 0 && reactor__stream_is_passing(made)) {
+        if (made < 0 && reactor__stream_is_passing((int)made)) {
             failed++;
             continue;
         }
-        int e = made < 0 ? made : reactor__stream_welcome(r, l, made);
+        int e = made < 0 ? (int)made : reactor__stream_welcome(r, l, (reactor_socket)made);
         if (e < 0) {
-            if (made >= 0) reactor__util_close(made);
+            if (made >= 0) reactor__util_close((reactor_socket)made);
             reactor__stream_short(r, l);
             return;
         }
@@ -6221,7 +6326,8 @@ static int reactor__stream_listen(reactor *r, const char *address, const reactor
         reactor__net_address a;
         reactor__net_unlink(&l->bound);
         /* One that came as fd:N is still the caller's. */
-        if (reactor__net_parse(address, strlen(address), 1, &a) < 0 || a.fd < 0)
+        if (reactor__net_parse(address, strlen(address), 1, &a) < 0 ||
+            a.fd == REACTOR__UTIL_NO_SOCKET)
             reactor__util_close(l->bound.fd);
         return e;
     }
@@ -6512,14 +6618,6 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn handle, reactor_bu
     return reactor__stream_verdict(reactor__stream_part_of(r), c);
 }
 
-/* What is left of a file from offset on. */
-static int64_t reactor__stream_file_left(reactor_file file, int64_t offset) {
-    struct stat st;
-    if (fstat(file, &st) < 0) return -errno;
-    if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || S_ISDIR(st.st_mode)) return -EINVAL;
-    return st.st_size > offset ? st.st_size - offset : 0;
-}
-
 REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file file, int64_t offset,
                                  int64_t len, unsigned flags, reactor_done_fn *done, void *user) {
     reactor__stream_conn *c;
@@ -6532,8 +6630,8 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file f
         reactor__stream_kick(r, c);
         return -ENOBUFS;
     }
-    if (file < 0) return -EBADF;
-    if (len < 0) len = reactor__stream_file_left(file, offset);
+    if (!reactor__net_is_file(file)) return -EBADF;
+    if (len < 0) len = reactor__net_file_left(file, offset);
     if (len < 0) return (int)len;
     if ((uint64_t)len > SIZE_MAX) return -EFBIG;
     e = reactor__stream_refer(r, c, REACTOR__STREAM_FILE, NULL, (size_t)len, &n);
@@ -6695,7 +6793,7 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
         reactor__stream_consume(r, c, c->u.input->len);
     reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
     *fd = c->fd;
-    c->fd = -1;
+    c->fd = REACTOR__UTIL_NO_SOCKET;
     reactor__stream_fail(c, REACTOR_DETACHED, 0);
     reactor__stream_kick(r, c);
     return 0;
@@ -6857,7 +6955,7 @@ REACTOR_API void *reactor_user(const reactor *r, reactor_conn handle) {
 
 REACTOR_API reactor_socket reactor_conn_socket(const reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
-    return c && (c->flags & REACTOR__STREAM_OPEN) ? c->fd : -1;
+    return c && (c->flags & REACTOR__STREAM_OPEN) ? c->fd : REACTOR__UTIL_NO_SOCKET;
 }
 
 static int reactor__stream_address(const reactor *r, reactor_conn handle, int peer, char *out,
@@ -6865,7 +6963,8 @@ static int reactor__stream_address(const reactor *r, reactor_conn handle, int pe
     if (!r || !out) return -EINVAL;
     reactor__stream_conn *c = reactor__stream_find(r, handle);
     if (!c) return -EBADF;
-    if (!(c->flags & (REACTOR__STREAM_OPEN | REACTOR__STREAM_GRABBED)) || c->fd < 0)
+    if (!(c->flags & (REACTOR__STREAM_OPEN | REACTOR__STREAM_GRABBED)) ||
+        c->fd == REACTOR__UTIL_NO_SOCKET)
         return -ENOTCONN;
     return reactor__net_name(c->fd, peer, out, size);
 }
@@ -6888,10 +6987,11 @@ static const char *reactor__stream_phase(unsigned flags) {
 static void reactor__stream_dump_conn(const reactor *r, const reactor__stream_conn *c,
                                       reactor_line_fn *fn, void *user) {
     char line[160 + REACTOR_ADDRESS_MAX], peer[REACTOR_ADDRESS_MAX] = "-";
-    if (c->fd >= 0 && reactor__net_name(c->fd, 1, peer, sizeof peer) < 0)
+    if (c->fd != REACTOR__UTIL_NO_SOCKET && reactor__net_name(c->fd, 1, peer, sizeof peer) < 0)
         peer[0] = '-', peer[1] = 0;
-    snprintf(line, sizeof line, "conn id=%llx name=%s fd=%d %s unread=%llu queued=%llu peer=%s",
-             (unsigned long long)c->id, c->policy->name, c->fd, reactor__stream_phase(c->flags),
+    snprintf(line, sizeof line, "conn id=%llx name=%s fd=%lld %s unread=%llu queued=%llu peer=%s",
+             (unsigned long long)c->id, c->policy->name, (long long)c->fd,
+             reactor__stream_phase(c->flags),
              (unsigned long long)(!(c->flags & REACTOR__STREAM_DIALING) && c->u.input
                                       ? c->u.input->len
                                       : 0),
@@ -6906,9 +7006,9 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_part *par
     for (const reactor__stream_listener *l = p->listeners; l; l = l->next) {
         if (reactor__net_name(l->bound.fd, 0, address, sizeof address) < 0) address[0] = 0;
         snprintf(line, sizeof line,
-                 "listener id=%llx name=%s fd=%d address=%s connections=%d%s%s%s",
-                 (unsigned long long)l->id, l->policy->name, l->bound.fd, address, l->count,
-                 l->stopped & REACTOR__STREAM_BY_USER ? " paused" : "",
+                 "listener id=%llx name=%s fd=%lld address=%s connections=%d%s%s%s",
+                 (unsigned long long)l->id, l->policy->name, (long long)l->bound.fd, address,
+                 l->count, l->stopped & REACTOR__STREAM_BY_USER ? " paused" : "",
                  l->stopped & REACTOR__STREAM_FULL ? " full" : "",
                  l->stopped & REACTOR__STREAM_SHORT ? " short" : "");
         fn(line, user);
