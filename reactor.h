@@ -2612,8 +2612,24 @@ typedef struct reactor__loop_span {
     int64_t begin, end;
 } reactor__loop_span;
 
+/* The stream's, of the connection whose callback is running. It is here and not behind the part's
+   pointer because every message takes this way. answer is the connection's handle if it may answer
+   the short way, the length of its answer if it has, else BARRED. These differ: lengths of reads
+   are below 2^32, handles above, and BARRED has a timer's generation. */
+typedef struct reactor__loop_lane {
+    void *current; /* that connection */
+    uint64_t answer;
+    const char *data;  /* what it was given to read; between callbacks the buffer */
+    size_t len;        /* of that */
+    char *buffer;      /* what is read */
+    size_t size, most; /* of that; one less */
+} reactor__loop_lane;
+
+#define REACTOR__LOOP_BARRED UINT64_C(0x8000000100000000)
+
 struct reactor {
     reactor__core core;
+    reactor__loop_lane lane;
     reactor__timer_wheel wheel;
     reactor__wake wake;
     reactor__wake_queue posted, deferred; /* being run; waiting for the end of the turn */
@@ -3829,9 +3845,10 @@ static void reactor__net_sys_take(const sigset_t *set) {
 
 #endif
 
-/* One call and nothing else, for the short way: what failed is reactor__util_error. */
+/* One call and nothing else, for the short way: what failed is reactor__util_error. glibc's read
+   takes fewer instructions than its recv. */
 static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
-    return recv(fd, buf, size, 0);
+    return read(fd, buf, size);
 }
 
 static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t len, int flags) {
@@ -4654,44 +4671,46 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
    and leaves with one system call, without having been queued. */
 #ifndef REACTOR_NO_NET
 
-/* Connection flags. */
+/* Connection flags. The first six stand where READ, PRI, WRITE, ERROR, HANGUP and RDHUP stand in
+   events, see reactor__stream_io. */
 enum {
-    REACTOR__STREAM_OPEN = 1 << 0,      /* connected, on_open was called */
-    REACTOR__STREAM_READABLE = 1 << 1,  /* the kernel may have input */
-    REACTOR__STREAM_THOROUGH = 1 << 2,  /* a short read does not mean the end */
-    REACTOR__STREAM_HINTED = 1 << 3,    /* the same, for now: FIN or urgent data was reported */
-    REACTOR__STREAM_BLOCKED = 1 << 4,   /* the kernel takes no more output until it says so */
-    REACTOR__STREAM_PAUSED = 1 << 5,    /* by the user */
-    REACTOR__STREAM_COUPLED = 1 << 6,   /* reading stops above high water */
-    REACTOR__STREAM_THROTTLED = 1 << 7, /* and it has */
-    REACTOR__STREAM_OWED = 1 << 8,      /* an on_writable */
-    REACTOR__STREAM_OFFER = 1 << 9,     /* unconsumed input is to be offered again */
-    REACTOR__STREAM_OFFERING = 1 << 10, /* on_data is running */
-    REACTOR__STREAM_ENDED = 1 << 11,    /* the peer's FIN was read */
-    REACTOR__STREAM_TOLD = 1 << 12,     /* on_eof was called */
-    REACTOR__STREAM_SHUT = 1 << 13,     /* shutdown was asked for */
-    REACTOR__STREAM_FIN = 1 << 14,      /* and is done */
-    REACTOR__STREAM_CLOSING = 1 << 15,  /* close was called: finish when the output is out */
-    REACTOR__STREAM_LINGER = 1 << 16,   /* output is out, input is discarded until the peer ends */
-    REACTOR__STREAM_BROKEN = 1 << 17,   /* cannot write: reason; input left is still delivered */
-    REACTOR__STREAM_FAILED = 1 << 18,   /* finish now: reason */
-    REACTOR__STREAM_RESET = 1 << 19,    /* with RST */
-    REACTOR__STREAM_DEAD = 1 << 20,     /* finished, waits to leave the kick list */
-    REACTOR__STREAM_KICKED = 1 << 21,   /* in the kick list */
-    REACTOR__STREAM_DIALING = 1 << 22,  /* connecting: u.dial, else u.input */
-    REACTOR__STREAM_DRAIN = 1 << 23,    /* close when it is not busy */
-    REACTOR__STREAM_PIPE = 1 << 24,     /* not a socket */
-    REACTOR__STREAM_GRABBED = 1 << 25,  /* attached, not opened yet */
-    REACTOR__STREAM_LOADED = 1 << 26,   /* output is queued: tail is not NULL */
-    REACTOR__STREAM_KEPT = 1 << 27,     /* input is kept: u.input is not NULL */
-    REACTOR__STREAM_SPECIAL = 1 << 28,  /* something in handler or options bars the short way */
-    REACTOR__STREAM_OUTLET = 1 << 29    /* a pipe's write end */
+    REACTOR__STREAM_OPEN = 1 << 0,       /* connected, on_open was called */
+    REACTOR__STREAM_FIN = 1 << 1,        /* SHUT, and it is done */
+    REACTOR__STREAM_READABLE = 1 << 2,   /* the kernel may have input */
+    REACTOR__STREAM_LINGER = 1 << 3,     /* CLOSING: input is discarded until the peer ends */
+    REACTOR__STREAM_TOLD = 1 << 4,       /* ENDED, and on_eof was called */
+    REACTOR__STREAM_RESET = 1 << 13,     /* FAILED: with RST */
+    REACTOR__STREAM_THOROUGH = 1 << 5,   /* a short read does not mean the end */
+    REACTOR__STREAM_HINTED = 1 << 6,     /* the same, for now: FIN or urgent data was reported */
+    REACTOR__STREAM_BLOCKED = 1 << 7,    /* the kernel takes no more output until it says so */
+    REACTOR__STREAM_PAUSED = 1 << 8,     /* by the user */
+    REACTOR__STREAM_COUPLED = 1 << 9,    /* reading stops above high water */
+    REACTOR__STREAM_THROTTLED = 1 << 10, /* and it has */
+    REACTOR__STREAM_OWED = 1 << 11,      /* an on_writable */
+    REACTOR__STREAM_OFFER = 1 << 12,     /* unconsumed input is to be offered again */
+    REACTOR__STREAM_OFFERING = 1 << 14,  /* on_data is running */
+    REACTOR__STREAM_ENDED = 1 << 15,     /* the peer's FIN was read */
+    REACTOR__STREAM_SHUT = 1 << 16,      /* shutdown was asked for */
+    REACTOR__STREAM_CLOSING = 1 << 17,   /* close was called: finish when the output is out */
+    REACTOR__STREAM_BROKEN = 1 << 18,    /* cannot write: reason; input left is still delivered */
+    REACTOR__STREAM_FAILED = 1 << 19,    /* finish now: reason */
+    REACTOR__STREAM_DEAD = 1 << 20,      /* finished, waits to leave the kick list */
+    REACTOR__STREAM_KICKED = 1 << 21,    /* in the kick list */
+    REACTOR__STREAM_DIALING = 1 << 22,   /* connecting: u.dial, else u.input */
+    REACTOR__STREAM_DRAIN = 1 << 23,     /* close when it is not busy */
+    REACTOR__STREAM_PIPE = 1 << 24,      /* not a socket */
+    REACTOR__STREAM_GRABBED = 1 << 25,   /* attached, not opened yet */
+    REACTOR__STREAM_LOADED = 1 << 26,    /* output is queued: tail is not NULL */
+    REACTOR__STREAM_KEPT = 1 << 27,      /* input is kept: u.input is not NULL */
+    REACTOR__STREAM_SPECIAL = 1 << 28,   /* something in handler or options bars the short way */
+    REACTOR__STREAM_OUTLET = 1 << 29     /* a pipe's write end */
 };
 
-/* With none of these a connection has nothing to settle, and takes the short way through an event. */
-#define REACTOR__STREAM_BUSY                                                                       \
-    (~(unsigned)(REACTOR__STREAM_OPEN | REACTOR__STREAM_COUPLED | REACTOR__STREAM_READABLE |       \
-                 REACTOR__STREAM_KICKED))
+/* With none but these, and OPEN, a connection has nothing to settle, and takes the short way through
+   an event. */
+#define REACTOR__STREAM_PEACE                                                                      \
+    ((unsigned)(REACTOR__STREAM_COUPLED | REACTOR__STREAM_READABLE | REACTOR__STREAM_KICKED))
+#define REACTOR__STREAM_BUSY (~(REACTOR__STREAM_PEACE | (unsigned)REACTOR__STREAM_OPEN))
 
 /* After one of these nothing may be asked of it any more. */
 #define REACTOR__STREAM_GONE                                                                       \
@@ -4812,15 +4831,8 @@ typedef struct reactor__stream_listener {
 
 typedef struct reactor__stream_part {
     reactor__loop_part part;
-    char *buffer;                  /* what is read */
-    size_t size;                   /* of that */
-    char *stage;                   /* copies of what is corked */
-    reactor__stream_conn *current; /* its callback is running */
-    uint64_t echo;                 /* its handle, if it may write the lent bytes the short way */
-    const char *lent;              /* what that callback was given to read */
-    size_t lent_len;
+    char *stage; /* copies of what is corked */
     size_t corked, staged;
-    size_t echoed; /* corked bytes that are the first of the lent ones, and no piece yet */
     int corks;
     unsigned edges;
     reactor__util_piece cork[REACTOR__STREAM_CORKS];
@@ -4892,7 +4904,7 @@ static void reactor__stream_policy_drop(reactor__stream_policy *p) {
 /* Has the connection settled at the end of the turn; its own callback does so without. */
 static void reactor__stream_kick(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
-    if ((c->flags & REACTOR__STREAM_KICKED) || p->current == c) return;
+    if ((c->flags & REACTOR__STREAM_KICKED) || r->lane.current == c) return;
     c->flags |= REACTOR__STREAM_KICKED;
     c->kick_next = NULL;
     if (p->kick_head)
@@ -5053,21 +5065,22 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
 
 /* ---- cork ---- */
 
-/* What was remembered the short way becomes the first piece. */
-static void reactor__stream_cork_echo(reactor__stream_part *p) {
-    if (!p->echoed) return;
-    p->cork[0].iov_base = (void *)(uintptr_t)p->lent;
-    p->cork[0].iov_len = p->echoed;
-    p->corks = 1;
-    p->echoed = 0;
+/* Bars the short way for the rest of the callback. What went there becomes the first piece. */
+static void reactor__stream_bar(reactor *r, reactor__stream_part *p) {
+    if (r->lane.current && r->lane.answer == r->lane.len) {
+        p->cork[0].iov_base = (void *)(uintptr_t)r->lane.data;
+        p->cork[0].iov_len = p->corked = r->lane.len;
+        p->corks = 1;
+    }
+    r->lane.answer = REACTOR__LOOP_BARRED;
 }
 
 /* What a callback writes is collected as pieces: those of the input that it was given are only
    pointed at, for that stays until the callback has returned; others are copied to the stage. */
-static int reactor__stream_cork(reactor__stream_part *p, const char *data, size_t len) {
-    int lent = (uintptr_t)data - (uintptr_t)p->lent < p->lent_len;
+static int reactor__stream_cork(const reactor *r, reactor__stream_part *p, const char *data,
+                                size_t len) {
+    int lent = (uintptr_t)data - (uintptr_t)r->lane.data < r->lane.len;
     if (p->corks == REACTOR__STREAM_CORKS) return 0;
-    reactor__stream_cork_echo(p);
     if (!lent) {
         if (len > REACTOR__STREAM_STAGE - p->staged) return 0;
         memcpy(p->stage + p->staged, data, len);
@@ -5089,18 +5102,16 @@ static int reactor__stream_cork(reactor__stream_part *p, const char *data, size_
 
 static void reactor__stream_uncorked(reactor__stream_part *p) {
     p->corks = 0;
-    p->corked = p->staged = p->echoed = 0;
+    p->corked = p->staged = 0;
 }
 
 /* Into the queue with what is corked, from byte sent on. All or nothing. */
 static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__stream_conn *c,
                                  size_t sent) {
     reactor__stream_node *n;
-    p->echo = 0;
     if (!p->corked) return 0;
     n = reactor__stream_data_new(p, c->tail, p->corked - sent);
     if (!n) return -ENOMEM;
-    reactor__stream_cork_echo(p);
     char *to = (char *)(n + 1);
     for (int i = 0; i < p->corks; i++) {
         size_t len = p->cork[i].iov_len, skip = sent < len ? sent : len;
@@ -5164,7 +5175,6 @@ REACTOR__APART static void reactor__stream_uncork_rest(reactor *r, reactor__stre
 
 /* Sends what is corked; what the kernel does not take is queued. */
 static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
-    reactor__stream_cork_echo(p);
     ssize_t n = reactor__net_send(c->fd, reactor__stream_how(r, c), p->cork, p->corks, 0);
     if (n != (ssize_t)p->corked) {
         reactor__stream_uncork_rest(r, p, c, n);
@@ -5267,14 +5277,15 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
 
 /* ---- callbacks ---- */
 
-static void reactor__stream_enter(reactor__stream_part *p, reactor__stream_conn *c) {
-    p->current = c;
+static void reactor__stream_enter(reactor *r, reactor__stream_conn *c) {
+    r->lane.current = c;
+    r->lane.answer = REACTOR__LOOP_BARRED;
 }
 
 REACTOR__APART static void reactor__stream_leave(reactor *r, reactor__stream_part *p,
                                                  reactor__stream_conn *c) {
-    p->current = NULL;
-    p->echo = 0;
+    reactor__stream_bar(r, p);
+    r->lane.current = NULL;
     if (p->corked) {
         const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
         if (c->flags & no)
@@ -5283,12 +5294,12 @@ REACTOR__APART static void reactor__stream_leave(reactor *r, reactor__stream_par
             reactor__stream_uncork(r, p, c);
     } else if (c->tail && !(c->flags & REACTOR__STREAM_BLOCKED))
         reactor__stream_flush(r, c);
-    p->lent_len = 0;
+    r->lane.len = 0;
 }
 
 static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__loop_event_fn *fn) {
     reactor__stream_part *p = reactor__stream_part_of(r);
-    reactor__stream_enter(p, c);
+    reactor__stream_enter(r, c);
     reactor__loop_call_event(r, fn, reactor__stream_handle(c), reactor__stream_state(c));
     reactor__stream_leave(r, p, c);
 }
@@ -5355,15 +5366,15 @@ static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const ch
                                    size_t len) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     if (!c->h->on_data) return len;
-    p->current = c;
-    p->lent = data;
-    p->lent_len = len;
+    reactor__stream_enter(r, c);
+    r->lane.data = data;
+    r->lane.len = len;
     c->flags |= REACTOR__STREAM_OFFERING;
     size_t used = reactor__loop_call_data(r, c->h, reactor__stream_handle(c), data, len,
                                           reactor__stream_state(c));
     c->flags &= ~(unsigned)REACTOR__STREAM_OFFERING;
     reactor__stream_leave(r, p, c);
-    p->lent = p->buffer;
+    r->lane.data = r->lane.buffer;
     return used;
 }
 
@@ -5413,7 +5424,8 @@ static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
     while (reactor__stream_may_read(c)) {
         size_t room = c->policy->o.max_input - (c->u.input ? c->u.input->len : 0);
         size_t size = r->options.read_buffer < room ? r->options.read_buffer : room;
-        ssize_t n = reactor__net_recv(c->fd, !(c->flags & REACTOR__STREAM_PIPE), p->buffer, size);
+        ssize_t n =
+            reactor__net_recv(c->fd, !(c->flags & REACTOR__STREAM_PIPE), r->lane.buffer, size);
         if (REACTOR__UNLIKELY(n <= 0)) {
             c->flags &= ~((unsigned)REACTOR__STREAM_READABLE | (unsigned)REACTOR__STREAM_HINTED);
             if (n == 0)
@@ -5425,7 +5437,7 @@ static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
         if ((size_t)n < size &&
             !(c->flags & (unsigned)(REACTOR__STREAM_THOROUGH | REACTOR__STREAM_HINTED)))
             c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
-        reactor__stream_received(r, c, p->buffer, (size_t)n);
+        reactor__stream_received(r, c, r->lane.buffer, (size_t)n);
         if (!(c->flags & REACTOR__STREAM_READABLE)) return;
         if ((size_t)n >= budget) break;
         budget -= (size_t)n;
@@ -5511,7 +5523,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     if (reactor__stream_earliest(r, c, &which) <= r->now) {
         int again = 0;
         if (which) {
-            reactor__stream_enter(p, c);
+            reactor__stream_enter(r, c);
             again = reactor__loop_call_timeout(r, c->h, reactor__stream_handle(c), which,
                                                reactor__stream_state(c));
             reactor__stream_leave(r, p, c);
@@ -5585,7 +5597,7 @@ static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
     size_t budget = r->options.read_budget;
     if (c->flags & (unsigned)(REACTOR__STREAM_PIPE | REACTOR__STREAM_ENDED)) return 1;
     for (;;) {
-        ssize_t n = reactor__net_recv(c->fd, 1, p->buffer, r->options.read_buffer);
+        ssize_t n = reactor__net_recv(c->fd, 1, r->lane.buffer, r->options.read_buffer);
         if (n == 0 || (n < 0 && n != -EAGAIN)) return 1;
         /* Input that was read and not wanted is a sign of more on its way. */
         if ((n > 0 || c->u.input) && !(c->flags & REACTOR__STREAM_LINGER)) {
@@ -5686,7 +5698,7 @@ static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
         return 0;
     }
     c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
-    reactor__stream_enter(p, c);
+    reactor__stream_enter(r, c);
     int busy =
         reactor__loop_call_drain(r, c->h, reactor__stream_handle(c), reactor__stream_state(c));
     reactor__stream_leave(r, p, c);
@@ -5798,12 +5810,12 @@ REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_c
 
 /* What recv said on the short way, and it was neither a part of a buffer nor nothing. */
 REACTOR__APART static void reactor__stream_io_odd(reactor *r, reactor__stream_conn *c, ssize_t n) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
     int e = n < 0 ? reactor__util_error() : 0;
     r->core.counters.callbacks--; /* see io_long */
+    r->lane.current = NULL;
     if (n > 0) {
         c->flags |= REACTOR__STREAM_READABLE; /* a full buffer: there may be more */
-        reactor__stream_received(r, c, p->buffer, (size_t)n);
+        reactor__stream_received(r, c, r->lane.buffer, (size_t)n);
     } else if (n == 0)
         c->flags |= REACTOR__STREAM_ENDED;
     else if (e == -EINTR)
@@ -5817,53 +5829,64 @@ REACTOR__APART static void reactor__stream_io_odd(reactor *r, reactor__stream_co
 REACTOR__APART static void reactor__stream_io_rest(reactor *r, reactor__stream_conn *c,
                                                    size_t used) {
     reactor__stream_part *p = reactor__stream_part_of(r);
-    size_t n = p->lent_len;
+    size_t n = r->lane.len;
     reactor__stream_leave(r, p, c);
     if (used < n && !(c->flags & REACTOR__STREAM_FAILED)) {
-        reactor__stream_keep(r, c, p->buffer + used, n - used);
+        reactor__stream_keep(r, c, r->lane.buffer + used, n - used);
         reactor__stream_check_limit(c, used);
     }
     if (c->flags & REACTOR__STREAM_BUSY) reactor__stream_settle(r, c);
 }
 
+/* The kernel did not take all of a short answer. */
+REACTOR__APART static void reactor__stream_io_unsent(reactor *r, reactor__stream_conn *c,
+                                                     ssize_t sent) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_bar(r, p);
+    r->lane.current = NULL;
+    reactor__stream_uncork_rest(r, p, c, sent);
+    reactor__stream_settle(r, c);
+}
+
 /* Nearly every event of a busy server is input for a connection at peace: received, shown, and the
    answer sent, without a detour. What differs from that takes the long way, which does the same by
-   the rules. */
+   the rules. One exclusive or tells: an open connection with READ, perhaps WRITE, and no flag or
+   event besides. None is cancelled out by the other, for each of the flags that share a bit with an
+   event comes with a second flag: see their list. c is fetched anew after each call, for keeping it
+   in a register would cost more. */
 static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    (void)fd;
-    if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_BUSY) ||
-                          (events & ~(unsigned)REACTOR_WRITE) != (unsigned)REACTOR_READ)) {
+    reactor__loop_lane *lane = &r->lane;
+    if (REACTOR__UNLIKELY((c->flags ^ events) & ~REACTOR__STREAM_PEACE)) {
         reactor__stream_io_long(r, c, events);
         return;
     }
-    ssize_t n = reactor__net_sys_recv(c->fd, p->buffer, p->size);
-    if (REACTOR__UNLIKELY((size_t)n - 1 >= p->size - 1)) {
+    lane->current = c;
+    ssize_t n = reactor__net_sys_recv(fd, lane->buffer, lane->size);
+    c = (reactor__stream_conn *)lane->current;
+    if (REACTOR__UNLIKELY((size_t)n - 1 >= lane->most)) {
         reactor__stream_io_odd(r, c, n);
         return;
     }
     c->last_in = r->now;
     r->core.counters.bytes_in += (size_t)n;
-    p->current = c;
-    p->echo = c->id;
-    p->lent_len = (size_t)n;
-    size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), p->buffer,
+    lane->len = (size_t)n;
+    lane->answer = c->id;
+    size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), lane->buffer,
                                                   (size_t)n, reactor__stream_state(c));
-    if (REACTOR__UNLIKELY(!p->echoed || used < p->lent_len || (c->flags & REACTOR__STREAM_BUSY))) {
+    c = (reactor__stream_conn *)lane->current;
+    if (REACTOR__UNLIKELY(lane->answer != used)) {
         reactor__stream_io_rest(r, c, used);
         return;
     }
-    p->current = NULL;
-    p->echo = 0;
-    ssize_t sent = reactor__net_sys_send(c->fd, p->buffer, p->echoed, REACTOR__NET_NOSIGNAL);
-    if (REACTOR__UNLIKELY(sent != (ssize_t)p->echoed)) {
-        reactor__stream_uncork_rest(r, p, c, sent < 0 ? reactor__util_error() : sent);
-        reactor__stream_settle(r, c);
+    ssize_t sent = reactor__net_sys_send(c->fd, lane->buffer, used, REACTOR__NET_NOSIGNAL);
+    if (REACTOR__UNLIKELY(sent != (ssize_t)lane->len)) {
+        reactor__stream_io_unsent(r, (reactor__stream_conn *)lane->current,
+                                  sent < 0 ? reactor__util_error() : sent);
         return;
     }
-    r->core.counters.bytes_out += p->echoed;
-    p->echoed = p->corked = 0;
+    lane->current = NULL;
+    r->core.counters.bytes_out += (size_t)sent;
 }
 
 /* ---- making connections ---- */
@@ -5929,6 +5952,7 @@ static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
         if (c->fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(c->fd);
         c->fd = REACTOR__UTIL_NO_SOCKET;
     }
+    reactor__stream_bar(r, reactor__stream_part_of(r));
 }
 
 /* What only programs with streams pay for: made with the first of them. */
@@ -5938,16 +5962,17 @@ static int reactor__stream_start(reactor *r) {
     if (p) return p->draining ? -ECANCELED : 0;
     p = REACTOR__NEW(reactor__stream_part);
     if (!p) return -ENOMEM;
-    p->buffer = (char *)REACTOR_MALLOC(r->options.read_buffer);
+    r->lane.buffer = (char *)REACTOR_MALLOC(r->options.read_buffer);
     p->stage = (char *)REACTOR_MALLOC(REACTOR__STREAM_STAGE);
-    if (!p->buffer || !p->stage) {
-        REACTOR_FREE(p->buffer);
+    if (!r->lane.buffer || !p->stage) {
+        REACTOR_FREE(r->lane.buffer);
         REACTOR_FREE(p->stage);
         REACTOR_FREE(p);
         return -ENOMEM;
     }
-    p->size = r->options.read_buffer;
-    p->lent = p->buffer;
+    r->lane.data = r->lane.buffer;
+    r->lane.size = r->options.read_buffer;
+    r->lane.most = r->lane.size - 1;
     p->part.turn = reactor__stream_turn;
     p->part.fini = reactor__stream_fini;
     p->part.dump = reactor__stream_dump;
@@ -6408,17 +6433,19 @@ static reactor__stream_conn *reactor__stream_find(const reactor *r, reactor_conn
 }
 
 /* A connection that something may still be asked of. What is asked may bar the short way. */
-static int reactor__stream_live(const reactor *r, reactor_conn handle, reactor__stream_conn **out) {
+static int reactor__stream_live(reactor *r, reactor_conn handle, reactor__stream_conn **out) {
     if (!r) return -EINVAL;
     *out = reactor__stream_find(r, handle);
-    if (*out) reactor__stream_part_of(r)->echo = 0;
+    if (*out) reactor__stream_bar(r, reactor__stream_part_of(r));
     if (!*out || ((*out)->flags & REACTOR__STREAM_GONE)) return -EBADF;
     return 0;
 }
 
 /* Output that is in memory, the callback's own included. */
-static size_t reactor__stream_load(const reactor__stream_part *p, const reactor__stream_conn *c) {
-    return c->queued + (p->current == c ? p->corked : 0);
+static size_t reactor__stream_load(const reactor *r, const reactor__stream_conn *c) {
+    if (r->lane.current != c) return c->queued;
+    size_t answered = r->lane.answer == r->lane.len ? r->lane.len : 0;
+    return c->queued + answered + reactor__stream_part_of(r)->corked;
 }
 
 /* Whether len more bytes may be written now. */
@@ -6428,7 +6455,7 @@ static int reactor__stream_admit(reactor *r, reactor_conn handle, size_t len,
     if (REACTOR__UNLIKELY(e < 0)) return e;
     reactor__stream_conn *c = *out;
     if (c->flags & (REACTOR__STREAM_SHUT | REACTOR__STREAM_BROKEN)) return -EPIPE;
-    size_t load = reactor__stream_load(reactor__stream_part_of(r), c);
+    size_t load = reactor__stream_load(r, c);
     if (REACTOR__LIKELY(len <= c->policy->o.max_output - load)) return 0;
     c->flags |= REACTOR__STREAM_OWED;
     reactor__stream_kick(r, c);
@@ -6436,8 +6463,8 @@ static int reactor__stream_admit(reactor *r, reactor_conn handle, size_t len,
 }
 
 /* What an accepted write returns. */
-static int reactor__stream_verdict(const reactor__stream_part *p, reactor__stream_conn *c) {
-    if (REACTOR__LIKELY(reactor__stream_load(p, c) <= c->policy->o.high_water &&
+static int reactor__stream_verdict(const reactor *r, reactor__stream_conn *c) {
+    if (REACTOR__LIKELY(reactor__stream_load(r, c) <= c->policy->o.high_water &&
                         c->files <= REACTOR__STREAM_FILES_HIGH))
         return 0;
     c->flags |= REACTOR__STREAM_OWED;
@@ -6447,7 +6474,7 @@ static int reactor__stream_verdict(const reactor__stream_part *p, reactor__strea
 /* Everything from here on goes to the queue, behind what is corked. */
 static int reactor__stream_to_queue(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
-    if (p->current == c) return reactor__stream_spill(r, p, c, 0);
+    if (r->lane.current == c) return reactor__stream_spill(r, p, c, 0);
     reactor__stream_kick(r, c);
     return 0;
 }
@@ -6459,22 +6486,20 @@ REACTOR__APART static int reactor__stream_write(reactor *r, reactor_conn handle,
     if (e < 0) return e;
     if (!data && len) return -EINVAL;
     reactor__stream_part *p = reactor__stream_part_of(r);
-    if (!len) return reactor__stream_verdict(p, c);
-    p->echo = 0;
-    if (p->current != c || c->tail || !reactor__stream_cork(p, (const char *)data, len)) {
+    if (!len) return reactor__stream_verdict(r, c);
+    if (r->lane.current != c || c->tail || !reactor__stream_cork(r, p, (const char *)data, len)) {
         e = reactor__stream_to_queue(r, c);
         if (e == 0) e = reactor__stream_append(r, c, (const char *)data, len);
         if (e < 0) return e;
     }
-    return reactor__stream_verdict(p, c);
+    return reactor__stream_verdict(r, c);
 }
 
-/* An answer that is the front of the very input that is being shown needs only be remembered. */
+/* An answer that is the very input that is being shown needs only be remembered. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
-    reactor__stream_part *p = r ? reactor__stream_part_of(r) : NULL;
-    if (REACTOR__LIKELY(p && handle.id == p->echo && data == p->lent && len <= p->lent_len)) {
-        p->echoed = p->corked = len;
-        p->echo = 0;
+    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data &&
+                        len == r->lane.len)) {
+        r->lane.answer = len;
         return 0;
     }
     return reactor__stream_write(r, handle, data, len);
@@ -6492,13 +6517,12 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
     int e = reactor__stream_admit(r, handle, len, &c);
     if (e < 0) return e;
     reactor__stream_part *p = reactor__stream_part_of(r);
-    if (!len) return reactor__stream_verdict(p, c);
-    if (p->current == c) reactor__stream_cork_echo(p);
-    if (p->current == c && !c->tail && count <= REACTOR__STREAM_CORKS - p->corks &&
+    if (!len) return reactor__stream_verdict(r, c);
+    if (r->lane.current == c && !c->tail && count <= REACTOR__STREAM_CORKS - p->corks &&
         len <= REACTOR__STREAM_STAGE - p->staged) {
         for (int i = 0; i < count; i++)
-            if (v[i].len) reactor__stream_cork(p, (const char *)v[i].data, v[i].len);
-        return reactor__stream_verdict(p, c);
+            if (v[i].len) reactor__stream_cork(r, p, (const char *)v[i].data, v[i].len);
+        return reactor__stream_verdict(r, c);
     }
     /* One new piece for all of it, so that it is accepted whole or not at all. */
     reactor__stream_node *n = reactor__stream_data_new(p, c->tail, len);
@@ -6514,7 +6538,7 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
     }
     reactor__stream_push(r, c, n);
     reactor__stream_account(r, c, len, 0);
-    return reactor__stream_verdict(p, c);
+    return reactor__stream_verdict(r, c);
 }
 
 /* A node for memory that is not copied. */
@@ -6559,11 +6583,11 @@ REACTOR_API int reactor_write_owned(reactor *r, reactor_conn handle, const void 
         e = reactor__stream_refer(r, c, REACTOR__STREAM_OWNED, data, len, &n);
     if (e < 0 || copied) {
         if (free_fn) free_fn((void *)(uintptr_t)data, len, user);
-        return e < 0 ? e : reactor__stream_verdict(reactor__stream_part_of(r), c);
+        return e < 0 ? e : reactor__stream_verdict(r, c);
     }
     n->u.free_fn = free_fn;
     n->user = user;
-    return reactor__stream_verdict(reactor__stream_part_of(r), c);
+    return reactor__stream_verdict(r, c);
 }
 
 REACTOR_API reactor_buffer *reactor_buffer_wrap(const void *data, size_t len,
@@ -6615,7 +6639,7 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn handle, reactor_bu
         if (e == 0) n->u.buffer = reactor_buffer_ref(b);
     }
     if (e < 0) return e;
-    return reactor__stream_verdict(reactor__stream_part_of(r), c);
+    return reactor__stream_verdict(r, c);
 }
 
 REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file file, int64_t offset,
@@ -6641,13 +6665,13 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file f
     n->flags = flags;
     n->u.done = done;
     n->user = user;
-    return reactor__stream_verdict(reactor__stream_part_of(r), c);
+    return reactor__stream_verdict(r, c);
 }
 
 REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!c) return 0;
-    size_t total = reactor__stream_load(reactor__stream_part_of(r), c);
+    size_t total = reactor__stream_load(r, c);
     const reactor__stream_node *n = c->tail;
     if (c->files) do {
             n = n->next;
@@ -6767,7 +6791,7 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!r) return -EINVAL;
     if (!c || (c->flags & (REACTOR__STREAM_DEAD | REACTOR__STREAM_FAILED))) return 0;
-    reactor__stream_part_of(r)->echo = 0;
+    reactor__stream_bar(r, reactor__stream_part_of(r));
     reactor__stream_fail(c, -ECONNABORTED, REACTOR__STREAM_RESET);
     reactor__stream_kick(r, c);
     return 0;
@@ -6841,6 +6865,7 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
     if (e == 0) e = reactor__stream_set_deadline(r, deadline_ms);
     if (e < 0 || draining) return e < 0 ? e : -EALREADY;
     p = reactor__stream_part_of(r);
+    reactor__stream_bar(r, p);
     p->draining = 1;
     while (p->listeners) reactor__stream_listener_free(r, p->listeners, 0);
     for (uint32_t i = 0; i < r->core.count; i++) {
@@ -6936,7 +6961,7 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
     }
     if (p->drain_timer) reactor__timer_cancel(&r->wheel, p->drain_timer);
     r->parts[REACTOR__LOOP_STREAM] = NULL;
-    REACTOR_FREE(p->buffer);
+    REACTOR_FREE(r->lane.buffer);
     REACTOR_FREE(p->stage);
     REACTOR_FREE(p);
 }
