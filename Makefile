@@ -3,6 +3,7 @@
 # only), PREFIX= and DESTDIR= (install).
 
 CC      ?= cc
+LINK    ?= $(CC)
 B       ?= build
 OPT     ?= -O2 -g
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
@@ -121,7 +122,7 @@ help: ## print this list
 programs: $(EXAMPLES) $(PROGRAMS) $(B)/tests/backends
 
 # Another compiler or other flags: everything anew.
-FLAGS_NOW = $(CC) $(ALL_CFLAGS) $(LDFLAGS)
+FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(LDFLAGS)
 $(B)/flags: FORCE | $(B)/tests
 	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
 FORCE:
@@ -139,7 +140,8 @@ $(B)/tests/reactor_all.a: $(B)/tests/reactor_all.o
 # A test that needs more of the linker says so itself: a comment that begins a line,
 # "ldflags: -Wl,--wrap=malloc".
 $(B)/tests/%: tests/%.c $(B)/tests/reactor_all.a $(B)/flags | $(B)/tests
-	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< $(B)/tests/reactor_all.a -o $@ $(LDFLAGS) $(CMOCKA) \
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) -c $< -o $@.o
+	@$(LINK) $(ALL_CFLAGS) $@.o $(B)/tests/reactor_all.a -o $@ $(LDFLAGS) $(CMOCKA) \
 	  $$(awk 'sub(/^\/\* ldflags:/, "") { on = 1 } on { end = sub(/\*\/.*/, ""); print; if (end) exit }' $<)
 
 $(B)/tests:

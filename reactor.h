@@ -783,6 +783,37 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__ADD(p, v)      __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
 #define REACTOR__CTZ64(x)       ((unsigned)__builtin_ctzll(x))
 #define REACTOR__CLZ64(x)       ((unsigned)__builtin_clzll(x))
+#elif defined(__TINYC__) && (defined(__x86_64__) || defined(__i386__))
+/* tcc has no atomic builtins, and its system's headers take its attributes away. What it has is
+   assembly and statement expressions; it keeps the order of accesses, as x86 does but for a load
+   after a store. */
+#define REACTOR__OPTIONAL
+#define REACTOR__APART
+#define REACTOR__LIKELY(x)   (x)
+#define REACTOR__UNLIKELY(x) (x)
+#define REACTOR__PEEK(p)     (*(volatile __typeof__(*(p)) *)(p))
+#define REACTOR__LOAD(p)     REACTOR__PEEK(p)
+#define REACTOR__SWAP(what, p, v)                                                                  \
+    __typeof__(*(p)) reactor__config_old = (v);                                                    \
+    __asm__ volatile(what " %0, %1" : "+r"(reactor__config_old), "+m"(*(p)) : : "memory")
+#define REACTOR__EXCHANGE(p, v)                                                                    \
+    ({                                                                                             \
+        REACTOR__SWAP("xchg", p, v);                                                               \
+        reactor__config_old;                                                                       \
+    })
+#define REACTOR__STORE(p, v) ((void)REACTOR__EXCHANGE(p, v))
+#define REACTOR__ADD(p, v)                                                                         \
+    ({                                                                                             \
+        REACTOR__SWAP("lock; xadd", p, v);                                                         \
+        reactor__config_old + (v);                                                                 \
+    })
+#define REACTOR__CTZ64(x) reactor__config_log2((x) & -(x))
+#define REACTOR__CLZ64(x) (63 - reactor__config_log2(x))
+static unsigned reactor__config_log2(uint64_t x) {
+    unsigned n = 0;
+    for (; x > 1; x >>= 1) n++;
+    return n;
+}
 #else
 #error "reactor.h: this compiler lacks GCC's __atomic builtins"
 #endif
@@ -858,6 +889,16 @@ static int64_t reactor__util_clock(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* A time_t of 32 bits ends after 68 years; a wait may end early. */
+REACTOR__OPTIONAL static struct timespec reactor__util_timespec(int64_t ns) { /* ns >= 0 */
+    struct timespec t;
+    int64_t seconds = ns / 1000000000;
+    t.tv_sec = (time_t)seconds;
+    t.tv_nsec = (long)(ns % 1000000000);
+    if (t.tv_sec != seconds) t.tv_sec = INT32_MAX;
+    return t;
 }
 
 REACTOR__OPTIONAL static int reactor__util_nonblock(reactor_socket fd) {
@@ -952,14 +993,16 @@ typedef void reactor__core_slow_fn(reactor *r, const reactor__core_slot *slot, u
 
 /* A report: what happened, and to which slot. The layout is that of epoll's events, so that the
    kernel can write them where they are read. */
+#if defined(__linux__) && defined(__x86_64__)
+#pragma pack(push, 4)
+#endif
 typedef struct reactor__core_report {
     uint32_t events;
     uint64_t id;
-}
+} reactor__core_report;
 #if defined(__linux__) && defined(__x86_64__)
-__attribute__((packed))
+#pragma pack(pop)
 #endif
-reactor__core_report;
 
 /* What a backend is. set: armed goes from before to after; 0 is not known at all, closing tells
    that the descriptor is closed next, which on most kernels removes it by itself. wait: reports
@@ -1644,11 +1687,9 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
 }
 
 static int reactor__select_call(reactor__select *b, int64_t timeout) {
-    struct timespec t;
+    struct timespec t = reactor__util_timespec(timeout < 0 ? 0 : timeout);
     unsigned long *in = b->sets + 2 * b->words, *out = b->sets + 3 * b->words;
     if (b->sets) memcpy(in, b->sets, 2 * (size_t)b->words * sizeof *b->sets);
-    t.tv_sec = (time_t)(timeout / 1000000000);
-    t.tv_nsec = (long)(timeout % 1000000000);
     int n = pselect(b->top, b->sets ? (fd_set *)(void *)in : NULL,
                     b->sets ? (fd_set *)(void *)out : NULL, NULL, timeout < 0 ? NULL : &t, NULL);
     return n < 0 ? -errno : n;
@@ -1811,13 +1852,23 @@ typedef struct reactor__epoll {
     int coarse; /* the kernel, or a filter in front of it, has no epoll_pwait2 */
 } reactor__epoll;
 
-/* core's reports are filled as epoll's events. */
+/* The kernel's events are core's reports, here and when it fills those. The header's are the same,
+   but for a compiler for which the header cannot pack them. */
+#ifndef __TINYC__
 typedef char reactor__epoll_same_layout
     [sizeof(reactor__core_report) == sizeof(struct epoll_event) &&
              offsetof(reactor__core_report, events) == offsetof(struct epoll_event, events) &&
              offsetof(reactor__core_report, id) == offsetof(struct epoll_event, data)
          ? 1
          : -1];
+#endif
+
+static int reactor__epoll_tell(int set, int what, int fd, unsigned events, uint64_t id) {
+    reactor__core_report e;
+    e.events = events;
+    e.id = id;
+    return epoll_ctl(set, what, fd, (struct epoll_event *)(void *)&e) < 0 ? -errno : 0;
+}
 
 static int reactor__epoll_init(reactor__core *core) {
     reactor__epoll *b = REACTOR__NEW(reactor__epoll);
@@ -1843,12 +1894,11 @@ static void reactor__epoll_fini(reactor__core *core) {
 
 static int reactor__epoll_control(const reactor__core *core, int set, int what, uint32_t index,
                                   unsigned interest) {
-    struct epoll_event e;
-    e.events = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
-    if (interest & (unsigned)REACTOR_EDGE || !e.events) e.events |= (uint32_t)EPOLLET;
-    if (interest & (unsigned)REACTOR_ONESHOT) e.events |= (uint32_t)EPOLLONESHOT;
-    e.data.u64 = reactor__core_id(core, index);
-    return epoll_ctl(set, what, core->slots[index].fd, &e) < 0 ? -errno : 0;
+    unsigned events = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
+    if (interest & (unsigned)REACTOR_EDGE || !events) events |= (unsigned)EPOLLET;
+    if (interest & (unsigned)REACTOR_ONESHOT) events |= (unsigned)EPOLLONESHOT;
+    return reactor__epoll_tell(set, what, core->slots[index].fd, events,
+                               reactor__core_id(core, index));
 }
 
 static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
@@ -1882,14 +1932,11 @@ static void reactor__epoll_rebuild(reactor__core *core) {
         }
     }
     if (b->outer >= 0) {
-        struct epoll_event e;
-        e.events = EPOLLIN;
-        e.data.u64 = 0;
-        if (epoll_ctl(b->outer, EPOLL_CTL_ADD, fresh, &e) < 0) {
+        if (reactor__epoll_tell(b->outer, EPOLL_CTL_ADD, fresh, EPOLLIN, 0) < 0) {
             reactor__util_close(fresh);
             return;
         }
-        epoll_ctl(b->outer, EPOLL_CTL_DEL, b->fd, &e);
+        reactor__epoll_tell(b->outer, EPOLL_CTL_DEL, b->fd, 0, 0);
     }
     reactor__util_close(b->fd);
     b->fd = fresh;
@@ -1943,16 +1990,13 @@ static int reactor__epoll_timer_open(reactor__core *core, reactor__epoll *b) {
 
 static int reactor__epoll_fd(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
-    struct epoll_event event;
     if (b->outer >= 0) return b->outer;
     int e = b->timer < 0 ? reactor__epoll_timer_open(core, b) : 0;
     if (e < 0) return e;
     int outer = epoll_create1(EPOLL_CLOEXEC);
     if (outer < 0) return -errno;
-    event.events = EPOLLIN;
-    event.data.u64 = 0;
-    if (epoll_ctl(outer, EPOLL_CTL_ADD, b->fd, &event) < 0) {
-        e = -errno;
+    e = reactor__epoll_tell(outer, EPOLL_CTL_ADD, b->fd, EPOLLIN, 0);
+    if (e < 0) {
         reactor__util_close(outer);
         return e;
     }
@@ -1964,11 +2008,8 @@ static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
     struct itimerspec t;
     if (at == b->at && at == REACTOR__NEVER) return 0;
     memset(&t, 0, sizeof t);
-    if (at != REACTOR__NEVER) {
-        if (at <= 0) at = 1; /* zero would disarm it */
-        t.it_value.tv_sec = (time_t)(at / 1000000000);
-        t.it_value.tv_nsec = (long)(at % 1000000000);
-    }
+    if (at != REACTOR__NEVER)
+        t.it_value = reactor__util_timespec(at > 0 ? at : 1); /* zero would disarm it */
     if (timerfd_settime(b->timer, TFD_TIMER_ABSTIME, &t, NULL) < 0) return -errno;
     b->at = at;
     return 0;

@@ -5,6 +5,9 @@
    peer that asks faster than it reads, time limits of its own, an end in stages, and draining.
 
    cc -O2 -o static_server examples/static_server.c -pthread */
+#ifndef _FILE_OFFSET_BITS
+#define _FILE_OFFSET_BITS 64 /* large files on 32-bit systems too */
+#endif
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL

@@ -48,6 +48,9 @@ static int on_backend(const char *name) {
 /* epoll, io_uring and kqueue know edges and can be nested; select and poll do neither. */
 static int backend_has_edges(void) { return !on_backend("select") && !on_backend("poll"); }
 
+/* Run by an emulator, qemu-user, whose own limits are not the library's. */
+static int emulated(void) { return getenv("REACTOR_TEST_RUNNER") != NULL; }
+
 static reactor *make_loop_with(const reactor_options *given) {
     reactor_options options;
     memset(&options, 0, sizeof options);
@@ -140,6 +143,7 @@ static int open_descriptors(void) {
 static inline void harness_unused(void) {
     (void)on_backend;
     (void)backend_has_edges;
+    (void)emulated;
     (void)make_loop;
     (void)make_pair;
     (void)make_tcp_pair;

@@ -5,6 +5,7 @@ A program is cmocka's output, or, for scripts, a last line "N passed, M failed".
 start of a line in a test's source are read here:
     /* backends: one */         it does not depend on the backend: run it once
     /* sanitizers: none */      leave it out of asan, ubsan and tsan
+REACTOR_TEST_RUNNER, such as "qemu-s390x", runs programs that this machine cannot.
 Quiet where all is well; a failure shows the whole output and the command that repeats it.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import concurrent.futures
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -76,7 +78,7 @@ def shortened(output):
 def run(program, backend, build, prefix):
     began = time.monotonic()
     process = subprocess.Popen(
-        prefix + [program], env=environment(build, backend), stdin=subprocess.DEVNULL,
+        (prefix if not program.endswith(".py") else []) + [program], env=environment(build, backend), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         output = process.communicate(timeout=LIMIT_S)[0]
@@ -121,7 +123,8 @@ def main():
 
     flavour = os.path.basename(a.build)
     sanitized = flavour in ("asan", "ubsan", "tsan")
-    prefix = sanitizer_prefix(a.build)
+    runner = shlex.split(os.environ.get("REACTOR_TEST_RUNNER", ""))
+    prefix = runner or sanitizer_prefix(a.build)
     todo, alone = [], []
     for program in a.programs:
         path = program if "/" in program else "./" + program

@@ -156,6 +156,7 @@ static int link_local(char *out, size_t size) {
         struct in6_addr a;
         char text[INET6_ADDRSTRLEN];
         if (scope != 0x20 || (flags & 0x40)) continue;
+        if (!if_indextoname(index, name)) continue; /* qemu cannot */
         for (int i = 0; i < 16; i++) {
             char byte[3] = {hex[2 * i], hex[2 * i + 1], 0};
             a.s6_addr[i] = (uint8_t)strtoul(byte, NULL, 16);

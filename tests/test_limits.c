@@ -314,6 +314,7 @@ CASE(thousand_connections_at_once_echo) {
     enum { N = 1000, LEN = 100 };
     static int fd[N];
     if (!may_open(2 * N + 200)) skip();
+    if (emulated() && on_backend("select")) skip(); /* qemu's sets end at FD_SETSIZE */
     reactor *r = begin();
     probe p = {.data = hook_echo};
     server s = serve(r, &p);

@@ -1,7 +1,8 @@
 /* Streams while they live: opening, input and its consumption, output and its order, the marks
    between which back-pressure works, budgets, another handler, the inside view. How streams come
    and end is in test_connect.c and test_stream_end.c. */
-/* ldflags: -Wl,--wrap=send -Wl,--wrap=sendto -Wl,--wrap=sendmsg -Wl,--wrap=writev -Wl,--wrap=write */
+/* ldflags: -Wl,--wrap=send -Wl,--wrap=sendto -Wl,--wrap=sendmsg -Wl,--wrap=__sendmsg64
+   -Wl,--wrap=writev -Wl,--wrap=write */
 #include "stream_help.h"
 
 #include <sys/uio.h>
@@ -9,6 +10,11 @@
 /* ---- counting the system calls that send to one descriptor ---- */
 
 static int counted_fd = -1, counted;
+
+#if defined(_TIME_BITS) && _TIME_BITS == 64 && UINTPTR_MAX == UINT32_MAX /* glibc's name for it */
+#define __real_sendmsg __real___sendmsg64
+#define __wrap_sendmsg __wrap___sendmsg64
+#endif
 
 ssize_t __real_send(int fd, const void *data, size_t len, int flags);
 ssize_t __real_sendto(int fd, const void *data, size_t len, int flags, const struct sockaddr *to,
@@ -23,26 +29,28 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags);
 ssize_t __wrap_writev(int fd, const struct iovec *v, int count);
 ssize_t __wrap_write(int fd, const void *data, size_t len);
 
+/* One of them may be made of another one: musl's send is a sendto. */
+#define COUNTED(fd, call)                                                                          \
+    int before = counted + ((fd) == counted_fd);                                                   \
+    ssize_t sent = call;                                                                           \
+    counted = before;                                                                              \
+    return sent
+
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags) {
-    counted += fd == counted_fd;
-    return __real_send(fd, data, len, flags);
+    COUNTED(fd, __real_send(fd, data, len, flags));
 }
 ssize_t __wrap_sendto(int fd, const void *data, size_t len, int flags, const struct sockaddr *to,
                       socklen_t size) {
-    counted += fd == counted_fd;
-    return __real_sendto(fd, data, len, flags, to, size);
+    COUNTED(fd, __real_sendto(fd, data, len, flags, to, size));
 }
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags) {
-    counted += fd == counted_fd;
-    return __real_sendmsg(fd, m, flags);
+    COUNTED(fd, __real_sendmsg(fd, m, flags));
 }
 ssize_t __wrap_writev(int fd, const struct iovec *v, int count) {
-    counted += fd == counted_fd;
-    return __real_writev(fd, v, count);
+    COUNTED(fd, __real_writev(fd, v, count));
 }
 ssize_t __wrap_write(int fd, const void *data, size_t len) {
-    counted += fd == counted_fd;
-    return __real_write(fd, data, len);
+    COUNTED(fd, __real_write(fd, data, len));
 }
 
 static void count_sends_of(const reactor *r, reactor_conn c) {
