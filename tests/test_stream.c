@@ -774,6 +774,50 @@ CASE(echo_then_something_else_in_the_same_callback) {
     }
 }
 
+static void hook_echo_and_drain(reactor *r, reactor_conn c, probe *p) {
+    hook_echo(r, c, p);
+    assert_int_equal(reactor_drain(r, -1), 0);
+}
+
+CASE(echo_and_drain_in_the_same_callback) {
+    reactor *r = begin();
+    probe p = {.data = hook_echo_and_drain};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    turns(r, 3);
+    peer_say(r, fd, "last");
+    peer_hears(r, fd, "last");
+    peer_sees_eof(r, fd);
+    UNTIL(r, p.closes == 1);
+    close(fd);
+    end(r);
+}
+
+static void hook_echo_and_eat(reactor *r, reactor_conn c, probe *p) {
+    assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+    p->eat = *(size_t *)p->extra;
+}
+
+/* What is answered and what is consumed are two things. */
+CASE(echo_of_input_that_is_consumed_in_part_or_more_than_whole) {
+    static const size_t eaten[] = {0, 1, 2, 3, 4, SIZE_MAX};
+    for (size_t i = 0; i < COUNT(eaten); i++) {
+        reactor *r = begin();
+        size_t eat = eaten[i], left = eat < 3 ? 3 - eat : 0;
+        probe p = {.data = hook_echo_and_eat, .extra = &eat};
+        int fd = attach_tcp_pair(r, &p, NULL);
+        turns(r, 3);
+        peer_say(r, fd, "abc");
+        peer_hears(r, fd, "abc");
+        turns(r, 3);
+        assert_int_equal(counters(r).unread, left);
+        assert_int_equal(counters(r).bytes_out, 3);
+        peer_say(r, fd, "d");
+        peer_hears(r, fd, &"abcd"[3 - left]);
+        close(fd);
+        end(r);
+    }
+}
+
 CASE(writev_of_more_pieces_than_the_system_takes) {
     enum { N = 5000 };
     static reactor_iovec v[N];
@@ -2055,6 +2099,8 @@ int main(void) {
         TEST(output_of_an_earlier_callback_of_the_turn_leaves_first),
         TEST(law14_marks_and_cap_hold_for_input_sent_back_too),
         TEST(echo_then_something_else_in_the_same_callback),
+        TEST(echo_and_drain_in_the_same_callback),
+        TEST(echo_of_input_that_is_consumed_in_part_or_more_than_whole),
         TEST(writev_of_more_pieces_than_the_system_takes),
         TEST(writes_of_nothing_are_accepted_and_send_nothing),
         TEST(writes_of_null_are_EINVAL),
