@@ -698,32 +698,55 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/types.h>
+#include <time.h>
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <winsock2.h>
+#include <windows.h>
+#include <ws2tcpip.h>
+#ifndef EHOSTDOWN
+#define EHOSTDOWN 1064 /* unlike the others unknown to its errno.h */
+#endif
+#else
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #if !defined(CLOCK_MONOTONIC) || !defined(SA_RESTART) || !defined(MSG_NOSIGNAL)
 #error "reactor.h: under -std=cNN put REACTOR_IMPLEMENTATION before every system header"
 #endif
+#endif /* _WIN32 */
 
 #if !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) && !defined(REACTOR_USE_EPOLL)
 #if defined(__linux__)
 #define REACTOR_USE_EPOLL
 #endif
+#if defined(_WIN32)
+#define REACTOR_USE_SELECT
+#else
 #define REACTOR_USE_POLL
+#endif
+#endif
+
+#if defined(REACTOR_USE_POLL) && defined(_WIN32)
+#error "reactor.h: REACTOR_USE_POLL needs poll(2); on Windows there is REACTOR_USE_SELECT"
 #endif
 
 #if defined(REACTOR_USE_EPOLL) && !defined(__linux__)
@@ -746,7 +769,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #endif
-#ifdef REACTOR_USE_SELECT
+#if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
 #include <sys/select.h>
 /* These kernels take sets of any length; elsewhere FD_SETSIZE is a wall. */
 #if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)
@@ -858,6 +881,160 @@ static int64_t reactor__util_ms(int64_t ms) { /* to nanoseconds; ms >= 0 */
 /* ---- what differs between the systems ---- */
 
 #define REACTOR__UTIL_NO_SOCKET ((reactor_socket)-1)
+#ifdef _WIN32
+
+/* A piece of output, as writev(2) has it. */
+typedef struct reactor__util_piece {
+    void *iov_base;
+    size_t iov_len;
+} reactor__util_piece;
+typedef SRWLOCK reactor__util_lock;
+typedef DWORD reactor__util_thread;
+#define REACTOR__UTIL_UNLOCKED SRWLOCK_INIT
+
+/* The system's codes (Winsock's from 10004 on), the errno that means the same, and its text where
+   the C library has none for it. What is no socket is to Winsock what is not open. */
+static const struct reactor__util_row {
+    int code, error;
+    const char *text;
+} reactor__util_table[] = {
+    {0, ECANCELED, "Operation canceled"},
+    {0, ENOTSUP, "Operation not supported"},
+    {0, EPROTO, "Protocol error"},
+    {0, EOVERFLOW, "Value too large for defined data type"},
+    {ERROR_FILE_NOT_FOUND, ENOENT, NULL},
+    {ERROR_PATH_NOT_FOUND, ENOENT, NULL},
+    {ERROR_TOO_MANY_OPEN_FILES, EMFILE, NULL},
+    {ERROR_ACCESS_DENIED, EACCES, NULL},
+    {ERROR_INVALID_HANDLE, EBADF, NULL},
+    {ERROR_NOT_ENOUGH_MEMORY, ENOMEM, NULL},
+    {ERROR_OUTOFMEMORY, ENOMEM, NULL},
+    {ERROR_SHARING_VIOLATION, EACCES, NULL},
+    {ERROR_LOCK_VIOLATION, EACCES, NULL},
+    {ERROR_NOT_SUPPORTED, ENOTSUP, NULL},
+    {ERROR_NETNAME_DELETED, ECONNRESET, NULL},
+    {ERROR_CALL_NOT_IMPLEMENTED, ENOSYS, NULL},
+    {ERROR_INVALID_FUNCTION, ENOSYS, NULL},
+    {ERROR_INVALID_PARAMETER, EINVAL, NULL},
+    {ERROR_BROKEN_PIPE, EPIPE, NULL},
+    {ERROR_NO_SYSTEM_RESOURCES, ENOMEM, NULL},
+    {ERROR_OPERATION_ABORTED, ECANCELED, NULL},
+    {ERROR_CONNECTION_REFUSED, ECONNREFUSED, NULL},
+    {ERROR_NETWORK_UNREACHABLE, ENETUNREACH, NULL},
+    {ERROR_HOST_UNREACHABLE, EHOSTUNREACH, NULL},
+    {ERROR_CONNECTION_ABORTED, ECONNABORTED, NULL},
+    {WSAEINTR, EINTR, NULL},
+    {WSAEBADF, EBADF, NULL},
+    {WSAEACCES, EACCES, NULL},
+    {WSAEFAULT, EFAULT, NULL},
+    {WSAEINVAL, EINVAL, NULL},
+    {WSAEMFILE, EMFILE, NULL},
+    {WSAEWOULDBLOCK, EAGAIN, NULL},
+    {WSAEINPROGRESS, EINPROGRESS, "Operation now in progress"},
+    {WSAEALREADY, EALREADY, "Operation already in progress"},
+    {WSAENOTSOCK, EBADF, NULL},
+    {WSAEDESTADDRREQ, EDESTADDRREQ, "Destination address required"},
+    {WSAEMSGSIZE, EMSGSIZE, "Message too long"},
+    {WSAEPROTOTYPE, EPROTOTYPE, "Protocol wrong type for socket"},
+    {WSAENOPROTOOPT, ENOPROTOOPT, "Protocol not available"},
+    {WSAEPROTONOSUPPORT, EPROTONOSUPPORT, "Protocol not supported"},
+    {WSAESOCKTNOSUPPORT, EPROTONOSUPPORT, NULL},
+    {WSAEOPNOTSUPP, EOPNOTSUPP, "Operation not supported"},
+    {WSAEPFNOSUPPORT, EAFNOSUPPORT, NULL},
+    {WSAEAFNOSUPPORT, EAFNOSUPPORT, "Address family not supported by protocol"},
+    {WSAEADDRINUSE, EADDRINUSE, "Address already in use"},
+    {WSAEADDRNOTAVAIL, EADDRNOTAVAIL, "Cannot assign requested address"},
+    {WSAENETDOWN, ENETDOWN, "Network is down"},
+    {WSAENETUNREACH, ENETUNREACH, "Network is unreachable"},
+    {WSAENETRESET, ENETRESET, "Network dropped connection on reset"},
+    {WSAECONNABORTED, ECONNABORTED, "Software caused connection abort"},
+    {WSAECONNRESET, ECONNRESET, "Connection reset by peer"},
+    {WSAENOBUFS, ENOBUFS, "No buffer space available"},
+    {WSAEISCONN, EISCONN, "Transport endpoint is already connected"},
+    {WSAENOTCONN, ENOTCONN, "Transport endpoint is not connected"},
+    {WSAESHUTDOWN, EPIPE, NULL},
+    {WSAETOOMANYREFS, ENOBUFS, NULL},
+    {WSAETIMEDOUT, ETIMEDOUT, "Connection timed out"},
+    {WSAECONNREFUSED, ECONNREFUSED, "Connection refused"},
+    {WSAELOOP, ELOOP, "Too many levels of symbolic links"},
+    {WSAENAMETOOLONG, ENAMETOOLONG, NULL},
+    {WSAEHOSTDOWN, EHOSTDOWN, "Host is down"},
+    {WSAEHOSTUNREACH, EHOSTUNREACH, "No route to host"},
+    {WSAENOTEMPTY, ENOTEMPTY, NULL},
+    {WSAEPROCLIM, EMFILE, NULL},
+    {WSASYSNOTREADY, ENETDOWN, NULL},
+    {WSAVERNOTSUPPORTED, ENOSYS, NULL},
+    {WSANOTINITIALISED, ENETDOWN, NULL},
+    {WSAEDISCON, ECONNRESET, NULL},
+    {WSAECANCELLED, ECANCELED, NULL},
+};
+
+enum { REACTOR__UTIL_ROWS = (int)(sizeof reactor__util_table / sizeof *reactor__util_table) };
+
+/* What a code of the system means: 0, or negative. */
+static int reactor__util_code(int code) {
+    for (int i = 0; code && i < REACTOR__UTIL_ROWS; i++)
+        if (reactor__util_table[i].code == code) return -reactor__util_table[i].error;
+    return code ? -EIO : 0;
+}
+
+/* Of the last system call that failed; Winsock's and the rest's are kept at the same place. */
+static int reactor__util_error(void) { return reactor__util_code((int)GetLastError()); }
+
+static const char *reactor__util_text(int error) {
+    for (int i = 0; i < REACTOR__UTIL_ROWS; i++)
+        if (reactor__util_table[i].error == error && reactor__util_table[i].text)
+            return reactor__util_table[i].text;
+    return strerror(error);
+}
+
+/* There is no fork, so nobody is a child. */
+static int reactor__util_pid(void) { return 1; }
+
+static reactor__util_thread reactor__util_self(void) { return GetCurrentThreadId(); }
+
+static int reactor__util_is_self(reactor__util_thread t) { return t == GetCurrentThreadId(); }
+
+static int reactor__util_lock_init(reactor__util_lock *l) {
+    InitializeSRWLock(l);
+    return 0;
+}
+
+static void reactor__util_lock_fini(reactor__util_lock *l) { (void)l; }
+
+static void reactor__util_enter(reactor__util_lock *l) { AcquireSRWLockExclusive(l); }
+
+static void reactor__util_leave(reactor__util_lock *l) { ReleaseSRWLockExclusive(l); }
+
+/* In two parts, for the count times a billion overflows within minutes or days of uptime. */
+static int64_t reactor__util_clock(void) {
+    LARGE_INTEGER count, each;
+    QueryPerformanceFrequency(&each);
+    QueryPerformanceCounter(&count);
+    int64_t f = each.QuadPart, c = count.QuadPart;
+    return c / f * 1000000000 + c % f * 1000000000 / f;
+}
+
+REACTOR__OPTIONAL static int reactor__util_nonblock(reactor_socket fd) {
+    u_long on = 1;
+    return ioctlsocket(fd, (long)FIONBIO, &on) == SOCKET_ERROR ? reactor__util_error() : 0;
+}
+
+/* Not inherited by child processes. */
+REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
+    BOOL done = SetHandleInformation((HANDLE)fd, HANDLE_FLAG_INHERIT, 0);
+    return done ? 0 : reactor__util_error();
+}
+
+static void reactor__util_close(reactor_socket fd) {
+    DWORD saved = GetLastError();
+    closesocket(fd);
+    SetLastError(saved);
+}
+
+REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) { CloseHandle(file); }
+
+#else
 
 typedef struct iovec reactor__util_piece;
 typedef pthread_mutex_t reactor__util_lock;
@@ -866,6 +1043,9 @@ typedef pthread_t reactor__util_thread;
 
 /* Of the last system call that failed, negative. */
 REACTOR__OPTIONAL static int reactor__util_error(void) { return -errno; }
+
+/* The same of a code that the system has given otherwise, as in SO_ERROR. */
+REACTOR__OPTIONAL static int reactor__util_code(int error) { return -error; }
 
 static const char *reactor__util_text(int error) { return strerror(error); }
 
@@ -923,6 +1103,8 @@ static void reactor__util_close(reactor_socket fd) {
 REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) {
     reactor__util_close(file);
 }
+
+#endif
 
 /* For waits that only know milliseconds: rounded up, so that no timer is early; -1 for ever. */
 REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
@@ -1562,7 +1744,7 @@ static void reactor__core_fini(reactor__core *core) {
    writable here, so who waits to write is in both sets; when it turns out that there is only data,
    it leaves the first until it is modified. The scan starts where the last batch ended, or whoever
    is scanned first would be served first for ever. */
-#ifdef REACTOR_USE_SELECT
+#if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
 
 #define REACTOR__SELECT_BITS ((int)(8 * sizeof(unsigned long)))
 
@@ -1715,6 +1897,245 @@ static const reactor__core_backend reactor__select_backend = {"select",
                                                               reactor__select_wait,
                                                               NULL,
                                                               NULL};
+#endif
+/* ==== >> winselect ==== */
+/* Windows' select, a namesake: its sets are counted arrays of sockets, so ours are as long as need
+   be and FD_SETSIZE does not matter. It cannot wait for nothing, which is an error to it. That a
+   connect failed is told in the third set alone, where urgent data shows as well. A socket closed
+   behind our back fails the whole call: it is looked for and left out.
+
+   What was found is asked again with WSAPoll, which tells a reset from data. It is not what waits
+   here, for it tells a peer's FIN unasked: a blocked writer would spin on it. As with the other
+   select, who waits to write is in the first set too, and leaves it when there is only data or an
+   end of file; and the third, when it is only urgent data. */
+#if defined(REACTOR_USE_SELECT) && defined(_WIN32)
+
+/* What is known of a socket, besides its interest. */
+enum {
+    REACTOR__WINSELECT_IN = 1, /* in which set it was found */
+    REACTOR__WINSELECT_OUT = 2,
+    REACTOR__WINSELECT_FAILED = 4,
+    REACTOR__WINSELECT_FOUND = 7,
+    REACTOR__WINSELECT_NO_IN = 8,      /* nothing more of it in the first set */
+    REACTOR__WINSELECT_NO_FAILED = 16, /* and in the third */
+    REACTOR__WINSELECT_CLOSED = 32
+};
+
+/* fd_set, whatever FD_SETSIZE is. */
+typedef struct reactor__winselect_set {
+    u_int count;
+    SOCKET sockets[1];
+} reactor__winselect_set;
+
+typedef struct reactor__winselect {
+    uint32_t *who; /* slot of each */
+    uint8_t *state;
+    reactor__winselect_set *sets[3];
+    WSAPOLLFD *found;
+    uint32_t count, cap, at;
+} reactor__winselect;
+
+static int reactor__winselect_init(reactor__core *core) {
+    reactor__winselect *b = REACTOR__NEW(reactor__winselect);
+    if (!b) return -ENOMEM;
+    b->found = (WSAPOLLFD *)REACTOR_MALLOC(core->batch * sizeof *b->found);
+    if (!b->found) {
+        REACTOR_FREE(b);
+        return -ENOMEM;
+    }
+    core->data = b;
+    return 0;
+}
+
+static void reactor__winselect_fini(reactor__core *core) {
+    reactor__winselect *b = (reactor__winselect *)core->data;
+    for (int k = 0; k < 3; k++) REACTOR_FREE(b->sets[k]);
+    REACTOR_FREE(b->who);
+    REACTOR_FREE(b->state);
+    REACTOR_FREE(b->found);
+    REACTOR_FREE(b);
+}
+
+/* Arrays that did grow before one that did not are only longer than needed. */
+static int reactor__winselect_grow(reactor__winselect *b) {
+    uint32_t cap = b->cap;
+    if (b->count < b->cap) return 0;
+    void *who = reactor__util_grown(b->who, &cap, b->count + 1, sizeof *b->who);
+    if (!who) return -ENOMEM;
+    b->who = (uint32_t *)who;
+    void *state = REACTOR_REALLOC(b->state, cap);
+    if (!state) return -ENOMEM;
+    b->state = (uint8_t *)state;
+    for (int k = 0; k < 3; k++) {
+        void *set = REACTOR_REALLOC(b->sets[k], sizeof **b->sets + cap * sizeof(SOCKET));
+        if (!set) return -ENOMEM;
+        b->sets[k] = (reactor__winselect_set *)set;
+    }
+    b->cap = cap;
+    return 0;
+}
+
+static int reactor__winselect_is_socket(reactor_socket fd) {
+    int type, len = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0;
+}
+
+static int reactor__winselect_set_interest(reactor__core *core, uint32_t index, unsigned before,
+                                           unsigned after, int closing) {
+    reactor__winselect *b = (reactor__winselect *)core->data;
+    reactor__core_slot *slot = reactor__core_at(core, index);
+    (void)closing;
+    if (!after) {
+        uint32_t last = --b->count;
+        b->who[slot->aux] = b->who[last];
+        b->state[slot->aux] = b->state[last];
+        reactor__core_at(core, b->who[last])->aux = slot->aux;
+        return 0;
+    }
+    if (!before) {
+        if (!reactor__winselect_is_socket(slot->fd)) return -EBADF;
+        if (reactor__winselect_grow(b) < 0) return -ENOMEM;
+        slot->aux = b->count;
+        b->who[b->count++] = index;
+    }
+    b->state[slot->aux] = 0;
+    return 0;
+}
+
+static void reactor__winselect_put(reactor__winselect_set *set, reactor_socket fd) {
+    set->sockets[set->count++] = fd;
+}
+
+static void reactor__winselect_fill(const reactor__core *core, reactor__winselect *b) {
+    for (int k = 0; k < 3; k++) b->sets[k]->count = 0;
+    for (uint32_t i = 0; i < b->count; i++) {
+        const reactor__core_slot *slot = reactor__core_at(core, b->who[i]);
+        unsigned state = b->state[i] &= (uint8_t)~REACTOR__WINSELECT_FOUND;
+        unsigned wanted = slot->armed & REACTOR__CORE_BOTH;
+        if (!wanted || (state & REACTOR__WINSELECT_CLOSED)) continue;
+        if (!(state & REACTOR__WINSELECT_NO_IN)) reactor__winselect_put(b->sets[0], slot->fd);
+        if (!(wanted & (unsigned)REACTOR_WRITE)) continue;
+        reactor__winselect_put(b->sets[1], slot->fd);
+        if (!(state & REACTOR__WINSELECT_NO_FAILED)) reactor__winselect_put(b->sets[2], slot->fd);
+    }
+}
+
+static fd_set *reactor__winselect_arg(reactor__winselect_set *set) {
+    return set->count ? (fd_set *)(void *)set : NULL;
+}
+
+/* At most an hour, for the system counts milliseconds in 32 bits. */
+static int reactor__winselect_call(const reactor__core *core, reactor__winselect *b,
+                                   int64_t timeout) {
+    const int64_t hour = 3600 * INT64_C(1000000000);
+    struct timeval t;
+    if (timeout < 0 || timeout > hour) timeout = hour;
+    reactor__winselect_fill(core, b);
+    if (!b->sets[0]->count && !b->sets[1]->count) {
+        Sleep((DWORD)reactor__util_wait_ms(timeout));
+        return 0;
+    }
+    int64_t us = (timeout + 999) / 1000; /* never early */
+    t.tv_sec = (long)(us / 1000000);
+    t.tv_usec = (long)(us % 1000000);
+    int n = select(0, reactor__winselect_arg(b->sets[0]), reactor__winselect_arg(b->sets[1]),
+                   reactor__winselect_arg(b->sets[2]), &t);
+    return n == SOCKET_ERROR ? reactor__util_error() : n;
+}
+
+/* A watched socket was closed: no more of it until it is removed. */
+static void reactor__winselect_drop_closed(const reactor__core *core, reactor__winselect *b) {
+    for (uint32_t i = 0; i < b->count; i++)
+        if (!reactor__winselect_is_socket(reactor__core_at(core, b->who[i])->fd))
+            b->state[i] |= REACTOR__WINSELECT_CLOSED;
+}
+
+/* Notes what the sets have, then collects up to a batch of it, from b->at on and around. */
+static uint32_t reactor__winselect_collect(const reactor__core *core, reactor__winselect *b) {
+    uint32_t n = 0;
+    for (unsigned k = 0; k < 3; k++)
+        for (u_int i = 0; i < b->sets[k]->count; i++) {
+            uint32_t index = reactor__core_find(core, b->sets[k]->sockets[i]);
+            b->state[reactor__core_at(core, index)->aux] |= (uint8_t)(1u << k);
+        }
+    for (uint32_t i = 0; i < b->count && n < core->limit; i++) {
+        b->at = b->at + 1 < b->count ? b->at + 1 : 0;
+        if (!(b->state[b->at] & REACTOR__WINSELECT_FOUND)) continue;
+        const reactor__core_slot *slot = reactor__core_at(core, b->who[b->at]);
+        b->found[n].fd = slot->fd;
+        b->found[n].events = (SHORT)((slot->armed & (unsigned)REACTOR_READ ? POLLRDNORM : 0) |
+                                     (slot->armed & (unsigned)REACTOR_WRITE ? POLLWRNORM : 0));
+        b->found[n++].revents = 0;
+    }
+    return n;
+}
+
+/* The failure of a connect may be all that is known: WSAPoll says nothing of it before 2020. Else
+   what the third set has is urgent data. */
+static unsigned reactor__winselect_failed(reactor_socket fd) {
+    struct sockaddr_storage peer;
+    int len = sizeof peer;
+    if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0) return 0;
+    return REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
+}
+
+static unsigned reactor__winselect_events(const WSAPOLLFD *p) {
+    unsigned events = 0;
+    if (p->revents & (POLLRDNORM | POLLHUP)) events |= (unsigned)REACTOR_READ;
+    if (p->revents & POLLWRNORM) events |= (unsigned)REACTOR_WRITE;
+    if (p->revents & POLLERR) events |= REACTOR__CORE_INFO;
+    return events;
+}
+
+static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, uint32_t n) {
+    if (n && WSAPoll(b->found, n, 0) == SOCKET_ERROR) return reactor__util_error();
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t index = reactor__core_find(core, b->found[i].fd);
+        const reactor__core_slot *slot = reactor__core_at(core, index);
+        uint8_t *state = &b->state[slot->aux];
+        unsigned events = reactor__winselect_events(&b->found[i]);
+        if (*state & REACTOR__WINSELECT_FAILED) {
+            unsigned failed = reactor__winselect_failed(slot->fd);
+            if (!failed) *state |= REACTOR__WINSELECT_NO_FAILED;
+            events |= failed;
+        }
+        if (events & (slot->armed | REACTOR__CORE_INFO))
+            reactor__core_report_slot(core, index, events);
+        else if (!(slot->armed & (unsigned)REACTOR_READ) && (*state & REACTOR__WINSELECT_IN))
+            *state |= REACTOR__WINSELECT_NO_IN;
+    }
+    return 0;
+}
+
+/* It may return before its time is over, by the clock that counts. */
+static int reactor__winselect_wait(reactor__core *core, int64_t timeout) {
+    reactor__winselect *b = (reactor__winselect *)core->data;
+    int64_t until = REACTOR__NEVER;
+    if (timeout >= 0) until = timeout ? reactor__util_add(reactor__util_clock(), timeout) : 0;
+    for (;;) {
+        int n = reactor__winselect_call(core, b, timeout);
+        if (n == -EBADF) {
+            reactor__winselect_drop_closed(core, b);
+            n = reactor__winselect_call(core, b, 0);
+        }
+        if (n == -EBADF) return 0; /* another one meanwhile */
+        if (n)
+            return n < 0 ? n : reactor__winselect_ask(core, b, reactor__winselect_collect(core, b));
+        if (timeout == 0) return 0;
+        if (until == REACTOR__NEVER) continue;
+        timeout = until - reactor__util_clock();
+        if (timeout <= 0) return 0;
+    }
+}
+
+static const reactor__core_backend reactor__winselect_backend = {"select",
+                                                                 0,
+                                                                 reactor__winselect_init,
+                                                                 reactor__winselect_fini,
+                                                                 reactor__winselect_set_interest,
+                                                                 reactor__winselect_wait,
+                                                                 NULL,
+                                                                 NULL};
 #endif
 /* ==== >> poll ==== */
 /* ppoll(2), or poll(2) where that is missing. A dense array, so the kernel is never given a hole; a
@@ -2502,6 +2923,55 @@ typedef struct reactor__wake {
     uint64_t rounds; /* how often that was taken, under lock */
 } reactor__wake;
 
+#ifdef _WIN32
+/* A datagram socket of the loopback that is connected to itself: what it sends, it receives, and
+   from nobody else. Winsock is up for as long as this is open, which is the loop's life. */
+static int reactor__wake_loop_back(reactor_socket fd) {
+    struct sockaddr_in a;
+    int len = sizeof a;
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(fd, (struct sockaddr *)&a, len) != 0 ||
+        getsockname(fd, (struct sockaddr *)&a, &len) != 0 ||
+        connect(fd, (struct sockaddr *)&a, len) != 0)
+        return reactor__util_error();
+    return reactor__util_nonblock(fd);
+}
+
+static int reactor__wake_open(reactor__wake *w) {
+    WSADATA data;
+    int e = reactor__util_code(WSAStartup(MAKEWORD(2, 2), &data));
+    if (e < 0) return e;
+    w->in = w->out = socket(AF_INET, SOCK_DGRAM, 0);
+    e = w->in == REACTOR__UTIL_NO_SOCKET ? reactor__util_error() : reactor__util_cloexec(w->in);
+    if (e == 0) e = reactor__wake_loop_back(w->in);
+    if (e == 0) return 0;
+    if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__util_close(w->in);
+    WSACleanup();
+    return e;
+}
+
+static void reactor__wake_shut(reactor__wake *w) {
+    reactor__util_close(w->in);
+    WSACleanup();
+}
+
+/* Without room there is something to read, which is all that is wanted. */
+static int reactor__wake_write(reactor__wake *w) {
+    DWORD saved = GetLastError();
+    int e = send(w->out, "", 1, 0) < 0 ? reactor__util_error() : 0;
+    SetLastError(saved);
+    return e == -EAGAIN || e == -ENOBUFS ? 0 : e;
+}
+
+static void reactor__wake_read(reactor__wake *w) {
+    char byte[8];
+    while (recv(w->in, byte, sizeof byte, 0) >= 0) {
+    }
+}
+
+#else
 #ifdef __linux__
 static int reactor__wake_open(reactor__wake *w) {
     w->in = w->out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -2541,6 +3011,12 @@ static void reactor__wake_read(reactor__wake *w) {
     }
 }
 
+static void reactor__wake_shut(reactor__wake *w) {
+    reactor__util_close(w->in);
+    if (w->out != w->in) reactor__util_close(w->out);
+}
+#endif
+
 static int reactor__wake_init(reactor__wake *w) {
     int e = reactor__util_lock_init(&w->lock);
     if (e < 0) return e;
@@ -2551,8 +3027,7 @@ static int reactor__wake_init(reactor__wake *w) {
 
 /* child: in a forked copy the lock may be held by a thread that does not exist here. */
 static void reactor__wake_fini(reactor__wake *w, int child) {
-    reactor__util_close(w->in);
-    if (w->out != w->in) reactor__util_close(w->out);
+    reactor__wake_shut(w);
     if (!child) reactor__util_lock_fini(&w->lock);
     REACTOR_FREE(w->posted.tasks);
 }
@@ -3102,8 +3577,11 @@ static const reactor__core_backend *const reactor__loop_backends[] = {
 #ifdef REACTOR_USE_POLL
     &reactor__poll_backend,
 #endif
-#ifdef REACTOR_USE_SELECT
+#if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
     &reactor__select_backend,
+#endif
+#if defined(REACTOR_USE_SELECT) && defined(_WIN32)
+    &reactor__winselect_backend,
 #endif
     NULL};
 
@@ -3533,6 +4011,12 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user) 
    list. A forked child inherits handlers and loops, and must not wake its parent's. */
 #ifndef REACTOR_NO_SIGNALS
 
+#ifdef _WIN32
+typedef char reactor__signal_before; /* nothing needs to be remembered */
+#else
+typedef struct sigaction reactor__signal_before;
+#endif
+
 #ifdef NSIG
 #define REACTOR__SIGNAL_MAX NSIG
 #else
@@ -3557,14 +4041,16 @@ typedef struct reactor__signal_part {
 
 typedef struct reactor__signal_entry {
     reactor__signal_node *first; /* atomic */
-    struct sigaction previous;
+    reactor__signal_before previous;
 } reactor__signal_entry;
 
 static reactor__signal_entry reactor__signal_table[REACTOR__SIGNAL_MAX];
 static reactor__util_lock reactor__signal_lock = REACTOR__UTIL_UNLOCKED;
 static int reactor__signal_walkers;
 
-static void reactor__signal_handler(int signum) {
+/* Returns how many loops watch it. */
+static int reactor__signal_deliver(int signum) {
+    int n = 0;
     REACTOR__ADD(&reactor__signal_walkers, 1);
     reactor__signal_node *node = REACTOR__LOAD(&reactor__signal_table[signum].first);
     for (; node; node = REACTOR__LOAD(&node->next)) {
@@ -3572,9 +4058,42 @@ static void reactor__signal_handler(int signum) {
         REACTOR__STORE(&node->pending, 1);
         REACTOR__STORE(&node->r->parts[REACTOR__LOOP_SIGNAL]->pending, 1);
         reactor__wake_notify(&node->r->wake);
+        n++;
     }
     REACTOR__ADD(&reactor__signal_walkers, -1);
+    return n;
 }
+
+#ifdef _WIN32
+/* Windows has no signals but the console's events, told on a thread of their own. When the handler
+   of the last three returns, the process is ended: so it waits for the program to end by itself,
+   for which the system gives it some seconds. */
+static BOOL WINAPI reactor__signal_on_interrupt(DWORD event) {
+    return event == CTRL_C_EVENT && reactor__signal_deliver(SIGINT);
+}
+
+static BOOL WINAPI reactor__signal_on_end(DWORD event) {
+    if (event == CTRL_C_EVENT || !reactor__signal_deliver(SIGTERM)) return FALSE;
+    if (event != CTRL_BREAK_EVENT) Sleep(INFINITE);
+    return TRUE;
+}
+
+static PHANDLER_ROUTINE reactor__signal_routine(int signum) {
+    if (signum == SIGINT) return reactor__signal_on_interrupt;
+    return signum == SIGTERM ? reactor__signal_on_end : NULL;
+}
+
+static int reactor__signal_install(int signum) {
+    PHANDLER_ROUTINE routine = reactor__signal_routine(signum);
+    if (!routine) return -EINVAL;
+    return SetConsoleCtrlHandler(routine, TRUE) ? 0 : reactor__util_error();
+}
+
+static void reactor__signal_restore(int signum) {
+    SetConsoleCtrlHandler(reactor__signal_routine(signum), FALSE);
+}
+#else
+static void reactor__signal_handler(int signum) { reactor__signal_deliver(signum); }
 
 /* The first watcher of a signal takes the disposition over. */
 static int reactor__signal_install(int signum) {
@@ -3592,6 +4111,8 @@ static void reactor__signal_restore(int signum) {
     if (sigaction(signum, NULL, &now) < 0 || now.sa_handler != reactor__signal_handler) return;
     sigaction(signum, &reactor__signal_table[signum].previous, NULL);
 }
+
+#endif
 
 static int reactor__signal_link(reactor__signal_node *node) {
     reactor__signal_entry *entry = &reactor__signal_table[node->signum];
@@ -3734,8 +4255,10 @@ REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, vo
    calls less per connection. A comma never is part of an address, it separates those of a list. */
 #ifndef REACTOR_NO_NET
 
+#ifndef _WIN32
 #include <arpa/inet.h>
 #include <net/if.h>
+#endif
 
 #define REACTOR__NET_IOV_MAX 1024 /* readv(2): UIO_MAXIOV; the BSDs and macOS have the same */
 
@@ -3766,14 +4289,153 @@ enum {
     REACTOR__NET_IGNORED = 2    /* SIGPIPE, by the program: no guard against it */
 };
 
-/* What reactor__net_block found and reactor__net_unblock puts back. */
-typedef struct reactor__net_mask {
-    sigset_t old;
-    int pending; /* a SIGPIPE that is not ours was waiting */
-    int none;    /* nothing was done */
-} reactor__net_mask;
+/* All options used here are ints, except SO_LINGER. */
+static int reactor__net_set(reactor_socket fd, int level, int name, int value) {
+    const char *v = (const char *)&value;
+    return setsockopt(fd, level, name, v, sizeof value) < 0 ? reactor__util_error() : 0;
+}
+
+/* Of SOL_SOCKET; also the cheapest way to learn -EBADF and -ENOTSOCK. */
+static int reactor__net_get(reactor_socket fd, int name, int *value) {
+    socklen_t len = sizeof *value;
+    char *v = (char *)value;
+    return getsockopt(fd, SOL_SOCKET, name, v, &len) < 0 ? reactor__util_error() : 0;
+}
 
 /* ---- what differs between the systems ---- */
+#ifdef _WIN32
+
+#define REACTOR__NET_ABSTRACT     0
+#define REACTOR__NET_NOSIGNAL     0
+#define REACTOR__NET_USER_TIMEOUT 0
+#define REACTOR__NET_NO_PORT      0
+#ifdef TCP_KEEPIDLE
+#define REACTOR__NET_KEEPIDLE TCP_KEEPIDLE
+#else
+#define REACTOR__NET_KEEPIDLE 3
+#endif
+#ifndef IF_NAMESIZE
+#define IF_NAMESIZE 256
+#endif
+
+static int64_t reactor__net_sys_ready(reactor_socket fd) {
+    if (fd == REACTOR__UTIL_NO_SOCKET) return reactor__util_error();
+    int r = reactor__util_cloexec(fd);
+    if (r == 0) r = reactor__util_nonblock(fd);
+    if (r < 0) reactor__util_close(fd);
+    return r < 0 ? r : (int64_t)fd; /* handles have 32 bits at most */
+}
+
+static int64_t reactor__net_sys_socket(int family, int type) {
+    return reactor__net_sys_ready(WSASocketW(family, type, 0, NULL, 0, WSA_FLAG_OVERLAPPED));
+}
+
+/* It is not documented that TCP_NODELAY is inherited. */
+static int64_t reactor__net_sys_accept(reactor_socket listener) {
+    BOOL on = 0;
+    int len = sizeof on;
+    int64_t fd = reactor__net_sys_ready(accept(listener, NULL, NULL));
+    if (fd < 0) return fd;
+    if (getsockopt(listener, IPPROTO_TCP, TCP_NODELAY, (char *)&on, &len) == 0 && on)
+        setsockopt((reactor_socket)fd, IPPROTO_TCP, TCP_NODELAY, (const char *)&on, len);
+    return fd;
+}
+
+static int reactor__net_sys_is_tcp(reactor_socket fd) {
+    WSAPROTOCOL_INFOW info;
+    int len = sizeof info;
+    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &len) != 0) return 0;
+    return info.iProtocol == IPPROTO_TCP;
+}
+
+/* Lengths are ints here. */
+static int reactor__net_sys_size(size_t size) { return size < INT_MAX ? (int)size : INT_MAX; }
+
+static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
+    return recv(fd, (char *)buf, reactor__net_sys_size(size), 0);
+}
+
+static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t len, int flags) {
+    return send(fd, (const char *)data, reactor__net_sys_size(len), flags);
+}
+
+/* Interfaces go by their numbers; their names are for people, and with spaces. */
+static int reactor__net_interface(const char *name, uint32_t *out) {
+    (void)name, (void)out;
+    return -ENODEV;
+}
+
+static const char *reactor__net_interface_name(uint32_t index, char *name) {
+    (void)index, (void)name;
+    return NULL;
+}
+
+/* SO_REUSEADDR would let another program take the port over; what it is for elsewhere happens by
+   itself. There is no SO_REUSEPORT. */
+static int reactor__net_share(reactor_socket fd, int reuse_port) {
+    return reuse_port ? -ENOTSUP : reactor__net_set(fd, SOL_SOCKET, (int)SO_EXCLUSIVEADDRUSE, 1);
+}
+
+/* Under way it says EWOULDBLOCK. */
+static int reactor__net_sys_connect(reactor_socket fd, const struct sockaddr *sa, socklen_t len) {
+    int r = connect(fd, sa, len) == 0 ? 0 : reactor__util_error();
+    return r == -EAGAIN || r == -EINPROGRESS ? 1 : r;
+}
+
+/* 1 while it is connecting. */
+static int reactor__net_sys_is_dialing(reactor_socket fd) {
+    WSAPOLLFD p;
+    p.fd = fd;
+    p.events = POLLWRNORM;
+    p.revents = 0;
+    return WSAPoll(&p, 1, 0) == 0;
+}
+
+#else
+
+/* One call and nothing else, for the short way: what failed is reactor__util_error. glibc's read
+   takes fewer instructions than its recv. */
+static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
+    return read(fd, buf, size);
+}
+
+static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t len, int flags) {
+    return send(fd, data, len, flags);
+}
+
+/* It opens a socket, and may fail at that; for "no such interface" the errno differs. */
+static int reactor__net_interface(const char *name, uint32_t *out) {
+    *out = if_nametoindex(name);
+    if (*out) return 0;
+    return errno == EMFILE || errno == ENFILE ? -errno : -ENODEV;
+}
+
+static const char *reactor__net_interface_name(uint32_t index, char *name) {
+    return if_indextoname(index, name);
+}
+
+/* REUSEADDR: without it a restart within the minute of TIME_WAIT is refused (socket(7)); on Linux
+   it does not let two listeners share a port, that is REUSEPORT, for those who ask. */
+static int reactor__net_share(reactor_socket fd, int reuse_port) {
+    int r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    return r == 0 && reuse_port ? reactor__net_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) : r;
+}
+
+/* connect(2): after EINTR it goes on in the background, as after EINPROGRESS. EAGAIN is an error:
+   a unix server's backlog is full and nothing will tell when it is not. */
+static int reactor__net_sys_connect(reactor_socket fd, const struct sockaddr *sa, socklen_t len) {
+    if (connect(fd, sa, len) == 0) return 0;
+    return errno == EINPROGRESS || errno == EINTR ? 1 : -errno;
+}
+
+static int reactor__net_sys_is_dialing(reactor_socket fd) {
+    struct pollfd p;
+    p.fd = fd;
+    p.events = POLLOUT;
+    p.revents = 0;
+    return poll(&p, 1, 0) == 0;
+}
+
 #ifdef __linux__
 
 #define REACTOR__NET_ABSTRACT     1 /* unix(7): names that are no paths */
@@ -3886,15 +4548,7 @@ static void reactor__net_sys_take(const sigset_t *set) {
 
 #endif
 
-/* One call and nothing else, for the short way: what failed is reactor__util_error. glibc's read
-   takes fewer instructions than its recv. */
-static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
-    return read(fd, buf, size);
-}
-
-static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t len, int flags) {
-    return send(fd, data, len, flags);
-}
+#endif /* _WIN32 */
 
 /* ---- text to address ---- */
 
@@ -3957,13 +4611,6 @@ static uint16_t reactor__net_port(const reactor__net_address *a) {
     struct sockaddr_in sa;
     memcpy(&sa, &a->sa, sizeof sa);
     return ntohs(sa.sin_port);
-}
-
-/* It opens a socket, and may fail at that; for "no such interface" the errno differs. */
-static int reactor__net_interface(const char *name, uint32_t *out) {
-    *out = if_nametoindex(name);
-    if (*out) return 0;
-    return errno == EMFILE || errno == ENFILE ? -errno : -ENODEV;
 }
 
 /* RFC 4007 section 11: "%eth0" or "%2". The length is checked here because some libraries cut a
@@ -4053,6 +4700,12 @@ static int reactor__net_parse_host(const char *text, size_t len, int passive, ui
     return reactor__net_parse_name(text, len);
 }
 
+#ifdef _WIN32
+static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_address *out) {
+    (void)text, (void)len, (void)out;
+    return -EAFNOSUPPORT;
+}
+#else
 /* unix(7): a path is terminated and counted with its end; an abstract name begins with a zero byte
    and ends where len says. No byte is given away, so that every system takes the longest. */
 static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_address *out) {
@@ -4069,6 +4722,7 @@ static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_ad
     reactor__net_put(out, &un, offsetof(struct sockaddr_un, sun_path) + len + !abstract);
     return 0;
 }
+#endif
 
 /* Whether it is open, and what it is, is seen when it is used. */
 static int reactor__net_parse_fd(const char *text, size_t len, reactor__net_address *out) {
@@ -4137,7 +4791,7 @@ static int reactor__net_format6(const struct sockaddr_in6 *sa, char *out, size_t
     if (reactor__net_mapped(&sa->sin6_addr, &in4))
         return reactor__net_format4(in4, (uint16_t)port, out, size);
     if (!inet_ntop(AF_INET6, &sa->sin6_addr, text, sizeof text)) return reactor__util_error();
-    if (sa->sin6_scope_id && if_indextoname(sa->sin6_scope_id, name)) {
+    if (sa->sin6_scope_id && reactor__net_interface_name((uint32_t)sa->sin6_scope_id, name)) {
         snprintf(scope, sizeof scope, "%%%s", name);
     } else if (sa->sin6_scope_id) { /* the interface has gone */
         snprintf(scope, sizeof scope, "%%%lu", (unsigned long)sa->sin6_scope_id);
@@ -4145,6 +4799,12 @@ static int reactor__net_format6(const struct sockaddr_in6 *sa, char *out, size_t
     return reactor__net_fits(snprintf(out, size, "[%s%s]:%u", text, scope, port), size);
 }
 
+#ifdef _WIN32
+static int reactor__net_format_unix(const char *name, size_t n, char *out, size_t size) {
+    (void)name, (void)n, (void)out, (void)size;
+    return -EAFNOSUPPORT;
+}
+#else
 /* An address of n bytes, of which a peer may have chosen the name: what could spoil a log or a terminal becomes '?'. Paths keep
    their UTF-8, abstract names are any bytes and so only ASCII is shown. */
 static int reactor__net_format_unix(const char *name, size_t n, char *out, size_t size) {
@@ -4166,6 +4826,7 @@ static int reactor__net_format_unix(const char *name, size_t n, char *out, size_
     out[at + n] = '\0';
     return (int)(at + n);
 }
+#endif
 
 /* Such that reactor__net_parse reads it again; its length, or -ENOBUFS, or -EAFNOSUPPORT. */
 static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *out, size_t size) {
@@ -4196,19 +4857,6 @@ static int reactor__net_name(reactor_socket fd, int peer, char *out, size_t size
 }
 
 /* ---- options and kinds ---- */
-
-/* All options used here are ints, except SO_LINGER. */
-static int reactor__net_set(reactor_socket fd, int level, int name, int value) {
-    const char *v = (const char *)&value;
-    return setsockopt(fd, level, name, v, sizeof value) < 0 ? reactor__util_error() : 0;
-}
-
-/* Of SOL_SOCKET; also the cheapest way to learn -EBADF and -ENOTSOCK. */
-static int reactor__net_get(reactor_socket fd, int name, int *value) {
-    socklen_t len = sizeof *value;
-    char *v = (char *)value;
-    return getsockopt(fd, SOL_SOCKET, name, v, &len) < 0 ? reactor__util_error() : 0;
-}
 
 /* tcp(7). Nagle's algorithm is set both ways: an attached socket may have been set otherwise. With
    output gathered per turn it has nothing left to gather, and only waits for the peer's delayed
@@ -4251,19 +4899,24 @@ static int reactor__net_connected(reactor_socket fd) {
 /* getpeername does not tell a socket that is connecting from one that is not; poll does: on Linux
    the first has no event and the second hangs up. (A BSD shows both as the first.) */
 static int reactor__net_kind_socket(reactor_socket fd) {
-    struct pollfd p;
     int r = reactor__net_stream(fd, 0);
     if (r < 0) return r;
     r = reactor__net_connected(fd);
     if (r == 0) return REACTOR__NET_SOCKET;
     if (r != -ENOTCONN) return r;
-    /* It is never asked about a socket that is connected, so POLLOUT cannot mean room. */
-    p.fd = fd;
-    p.events = POLLOUT;
-    p.revents = 0;
-    return poll(&p, 1, 0) == 0 ? REACTOR__NET_SOCKET : -ENOTCONN;
+    /* It is never asked about a socket that is connected, so no event means room. */
+    return reactor__net_sys_is_dialing(fd) ? REACTOR__NET_SOCKET : -ENOTCONN;
 }
 
+#ifdef _WIN32
+/* Only a socket can be polled or be told from other handles. */
+static int reactor__net_kind(reactor_socket fd) { return reactor__net_kind_socket(fd); }
+
+static unsigned reactor__net_ways(reactor_socket fd) {
+    (void)fd;
+    return (unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE;
+}
+#else
 /* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. Of the character
    devices only terminals behave like one: /dev/null never blocks, others have records. */
 static int reactor__net_kind(reactor_socket fd) {
@@ -4281,12 +4934,13 @@ static unsigned reactor__net_ways(reactor_socket fd) {
     if (mode >= 0 && (mode & O_ACCMODE) == O_RDONLY) return (unsigned)REACTOR_READ;
     return (unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE;
 }
+#endif
 
 /* How a connect ended; reading it clears it. */
 static int reactor__net_error(reactor_socket fd) {
     int error = 0;
     int r = reactor__net_get(fd, SO_ERROR, &error);
-    return r < 0 ? r : -error;
+    return r < 0 ? r : reactor__util_code(error);
 }
 
 /* socket(7), SO_LINGER with no time: close drops what is queued and sends RST. */
@@ -4309,19 +4963,6 @@ static int reactor__net_bind(reactor_socket fd, const reactor__net_address *a) {
    largest number means as long as the administrator allows. */
 static int reactor__net_start(reactor_socket fd, const reactor_listen_options *o) {
     return listen(fd, o->backlog ? o->backlog : INT_MAX) < 0 ? reactor__util_error() : 0;
-}
-
-/* NULL: an abstract name, which vanishes with its socket and needs nothing of what follows. */
-static const char *reactor__net_path(const reactor__net_address *a) {
-    const char *path = (const char *)&a->sa + offsetof(struct sockaddr_un, sun_path);
-    return path[0] ? path : NULL;
-}
-
-/* REUSEADDR: without it a restart within the minute of TIME_WAIT is refused (socket(7)); on Linux
-   it does not let two listeners share a port, that is REUSEPORT, for those who ask. */
-static int reactor__net_share(reactor_socket fd, int reuse_port) {
-    int r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    return r == 0 && reuse_port ? reactor__net_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) : r;
 }
 
 /* V6ONLY is set both ways, for its default is the administrator's (ipv6(7), bindv6only). */
@@ -4347,6 +4988,27 @@ static int reactor__net_listen_inet(const reactor__net_address *a, const reactor
     else
         out->fd = fd;
     return r;
+}
+
+#ifdef _WIN32
+/* A unix address is none here, so there is nothing to remove and nothing to listen on. */
+static const char *reactor__net_path(const reactor__net_address *a) {
+    (void)a;
+    return NULL;
+}
+
+static void reactor__net_unlink(reactor__net_bound *b) { (void)b; }
+
+static int reactor__net_listen_unix(const reactor__net_address *a, const reactor_listen_options *o,
+                                    reactor__net_bound *out) {
+    (void)a, (void)o, (void)out;
+    return -EAFNOSUPPORT;
+}
+#else
+/* NULL: an abstract name, which vanishes with its socket and needs nothing of what follows. */
+static const char *reactor__net_path(const reactor__net_address *a) {
+    const char *path = (const char *)&a->sa + offsetof(struct sockaddr_un, sun_path);
+    return path[0] ? path : NULL;
 }
 
 /* 1 if a connect of this type is refused: nobody is bound to it. After any other outcome, such as a
@@ -4446,6 +5108,7 @@ static int reactor__net_listen_unix(const reactor__net_address *a, const reactor
     }
     return r;
 }
+#endif
 
 /* What someone made and handed over. Everything is checked before anything is changed. */
 static int reactor__net_adopt(reactor_socket fd, int listening, const reactor_conn_options *o) {
@@ -4513,13 +5176,6 @@ static int reactor__net_bind_local(reactor_socket fd, const reactor__net_address
     return r == 0 ? reactor__net_bind(fd, &a) : r;
 }
 
-/* connect(2): after EINTR it goes on in the background, as after EINPROGRESS. EAGAIN is an error:
-   a unix server's backlog is full and nothing will tell when it is not. */
-static int reactor__net_start_connect(reactor_socket fd, const reactor__net_address *a) {
-    if (connect(fd, (const struct sockaddr *)&a->sa, a->len) == 0) return 0;
-    return errno == EINPROGRESS || errno == EINTR ? 1 : -errno;
-}
-
 /* 0: *fd is connected; 1: it is connecting, reactor__net_error tells the outcome when it is
    writable; -errno: *fd is none and nothing is left open, an "fd:N" stays the caller's. */
 static int reactor__net_open(const reactor__net_address *a, const char *local,
@@ -4537,7 +5193,7 @@ static int reactor__net_open(const reactor__net_address *a, const char *local,
     reactor_socket made = (reactor_socket)socket;
     r = a->sa.ss_family == AF_UNIX ? 0 : reactor__net_tune_tcp(made, o);
     if (r == 0 && local) r = reactor__net_bind_local(made, a, local);
-    if (r == 0) r = reactor__net_start_connect(made, a);
+    if (r == 0) r = reactor__net_sys_connect(made, (const struct sockaddr *)&a->sa, a->len);
     if (r < 0)
         reactor__util_close(made);
     else
@@ -4546,6 +5202,90 @@ static int reactor__net_open(const reactor__net_address *a, const char *local,
 }
 
 /* ---- moving bytes ---- */
+#ifdef _WIN32
+/* The end of output: FIN. -ENOTCONN: the peer has gone. */
+static int reactor__net_end(reactor_socket fd) {
+    return shutdown(fd, SD_SEND) != 0 ? reactor__util_error() : 0;
+}
+
+static ssize_t reactor__net_send(reactor_socket fd, unsigned how, const reactor__util_piece *v,
+                                 int n, int more) {
+    enum { MOST = 64 };
+    WSABUF pieces[MOST];
+    DWORD sent = 0;
+    (void)how, (void)more;
+    if (n > MOST) n = MOST;
+    for (int i = 0; i < n; i++) {
+        pieces[i].buf = (char *)v[i].iov_base;
+        pieces[i].len = (ULONG)reactor__net_sys_size(v[i].iov_len);
+        if (v[i].iov_len > INT_MAX) n = i + 1; /* cut, so nothing may follow it */
+    }
+    if (WSASend(fd, pieces, (DWORD)n, &sent, 0, NULL, NULL) != 0) return reactor__util_error();
+    return (ssize_t)sent;
+}
+
+static ssize_t reactor__net_recv(reactor_socket fd, int is_socket, void *buf, size_t size) {
+    (void)is_socket;
+    ssize_t got = reactor__net_sys_recv(fd, buf, size);
+    return got < 0 ? reactor__util_error() : got;
+}
+
+static int reactor__net_is_file(reactor_file file) {
+    return file != NULL && file != INVALID_HANDLE_VALUE;
+}
+
+static int64_t reactor__net_file_left(reactor_file file, int64_t offset) {
+    LARGE_INTEGER size;
+    DWORD type = GetFileType(file);
+    if (type == FILE_TYPE_PIPE || type == FILE_TYPE_CHAR) return -EINVAL;
+    if (!GetFileSizeEx(file, &size)) return reactor__util_error();
+    return size.QuadPart > offset ? size.QuadPart - offset : 0;
+}
+
+/* Bytes of a file at an offset, 0 at its end. On a file opened for overlapped use the read may not
+   be done at once, and is waited for. */
+static ssize_t reactor__net_read_at(reactor_file file, int64_t offset, void *buf, size_t size) {
+    OVERLAPPED at;
+    DWORD got = 0;
+    memset(&at, 0, sizeof at);
+    at.Offset = (DWORD)(uint64_t)offset;
+    at.OffsetHigh = (DWORD)((uint64_t)offset >> 32);
+    BOOL done = ReadFile(file, buf, (DWORD)reactor__net_sys_size(size), &got, &at);
+    if (!done && GetLastError() == ERROR_IO_PENDING)
+        done = GetOverlappedResult(file, &at, &got, TRUE);
+    if (!done && GetLastError() == ERROR_HANDLE_EOF) return 0;
+    return done ? (ssize_t)got : reactor__util_error();
+}
+
+/* TransmitFile does not tell how much has gone before it would have blocked; so a copy. What a
+   short send left is read again: simple, and the system's cache has it. */
+static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_file file,
+                                     int64_t offset, size_t len, void *scratch, size_t scratch_size,
+                                     int *full) {
+    reactor__util_piece v;
+    if (len > scratch_size) len = scratch_size;
+    ssize_t got = reactor__net_read_at(file, offset, scratch, len);
+    *full = 0;
+    if (got <= 0) return got;
+    v.iov_base = scratch;
+    v.iov_len = (size_t)got;
+    ssize_t sent = reactor__net_send(fd, how, &v, 1, 0);
+    *full = sent == -EAGAIN;
+    return sent;
+}
+#else
+
+/* What reactor__net_block found and reactor__net_unblock puts back. */
+typedef struct reactor__net_mask {
+    sigset_t old;
+    int pending; /* a SIGPIPE that is not ours was waiting */
+    int none;    /* nothing was done */
+} reactor__net_mask;
+
+/* The end of output: FIN. -ENOTCONN: the peer has gone. */
+static int reactor__net_end(reactor_socket fd) {
+    return shutdown(fd, SHUT_WR) < 0 ? reactor__util_error() : 0;
+}
 
 /* A SIGPIPE can wait already only if the caller had blocked it: else it would have been delivered.
    That saves the question in the usual case. */
@@ -4665,11 +5405,6 @@ static ssize_t reactor__net_pump(reactor_socket fd, unsigned how, reactor_file f
     return total ? (ssize_t)total : sent;
 }
 
-/* The end of output: FIN. -ENOTCONN: the peer has gone. */
-static int reactor__net_end(reactor_socket fd) {
-    return shutdown(fd, SHUT_WR) < 0 ? reactor__util_error() : 0;
-}
-
 static int reactor__net_is_file(reactor_file file) { return file >= 0; }
 
 /* What is left of a file from offset on. */
@@ -4696,6 +5431,7 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
     if (len > scratch_size) len = scratch_size;
     return reactor__net_copyfile(fd, how, file, at, scratch, len);
 }
+#endif
 #endif /* REACTOR_NO_NET */
 /* ==== >> stream ==== */
 /* Connections and listeners: bytes in order, queues, marks, timeouts, an orderly end.
