@@ -1127,7 +1127,7 @@ REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
 /* Interest bits besides the public ones, and what backends report. On Linux all are the kernel's
    own values, so that translating is a mask. */
 #define REACTOR__CORE_PRI     0x0002u /* urgent data: a hint to streams, never delivered */
-#define REACTOR__CORE_RDHUP   0x2000u /* the peer has finished sending: a hint to streams */
+#define REACTOR__CORE_RDHUP   0x2000u /* end of input: such a hint; wanted alone, see streams */
 #define REACTOR__CORE_WATCHED 0x8000u /* armed: the backend knows the descriptor */
 #define REACTOR__CORE_BOTH    ((unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE)
 #define REACTOR__CORE_INFO    ((unsigned)REACTOR_ERROR | (unsigned)REACTOR_HANGUP)
@@ -1580,7 +1580,7 @@ REACTOR__OPTIONAL static int reactor__core_has_always(const reactor__core *core)
 static unsigned reactor__core_mask(unsigned events, unsigned wanted) {
     unsigned seen = events & wanted;
     if (REACTOR__UNLIKELY(events & REACTOR__CORE_INFO)) {
-        seen |= wanted & REACTOR__CORE_BOTH;
+        seen |= wanted & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP);
         if (seen) seen |= events & REACTOR__CORE_INFO;
     }
     return seen;
@@ -1741,18 +1741,20 @@ static void reactor__core_fini(reactor__core *core) {
    select cannot tell an error or a hang-up from data, so those it found ready are asked again with
    one poll(2), which says the same as every other backend. One closed descriptor makes the whole
    call fail with EBADF: it is looked for and left out. A hang-up counts as readable and not as
-   writable here, so who waits to write is in both sets; when it turns out that there is only data,
-   it leaves the first until it is modified. The scan starts where the last batch ended, or whoever
+   writable here, so who waits to write, or for the end alone, is in the first set too; when it turns
+   out that there is only data it must leave it, and is deaf until it is modified: the others are
+   what wakes the loop, and then poll is asked about it as well. The scan starts where the last batch ended, or whoever
    is scanned first would be served first for ever. */
 #if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
 
 #define REACTOR__SELECT_BITS ((int)(8 * sizeof(unsigned long)))
 
 typedef struct reactor__select {
-    unsigned long *sets; /* four of them, each words long: read, write, and a copy for the call */
+    unsigned long *sets; /* each words long: read, write, a copy of both for the call, deaf */
     int words;
-    int top; /* highest descriptor in a set, plus 1 */
-    int at;  /* where the scan starts */
+    int top;  /* highest descriptor in a set, plus 1 */
+    int at;   /* where the scan starts */
+    int deaf; /* how many */
     struct pollfd *found;
 } reactor__select;
 
@@ -1786,17 +1788,20 @@ static void reactor__select_put(reactor__select *b, int set, int fd, int on) {
     *word = on ? *word | bit : *word & ~bit;
 }
 
+static void reactor__select_deafen(reactor__select *b, int fd, int on) {
+    b->deaf += on - reactor__select_has(b, 4, fd);
+    reactor__select_put(b, 4, fd, on);
+}
+
 static int reactor__select_grow(reactor__select *b, int fd) {
     int words = b->words;
     if (fd / REACTOR__SELECT_BITS < words) return 0;
     words = (fd / REACTOR__SELECT_BITS + 1 + 15) / 16 * 16; /* FD_SETSIZE at a time */
     size_t row = (size_t)words * sizeof *b->sets;
-    unsigned long *sets = (unsigned long *)reactor__util_zeroed(4 * row);
+    unsigned long *sets = (unsigned long *)reactor__util_zeroed(5 * row);
     if (!sets) return -ENOMEM;
-    if (b->sets) {
-        memcpy(sets, b->sets, (size_t)b->words * sizeof *sets);
-        memcpy(sets + words, b->sets + b->words, (size_t)b->words * sizeof *sets);
-    }
+    for (int set = 0; b->sets && set < 5; set++)
+        memcpy(sets + set * words, b->sets + set * b->words, (size_t)b->words * sizeof *sets);
     REACTOR_FREE(b->sets);
     b->sets = sets;
     b->words = words;
@@ -1808,16 +1813,17 @@ static int reactor__select_set(reactor__core *core, uint32_t index, unsigned bef
     reactor__select *b = (reactor__select *)core->data;
     int fd = reactor__core_at(core, index)->fd;
     (void)closing;
+    if (after && fcntl(fd, F_GETFD) < 0) return -errno;
     if (!before) {
-        if (fcntl(fd, F_GETFD) < 0) return -errno;
         if (fd >= REACTOR__SELECT_LIMIT) return -ERANGE;
         if (reactor__select_grow(b, fd) < 0) return -ENOMEM;
     }
-    reactor__select_put(b, 0, fd, (after & REACTOR__CORE_BOTH) != 0);
+    reactor__select_put(b, 0, fd, (after & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP)) != 0);
     reactor__select_put(b, 1, fd, (after & (unsigned)REACTOR_WRITE) != 0);
+    reactor__select_deafen(b, fd, 0);
     if (fd >= b->top) b->top = fd + 1;
     while (b->top > 0 && !reactor__select_has(b, 0, b->top - 1) &&
-           !reactor__select_has(b, 1, b->top - 1))
+           !reactor__select_has(b, 1, b->top - 1) && !reactor__select_has(b, 4, b->top - 1))
         b->top--;
     return 0;
 }
@@ -1832,13 +1838,13 @@ static void reactor__select_drop_closed(reactor__select *b) {
     }
 }
 
-/* Collects up to a batch of what the sets 2 and 3 have, from b->at on and around. */
+/* Collects up to a batch of what the sets 2 and 3 have, and of the deaf, from b->at on and around. */
 static int reactor__select_collect(reactor__select *b, uint32_t batch, int total) {
     uint32_t n = 0;
     int fd = b->at < b->top ? b->at : 0;
-    for (int scanned = 0; scanned < b->top && total > 0 && n < batch; scanned++) {
+    for (int scanned = 0; scanned < b->top && (total > 0 || b->deaf) && n < batch; scanned++) {
         int in = reactor__select_has(b, 2, fd), out = reactor__select_has(b, 3, fd);
-        if (in | out) {
+        if (in | out | reactor__select_has(b, 4, fd)) {
             total -= in + out;
             b->found[n].fd = fd;
             b->found[n++].revents = 0;
@@ -1859,11 +1865,10 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
     for (int i = 0; i < n; i++) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
         unsigned events = (unsigned)b->found[i].revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
-        if (events) {
-            reactor__core_report_slot(core, index, events);
-        } else if (!(b->found[i].events & POLLIN)) {
-            reactor__select_put(b, 0, b->found[i].fd, 0);
-        }
+        if (events) reactor__core_report_slot(core, index, events);
+        if (events ? b->found[i].events : b->found[i].events & POLLIN) continue;
+        reactor__select_put(b, 0, b->found[i].fd, 0);
+        reactor__select_deafen(b, b->found[i].fd, !events);
     }
     return 0;
 }
@@ -1885,7 +1890,7 @@ static int reactor__select_wait(reactor__core *core, int64_t timeout) {
         n = reactor__select_call(b, 0);
     }
     if (n == -EBADF) return 0; /* another one meanwhile */
-    if (n <= 0) return n;
+    if (n < 0 || (n == 0 && !b->deaf)) return n;
     return reactor__select_ask(core, b, reactor__select_collect(b, core->limit, n));
 }
 
@@ -2141,7 +2146,7 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
 /* ppoll(2), or poll(2) where that is missing. A dense array, so the kernel is never given a hole; a
    slot's aux is its place. Interest 0 is the descriptor -1, which the kernel skips: with no events
    it would still report hang-ups, for ever. A descriptor closed behind our back is POLLNVAL: it is
-   skipped from then on. When more are ready than a batch, the next scan starts where this one
+   skipped from then on; so is one whose only interest is to hear of its end, when it has. When more are ready than a batch, the next scan starts where this one
    ended. */
 #ifdef REACTOR_USE_POLL
 
@@ -2208,15 +2213,15 @@ static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned befor
         reactor__poll_remove(core, b, slot->aux);
         return 0;
     }
+    if (fcntl(slot->fd, F_GETFD) < 0) return -errno;
     if (!before) {
-        if (fcntl(slot->fd, F_GETFD) < 0) return -errno;
         if (reactor__poll_grow(b) < 0) return -ENOMEM;
         slot->aux = b->count;
         b->who[b->count++] = index;
     }
     struct pollfd *p = &b->fds[slot->aux];
     p->events = (short)(after & REACTOR__CORE_BOTH);
-    p->fd = p->events ? slot->fd : -1;
+    p->fd = after & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP) ? slot->fd : -1;
     p->revents = 0;
     return 0;
 }
@@ -2231,9 +2236,8 @@ static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
         struct pollfd *p = &b->fds[at];
         unsigned events = (unsigned)p->revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
         if (p->revents) left--;
-        if (p->revents & POLLNVAL)
-            p->fd = -1;
-        else if (events) {
+        if ((p->revents & POLLNVAL) || (events && !p->events)) p->fd = -1;
+        if (events && !(p->revents & POLLNVAL)) {
             reactor__core_report_slot(core, b->who[at], events);
             budget--;
         }
@@ -6403,11 +6407,12 @@ static void reactor__stream_start_close(reactor *r, reactor__stream_conn *c) {
     c->last_out = reactor__loop_time(r);
 }
 
-/* Level backends are told what is of interest now; with edges everything is, always. */
+/* Level backends are told what is of interest now; with edges everything is, always. RDHUP alone is
+   an interest in errors and hang-ups: a peer that is gone is to be heard of while nothing is read. */
 static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     uint32_t index = (uint32_t)c->id;
-    unsigned wanted = 0;
+    unsigned wanted = REACTOR__CORE_RDHUP;
     if (p->edges || c->fd == REACTOR__UTIL_NO_SOCKET || (c->flags & REACTOR__STREAM_DIALING))
         return;
     if (reactor__stream_may_read(c) || (c->flags & REACTOR__STREAM_LINGER)) wanted = REACTOR_READ;
@@ -6538,6 +6543,15 @@ static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
 
 /* ---- events ---- */
 
+/* An error or hang-up that no read will meet, the input having ended or being paused. */
+static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
+    const unsigned unread = REACTOR__STREAM_ENDED | REACTOR__STREAM_PAUSED;
+    if (c->flags & REACTOR__STREAM_OUTLET) reactor__stream_fail(c, -EPIPE, 0);
+    if (!(c->flags & unread) || (c->flags & REACTOR__STREAM_PIPE)) return;
+    int e = reactor__net_error(c->fd);
+    if (e < 0) reactor__stream_break(r, c, e);
+}
+
 /* The connection is there. Also the first thing that an attached one hears. */
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_GRABBED;
@@ -6546,6 +6560,7 @@ static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
     if (!(c->flags & REACTOR__STREAM_GONE)) reactor__stream_event(r, c, c->h->on_open);
     if (c->tail && !(c->flags & (unsigned)(REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED)))
         reactor__stream_flush(r, c);
+    if (c->flags & REACTOR__STREAM_HINTED) reactor__stream_dead_peer(r, c);
     reactor__stream_settle(r, c);
 }
 
@@ -6556,25 +6571,13 @@ static void reactor__stream_note(reactor__stream_conn *c, unsigned events) {
         c->flags |= REACTOR__STREAM_HINTED;
 }
 
-/* An error or hang-up that no read will meet, the input having ended before or being paused. */
-static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
-    const unsigned unread = REACTOR__STREAM_TOLD | REACTOR__STREAM_PAUSED;
-    if (c->flags & REACTOR__STREAM_OUTLET) reactor__stream_fail(c, -EPIPE, 0);
-    if (!(c->flags & unread) || (c->flags & REACTOR__STREAM_PIPE)) return;
-    int e = reactor__net_error(c->fd);
-    if (e < 0) reactor__stream_break(r, c, e);
-}
-
 /* An event that is out of the ordinary, or of a connection that has something to settle. */
 REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_conn *c,
                                                    unsigned events) {
     r->core.counters.callbacks--; /* an event is none; what it leads to counts itself */
     if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
     reactor__stream_note(c, events);
-    if (!(c->flags & REACTOR__STREAM_OPEN)) {
-        if (c->flags & REACTOR__STREAM_GRABBED) reactor__stream_opened(r, c);
-        return;
-    }
+    if (!(c->flags & REACTOR__STREAM_OPEN)) return; /* an attached one opens at the turn's end */
     if (c->tail && (events & (unsigned)REACTOR_WRITE)) {
         c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
         reactor__stream_flush(r, c);
