@@ -1227,7 +1227,7 @@ struct reactor__core {
     uint32_t always_count, always_cap, always_at;
     uint32_t seed;     /* generations of new slots start here, so that other loops' differ */
     uint32_t batch;    /* reports taken per wait */
-    uint32_t active;   /* watchers that keep the loop going */
+    uint32_t active;   /* watchers, connections, listeners that keep the loop going */
     uint32_t watchers; /* of kind WATCHER */
     uint32_t pulled;   /* of those, without a callback */
     int pulling;       /* reactor_select was the last to turn the loop: those are armed */
@@ -2342,7 +2342,7 @@ static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned befo
 
 /* A new set with everything that is armed; without descriptors or memory for it the old one stays
    until the next stale report. */
-static void reactor__epoll_rebuild(reactor__core *core) {
+REACTOR__APART static void reactor__epoll_rebuild(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     core->stale = 0;
     int fresh = epoll_create1(EPOLL_CLOEXEC);
@@ -3119,8 +3119,7 @@ typedef struct reactor__loop_part {
     void (*fini)(reactor *r, struct reactor__loop_part *part, int child);
     void (*dump)(const reactor *r, const struct reactor__loop_part *part, reactor_line_fn *fn,
                  void *user);
-    int pending;    /* wants a turn at once; a signal handler may set it */
-    uint32_t alive; /* things that keep the loop going */
+    int pending; /* wants a turn at once; a signal handler may set it */
     void (*orphan)(reactor *r, struct reactor__loop_part *part); /* or NULL; see destroy */
 } reactor__loop_part;
 
@@ -3285,11 +3284,16 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
 
 /* ---- the turn ---- */
 
+/* Of this thread, and posts that have been heard of. */
+static int reactor__loop_has_tasks(const reactor *r) {
+    return (r->deferred.count | r->spare.count | r->posted.count | (uint32_t)r->woken) != 0;
+}
+
 /* Something is left over or waiting that needs no event: the wait is only a glance. */
 static int reactor__loop_pending(const reactor *r) {
     const reactor__core *core = &r->core;
-    if (REACTOR__PEEK(&core->stop) || core->report_count || r->woken) return 1;
-    if (r->deferred.count || r->spare.count || r->posted.count) return 1;
+    if (REACTOR__PEEK(&core->stop) || core->report_count) return 1;
+    if (reactor__loop_has_tasks(r)) return 1;
     for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
         if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending)) return 1;
     return 0;
@@ -3426,7 +3430,7 @@ static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, 
 
 /* Posts first, then what was deferred up to now: a task that such a task defers or posts is for
    the next turn, because both queues are exchanged for empty ones before they are run. */
-static void reactor__loop_tasks(reactor *r) {
+REACTOR__APART static void reactor__loop_tasks(reactor *r) {
     int posts = r->options.post_budget, deferred = r->options.post_budget;
     if (!r->posted.count && (r->woken || REACTOR__PEEK(&r->wake.woken))) {
         r->woken = 0;
@@ -3450,7 +3454,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
         r->core.counters.turns++;
         reactor__core_dispatch(&r->core);
         if (reactor__timer_next(&r->wheel) != REACTOR__NEVER) reactor__loop_fire(r);
-        reactor__loop_tasks(r);
+        if (reactor__loop_has_tasks(r) || REACTOR__PEEK(&r->wake.woken)) reactor__loop_tasks(r);
         for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
             if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending))
                 r->parts[i]->turn(r, r->parts[i]);
@@ -3465,11 +3469,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
 
 static int reactor__loop_alive(const reactor *r) {
     if (r->core.active || r->wheel.referenced || r->refs) return 1;
-    if (r->deferred.count || r->spare.count || r->posted.count) return 1;
-    if (r->woken || REACTOR__LOAD(&r->wake.woken)) return 1;
-    for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
-        if (r->parts[i] && r->parts[i]->alive) return 1;
-    return 0;
+    return reactor__loop_has_tasks(r) || REACTOR__LOAD(&r->wake.woken);
 }
 
 static int reactor__loop_enter(reactor *r, int pulling) {
@@ -6350,7 +6350,7 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
         reactor__net_reset(fd);
     if (fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(fd);
     while (c->tail) reactor__stream_pop(r, c, c->reason < 0 ? c->reason : -ECANCELED, child);
-    p->part.alive--;
+    r->core.active--;
     r->core.counters.connections--;
     r->core.counters.closes++;
     if (!child)
@@ -6674,7 +6674,6 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
 static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_handler *h,
                                                       reactor__stream_policy *policy,
                                                       reactor_socket fd, unsigned flags) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
     size_t size =
         h->state_size ? REACTOR__STREAM_HEAD + h->state_size : sizeof(reactor__stream_conn);
     reactor__stream_conn *c = (reactor__stream_conn *)reactor__util_zeroed(size);
@@ -6696,14 +6695,14 @@ static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_
         c->flags |= REACTOR__STREAM_SPECIAL;
     if (policy->o.coupled > 0) c->flags |= REACTOR__STREAM_COUPLED;
     c->last_in = c->last_out = c->opened = r->now;
-    p->part.alive++;
+    r->core.active++;
     r->core.counters.connections++;
     return c;
 }
 
 /* Undoes conn_new: nobody has heard of it. */
 static void reactor__stream_conn_undo(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part_of(r)->part.alive--;
+    r->core.active--;
     r->core.counters.connections--;
     reactor__core_release(&r->core, (uint32_t)c->id);
     reactor__stream_free(r, c);
@@ -7092,7 +7091,7 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
 static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *l, int child) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     if (l->stopped & REACTOR__STREAM_SHORT) p->short_count--;
-    if (!(l->stopped & REACTOR__STREAM_BY_USER)) p->part.alive--;
+    if (!(l->stopped & REACTOR__STREAM_BY_USER)) r->core.active--;
     reactor__timer_cancel(&r->wheel, l->timer);
     *l->at = l->next;
     if (l->next) l->next->at = l->at;
@@ -7142,7 +7141,7 @@ static int reactor__stream_listen(reactor *r, const char *address, const reactor
     l->at = &p->listeners;
     if (l->next) l->next->at = &l->next;
     p->listeners = l;
-    p->part.alive++;
+    r->core.active++;
     r->core.counters.listeners++;
     return 0;
 }
@@ -7179,7 +7178,7 @@ static int reactor__stream_pause_listener(reactor *r, reactor_listener handle, i
     reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
     if (!l) return -EBADF;
     int was = (l->stopped & REACTOR__STREAM_BY_USER) != 0;
-    reactor__stream_part_of(r)->part.alive += (uint32_t)was - (uint32_t)on;
+    r->core.active += (uint32_t)was - (uint32_t)on;
     reactor__stream_stop_listener(r, l, REACTOR__STREAM_BY_USER, on);
     return 0;
 }
