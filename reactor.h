@@ -6589,7 +6589,8 @@ REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_c
 }
 
 /* What recv said on the short way, and it was neither a part of a buffer nor nothing. */
-REACTOR__APART static void reactor__stream_io_odd(reactor *r, reactor__stream_conn *c, ssize_t n) {
+REACTOR__APART static void reactor__stream_io_odd(reactor *r, ssize_t n) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
     int e = n < 0 ? reactor__util_error() : 0;
     r->core.counters.callbacks--; /* see io_long */
     r->lane.current = NULL;
@@ -6606,8 +6607,8 @@ REACTOR__APART static void reactor__stream_io_odd(reactor *r, reactor__stream_co
 }
 
 /* The handler did not simply answer, or not consume it all. */
-REACTOR__APART static void reactor__stream_io_rest(reactor *r, reactor__stream_conn *c,
-                                                   size_t used) {
+REACTOR__APART static void reactor__stream_io_rest(reactor *r, size_t used) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
     reactor__stream_part *p = reactor__stream_part_of(r);
     size_t n = r->lane.len;
     reactor__stream_leave(r, p, c);
@@ -6619,8 +6620,8 @@ REACTOR__APART static void reactor__stream_io_rest(reactor *r, reactor__stream_c
 }
 
 /* The kernel did not take all of a short answer. */
-REACTOR__APART static void reactor__stream_io_unsent(reactor *r, reactor__stream_conn *c,
-                                                     ssize_t sent) {
+REACTOR__APART static void reactor__stream_io_unsent(reactor *r, ssize_t sent) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
     reactor__stream_part *p = reactor__stream_part_of(r);
     reactor__stream_bar(r, p);
     r->lane.current = NULL;
@@ -6645,24 +6646,23 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
     ssize_t n = reactor__net_sys_recv(fd, lane->buffer, lane->size);
     c = (reactor__stream_conn *)lane->current;
     if (REACTOR__UNLIKELY((size_t)n - 1 >= lane->most)) {
-        reactor__stream_io_odd(r, c, n);
+        reactor__stream_io_odd(r, n);
         return;
     }
-    c->last_in = r->now;
-    r->core.counters.bytes_in += (size_t)n;
-    lane->len = (size_t)n;
     lane->answer = c->id;
+    lane->len = (size_t)n;
+    r->core.counters.bytes_in += (size_t)n;
+    c->last_in = r->now;
     size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), lane->buffer,
                                                   (size_t)n, reactor__stream_state(c));
-    c = (reactor__stream_conn *)lane->current;
     if (REACTOR__UNLIKELY(lane->answer != used)) {
-        reactor__stream_io_rest(r, c, used);
+        reactor__stream_io_rest(r, used);
         return;
     }
+    c = (reactor__stream_conn *)lane->current;
     ssize_t sent = reactor__net_sys_send(c->fd, lane->buffer, used, REACTOR__NET_NOSIGNAL);
     if (REACTOR__UNLIKELY(sent != (ssize_t)lane->len)) {
-        reactor__stream_io_unsent(r, (reactor__stream_conn *)lane->current,
-                                  sent < 0 ? reactor__util_error() : sent);
+        reactor__stream_io_unsent(r, sent < 0 ? reactor__util_error() : sent);
         return;
     }
     lane->current = NULL;

@@ -47,7 +47,7 @@ static __attribute__((noinline, cold)) enum echo_result echo_keep(struct conn *c
 
 /* One read and one write: all that level-triggering needs. */
 static inline enum echo_result echo_once(struct conn *c) {
-    ssize_t n = recv(c->fd, echo_buffer, sizeof echo_buffer, 0);
+    ssize_t n = read(c->fd, echo_buffer, sizeof echo_buffer);
     if (UNLIKELY(n <= 0)) return n < 0 && errno == EAGAIN ? ECHO_GOES_ON : ECHO_ENDED;
     ssize_t sent = send(c->fd, echo_buffer, (size_t)n, MSG_NOSIGNAL);
     if (UNLIKELY(sent != n)) return echo_keep(c, echo_buffer, (size_t)n, sent);
@@ -58,7 +58,7 @@ static inline enum echo_result echo_once(struct conn *c) {
    announced that will not be announced again: then more is set. */
 static inline enum echo_result echo_all(struct conn *c, int more) {
     for (;;) {
-        ssize_t n = recv(c->fd, echo_buffer, sizeof echo_buffer, 0);
+        ssize_t n = read(c->fd, echo_buffer, sizeof echo_buffer);
         if (UNLIKELY(n <= 0)) return n < 0 && errno == EAGAIN ? ECHO_GOES_ON : ECHO_ENDED;
         ssize_t sent = send(c->fd, echo_buffer, (size_t)n, MSG_NOSIGNAL);
         if (UNLIKELY(sent != n)) return echo_keep(c, echo_buffer, (size_t)n, sent);
