@@ -14,6 +14,7 @@ DEPS     = -MMD -MP -MF $@.d -MT $@
 FUZZ_SECONDS ?= 60
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 CMOCKA  ?= -lcmocka
+IMPLEMENTATION ?= tests/reactor_all.c
 PREFIX  ?= /usr/local
 PACKAGES = gcc g++ libc6-dev libcmocka-dev clang libclang-rt-dev clang-format musl-tools python3
 
@@ -130,7 +131,7 @@ FORCE:
 $(B)/%: examples/%.c $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< -o $@ $(LDFLAGS)
 
-$(B)/tests/reactor_all.o: tests/reactor_all.c $(B)/flags | $(B)/tests
+$(B)/tests/reactor_all.o: $(IMPLEMENTATION) $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) -c $< -o $@
 
 # An archive, so that a test which brings an implementation of its own does not get this one too.

@@ -1875,10 +1875,14 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
 
 static int reactor__select_call(reactor__select *b, int64_t timeout) {
     struct timespec t = reactor__util_timespec(timeout < 0 ? 0 : timeout);
-    unsigned long *in = b->sets + 2 * b->words, *out = b->sets + 3 * b->words;
-    if (b->sets) memcpy(in, b->sets, 2 * (size_t)b->words * sizeof *b->sets);
-    int n = pselect(b->top, b->sets ? (fd_set *)(void *)in : NULL,
-                    b->sets ? (fd_set *)(void *)out : NULL, NULL, timeout < 0 ? NULL : &t, NULL);
+    unsigned long *in = NULL, *out = NULL;
+    if (b->sets) {
+        in = b->sets + 2 * b->words;
+        out = in + b->words;
+        memcpy(in, b->sets, 2 * (size_t)b->words * sizeof *b->sets);
+    }
+    int n = pselect(b->top, (fd_set *)(void *)in, (fd_set *)(void *)out, NULL,
+                    timeout < 0 ? NULL : &t, NULL);
     return n < 0 ? -errno : n;
 }
 
@@ -2163,7 +2167,9 @@ static int reactor__poll_call(struct pollfd *fds, uint32_t count, int64_t timeou
     long t[2];
     t[0] = (long)(timeout / 1000000000 < LONG_MAX ? timeout / 1000000000 : LONG_MAX);
     t[1] = (long)(timeout % 1000000000);
-    return (int)syscall(SYS_ppoll, fds, (nfds_t)count, timeout < 0 ? NULL : t, NULL, (size_t)8);
+    int n = (int)syscall(SYS_ppoll, fds, (nfds_t)count, timeout < 0 ? NULL : t, NULL, (size_t)8);
+    if (n >= 0 || errno != ENOSYS) return n;
+    return poll(fds, (nfds_t)count, reactor__util_wait_ms(timeout));
 }
 #else
 static int reactor__poll_call(struct pollfd *fds, uint32_t count, int64_t timeout) {
@@ -2899,7 +2905,7 @@ static int reactor__timer_pop(reactor__timer_wheel *w, int64_t now, reactor_time
 }
 /* ==== >> wake ==== */
 /* Other threads' and signal handlers' way into the loop: a queue of tasks under a mutex, and a
-   descriptor (eventfd, elsewhere a pipe) that makes the backend return.
+   descriptor (eventfd, where that is missing a pipe) that makes the backend return.
 
    woken is 1 from the first notification until the loop has read the descriptor, so a burst of
    posts costs one write. The loop clears it before it takes the queue: a post that came too late
@@ -2976,13 +2982,7 @@ static void reactor__wake_read(reactor__wake *w) {
 }
 
 #else
-#ifdef __linux__
-static int reactor__wake_open(reactor__wake *w) {
-    w->in = w->out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return w->in < 0 ? -errno : 0;
-}
-#else
-static int reactor__wake_open(reactor__wake *w) {
+static int reactor__wake_pipe(reactor__wake *w) {
     int ends[2];
     if (pipe(ends) < 0) return -errno;
     w->in = ends[0];
@@ -2997,6 +2997,15 @@ static int reactor__wake_open(reactor__wake *w) {
     }
     return 0;
 }
+
+#ifdef __linux__
+static int reactor__wake_open(reactor__wake *w) {
+    w->in = w->out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (w->in >= 0) return 0;
+    return errno == ENOSYS ? reactor__wake_pipe(w) : -errno;
+}
+#else
+static int reactor__wake_open(reactor__wake *w) { return reactor__wake_pipe(w); }
 #endif
 
 /* A full pipe (EAGAIN) is readable, which is all that is wanted. */
@@ -3431,7 +3440,7 @@ static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, 
 /* Posts first, then what was deferred up to now: a task that such a task defers or posts is for
    the next turn, because both queues are exchanged for empty ones before they are run. */
 REACTOR__APART static void reactor__loop_tasks(reactor *r) {
-    int posts = r->options.post_budget, deferred = r->options.post_budget;
+    int posts = r->options.post_budget, deferred = posts;
     if (!r->posted.count && (r->woken || REACTOR__PEEK(&r->wake.woken))) {
         r->woken = 0;
         reactor__wake_take(&r->wake, &r->posted);
@@ -4440,6 +4449,24 @@ static int reactor__net_sys_is_dialing(reactor_socket fd) {
     return poll(&p, 1, 0) == 0;
 }
 
+#ifdef SO_NOSIGPIPE
+#define REACTOR__NET_QUIET(fd, on) setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, on, sizeof *(on))
+#else
+#define REACTOR__NET_QUIET(fd, on) ((void)(on), 0)
+#endif
+
+/* Not atomic: a fork and exec in another thread can leak the descriptor in between. */
+static int reactor__net_sys_ready(int fd) {
+    int on = 1, r;
+    if (fd < 0) return -errno;
+    r = reactor__util_cloexec(fd);
+    if (r == 0) r = reactor__util_nonblock(fd);
+    /* EINVAL: the peer of an accepted socket is gone already; the first read will tell. */
+    if (r == 0 && REACTOR__NET_QUIET(fd, &on) < 0 && errno != EINVAL) r = -errno;
+    if (r < 0) reactor__util_close(fd);
+    return r < 0 ? r : fd;
+}
+
 #ifdef __linux__
 
 #define REACTOR__NET_ABSTRACT     1 /* unix(7): names that are no paths */
@@ -4455,10 +4482,12 @@ static int64_t reactor__net_sys_socket(int family, int type) {
     return fd < 0 ? -errno : fd;
 }
 
-/* accept4 is declared only under _GNU_SOURCE, which may have come too late. */
+/* accept4 is declared only under _GNU_SOURCE, which may have come too late. 32-bit x86 and s390x
+   have it as a call of its own since Linux 4.3 only. */
 static int64_t reactor__net_sys_accept(reactor_socket listener) {
     long fd = syscall(SYS_accept4, listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    if (fd >= 0) return fd;
+    return errno == ENOSYS ? reactor__net_sys_ready(accept(listener, NULL, NULL)) : -errno;
 }
 
 /* Only asks; what is not a socket is no TCP either. 262: IPPROTO_MPTCP, which has TCP's options. */
@@ -4501,23 +4530,6 @@ static void reactor__net_sys_take(const sigset_t *set) {
 #else
 #define REACTOR__NET_KEEPIDLE TCP_KEEPALIVE /* macOS's name for it */
 #endif
-#ifdef SO_NOSIGPIPE
-#define REACTOR__NET_QUIET(fd, on) setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, on, sizeof *(on))
-#else
-#define REACTOR__NET_QUIET(fd, on) ((void)(on), 0)
-#endif
-
-/* Not atomic: a fork and exec in another thread can leak the descriptor in between. */
-static int reactor__net_sys_ready(int fd) {
-    int on = 1, r;
-    if (fd < 0) return -errno;
-    r = reactor__util_cloexec(fd);
-    if (r == 0) r = reactor__util_nonblock(fd);
-    /* EINVAL: the peer of an accepted socket is gone already; the first read will tell. */
-    if (r == 0 && REACTOR__NET_QUIET(fd, &on) < 0 && errno != EINVAL) r = -errno;
-    if (r < 0) reactor__util_close(fd);
-    return r < 0 ? r : fd;
-}
 
 static int64_t reactor__net_sys_socket(int family, int type) {
     return reactor__net_sys_ready(socket(family, type, 0));
@@ -5967,7 +5979,7 @@ static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor_
 
 /* Takes n bytes that were sent off the queue. */
 static void reactor__stream_advance(reactor *r, reactor__stream_conn *c, size_t n) {
-    while (n) {
+    while (n && c->tail) {
         reactor__stream_node *head = c->tail->next;
         size_t part = head->len < n ? head->len : n;
         head->data += part;
@@ -6916,7 +6928,7 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
     int e = local ? reactor__net_parse(local, strlen(local), 1, &a) : 0;
     if (e == 0) e = reactor__stream_start(r);
     if (e == 0) e = reactor__stream_policy_new(o ? &o->conn : NULL, -1, &policy);
-    if (e < 0) return e;
+    if (e != 0) return e;
     reactor__stream_dial *d =
         reactor__stream_dial_new(addresses, local, o ? o->timeout_ms : 0, count);
     reactor__stream_conn *c =
@@ -7102,6 +7114,14 @@ static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *
     reactor__stream_policy_drop(l->policy);
     r->core.counters.listeners--;
     REACTOR_FREE(l);
+}
+
+static void reactor__stream_listeners_free(reactor *r, reactor__stream_part *p, int child) {
+    reactor__stream_listener *next;
+    for (reactor__stream_listener *l = p->listeners; l; l = next) {
+        next = l->next;
+        reactor__stream_listener_free(r, l, child);
+    }
 }
 
 /* Everything but the socket. */
@@ -7646,7 +7666,7 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
     p = reactor__stream_part_of(r);
     reactor__stream_bar(r, p);
     p->draining = 1;
-    while (p->listeners) reactor__stream_listener_free(r, p->listeners, 0);
+    reactor__stream_listeners_free(r, p, 0);
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
@@ -7716,7 +7736,7 @@ static void reactor__stream_unkick(reactor *r, reactor__stream_part *p) {
 
 static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child) {
     reactor__stream_part *p = (reactor__stream_part *)part;
-    while (p->listeners) reactor__stream_listener_free(r, p->listeners, child);
+    reactor__stream_listeners_free(r, p, child);
     reactor__stream_unkick(r, p);
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);

@@ -2830,9 +2830,9 @@ static int set_value(settings *o, const char *flag, const char *value) {
     return value && *value && e == 0 ? 1 : -1;
 }
 
-static int parse_options(settings *o, int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
+static int parse_options(settings *o, char **argv) {
+    for (int i = 1; argv[i]; i++) {
+        const char *flag = argv[i], *value = argv[i + 1];
         if (strcmp(flag, "--help") == 0) {
             o->help = 1;
             return 0;
@@ -2965,7 +2965,10 @@ static int prepare(server *s, const settings *o) {
 static void cleanup(server *s) {
     reactor_destroy(s->r);
     if (s->log) log_flush(s->log, 200);
-    while (s->oldest) file_remove(s, s->oldest);
+    for (file *f = s->oldest, *newer; f; f = newer) {
+        newer = f->newer;
+        file_remove(s, f);
+    }
     while (s->spare) {
         pending *p = s->spare;
         s->spare = p->next;
@@ -2978,11 +2981,12 @@ int main(int argc, char **argv) {
     static server s;
     settings o = {NULL, "127.0.0.1", "index.html", "utf-8", "", NULL, NULL, 8080,
                   0,    15000,       15000,        15000,   0,  0,    0};
-    conn_list requests = {&s, NULL, NULL, 0, 0, request_expired};
-    conn_list lingering = {&s, NULL, NULL, LINGER_MS, 0, linger_expired};
+    static conn_list requests = {&s, NULL, NULL, 0, 0, request_expired};
+    static conn_list lingering = {&s, NULL, NULL, LINGER_MS, 0, linger_expired};
     if (open_standard_streams() < 0) return 1;
     http_tables();
-    int e = parse_options(&o, argc, argv);
+    (void)argc;
+    int e = parse_options(&o, argv);
     if (e) return e;
     if (o.help) {
         fputs(usage, stdout);

@@ -51,6 +51,9 @@ static int backend_has_edges(void) { return !on_backend("select") && !on_backend
 /* Run by an emulator, qemu-user, whose own limits are not the library's. */
 static int emulated(void) { return getenv("REACTOR_TEST_RUNNER") != NULL; }
 
+/* The library is that of tests/portable/old_kernel.c. */
+static int old_kernel(void) { return getenv("REACTOR_TEST_OLD_KERNEL") != NULL; }
+
 static reactor *make_loop_with(const reactor_options *given) {
     reactor_options options;
     memset(&options, 0, sizeof options);
@@ -144,6 +147,7 @@ static inline void harness_unused(void) {
     (void)on_backend;
     (void)backend_has_edges;
     (void)emulated;
+    (void)old_kernel;
     (void)make_loop;
     (void)make_pair;
     (void)make_tcp_pair;

@@ -78,7 +78,8 @@ def shortened(output):
 def run(program, backend, build, prefix):
     began = time.monotonic()
     process = subprocess.Popen(
-        (prefix if not program.endswith(".py") else []) + [program], env=environment(build, backend), stdin=subprocess.DEVNULL,
+        ([] if program.endswith(".py") else prefix) + [program],
+        env=environment(build, backend), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         output = process.communicate(timeout=LIMIT_S)[0]
