@@ -8,8 +8,12 @@ B       ?= build
 OPT     ?= -O2 -g
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror
 STD      = -std=gnu11
+# The kqueue backend is tested on Linux over libkqueue, where these tell how to use it:
+# KQUEUE_CFLAGS=-I/its/include KQUEUE_LIBS=/its/libkqueue.a
+export KQUEUE_CFLAGS KQUEUE_LIBS
+KQUEUE   = $(if $(KQUEUE_CFLAGS)$(KQUEUE_LIBS),-DREACTOR_TEST_KQUEUE $(KQUEUE_CFLAGS))
 # SAN is what a sanitizer run adds to everything.
-ALL_CFLAGS = $(STD) $(OPT) $(WARN) $(SAN) -pthread $(CPPFLAGS) $(CFLAGS)
+ALL_CFLAGS = $(STD) $(OPT) $(WARN) $(SAN) -pthread $(KQUEUE) $(CPPFLAGS) $(CFLAGS)
 DEPS     = -MMD -MP -MF $@.d -MT $@
 FUZZ_SECONDS ?= 60
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
@@ -123,7 +127,7 @@ help: ## print this list
 programs: $(EXAMPLES) $(PROGRAMS) $(B)/tests/backends
 
 # Another compiler or other flags: everything anew.
-FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(LDFLAGS)
+FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(LDFLAGS) $(KQUEUE_LIBS)
 $(B)/flags: FORCE | $(B)/tests
 	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
 FORCE:
@@ -134,15 +138,19 @@ $(B)/%: examples/%.c $(B)/flags | $(B)/tests
 $(B)/tests/reactor_all.o: $(IMPLEMENTATION) $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) -c $< -o $@
 
+$(B)/tests/libkqueue.o: tests/libkqueue.c $(B)/flags | $(B)/tests
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) -c $< -o $@
+
 # An archive, so that a test which brings an implementation of its own does not get this one too.
-$(B)/tests/reactor_all.a: $(B)/tests/reactor_all.o
-	$(QUIET)rm -f $@ && ar rcs $@ $<
+$(B)/tests/reactor_all.a: $(B)/tests/reactor_all.o $(B)/tests/libkqueue.o
+	$(QUIET)rm -f $@ && ar rcs $@ $^
 
 # A test that needs more of the linker says so itself: a comment that begins a line,
 # "ldflags: -Wl,--wrap=malloc".
 $(B)/tests/%: tests/%.c $(B)/tests/reactor_all.a $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) -c $< -o $@.o
-	@$(LINK) $(ALL_CFLAGS) $@.o $(B)/tests/reactor_all.a -o $@ $(LDFLAGS) $(CMOCKA) \
+	@$(LINK) $(ALL_CFLAGS) $@.o $(B)/tests/reactor_all.a -o $@ $(LDFLAGS) \
+	  $(CMOCKA) $(KQUEUE_LIBS) \
 	  $$(awk 'sub(/^\/\* ldflags:/, "") { on = 1 } on { end = sub(/\*\/.*/, ""); print; if (end) exit }' $<)
 
 $(B)/tests:

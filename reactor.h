@@ -729,14 +729,23 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <sys/un.h>
 #include <unistd.h>
 
-#if !defined(CLOCK_MONOTONIC) || !defined(SA_RESTART) || !defined(MSG_NOSIGNAL)
+#if !defined(CLOCK_MONOTONIC) || !defined(SA_RESTART) ||                                           \
+    (!defined(MSG_NOSIGNAL) && !defined(SO_NOSIGPIPE))
 #error "reactor.h: under -std=cNN put REACTOR_IMPLEMENTATION before every system header"
 #endif
 #endif /* _WIN32 */
 
-#if !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) && !defined(REACTOR_USE_EPOLL)
+#if defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) ||                         \
+    defined(__DragonFly__) || defined(__APPLE__)
+#define REACTOR__BSD
+#endif
+
+#if !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) && !defined(REACTOR_USE_EPOLL) &&   \
+    !defined(REACTOR_USE_KQUEUE)
 #if defined(__linux__)
 #define REACTOR_USE_EPOLL
+#elif defined(REACTOR__BSD)
+#define REACTOR_USE_KQUEUE
 #endif
 #if defined(_WIN32)
 #define REACTOR_USE_SELECT
@@ -752,8 +761,12 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #if defined(REACTOR_USE_EPOLL) && !defined(__linux__)
 #error "reactor.h: REACTOR_USE_EPOLL needs Linux"
 #endif
-#ifdef REACTOR_USE_KQUEUE
-#error "reactor.h: REACTOR_USE_KQUEUE needs a BSD or macOS, and is not written yet"
+#if defined(REACTOR_USE_KQUEUE) && !defined(REACTOR__BSD)
+#if defined(__has_include)
+#if !__has_include(<sys/event.h>)
+#error "reactor.h: REACTOR_USE_KQUEUE needs a BSD or macOS, or the <sys/event.h> of libkqueue"
+#endif
+#endif
 #endif
 #ifdef REACTOR_USE_IO_URING
 #error "reactor.h: REACTOR_USE_IO_URING is not written yet"
@@ -768,6 +781,15 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#endif
+#ifdef REACTOR_USE_KQUEUE
+#include <sys/event.h>
+/* Whether it is the kernel's own. The tests' imitation of one says so itself. */
+#if !defined(REACTOR__KQUEUE_NATIVE) && defined(REACTOR__BSD)
+#define REACTOR__KQUEUE_NATIVE 1
+#elif !defined(REACTOR__KQUEUE_NATIVE)
+#define REACTOR__KQUEUE_NATIVE 0
+#endif
 #endif
 #if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
 #include <sys/select.h>
@@ -1189,9 +1211,11 @@ typedef struct reactor__core_report {
 /* What a backend is. set: armed goes from before to after; 0 is not known at all, closing tells
    that the descriptor is closed next, which on most kernels removes it by itself. wait: reports
    what is ready, core->limit of them at most, waiting so many nanoseconds, -1 for ever; -EINTR if
-   a signal came. fd: see
-   reactor_fd; NULL if there is none. alarm: makes that descriptor readable at a time, also if it
-   is past. All return 0 or -errno. */
+   a signal came. fd: see reactor_fd; NULL if there is none. alarm: makes that descriptor readable at
+   a time, also if it is past. wake: makes wait report the slot core->waker, from any thread and
+   from signal handlers; with 0 takes that back; NULL if it takes a descriptor. All return 0 or
+   -errno; set returns 1 for what is told with the next wait, and reactor__core_refused tells core
+   if that fails. */
 typedef struct reactor__core_backend {
     const char *name;
     unsigned traits;
@@ -1201,10 +1225,11 @@ typedef struct reactor__core_backend {
     int (*wait)(reactor__core *core, int64_t timeout);
     int (*fd)(reactor__core *core);
     int (*alarm)(reactor__core *core, int64_t at);
+    int (*wake)(const reactor__core *core, int on);
 } reactor__core_backend;
 
 enum {
-    REACTOR__CORE_HAS_EDGES = 1,  /* EDGE is the kernel's; else it is reported as level */
+    REACTOR__CORE_HAS_EDGES = 1,  /* streams are registered once, for edges; else for levels */
     REACTOR__CORE_HAS_ONESHOT = 2 /* the kernel disarms after a ONESHOT report */
 };
 
@@ -1235,7 +1260,9 @@ struct reactor__core {
     int stale;         /* a report came for what is long gone */
     int stop;          /* atomic: leave the dispatching */
     unsigned special;  /* atomic: events that need a second look; all of them to stop at once */
-    reactor__core_slow_fn *slow;          /* NULL: nobody times callbacks */
+    reactor__core_slow_fn *slow; /* NULL: nobody times callbacks */
+    int child;                   /* a forked copy, to be closed: what is shared stays as it is */
+    uint32_t waker;              /* slot of the wake-up */
     void (*changed)(reactor__core *core); /* when nested: something to do appeared outside a turn */
     reactor_counters counters;
 };
@@ -1478,6 +1505,7 @@ static void reactor__core_unbind(reactor__core *core, uint32_t index, int closin
 static void reactor__core_modify(reactor__core *core, uint32_t index, unsigned wanted) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_want(core, slot, wanted);
+    slot->flags &= (uint8_t)~REACTOR__CORE_FAILED;
     if (wanted & ((unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT))
         slot->flags |= REACTOR__CORE_REARM;
     reactor__core_touch(core, index);
@@ -1489,6 +1517,28 @@ REACTOR__OPTIONAL static void reactor__core_report_slot(reactor__core *core, uin
     reactor__core_report *report = &core->reports[core->report_count++];
     report->events = events;
     report->id = reactor__core_id(core, index);
+}
+
+/* A refusal, for the first or the second time. */
+static void reactor__core_note_refusal(reactor__core_slot *slot) {
+    if (slot->flags & REACTOR__CORE_FAILED) slot->flags |= REACTOR__CORE_TOLD;
+    slot->flags ^= REACTOR__CORE_FAILED;
+}
+
+/* Without telling those in whom this loop is nested: they would have it flushed again. */
+static void reactor__core_touch_again(reactor__core *core, uint32_t index) {
+    void (*changed)(reactor__core *) = core->changed;
+    core->changed = NULL;
+    reactor__core_touch(core, index);
+    core->changed = changed;
+}
+
+/* From a backend that tells changes late: this slot's was refused. */
+REACTOR__OPTIONAL static void reactor__core_refused(reactor__core *core, uint32_t index) {
+    reactor__core_slot *slot = &core->slots[index];
+    reactor__core_note_refusal(slot);
+    slot->flags |= REACTOR__CORE_REARM;
+    reactor__core_touch_again(core, index);
 }
 
 /* Tells the backend of one slot. A refusal is tried once more at the next turn; the second one the
@@ -1510,13 +1560,12 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
         core->counters.changes++;
     }
     if (e < 0) {
-        int again = !(slot->flags & REACTOR__CORE_FAILED);
-        slot->flags ^= REACTOR__CORE_FAILED;
-        if (!again) slot->flags |= REACTOR__CORE_TOLD;
+        reactor__core_note_refusal(slot);
         return 1;
     }
     slot->armed = (uint16_t)target;
-    slot->flags &= (uint8_t) ~(REACTOR__CORE_REARM | REACTOR__CORE_FAILED);
+    slot->flags &= (uint8_t)~REACTOR__CORE_REARM;
+    if (e == 0) slot->flags &= (uint8_t)~REACTOR__CORE_FAILED;
     return 0;
 }
 
@@ -1530,12 +1579,8 @@ static void reactor__core_flush(reactor__core *core) {
         if (slot->kind == REACTOR__CORE_FREE) {
             slot->next = core->free_head;
             core->free_head = index;
-        } else if (reactor__core_tell(core, index)) {
-            void (*changed)(reactor__core *) = core->changed;
-            core->changed = NULL; /* it would flush again */
-            reactor__core_touch(core, index);
-            core->changed = changed;
-        }
+        } else if (reactor__core_tell(core, index))
+            reactor__core_touch_again(core, index);
         index = next;
     }
 }
@@ -1905,6 +1950,7 @@ static const reactor__core_backend reactor__select_backend = {"select",
                                                               reactor__select_set,
                                                               reactor__select_wait,
                                                               NULL,
+                                                              NULL,
                                                               NULL};
 #endif
 /* ==== >> winselect ==== */
@@ -2144,6 +2190,7 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
                                                                  reactor__winselect_set_interest,
                                                                  reactor__winselect_wait,
                                                                  NULL,
+                                                                 NULL,
                                                                  NULL};
 #endif
 /* ==== >> poll ==== */
@@ -2253,9 +2300,413 @@ static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
     return 0;
 }
 
-static const reactor__core_backend reactor__poll_backend = {
-    "poll", 0,   reactor__poll_init, reactor__poll_fini, reactor__poll_set, reactor__poll_wait,
-    NULL,   NULL};
+static const reactor__core_backend reactor__poll_backend = {"poll",
+                                                            0,
+                                                            reactor__poll_init,
+                                                            reactor__poll_fini,
+                                                            reactor__poll_set,
+                                                            reactor__poll_wait,
+                                                            NULL,
+                                                            NULL,
+                                                            NULL};
+#endif
+/* ==== >> kqueue ==== */
+/* kqueue(2) of the BSDs and macOS; on Linux over libkqueue, by which it is tested.
+
+   Reading and writing are two filters, whose events are merged into one report. Changes are sent
+   with the wait, in its one call; the errors of an addition are asked for at once (EV_RECEIPT), a
+   later refusal comes back before any waiting. EV_EOF tells neither a half-close from a hang-up
+   nor an error on every system: what has ended is asked with one poll(2). Streams are told levels,
+   for EV_CLEAR would tell of room with every acknowledgement, and coming and going is free here.
+
+   Filters go when their descriptor is closed, and a fork's child has no kqueue: its number may be
+   somebody else's. libkqueue sees no close, takes locks where a signal may come, and cannot be
+   polled: over it deletions are sent before the close, and neither wake nor fd is offered. */
+#ifdef REACTOR_USE_KQUEUE
+
+enum { REACTOR__KQUEUE_CHANGES = 64, REACTOR__KQUEUE_EVENTS = 1024 };
+
+#define REACTOR__KQUEUE_ENDED 0x10000u /* in a report: EV_EOF came, poll is to be asked */
+
+typedef struct reactor__kqueue {
+    int fd;
+    uint16_t count; /* of changes */
+    uint16_t batch; /* events taken per wait */
+    uint32_t told;  /* reports that were there before it */
+    int64_t at;     /* when the timer goes off */
+    struct kevent *events;
+    struct pollfd *ended;
+    struct kevent changes[REACTOR__KQUEUE_CHANGES]; /* not sent yet */
+} reactor__kqueue;
+
+#if defined(__NetBSD__) && !defined(EVFILT_USER)
+typedef intptr_t reactor__kqueue_udata; /* before NetBSD 10 */
+#else
+typedef void *reactor__kqueue_udata;
+#endif
+
+static const struct timespec reactor__kqueue_now = {0, 0};
+
+/* udata is the slot's index and one, 0 for a deletion: whose refusal is nobody's concern. */
+static struct kevent *reactor__kqueue_change(reactor__kqueue *b, uintptr_t ident, unsigned flags,
+                                             uintptr_t udata) {
+    struct kevent *k = &b->changes[b->count++];
+    memset(k, 0, sizeof *k);
+    k->ident = ident;
+    k->flags = (unsigned short)flags;
+    k->udata = (reactor__kqueue_udata)udata;
+    return k;
+}
+
+/* Whose it is, if he still is there. */
+static uint32_t reactor__kqueue_owner(const reactor__core *core, const struct kevent *e) {
+    uint32_t index = (uint32_t)(uintptr_t)e->udata - 1;
+    if (index >= core->count) return REACTOR__NONE;
+    return reactor__core_at(core, index)->fd == (reactor_socket)e->ident ? index : REACTOR__NONE;
+}
+
+/* An addition was refused: core tells it once more, then the watcher. */
+static void reactor__kqueue_refused(reactor__core *core, const struct kevent *e) {
+    uint32_t index = reactor__kqueue_owner(core, e);
+    if (index != REACTOR__NONE) reactor__core_refused(core, index);
+}
+
+/* Sends the changes alone. Each has its receipt, in the same place: without them, events would be
+   taken too. Of those up to concerns the refusals are seen to. */
+static int reactor__kqueue_send(reactor__core *core, reactor__kqueue *b, uint16_t concern) {
+    int n;
+    for (uint16_t i = 0; i < b->count; i++) b->changes[i].flags |= EV_RECEIPT;
+    do n = kevent(b->fd, b->changes, b->count, b->changes, b->count, &reactor__kqueue_now);
+    while (n < 0 && errno == EINTR);
+    if (n < 0) return -errno;
+    for (int i = 0; i < n && i < concern; i++)
+        if (b->changes[i].data) reactor__kqueue_refused(core, &b->changes[i]);
+    b->count = 0;
+    return 0;
+}
+
+static int reactor__kqueue_room(reactor__core *core, reactor__kqueue *b) {
+    if (b->count <= REACTOR__KQUEUE_CHANGES - 4) return 0;
+    return reactor__kqueue_send(core, b, b->count);
+}
+
+/* What leads from one interest to the other. */
+static void reactor__kqueue_filters(reactor__core *core, reactor__kqueue *b, uint32_t index,
+                                    unsigned before, unsigned after) {
+    const reactor__core_slot *slot = reactor__core_at(core, index);
+    const unsigned edge = (unsigned)REACTOR_EDGE; /* a filter keeps the flags that it began with */
+    const int anew = ((before ^ after) & edge) || (slot->flags & REACTOR__CORE_REARM);
+    const unsigned add = (unsigned)EV_ADD | (after & edge ? (unsigned)EV_CLEAR : 0u);
+    for (int writes = 0; writes < 2; writes++) {
+        unsigned bit = writes ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
+        for (int adds = 0; adds < 2; adds++) {
+            unsigned is = adds ? after : before, other = adds ? before : after;
+            if (!(is & bit) || ((other & bit) && !anew)) continue;
+            struct kevent *k =
+                reactor__kqueue_change(b, (uintptr_t)slot->fd, adds ? add : (unsigned)EV_DELETE,
+                                       adds ? (uintptr_t)index + 1 : 0);
+            k->filter = writes ? EVFILT_WRITE : EVFILT_READ;
+        }
+    }
+}
+
+/* What the kernel says of things that have no readiness, differently on every system. */
+static int reactor__kqueue_is_always(int e) {
+    return e == -EPERM || e == -EINVAL || e == -ENODEV || e == -ENOTSUP || e == -EOPNOTSUPP;
+}
+
+/* Streams are known to be sockets and the like; of a watcher's descriptor it is asked. */
+static int reactor__kqueue_is_file(const reactor__core_slot *slot) {
+    struct stat st;
+    if (slot->kind != REACTOR__CORE_WATCHER) return 0;
+    if (fstat(slot->fd, &st) < 0) return -errno;
+    return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode);
+}
+
+static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned after) {
+    reactor__kqueue *b = (reactor__kqueue *)core->data;
+    int e = reactor__kqueue_is_file(reactor__core_at(core, index));
+    if (e > 0) return reactor__core_always_add(core, index);
+    if (e == 0) e = reactor__kqueue_room(core, b);
+    if (e < 0) return e;
+    const int silent =
+        !(after & REACTOR__CORE_BOTH); /* to know what it is, it is tried all the same */
+    const unsigned tried = silent ? (unsigned)REACTOR_READ : after;
+    const uint16_t first = b->count;
+    reactor__kqueue_filters(core, b, index, 0, tried);
+    if (silent) reactor__kqueue_filters(core, b, index, tried, 0);
+    const uint16_t end = b->count;
+    e = reactor__kqueue_send(core, b, first);
+    if (e < 0) {
+        b->count = first;
+        return e;
+    }
+    for (uint16_t i = first; i < end && e == 0; i++) e = -(int)b->changes[i].data;
+    if (e == 0) return 0;
+    if (e == -EPIPE) { /* a pipe that nobody reads: its watcher is told, as by poll */
+        reactor__core_refused(core, index);
+        return 0;
+    }
+    reactor__kqueue_filters(core, b, index, tried, 0);
+    reactor__kqueue_send(core, b, 0);
+    return reactor__kqueue_is_always(e) ? reactor__core_always_add(core, index) : e;
+}
+
+static int reactor__kqueue_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
+                               int closing) {
+    reactor__kqueue *b = (reactor__kqueue *)core->data;
+    if (core->child || (closing && REACTOR__KQUEUE_NATIVE)) return 0;
+    if (!before) return reactor__kqueue_add(core, index, after);
+    int e = reactor__kqueue_room(core, b);
+    if (e < 0) return e; /* of a removal too: see event */
+    reactor__kqueue_filters(core, b, index, before, after);
+    if (!after && !REACTOR__KQUEUE_NATIVE) reactor__kqueue_send(core, b, b->count);
+    return 1;
+}
+
+/* ---- the wait ---- */
+
+/* aux is where the slot's report is, if that one is still it; or core has told an error of it. */
+static void reactor__kqueue_place(reactor__core *core, const reactor__kqueue *b, uint32_t index) {
+    reactor__core_slot *slot = reactor__core_at(core, index);
+    const uint64_t id = reactor__core_id(core, index);
+    if (slot->aux < core->report_count && core->reports[slot->aux].id == id) return;
+    for (slot->aux = 0; slot->aux < b->told; slot->aux++)
+        if (core->reports[slot->aux].id == id) return;
+    slot->aux = core->report_count;
+    reactor__core_report_slot(core, index, 0);
+}
+
+/* One of the two events of a descriptor. What is nobody's has a deletion that was lost, for want of memory or by a failing call:
+   it is made good. */
+static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const struct kevent *e) {
+    uint32_t index = reactor__kqueue_owner(core, e);
+    unsigned events = e->filter == EVFILT_WRITE ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
+    if (index == REACTOR__NONE) {
+        if (b->count < REACTOR__KQUEUE_CHANGES)
+            reactor__kqueue_change(b, e->ident, (unsigned)EV_DELETE, 0)->filter = e->filter;
+        return;
+    }
+    reactor__core_slot *slot = reactor__core_at(core, index);
+    if (e->flags & EV_EOF) events |= REACTOR__KQUEUE_ENDED;
+    if (e->fflags) events |= (unsigned)REACTOR_ERROR;
+    reactor__kqueue_place(core, b, index);
+    core->reports[slot->aux].events |= events;
+}
+
+/* What has ended is asked what that means. An error that the event brought is kept: poll does not
+   show it everywhere. */
+static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
+    nfds_t n = 0;
+    for (uint32_t i = 0; i < core->report_count; i++) {
+        if (!(core->reports[i].events & REACTOR__KQUEUE_ENDED)) continue;
+        const reactor__core_slot *slot = reactor__core_at(core, (uint32_t)core->reports[i].id);
+        b->ended[n].fd = slot->fd;
+        b->ended[n].events = (short)(slot->armed & REACTOR__CORE_BOTH);
+        b->ended[n++].revents = 0;
+    }
+    if (!n || poll(b->ended, n, 0) < 0) return; /* then the next read or write will tell */
+    n = 0;
+    for (uint32_t i = 0; i < core->report_count; i++) {
+        reactor__core_report *report = &core->reports[i];
+        if (!(report->events & REACTOR__KQUEUE_ENDED)) continue;
+        unsigned said = (unsigned)b->ended[n++].revents;
+        if (said & POLLNVAL) continue; /* not for poll, on some systems */
+        report->events &= (unsigned)REACTOR_ERROR;
+        report->events |= said & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+    }
+}
+
+/* How many of those n were refusals. */
+static int reactor__kqueue_take(reactor__core *core, reactor__kqueue *b, int n) {
+    int refusals = 0;
+    for (int i = 0; i < n; i++) {
+        const struct kevent *e = &b->events[i];
+        if (e->flags & EV_ERROR) {
+            refusals++;
+            if (e->data) reactor__kqueue_refused(core, e);
+        } else if (e->filter == EVFILT_READ || e->filter == EVFILT_WRITE)
+            reactor__kqueue_event(core, b, e);
+        else if (e->filter == EVFILT_TIMER)
+            b->at = REACTOR__NEVER;
+        else
+            reactor__core_report_slot(core, core->waker, REACTOR_READ);
+    }
+    if (n > refusals) reactor__kqueue_ask(core, b);
+    return refusals;
+}
+
+/* After a signal's interruption, which comes after the changes, they are sent again: that does no
+   harm. If the call itself has failed nobody knows what is armed: those who are still there are told
+   anew, both filters deleted first; the deletions of others are kept. */
+static int reactor__kqueue_failed(reactor__core *core, reactor__kqueue *b, int e) {
+    const uint16_t count = b->count;
+    if (e == -EINTR) return e;
+    b->count = 0;
+    for (uint16_t i = 0; i < count; i++) {
+        const struct kevent *k = &b->changes[i];
+        uint32_t index = reactor__core_find(core, (reactor_socket)k->ident);
+        if (k->filter == EVFILT_TIMER) continue;
+        if (index == REACTOR__NONE) {
+            b->changes[b->count++] = *k;
+            continue;
+        }
+        reactor__core_slot *slot = reactor__core_at(core, index);
+        slot->armed |= (uint16_t)REACTOR__CORE_BOTH;
+        slot->flags |= REACTOR__CORE_REARM;
+        reactor__core_touch_again(core, index);
+    }
+    return e;
+}
+
+/* Kernels of the BSDs have taken no more than this for a sum of seconds, some not even that. */
+static const struct timespec *reactor__kqueue_timeout(struct timespec *t, int64_t ns) {
+    const int64_t most = INT_MAX * REACTOR__MS; /* 24 days */
+    if (ns < 0) return NULL;
+    if (ns > most) ns = most;
+    t->tv_sec = (time_t)(ns / 1000000000);
+    t->tv_nsec = (long)(ns % 1000000000);
+    return t;
+}
+
+static int reactor__kqueue_wait(reactor__core *core, int64_t timeout) {
+    reactor__kqueue *b = (reactor__kqueue *)core->data;
+    const uint16_t limit = core->limit < b->batch ? (uint16_t)core->limit : b->batch;
+    struct timespec t;
+    int n, refusals;
+    b->told = core->report_count;
+    if (core->always_count && reactor__core_has_always(core)) timeout = 0;
+    const struct timespec *until = reactor__kqueue_timeout(&t, timeout);
+    if (b->count > limit) { /* no room for as many refusals */
+        int e = reactor__kqueue_send(core, b, b->count);
+        if (e < 0) return reactor__kqueue_failed(core, b, e);
+    }
+    do { /* Again if it brought refusals alone, for then it has not waited. */
+        n = kevent(b->fd, b->changes, b->count, b->events, limit, until);
+        if (n < 0) return reactor__kqueue_failed(core, b, -errno);
+        b->count = 0;
+        refusals = reactor__kqueue_take(core, b, n);
+        if (core->dirty_head != REACTOR__NONE) until = &reactor__kqueue_now;
+    } while (n && n == refusals);
+    if (core->always_count) reactor__core_report_always(core);
+    return 0;
+}
+
+/* ---- being woken, being nested ---- */
+
+#if REACTOR__KQUEUE_NATIVE && defined(EVFILT_USER)
+/* From any thread, and from signal handlers: a system call and nothing else. Taking it back deletes
+   and adds, for what EV_CLEAR means in a change is not the same everywhere. */
+static int reactor__kqueue_wake(const reactor__core *core, int on) {
+    const reactor__kqueue *b = (const reactor__kqueue *)core->data;
+    struct kevent k[2];
+    memset(k, 0, sizeof k);
+    k[0].filter = k[1].filter = EVFILT_USER;
+    if (on)
+        k[0].fflags = NOTE_TRIGGER;
+    else
+        k[0].flags = EV_DELETE;
+    k[1].flags = EV_ADD | EV_CLEAR;
+    int saved = errno, e = kevent(b->fd, k, on ? 1 : 2, NULL, 0, NULL) < 0 ? -errno : 0;
+    errno = saved;
+    return e;
+}
+
+static int reactor__kqueue_wake_open(const reactor__kqueue *b) {
+    struct kevent k;
+    memset(&k, 0, sizeof k);
+    k.filter = EVFILT_USER;
+    k.flags = EV_ADD | EV_CLEAR;
+    return kevent(b->fd, &k, 1, NULL, 0, NULL) < 0 ? -errno : 0;
+}
+#define REACTOR__KQUEUE_WAKE reactor__kqueue_wake
+#else
+static int reactor__kqueue_wake_open(const reactor__kqueue *b) {
+    (void)b;
+    return 0;
+}
+#define REACTOR__KQUEUE_WAKE NULL /* OpenBSD had no EVFILT_USER for long: a pipe */
+#endif
+
+/* A kqueue is readable while it has events, so it is its own. */
+static int reactor__kqueue_fd(reactor__core *core) {
+    return REACTOR__KQUEUE_NATIVE ? ((reactor__kqueue *)core->data)->fd : -ENOTSUP;
+}
+
+static void reactor__kqueue_timer(reactor__kqueue *b, int64_t at) {
+    if (b->at != REACTOR__NEVER)
+        reactor__kqueue_change(b, 0, (unsigned)EV_DELETE, 0)->filter = EVFILT_TIMER;
+    b->at = at;
+    if (at == REACTOR__NEVER) return;
+    int64_t left = at - reactor__util_clock();
+    struct kevent *k = reactor__kqueue_change(b, 0, (unsigned)(EV_ADD | EV_ONESHOT), 0);
+    k->filter = EVFILT_TIMER;
+    k->data = reactor__util_wait_ms(left > 0 ? left : 0);
+}
+
+/* Also sends the changes: whoever waits for the descriptor sees only what the kernel knows. */
+static int reactor__kqueue_alarm(reactor__core *core, int64_t at) {
+    reactor__kqueue *b = (reactor__kqueue *)core->data;
+    int e = reactor__kqueue_room(core, b);
+    if (e == 0 && at != b->at) reactor__kqueue_timer(b, at);
+    const uint16_t n = b->count;
+    if (n && e == 0) e = reactor__kqueue_send(core, b, n);
+    if (e < 0) {
+        b->at = -1; /* not known */
+        return reactor__kqueue_failed(core, b, e);
+    }
+    return n && b->changes[n - 1].filter == EVFILT_TIMER ? -(int)b->changes[n - 1].data : 0;
+}
+
+/* ---- init and fini ---- */
+
+static void reactor__kqueue_free(reactor__kqueue *b) {
+    REACTOR_FREE(b->events);
+    REACTOR_FREE(b->ended);
+    REACTOR_FREE(b);
+}
+
+static int reactor__kqueue_open(reactor__kqueue *b) {
+    if (!b->events || !b->ended) return -ENOMEM;
+    b->fd = kqueue();
+    if (b->fd < 0) return -errno;
+    int e = reactor__util_cloexec(b->fd); /* no fork's child has it, but an exec without a fork */
+    if (e == 0) e = reactor__kqueue_wake_open(b);
+    if (e < 0) reactor__util_close(b->fd);
+    return e;
+}
+
+static int reactor__kqueue_init(reactor__core *core) {
+    reactor__kqueue *b = REACTOR__NEW(reactor__kqueue);
+    if (!b) return -ENOMEM;
+    b->at = REACTOR__NEVER;
+    b->batch = REACTOR__KQUEUE_EVENTS;
+    if (core->batch < b->batch) b->batch = (uint16_t)core->batch;
+    b->events = (struct kevent *)REACTOR_MALLOC(b->batch * sizeof *b->events);
+    b->ended = (struct pollfd *)REACTOR_MALLOC(2 * core->batch * sizeof *b->ended);
+    int e = reactor__kqueue_open(b);
+    if (e < 0)
+        reactor__kqueue_free(b);
+    else
+        core->data = b;
+    return e;
+}
+
+static void reactor__kqueue_fini(reactor__core *core) {
+    reactor__kqueue *b = (reactor__kqueue *)core->data;
+    if (!core->child) reactor__util_close(b->fd);
+    reactor__kqueue_free(b);
+}
+
+static const reactor__core_backend reactor__kqueue_backend = {"kqueue",
+                                                              0,
+                                                              reactor__kqueue_init,
+                                                              reactor__kqueue_fini,
+                                                              reactor__kqueue_set,
+                                                              reactor__kqueue_wait,
+                                                              reactor__kqueue_fd,
+                                                              reactor__kqueue_alarm,
+                                                              REACTOR__KQUEUE_WAKE};
 #endif
 /* ==== >> epoll ==== */
 /* Linux's epoll(7), with its three traps:
@@ -2454,7 +2905,8 @@ static const reactor__core_backend reactor__epoll_backend = {
     reactor__epoll_set,
     reactor__epoll_wait,
     reactor__epoll_fd,
-    reactor__epoll_alarm};
+    reactor__epoll_alarm,
+    NULL};
 #endif
 /* ==== >> timer ==== */
 /* Deadlines and nothing else: a hierarchical timer wheel of 1 ns ticks, 11 levels of 64 slots. A
@@ -2925,9 +3377,10 @@ typedef struct reactor__wake_queue {
 } reactor__wake_queue;
 
 typedef struct reactor__wake {
-    reactor_socket in, out; /* read end, write end; the same for an eventfd */
-    int woken;              /* atomic */
-    int closed;             /* under lock, as is posted */
+    const reactor__core *core; /* its backend wakes; NULL: a descriptor does */
+    reactor_socket in, out;    /* read end, write end; the same for an eventfd */
+    int woken;                 /* atomic */
+    int closed;                /* under lock, as is posted */
     reactor__util_lock lock;
     reactor__wake_queue posted;
     uint64_t rounds; /* how often that was taken, under lock */
@@ -3031,16 +3484,13 @@ static void reactor__wake_shut(reactor__wake *w) {
 #endif
 
 static int reactor__wake_init(reactor__wake *w) {
-    int e = reactor__util_lock_init(&w->lock);
-    if (e < 0) return e;
-    e = reactor__wake_open(w);
-    if (e < 0) reactor__util_lock_fini(&w->lock);
-    return e;
+    w->in = w->out = REACTOR__UTIL_NO_SOCKET;
+    return reactor__util_lock_init(&w->lock);
 }
 
 /* child: in a forked copy the lock may be held by a thread that does not exist here. */
 static void reactor__wake_fini(reactor__wake *w, int child) {
-    reactor__wake_shut(w);
+    if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__wake_shut(w);
     if (!child) reactor__util_lock_fini(&w->lock);
     REACTOR_FREE(w->posted.tasks);
 }
@@ -3048,14 +3498,17 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
 /* Any thread, and signal handlers. */
 static int reactor__wake_notify(reactor__wake *w) {
     if (REACTOR__LOAD(&w->woken) || REACTOR__EXCHANGE(&w->woken, 1)) return 0;
-    int e = reactor__wake_write(w);
+    int e = w->core ? w->core->backend->wake(w->core, 1) : reactor__wake_write(w);
     if (e < 0) REACTOR__STORE(&w->woken, 0);
     return e;
 }
 
-/* The loop has seen the descriptor readable. */
-static void reactor__wake_clear(reactor__wake *w) {
-    reactor__wake_read(w);
+/* The loop has seen the notification: a backend's own is gone with that. */
+static void reactor__wake_clear(reactor__wake *w, int seen) {
+    if (!w->core)
+        reactor__wake_read(w);
+    else if (!seen)
+        w->core->backend->wake(w->core, 0);
     REACTOR__STORE(&w->woken, 0);
 }
 
@@ -3317,7 +3770,8 @@ static void reactor__loop_renest(reactor *r) {
         (r->core.always_count && reactor__core_has_always(&r->core)))
         at = 0;
     /* Without an alarm at least this: the outer loop comes at once, and it is tried again. */
-    if (r->core.backend->alarm(&r->core, at) < 0) reactor__wake_notify(&r->wake);
+    if (r->core.backend->alarm(&r->core, at) < 0 || (at && r->core.dirty_head != REACTOR__NONE))
+        reactor__wake_notify(&r->wake);
 }
 
 static void reactor__loop_changed(reactor__core *core) {
@@ -3434,7 +3888,7 @@ static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, 
     (void)user;
     r->core.counters.callbacks--;
     r->woken = 1;
-    reactor__wake_clear(&r->wake);
+    reactor__wake_clear(&r->wake, 1);
 }
 
 /* Posts first, then what was deferred up to now: a task that such a task defers or posts is for
@@ -3500,7 +3954,7 @@ static void reactor__loop_leave(reactor *r) {
     /* The notification that came with a stop is used up with it; not so what was posted. */
     if (REACTOR__PEEK(&r->core.stop) && !r->child) {
         if (REACTOR__PEEK(&r->wake.woken)) {
-            reactor__wake_clear(&r->wake);
+            reactor__wake_clear(&r->wake, 0);
             if (!r->posted.count)
                 reactor__wake_take(&r->wake, &r->posted);
             else
@@ -3587,6 +4041,9 @@ static const reactor__core_backend *const reactor__loop_backends[] = {
 #ifdef REACTOR_USE_EPOLL
     &reactor__epoll_backend,
 #endif
+#ifdef REACTOR_USE_KQUEUE
+    &reactor__kqueue_backend,
+#endif
 #ifdef REACTOR_USE_POLL
     &reactor__poll_backend,
 #endif
@@ -3661,6 +4118,21 @@ static uint32_t reactor__loop_seed(const reactor *r, int64_t now) {
     return (uint32_t)(h * UINT64_C(0x9E3779B97F4A7C15) >> 33) | 1;
 }
 
+/* By the backend's own means, or by a descriptor. */
+static int reactor__loop_start_wake(reactor *r) {
+    reactor__core *core = &r->core;
+    int64_t slot = reactor__core_reserve(core, REACTOR__CORE_INTERNAL, reactor__loop_woken, NULL);
+    if (slot < 0) return (int)slot;
+    core->waker = (uint32_t)slot;
+    if (core->backend->wake) {
+        r->wake.core = core;
+        reactor__core_want(core, reactor__core_at(core, core->waker), REACTOR_READ);
+        return 0;
+    }
+    int e = reactor__wake_open(&r->wake);
+    return e < 0 ? e : reactor__core_bind(core, core->waker, r->wake.in, REACTOR_READ);
+}
+
 static int reactor__loop_start(reactor *r, const char *backend) {
     reactor__core *core = &r->core;
     uint32_t seed = reactor__loop_seed(r, r->now);
@@ -3670,10 +4142,7 @@ static int reactor__loop_start(reactor *r, const char *backend) {
     e = reactor__core_init(core, r, seed, (uint32_t)r->options.batch,
                            r->options.on_slow ? reactor__loop_call_slow : NULL);
     if (e == 0) e = reactor__loop_choose(r, backend);
-    int64_t slot = e;
-    if (e == 0)
-        slot = reactor__core_reserve(core, REACTOR__CORE_INTERNAL, reactor__loop_woken, NULL);
-    e = slot < 0 ? (int)slot : reactor__core_bind(core, (uint32_t)slot, r->wake.in, REACTOR_READ);
+    if (e == 0) e = reactor__loop_start_wake(r);
     if (e == 0) return 0;
     reactor__core_fini(core);
     reactor__wake_fini(&r->wake, 0);
@@ -3717,6 +4186,7 @@ static void reactor__loop_free(reactor *r) {
     memset(&rest, 0, sizeof rest);
     r->running = r->closing = 1;
     r->core.changed = NULL;
+    r->core.child = child;
     if (!child) {
         reactor__wake_close(&r->wake);
         reactor__wake_take(&r->wake, &rest);
@@ -3745,7 +4215,7 @@ REACTOR_API void reactor_destroy(reactor *r) {
     }
     r->destroyed = r->closing = 1;
     reactor__core_stop(&r->core, 1);
-    r->child = reactor__util_pid() != r->pid;
+    r->child = r->core.child = reactor__util_pid() != r->pid;
     if (!r->child)
         reactor__wake_close(&r->wake);
     else /* the rest of this turn must not touch what is shared with the parent */

@@ -45,6 +45,17 @@ static int on_backend(const char *name) {
     return strcmp(now ? now : reactor_backend_name(0), name) == 0;
 }
 
+/* For tests of what libkqueue, over which the kqueue backend is tested, does not do as a kernel's
+   kqueue would: if (libkqueue_cannot("...")) skip(). The reason is shown. */
+static int libkqueue_cannot(const char *what) {
+    if (!on_backend("kqueue")) return 0;
+    print_message("libkqueue cannot %s\n", what);
+    return 1;
+}
+
+#define SEE_A_CLOSE "see a close: the description that a duplicate holds open goes on reporting"
+#define BE_POLLED   "be polled: its descriptor is a pipe's writing end"
+
 /* epoll, io_uring and kqueue know edges and can be nested; select and poll do neither. */
 static int backend_has_edges(void) { return !on_backend("select") && !on_backend("poll"); }
 
@@ -54,11 +65,29 @@ static int emulated(void) { return getenv("REACTOR_TEST_RUNNER") != NULL; }
 /* The library is that of tests/portable/old_kernel.c. */
 static int old_kernel(void) { return getenv("REACTOR_TEST_OLD_KERNEL") != NULL; }
 
+/* Whether a loop's own descriptor can be waited for. */
+static int backend_nests(void) { return backend_has_edges() && !libkqueue_cannot(BE_POLLED); }
+
+/* libkqueue has some of its own from the first kqueue on, and closes those of each in a thread. */
+#ifdef REACTOR_TEST_KQUEUE
+int kqueue(void);
+void libkqueue_drain_pending_close(void);
+static void settle_descriptors(void) {
+    static int begun;
+    if (!on_backend("kqueue")) return;
+    if (!begun++) close(kqueue());
+    libkqueue_drain_pending_close();
+}
+#else
+static void settle_descriptors(void) {}
+#endif
+
 static reactor *make_loop_with(const reactor_options *given) {
     reactor_options options;
     memset(&options, 0, sizeof options);
     if (given) options = *given;
     if (!options.backend) options.backend = backend_under_test();
+    settle_descriptors();
     reactor *r = NULL;
     int e = reactor_create(&r, &options);
     if (e < 0)
@@ -138,6 +167,7 @@ static int64_t clock_ns(void) {
 /* Descriptors that this process has open: what a test leaves behind, it leaked. */
 static int open_descriptors(void) {
     int n = 0;
+    settle_descriptors();
     for (int fd = 0; fd < 4096; fd++) n += fcntl(fd, F_GETFD) >= 0;
     return n;
 }
@@ -148,6 +178,7 @@ static inline void harness_unused(void) {
     (void)backend_has_edges;
     (void)emulated;
     (void)old_kernel;
+    (void)backend_nests;
     (void)make_loop;
     (void)make_pair;
     (void)make_tcp_pair;

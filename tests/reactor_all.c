@@ -1,4 +1,8 @@
 /* The implementation under test, with every backend that this platform has. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1 /* before any header of the system */
+#endif
+#include "libkqueue.h"
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL

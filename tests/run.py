@@ -126,7 +126,7 @@ def main():
     sanitized = flavour in ("asan", "ubsan", "tsan")
     runner = shlex.split(os.environ.get("REACTOR_TEST_RUNNER", ""))
     prefix = runner or sanitizer_prefix(a.build)
-    todo, alone = [], []
+    todo, alone, backends = [], [], []
     for program in a.programs:
         path = program if "/" in program else "./" + program
         name = re.sub(r"\.py$", "", os.path.basename(program))
@@ -139,8 +139,10 @@ def main():
         if marker(source, "backends: one") or marker(source, "backends:one"):
             todo.append((name, path, ""))
             continue
-        todo += [(name, path, b) for b in backends_of(a.build, prefix)
-                 if a.backend in ("", b)]
+        backends = backends or backends_of(a.build, prefix)
+        todo += [(name, path, b) for b in backends if a.backend in ("", b)]
+    if backends and a.backend in ("", "kqueue") and "kqueue" not in backends:
+        print("kqueue: skipped, KQUEUE_CFLAGS and KQUEUE_LIBS are not set")
     if a.backend and not any(backend for _, _, backend in todo):
         print(f"backend {a.backend} is not compiled in: its tests were left out")
 
@@ -155,6 +157,8 @@ def main():
         line = f"{name:<20} {backend:<9} {p:>4} passed"
         if s:
             line += f", {s} skipped"
+        for reason in dict.fromkeys(re.findall(r"^libkqueue cannot .*$", output, re.M)):
+            print(f"{'':<20} {reason}")
         if not f:
             print(f"{line:<60}{seconds:6.1f} s", flush=True)
             return

@@ -40,6 +40,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "libkqueue.h"
+
 /* ---- the faults ---- */
 
 enum {
@@ -58,6 +60,8 @@ enum {
     EPOLL_CREATE,
     EPOLL_CTL,
     EPOLL_WAIT,
+    KQUEUE,
+    KEVENT,
     POLL,
     PSELECT,
     EVENTFD,
@@ -99,6 +103,8 @@ static const char *const kind_names[KINDS] = {"allocation",
                                               "epoll_create1",
                                               "epoll_ctl",
                                               "epoll_wait",
+                                              "kqueue",
+                                              "kevent",
                                               "poll",
                                               "pselect",
                                               "eventfd",
@@ -176,6 +182,9 @@ static const struct fault_row {
     {EPOLL_CTL, ENOSPC, BOTH},
     {EPOLL_WAIT, EINTR, ONCE},
     {EPOLL_WAIT, EIO, BOTH},
+    {KQUEUE, EMFILE, BOTH},
+    {KEVENT, EINTR, ONCE},
+    {KEVENT, ENOMEM, BOTH},
     {POLL, EINTR, ONCE},
     {POLL, ENOMEM, BOTH},
     {PSELECT, EINTR, ONCE},
@@ -290,17 +299,20 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #define FAULTY_INT(kind, call)  fault_int(fault_now(kind) ? -1 : (call))
 #define FAULTY_SIZE(kind, call) fault_size(fault_now(kind) ? -1 : (call))
 
-#define read(...)            FAULTY_SIZE(READ, read(__VA_ARGS__))
-#define write(...)           FAULTY_SIZE(WRITE, write(__VA_ARGS__))
-#define recv(...)            FAULTY_SIZE(RECV, recv(__VA_ARGS__))
-#define send(...)            FAULTY_SIZE(SEND, send(__VA_ARGS__))
-#define sendmsg(...)         FAULTY_SIZE(SENDMSG, sendmsg(__VA_ARGS__))
-#define writev(...)          FAULTY_SIZE(WRITEV, writev(__VA_ARGS__))
-#define sendfile(...)        FAULTY_SIZE(SENDFILE, sendfile(__VA_ARGS__))
-#define pread(...)           FAULTY_SIZE(PREAD, pread(__VA_ARGS__))
-#define epoll_create1(...)   FAULTY_INT(EPOLL_CREATE, epoll_create1(__VA_ARGS__))
-#define epoll_ctl(...)       FAULTY_INT(EPOLL_CTL, epoll_ctl(__VA_ARGS__))
-#define epoll_wait(...)      FAULTY_INT(EPOLL_WAIT, epoll_wait(__VA_ARGS__))
+#define read(...)          FAULTY_SIZE(READ, read(__VA_ARGS__))
+#define write(...)         FAULTY_SIZE(WRITE, write(__VA_ARGS__))
+#define recv(...)          FAULTY_SIZE(RECV, recv(__VA_ARGS__))
+#define send(...)          FAULTY_SIZE(SEND, send(__VA_ARGS__))
+#define sendmsg(...)       FAULTY_SIZE(SENDMSG, sendmsg(__VA_ARGS__))
+#define writev(...)        FAULTY_SIZE(WRITEV, writev(__VA_ARGS__))
+#define sendfile(...)      FAULTY_SIZE(SENDFILE, sendfile(__VA_ARGS__))
+#define pread(...)         FAULTY_SIZE(PREAD, pread(__VA_ARGS__))
+#define epoll_create1(...) FAULTY_INT(EPOLL_CREATE, epoll_create1(__VA_ARGS__))
+#define epoll_ctl(...)     FAULTY_INT(EPOLL_CTL, epoll_ctl(__VA_ARGS__))
+#define epoll_wait(...)    FAULTY_INT(EPOLL_WAIT, epoll_wait(__VA_ARGS__))
+#define kqueue()           FAULTY_INT(KQUEUE, kqueue())
+#undef kevent
+#define kevent(...)          FAULTY_INT(KEVENT, mended_kevent(__VA_ARGS__))
 #define poll(...)            FAULTY_INT(POLL, poll(__VA_ARGS__))
 #define pselect(...)         FAULTY_INT(PSELECT, pselect(__VA_ARGS__))
 #define eventfd(...)         FAULTY_INT(EVENTFD, eventfd(__VA_ARGS__))
@@ -347,6 +359,8 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #undef epoll_create1
 #undef epoll_ctl
 #undef epoll_wait
+#undef kqueue
+#undef kevent
 #undef poll
 #undef pselect
 #undef eventfd
@@ -1573,6 +1587,7 @@ static int descriptors(void) {
     static struct pollfd p[DESCRIPTORS];
     int n = 0;
     for (int i = 0; i < DESCRIPTORS; i++) p[i].fd = i;
+    settle_descriptors();
     if (poll(p, DESCRIPTORS, 0) < 0) return -1;
     for (int i = 0; i < DESCRIPTORS; i++) n += !(p[i].revents & POLLNVAL);
     return n;

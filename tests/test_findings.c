@@ -78,6 +78,7 @@ static int refusing_epoll_ctl(int set, int what, int fd, struct epoll_event *eve
 #define REACTOR_MALLOC(size)       guarded_malloc(size)
 #define REACTOR_REALLOC(old, size) guarded_realloc(old, size)
 #define REACTOR_FREE(data)         guarded_free(data)
+#include "libkqueue.h"
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
@@ -221,7 +222,7 @@ CASE(law8_batch_of_one_with_a_told_error_and_a_file) {
         if (i < 10) reactor_modify(r, gone[0], REACTOR_READ | REACTOR_EDGE);
         turns(r, 1);
     }
-    if (on_backend("epoll")) assert_true(bad.seen & REACTOR_ERROR);
+    if (backend_has_edges()) assert_true(bad.seen & REACTOR_ERROR);
     assert_true(busy.calls > 0);
     assert_true(file.calls > 0);
     reactor_remove(r, gone[0]);
@@ -236,7 +237,7 @@ CASE(law8_batch_of_one_with_a_told_error_and_a_file) {
 
 /* Where interest is told to the kernel, and it can refuse. */
 CASE(law6_an_error_is_told_though_a_stop_comes_before) {
-    if (!on_backend("epoll")) skip();
+    if (on_backend("poll") || on_backend("select")) skip();
     reactor *r = begin_counted(NULL);
     tally bad = {0};
     int gone[2];
@@ -776,7 +777,7 @@ CASE(drain_delivers_input_that_on_drain_resumes) {
 }
 
 CASE(drain_again_with_an_earlier_deadline_wakes_the_outer_loop) {
-    if (!backend_has_edges()) skip();
+    if (!backend_nests()) skip();
     reactor *r = begin_counted(NULL);
     probe p = {0};
     receipt freed = {0};

@@ -17,6 +17,8 @@ typedef struct end {
     struct watcher *watched; /* NULL: not */
 } end;
 
+#define KEEP_BOTH "keep, of a descriptor's two events, the one that a batch has no room for"
+
 /* What is known of one watcher. It gets another one of these each time it is added, so that a call
    for one that is gone is seen. */
 typedef struct watcher {
@@ -40,6 +42,7 @@ typedef struct model {
     watcher *made;
     int made_count, made_cap;
     int in_turn, meddle;
+    int blind; /* no duplicates */
     const char *last;
     char history[64][96];
     int history_at;
@@ -167,7 +170,7 @@ static void look_up(model *m, end *e) {
 static void close_end(model *m, end *e) {
     if (e->fd < 0) return;
     int *slot = &m->dups[below(m, 16)];
-    if (!below(m, 5)) {
+    if (!below(m, 5) && !m->blind) {
         if (*slot >= 0) close(*slot);
         *slot = dup(e->fd);
         note(m, "%d duplicate %d as %d", m->step, e->fd, *slot);
@@ -425,6 +428,7 @@ static void run_model(uint64_t seed, int batch, int steps) {
     model *m = calloc(1, sizeof *m);
     int open_before = open_descriptors();
     m->r = make_loop_with(&o);
+    m->blind = libkqueue_cannot(SEE_A_CLOSE);
     m->start = m->seed = seed;
     m->batch = batch ? batch : 256;
     m->made_cap = steps * 12;
@@ -466,6 +470,7 @@ CASE(laws_2_4_5_6_fixed_seeds_against_poll) {
 }
 
 CASE(laws_2_4_5_6_8_small_batches_against_poll) {
+    if (libkqueue_cannot(KEEP_BOTH)) skip();
     if (getenv("REACTOR_TEST_SEED")) skip();
     run_model(4, 7, steps_wanted() / 4);
     run_model(5, 1, steps_wanted() / 10);
@@ -475,7 +480,7 @@ CASE(laws_2_4_5_6_given_or_random_seed_against_poll) {
     const char *given = getenv("REACTOR_TEST_SEED");
     uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)clock_ns();
     run_model(seed, 0, steps_wanted());
-    run_model(seed, 7, steps_wanted() / 4);
+    if (!libkqueue_cannot(KEEP_BOTH)) run_model(seed, 7, steps_wanted() / 4);
 }
 
 int main(void) {

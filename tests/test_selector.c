@@ -1033,6 +1033,7 @@ CASE(law6_closed_without_remove_hurts_no_other) {
 }
 
 CASE(law6_duplicate_left_open_causes_neither_events_nor_a_spin) {
+    if (libkqueue_cannot(SEE_A_CLOSE)) skip();
     static const unsigned interests[] = {READ, READ | WRITE, READ | EDGE, READ | ONESHOT};
     for (size_t i = 0; i < sizeof interests / sizeof *interests; i++) {
         reactor *r = make_loop();
@@ -1064,6 +1065,7 @@ CASE(law6_duplicate_left_open_causes_neither_events_nor_a_spin) {
 }
 
 CASE(law6_duplicate_left_open_does_not_speak_for_the_next_of_its_number) {
+    if (libkqueue_cannot(SEE_A_CLOSE)) skip();
     reactor *r = make_loop();
     record seen = {0}, next = {0};
     int fd[2], other[2];
@@ -1090,6 +1092,7 @@ CASE(law6_duplicate_left_open_does_not_speak_for_the_next_of_its_number) {
 
 /* The kernel may know the pair of number and description still. */
 CASE(law6_duplicated_back_to_its_old_number) {
+    if (libkqueue_cannot(SEE_A_CLOSE)) skip();
     reactor *r = make_loop();
     record seen = {0}, next = {0};
     int fd[2];
@@ -1115,6 +1118,7 @@ CASE(law6_duplicated_back_to_its_old_number) {
 }
 
 CASE(law6_many_duplicates_left_open) {
+    if (libkqueue_cannot(SEE_A_CLOSE)) skip();
     enum { N = 40 };
     reactor_options o = {.batch = 4}; /* more stale reports than a batch holds */
     reactor *r = make_loop_with(&o);
@@ -1220,6 +1224,7 @@ CASE(law7_numbers_around_every_boundary_of_a_set) {
 }
 
 CASE(law7_high_number_alone_and_removed_closed) {
+    if (libkqueue_cannot(SEE_A_CLOSE)) skip();
     int highest = raise_limit(5000);
     if (highest < 1025) skip();
     reactor *r = make_loop();

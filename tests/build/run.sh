@@ -307,9 +307,9 @@ check "REACTOR_NO_NET leaves the network out" \
     leaves_out REACTOR_NO_NET 'socket|bind|listen|accept4?|connect|send(msg|to|file)?|recv(msg|from)?'
 check "REACTOR_NO_SIGNALS leaves the signals out" leaves_out REACTOR_NO_SIGNALS 'sigaction|signal'
 
-check "kqueue is refused here" refuses REACTOR_USE_KQUEUE gcc $IMPL -DREACTOR_USE_KQUEUE
+check "kqueue without its header is refused" refuses REACTOR_USE_KQUEUE gcc $IMPL -DREACTOR_USE_KQUEUE
 check "Windows is refused here" refuses REACTOR_USE_WINDOWS gcc $IMPL -DREACTOR_USE_WINDOWS
-check "kqueue beside epoll is refused here" \
+check "kqueue without its header, beside epoll, is refused" \
     refuses REACTOR_USE_KQUEUE gcc $IMPL -DREACTOR_USE_EPOLL -DREACTOR_USE_KQUEUE
 check "REACTOR_MALLOC alone is refused" refuses REACTOR_FREE gcc $IMPL "-DREACTOR_MALLOC=malloc"
 check "REACTOR_FREE missing is refused" refuses REACTOR_FREE gcc $IMPL "-DREACTOR_MALLOC=malloc" \
