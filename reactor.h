@@ -1711,9 +1711,9 @@ static void reactor__core_dispatch(reactor__core *core) {
     core->kept = 0;
     for (; at < end; at++) {
         const reactor__core_slot *slot = &core->slots[(uint32_t)at->id];
-        unsigned got = at->events & slot->wanted;
-        if (REACTOR__LIKELY(got && slot->tag == (uint32_t)(at->id >> 32) &&
-                            !(at->events & REACTOR__PEEK(&core->special)))) {
+        unsigned got = at->events;
+        if (REACTOR__LIKELY(!(got & REACTOR__PEEK(&core->special)) &&
+                            slot->tag == (uint32_t)(at->id >> 32) && (got &= slot->wanted))) {
             slot->fn(core->owner, slot->fd, got, slot->user);
             continue;
         }
