@@ -21,6 +21,10 @@ CMOCKA  ?= -lcmocka
 IMPLEMENTATION ?= tests/reactor_all.c
 PREFIX  ?= /usr/local
 PACKAGES = gcc g++ libc6-dev libcmocka-dev clang libclang-rt-dev clang-format musl-tools python3
+PACKAGES_ALL = tcc gcc-i686-linux-gnu gcc-arm-linux-gnueabihf gcc-s390x-linux-gnu \
+  libc6-dev-i386-cross libc6-dev-armhf-cross libc6-dev-s390x-cross qemu-user cppcheck mingw-w64 wine \
+  wine64 valgrind strace wrk nghttp2-client nginx-light lighttpd libuv1-dev libev-dev libevent-dev \
+  afl++ curl netcat-openbsd
 
 VERSION  = $(shell sed -n 's/.*REACTOR_VERSION_TEXT *"\([^"]*\)".*/\1/p' reactor.h)
 EXAMPLES = $(patsubst examples/%.c,$(B)/%,$(wildcard examples/*.c))
@@ -36,16 +40,20 @@ run: all ## start the main example
 	  $(B)/echo_server)
 
 setup: ## install what the tests need from Debian's packages, if anything is missing
-	@missing=; for p in $(PACKAGES); do \
-	  dpkg-query -W -f='$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || \
-	  missing="$$missing $$p"; \
-	done; \
-	[ -n "$$missing" ] || { echo "setup: everything is there"; exit 0; }; \
-	echo "setup: installing$$missing"; \
-	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq update && \
-	$$sudo env DEBIAN_FRONTEND=noninteractive \
-	  apt-get -qq install -y --no-install-recommends $$missing
+	@$(call installed,$(PACKAGES))
+
+setup-all: ## and what portability, windows and bench need
+	@$(call installed,$(PACKAGES) $(PACKAGES_ALL))
+
+installed = missing=; for p in $(1); do \
+  dpkg-query -W -f='$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || \
+  missing="$$missing $$p"; \
+  done; \
+  [ -n "$$missing" ] || { echo "$@: everything is there"; exit 0; }; \
+  echo "$@: installing$$missing"; \
+  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq update && \
+  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing
 
 # The programs are built by a make of their own, so that -j holds for it and for nothing else.
 test: ## every test on every backend, and the build tests
@@ -59,6 +67,9 @@ test-quick: ## behaviour tests only, without the build tests
 
 test-build: ## build tests only: compilers, standards, macros, symbols
 	@tests/run.py --build $(B) tests/build/run.sh
+
+portability: ## tests and analyzers with every compiler, machine and kernel; PARTS="tcc s390x"
+	@B=$(B) tests/portability.py $(PARTS)
 
 asan: ## behaviour tests under the address sanitizer, leaks included
 	@$(call sanitized,-fsanitize=address)
@@ -159,6 +170,6 @@ $(B)/tests:
 QUIET = @$(if $(V),,echo "cc  $@"; )
 
 .DELETE_ON_ERROR:
-.PHONY: all run setup test test-quick test-build asan ubsan tsan bench fuzz format format-check layers \
-  docs toc install uninstall clean help programs FORCE
+.PHONY: all run setup setup-all test test-quick test-build portability asan ubsan tsan bench fuzz \
+  format format-check layers docs toc install uninstall clean help programs FORCE
 -include $(wildcard $(B)/*.d $(B)/tests/*.d)
