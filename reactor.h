@@ -765,6 +765,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #if defined(__has_include)
 #if !__has_include(<sys/event.h>)
 #error "reactor.h: REACTOR_USE_KQUEUE needs a BSD or macOS, or the <sys/event.h> of libkqueue"
+#undef REACTOR_USE_KQUEUE
 #endif
 #endif
 #endif
@@ -4800,6 +4801,12 @@ static int reactor__net_get(reactor_socket fd, int name, int *value) {
 #ifndef IF_NAMESIZE
 #define IF_NAMESIZE 256
 #endif
+#define REACTOR__NET_DUAL 1
+
+static int reactor__net_sys_quiet(reactor_socket fd) {
+    (void)fd;
+    return 0;
+}
 
 static int64_t reactor__net_sys_ready(reactor_socket fd) {
     if (fd == REACTOR__UTIL_NO_SOCKET) return reactor__util_error();
@@ -4897,11 +4904,17 @@ static const char *reactor__net_interface_name(uint32_t index, char *name) {
     return if_indextoname(index, name);
 }
 
+#ifdef SO_REUSEPORT_LB
+#define REACTOR__NET_REUSEPORT SO_REUSEPORT_LB /* FreeBSD: with the other the last one gets all */
+#else
+#define REACTOR__NET_REUSEPORT SO_REUSEPORT
+#endif
+
 /* REUSEADDR: without it a restart within the minute of TIME_WAIT is refused (socket(7)); on Linux
    it does not let two listeners share a port, that is REUSEPORT, for those who ask. */
 static int reactor__net_share(reactor_socket fd, int reuse_port) {
     int r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    return r == 0 && reuse_port ? reactor__net_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) : r;
+    return r == 0 && reuse_port ? reactor__net_set(fd, SOL_SOCKET, REACTOR__NET_REUSEPORT, 1) : r;
 }
 
 /* connect(2): after EINTR it goes on in the background, as after EINPROGRESS. EAGAIN is an error:
@@ -4919,38 +4932,52 @@ static int reactor__net_sys_is_dialing(reactor_socket fd) {
     return poll(&p, 1, 0) == 0;
 }
 
-#ifdef SO_NOSIGPIPE
-#define REACTOR__NET_QUIET(fd, on) setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, on, sizeof *(on))
+#ifdef MSG_NOSIGNAL
+#define REACTOR__NET_NOSIGNAL MSG_NOSIGNAL
+static int reactor__net_sys_quiet(int fd) {
+    (void)fd;
+    return 0;
+}
 #else
-#define REACTOR__NET_QUIET(fd, on) ((void)(on), 0)
+#define REACTOR__NET_NOSIGNAL 0
+/* macOS can only be told for the socket as a whole. EINVAL: the peer of an accepted one is gone
+   already; the first read will tell. */
+static int reactor__net_sys_quiet(int fd) {
+    int r = reactor__net_set(fd, SOL_SOCKET, SO_NOSIGPIPE, 1);
+    return r == -EINVAL ? 0 : r;
+}
 #endif
 
 /* Not atomic: a fork and exec in another thread can leak the descriptor in between. */
-static int reactor__net_sys_ready(int fd) {
-    int on = 1, r;
+REACTOR__OPTIONAL static int reactor__net_sys_ready(int fd) {
     if (fd < 0) return -errno;
-    r = reactor__util_cloexec(fd);
+    int r = reactor__util_cloexec(fd);
     if (r == 0) r = reactor__util_nonblock(fd);
-    /* EINVAL: the peer of an accepted socket is gone already; the first read will tell. */
-    if (r == 0 && REACTOR__NET_QUIET(fd, &on) < 0 && errno != EINVAL) r = -errno;
+    if (r == 0) r = reactor__net_sys_quiet(fd);
     if (r < 0) reactor__util_close(fd);
     return r < 0 ? r : fd;
 }
 
-#ifdef __linux__
-
-#define REACTOR__NET_ABSTRACT     1 /* unix(7): names that are no paths */
-#define REACTOR__NET_NOSIGNAL     MSG_NOSIGNAL
-#define REACTOR__NET_MORE         MSG_MORE
-#define REACTOR__NET_KEEPIDLE     TCP_KEEPIDLE
-#define REACTOR__NET_USER_TIMEOUT TCP_USER_TIMEOUT
-#define REACTOR__NET_NO_PORT      24 /* ip(7): IP_BIND_ADDRESS_NO_PORT, newer than some headers */
-
 /* Both flags in the call itself: no moment in which a fork and exec elsewhere could inherit it. */
+#ifdef SOCK_CLOEXEC
 static int64_t reactor__net_sys_socket(int family, int type) {
     int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     return fd < 0 ? -errno : fd;
 }
+#else
+static int64_t reactor__net_sys_socket(int family, int type) {
+    return reactor__net_sys_ready(socket(family, type, 0));
+}
+#endif
+
+#ifdef __linux__
+
+#define REACTOR__NET_ABSTRACT     1 /* unix(7): names that are no paths */
+#define REACTOR__NET_DUAL         1 /* one socket for both families */
+#define REACTOR__NET_MORE         MSG_MORE
+#define REACTOR__NET_KEEPIDLE     TCP_KEEPIDLE
+#define REACTOR__NET_USER_TIMEOUT TCP_USER_TIMEOUT
+#define REACTOR__NET_NO_PORT      24 /* ip(7): IP_BIND_ADDRESS_NO_PORT, newer than some headers */
 
 /* accept4 is declared only under _GNU_SOURCE, which may have come too late. 32-bit x86 and s390x
    have it as a call of its own since Linux 4.3 only. */
@@ -4990,24 +5017,29 @@ static void reactor__net_sys_take(const sigset_t *set) {
 #define REACTOR__NET_MORE         0
 #define REACTOR__NET_USER_TIMEOUT 0
 #define REACTOR__NET_NO_PORT      0
-#ifdef MSG_NOSIGNAL
-#define REACTOR__NET_NOSIGNAL MSG_NOSIGNAL
+#ifdef __OpenBSD__
+#define REACTOR__NET_DUAL 0 /* IPV6_V6ONLY is always on there, and may not be set */
 #else
-#define REACTOR__NET_NOSIGNAL 0 /* macOS: SO_NOSIGPIPE does it */
+#define REACTOR__NET_DUAL 1
 #endif
-#ifdef TCP_KEEPIDLE
+#if defined(TCP_KEEPIDLE)
 #define REACTOR__NET_KEEPIDLE TCP_KEEPIDLE
-#else
+#elif defined(TCP_KEEPALIVE)
 #define REACTOR__NET_KEEPIDLE TCP_KEEPALIVE /* macOS's name for it */
+#else
+#define REACTOR__NET_KEEPIDLE 0 /* OpenBSD has one time for all */
 #endif
 
-static int64_t reactor__net_sys_socket(int family, int type) {
-    return reactor__net_sys_ready(socket(family, type, 0));
+#ifdef SOCK_CLOEXEC
+static int64_t reactor__net_sys_accept(reactor_socket listener) {
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return fd < 0 ? -errno : fd;
 }
-
+#else
 static int64_t reactor__net_sys_accept(reactor_socket listener) {
     return reactor__net_sys_ready(accept(listener, NULL, NULL));
 }
+#endif
 
 /* No SO_PROTOCOL on macOS; a stream of these families is TCP for all that is met in practice. */
 static int reactor__net_sys_is_tcp(reactor_socket fd) {
@@ -5017,13 +5049,36 @@ static int reactor__net_sys_is_tcp(reactor_socket fd) {
     return sa.ss_family == AF_INET || sa.ss_family == AF_INET6;
 }
 
-/* Theirs differ from Linux's and from each other; the copy that is taken instead is right
-   everywhere. */
+/* What was sent before it would have blocked, or was interrupted, counts. Outputs and files that it
+   cannot do are copied by hand. */
+REACTOR__OPTIONAL static ssize_t reactor__net_sys_sent(int result, off_t sent) {
+    if (result == 0) return (ssize_t)sent;
+    if (sent > 0 && (errno == EAGAIN || errno == EINTR)) return (ssize_t)sent;
+    return errno == ENOTSOCK || errno == ENOTSUP ? -ENOSYS : -errno;
+}
+
+/* macOS takes the length and tells it in one place, FreeBSD in two; NetBSD and OpenBSD have none. */
+#if defined(__APPLE__)
+static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, off_t offset,
+                                         size_t len) {
+    off_t sent = len < INT_MAX ? (off_t)len : INT_MAX;
+    int result = sendfile(file, fd, offset, &sent, NULL, 0);
+    return reactor__net_sys_sent(result, sent);
+}
+#elif defined(__FreeBSD__) || defined(__DragonFly__)
+static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, off_t offset,
+                                         size_t len) {
+    off_t sent = 0;
+    int result = sendfile(file, fd, offset, len, NULL, &sent, 0);
+    return reactor__net_sys_sent(result, sent);
+}
+#else
 static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, off_t offset,
                                          size_t len) {
     (void)fd, (void)file, (void)offset, (void)len;
     return -ENOSYS;
 }
+#endif
 
 /* macOS has no sigtimedwait; sigwait returns at once for what is pending. */
 static void reactor__net_sys_take(const sigset_t *set) {
@@ -5353,7 +5408,8 @@ static int reactor__net_tune_tcp(reactor_socket fd, const reactor_conn_options *
     r = reactor__net_set(fd, IPPROTO_TCP, TCP_NODELAY, !o->nagle);
     if (r == 0 && o->keep_alive_s > 0) {
         r = reactor__net_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-        if (r == 0) r = reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_KEEPIDLE, o->keep_alive_s);
+        if (r == 0 && REACTOR__NET_KEEPIDLE != 0)
+            r = reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_KEEPIDLE, o->keep_alive_s);
     }
     if (r == 0 && o->user_timeout_ms > 0 && REACTOR__NET_USER_TIMEOUT != 0)
         r = reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_USER_TIMEOUT, o->user_timeout_ms);
@@ -5362,7 +5418,8 @@ static int reactor__net_tune_tcp(reactor_socket fd, const reactor_conn_options *
 
 /* For a connected socket or a listener; what is not TCP has nothing to tune. */
 static int reactor__net_tune(reactor_socket fd, const reactor_conn_options *o) {
-    return reactor__net_sys_is_tcp(fd) ? reactor__net_tune_tcp(fd, o) : 0;
+    int r = reactor__net_sys_quiet(fd);
+    return r == 0 && reactor__net_sys_is_tcp(fd) ? reactor__net_tune_tcp(fd, o) : r;
 }
 
 /* 0 if it is a stream socket that listens, or one that does not. SOCK_SEQPACKET accepts too, but a
@@ -5455,7 +5512,8 @@ static int reactor__net_start(reactor_socket fd, const reactor_listen_options *o
 static int reactor__net_prepare(reactor_socket fd, const reactor__net_address *a,
                                 const reactor_listen_options *o) {
     int r = reactor__net_share(fd, o->reuse_port);
-    if (r == 0 && a->sa.ss_family == AF_INET6)
+    if (r == 0 && a->any && !REACTOR__NET_DUAL) return -EAFNOSUPPORT;
+    if (r == 0 && a->sa.ss_family == AF_INET6 && REACTOR__NET_DUAL)
         r = reactor__net_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !a->any);
     return r == 0 ? reactor__net_tune_tcp(fd, &o->conn) : r;
 }

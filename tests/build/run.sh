@@ -241,6 +241,24 @@ installs() {
     none "left behind" "$(find "$d" -type f)"
 }
 
+# What is compiled elsewhere only: against declarations that stand for a system's headers, each of
+# which is made to include them. Compiled, not run.
+system_headers() { # SYSTEM
+    local d=$work/platforms/$1 name
+    for name in $(sed -n 's/^#include <\(.*\)>.*/\1/p' reactor.h | sort -u); do
+        mkdir -p "$d/$(dirname "$name")"
+        echo "#include \"$PWD/tests/platforms/$1.h\"" >"$d/$name"
+    done
+}
+
+compiles_for() { # SYSTEM MACRO COMPILER FLAGS...
+    local d=$work/platforms/$1
+    # shellcheck disable=SC2046
+    "$3" -nostdinc -ffreestanding -U__linux__ -U__linux -U__gnu_linux__ -Ulinux -U__GLIBC__ -D"$2" \
+        -isystem "$d" $([[ $3 == *++ ]] && echo "-x c++ $WARN" || echo "-x c $C_WARN") $IMPL "${@:4}" \
+        -fsyntax-only reactor.h
+}
+
 version_agrees() {
     printf '%s\n' '#include "reactor.h"' '#include <stdio.h>' 'int main(void) { return' \
         'printf("%d.%d.%d", REACTOR_VERSION / 10000, REACTOR_VERSION / 100 % 100,' \
@@ -317,6 +335,17 @@ check "REACTOR_FREE missing is refused" refuses REACTOR_FREE gcc $IMPL "-DREACTO
 check "REACTOR_MALLOC missing is refused" refuses REACTOR_MALLOC gcc $IMPL "-DREACTOR_FREE=free" \
     "-DREACTOR_REALLOC=realloc"
 check "REACTOR_ASSERT of one's own" builds gcc -O2 $IMPL $ALL "-DREACTOR_ASSERT(x)=((x)?(void)0:abort())"
+
+for system in "freebsd __FreeBSD__=14" "macos __APPLE__=1" "netbsd __NetBSD__=1" "openbsd __OpenBSD__=1"; do
+    system_headers "${system% *}"
+    for cc in "gcc -std=c99" "gcc -std=c99 -m32" "clang -std=c99" "g++ -std=c++11"; do
+        have ${cc%% *} || continue
+        [[ $cc == *-m32 && $(uname -m) != x86_64 ]] && continue
+        check "$system, $cc" compiles_for $system $cc
+        check "$system, $cc, every backend" compiles_for $system $cc -DREACTOR_USE_KQUEUE \
+            -DREACTOR_USE_POLL -DREACTOR_USE_SELECT
+    done
+done
 
 check "exports what it declares, and nothing else" exports
 check "needs nothing but libc" needs_only_libc

@@ -1,0 +1,279 @@
+/* What the header uses of POSIX, as the BSDs and macOS declare it; each of their files here brings
+   what differs, and then includes this one. They stand for all of a system's headers, so that what
+   is compiled only there is known to compile (tests/build/run.sh); nothing of it is ever run. */
+#ifndef POSIX_H
+#define POSIX_H
+
+#include "types.h"
+
+typedef int64_t off_t;
+typedef long ssize_t;
+typedef long time_t;
+typedef int pid_t;
+typedef unsigned socklen_t;
+typedef unsigned char sa_family_t;
+typedef unsigned in_addr_t;
+typedef unsigned short in_port_t;
+
+/* errno.h */
+int *errno_of_this_thread(void);
+#define errno       (*errno_of_this_thread())
+#define EPERM       1
+#define ENOENT      2
+#define EINTR       4
+#define EIO         5
+#define EBADF       9
+#define ENOMEM      12
+#define EACCES      13
+#define EBUSY       16
+#define EEXIST      17
+#define ENODEV      19
+#define EINVAL      22
+#define ENFILE      23
+#define EMFILE      24
+#define EFBIG       27
+#define ENOSPC      28
+#define EPIPE       32
+#define ERANGE      34
+#define EAGAIN      35
+#define EWOULDBLOCK EAGAIN
+#define EINPROGRESS 36
+#define EALREADY    37
+#define ENOTSOCK    38
+#define EMSGSIZE    40
+#define EPROTOTYPE  41
+#define ENOPROTOOPT 42
+
+#define EAFNOSUPPORT  47
+#define EADDRINUSE    48
+#define EADDRNOTAVAIL 49
+#define ENETDOWN      50
+#define ENETUNREACH   51
+#define ECONNABORTED  53
+#define ECONNRESET    54
+#define ENOBUFS       55
+#define EISCONN       56
+#define ENOTCONN      57
+#define ETIMEDOUT     60
+#define ECONNREFUSED  61
+#define ENAMETOOLONG  63
+#define EHOSTDOWN     64
+#define EHOSTUNREACH  65
+#define ENOSYS        78
+
+/* limits.h */
+#define INT_MAX  2147483647
+#define UINT_MAX 4294967295u
+#define LONG_MAX __LONG_MAX__
+
+/* stdio.h, stdlib.h, string.h */
+int snprintf(char *text, size_t size, const char *format, ...);
+void *malloc(size_t size);
+void *realloc(void *old, size_t size);
+void free(void *memory);
+void *memchr(const void *data, int c, size_t len);
+int memcmp(const void *a, const void *b, size_t len);
+void *memcpy(void *to, const void *from, size_t len);
+void *memmove(void *to, const void *from, size_t len);
+void *memset(void *to, int c, size_t len);
+char *strchr(const char *text, int c);
+int strcmp(const char *a, const char *b);
+char *strerror(int error);
+size_t strlen(const char *text);
+
+/* time.h */
+struct timespec {
+    time_t tv_sec;
+    long tv_nsec;
+};
+int clock_gettime(clockid_t id, struct timespec *t);
+
+/* fcntl.h, unistd.h, sys/uio.h */
+#define F_GETFD    1
+#define F_SETFD    2
+#define F_GETFL    3
+#define F_SETFL    4
+#define FD_CLOEXEC 1
+#define O_ACCMODE  3
+#define O_RDONLY   0
+#define O_WRONLY   1
+#define O_RDWR     2
+#define O_NONBLOCK 4
+struct iovec {
+    void *iov_base;
+    size_t iov_len;
+};
+int chmod(const char *path, mode_t mode);
+int close(int fd);
+int fcntl(int fd, int what, ...);
+int ioctl(int fd, unsigned long what, ...);
+int isatty(int fd);
+int pipe(int ends[2]);
+int unlink(const char *path);
+pid_t getpid(void);
+ssize_t pread(int fd, void *data, size_t len, off_t offset);
+ssize_t read(int fd, void *data, size_t len);
+ssize_t write(int fd, const void *data, size_t len);
+ssize_t writev(int fd, const struct iovec *v, int count);
+
+/* sys/stat.h */
+#define S_IFMT      0170000
+#define S_ISBLK(m)  (((m)&S_IFMT) == 0060000)
+#define S_ISCHR(m)  (((m)&S_IFMT) == 0020000)
+#define S_ISDIR(m)  (((m)&S_IFMT) == 0040000)
+#define S_ISFIFO(m) (((m)&S_IFMT) == 0010000)
+#define S_ISREG(m)  (((m)&S_IFMT) == 0100000)
+#define S_ISSOCK(m) (((m)&S_IFMT) == 0140000)
+struct stat {
+    dev_t st_dev;
+    ino_t st_ino;
+    mode_t st_mode;
+    off_t st_size;
+};
+int fstat(int fd, struct stat *out);
+int lstat(const char *path, struct stat *out);
+
+/* poll.h, sys/select.h */
+#define POLLIN   1
+#define POLLOUT  4
+#define POLLERR  8
+#define POLLHUP  16
+#define POLLNVAL 32
+struct pollfd {
+    int fd;
+    short events, revents;
+};
+int poll(struct pollfd *fds, nfds_t count, int timeout);
+#define FD_SETSIZE 1024
+typedef struct fd_set {
+    unsigned long bits[FD_SETSIZE / 8 / sizeof(long)];
+} fd_set;
+int pselect(int count, fd_set *in, fd_set *out, fd_set *other, const struct timespec *timeout,
+            const sigset_t *mask);
+
+/* signal.h, pthread.h */
+#define SIGPIPE     13
+#define SIGTERM     15
+#define SIG_BLOCK   1
+#define SIG_SETMASK 3
+#define SA_ONSTACK  1
+#define SA_RESTART  2
+struct sigaction {
+    void (*sa_handler)(int signum);
+    sigset_t sa_mask;
+    int sa_flags;
+};
+int sigaction(int signum, const struct sigaction *action, struct sigaction *old);
+int sigaddset(sigset_t *set, int signum);
+int sigemptyset(sigset_t *set);
+int sigismember(const sigset_t *set, int signum);
+int sigpending(sigset_t *set);
+int sigwait(const sigset_t *set, int *signum);
+typedef struct pthread *pthread_t;
+int pthread_equal(pthread_t a, pthread_t b);
+int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes);
+int pthread_mutex_destroy(pthread_mutex_t *mutex);
+int pthread_mutex_lock(pthread_mutex_t *mutex);
+int pthread_mutex_unlock(pthread_mutex_t *mutex);
+pthread_t pthread_self(void);
+int pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
+
+/* sys/socket.h, sys/un.h, netinet/in.h, netinet/tcp.h, arpa/inet.h, net/if.h */
+#define AF_UNIX          1
+#define AF_INET          2
+#define SOCK_STREAM      1
+#define SOCK_DGRAM       2
+#define SHUT_RD          0
+#define SHUT_WR          1
+#define SOL_SOCKET       0xffff
+#define SO_ACCEPTCONN    0x0002
+#define SO_REUSEADDR     0x0004
+#define SO_KEEPALIVE     0x0008
+#define SO_LINGER        0x0080
+#define SO_REUSEPORT     0x0200
+#define SO_ERROR         0x1007
+#define SO_TYPE          0x1008
+#define MSG_PEEK         2
+#define IPPROTO_IP       0
+#define IPPROTO_TCP      6
+#define IPPROTO_IPV6     41
+#define IPV6_V6ONLY      27
+#define TCP_NODELAY      1
+#define INADDR_ANY       0u
+#define INADDR_LOOPBACK  0x7f000001u
+#define INET_ADDRSTRLEN  16
+#define INET6_ADDRSTRLEN 46
+#define IF_NAMESIZE      16
+struct sockaddr {
+    unsigned char sa_len;
+    sa_family_t sa_family;
+    char sa_data[14];
+};
+struct sockaddr_storage {
+    unsigned char ss_len;
+    sa_family_t ss_family;
+    char padding[6];
+    int64_t align;
+    char rest[112];
+};
+struct sockaddr_un {
+    unsigned char sun_len;
+    sa_family_t sun_family;
+    char sun_path[104];
+};
+struct in_addr {
+    in_addr_t s_addr;
+};
+struct in6_addr {
+    unsigned char s6_addr[16];
+};
+struct sockaddr_in {
+    unsigned char sin_len;
+    sa_family_t sin_family;
+    in_port_t sin_port;
+    struct in_addr sin_addr;
+    char sin_zero[8];
+};
+struct sockaddr_in6 {
+    unsigned char sin6_len;
+    sa_family_t sin6_family;
+    in_port_t sin6_port;
+    uint32_t sin6_flowinfo;
+    struct in6_addr sin6_addr;
+    uint32_t sin6_scope_id;
+};
+struct linger {
+    int l_onoff, l_linger;
+};
+struct msghdr {
+    void *msg_name;
+    socklen_t msg_namelen;
+    struct iovec *msg_iov;
+    int msg_iovlen;
+    void *msg_control;
+    socklen_t msg_controllen;
+    int msg_flags;
+};
+int accept(int fd, struct sockaddr *sa, socklen_t *len);
+int bind(int fd, const struct sockaddr *sa, socklen_t len);
+int connect(int fd, const struct sockaddr *sa, socklen_t len);
+int getpeername(int fd, struct sockaddr *sa, socklen_t *len);
+int getsockname(int fd, struct sockaddr *sa, socklen_t *len);
+int getsockopt(int fd, int level, int name, void *value, socklen_t *len);
+int listen(int fd, int backlog);
+int setsockopt(int fd, int level, int name, const void *value, socklen_t len);
+int shutdown(int fd, int how);
+int socket(int family, int type, int protocol);
+ssize_t recv(int fd, void *data, size_t len, int flags);
+ssize_t send(int fd, const void *data, size_t len, int flags);
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags);
+uint16_t htons(uint16_t x);
+uint16_t ntohs(uint16_t x);
+uint32_t htonl(uint32_t x);
+uint32_t ntohl(uint32_t x);
+const char *inet_ntop(int family, const void *address, char *text, socklen_t size);
+int inet_pton(int family, const char *text, void *address);
+char *if_indextoname(unsigned index, char *name);
+unsigned if_nametoindex(const char *name);
+
+#endif
