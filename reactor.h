@@ -90,7 +90,9 @@
      REACTOR_STATIC       all functions static: several implementations in one program.
      REACTOR_API          your own linkage, such as __declspec(dllexport).
    No macro changes a struct: sizes and limits are fields of the options. C99 and C++11 suffice.
-   Under -std=c99 (not gnu99) the implementation must come before every system header.
+   Under -std=c99 (not gnu99) the implementation must come before every system header. gcc, clang
+   and (on x86-64) tcc compile it, with glibc and musl; word size and byte order do not matter. On a
+   32-bit system -D_FILE_OFFSET_BITS=64 lets reactor_sendfile go beyond 2 GiB.
 
    CONCEPTS
 
@@ -829,7 +831,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__ADD(p, v)      __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
 #define REACTOR__CTZ64(x)       ((unsigned)__builtin_ctzll(x))
 #define REACTOR__CLZ64(x)       ((unsigned)__builtin_clzll(x))
-#elif defined(__TINYC__) && (defined(__x86_64__) || defined(__i386__))
+#elif defined(__TINYC__) && defined(__x86_64__)
 /* tcc has no atomic builtins, and its system's headers take its attributes away. What it has is
    assembly and statement expressions; it keeps the order of accesses, as x86 does but for a load
    after a store. */
