@@ -716,6 +716,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <winsock2.h>
 #include <windows.h>
 #include <ws2tcpip.h>
+#include <mstcpip.h>
 #ifndef EHOSTDOWN
 #define EHOSTDOWN 1064 /* unlike the others unknown to its errno.h */
 #endif
@@ -1010,7 +1011,8 @@ static const char *reactor__util_text(int error) {
     for (int i = 0; i < REACTOR__UTIL_ROWS; i++)
         if (reactor__util_table[i].error == error && reactor__util_table[i].text)
             return reactor__util_table[i].text;
-    return strerror(error);
+    /* Not strerror, whose one buffer the next call would overwrite. */
+    return error < _sys_nerr ? _sys_errlist[error] : "unknown error";
 }
 
 /* There is no fork, so nobody is a child. */
@@ -4795,11 +4797,6 @@ static int reactor__net_get(reactor_socket fd, int name, int *value) {
 #define REACTOR__NET_NOSIGNAL     0
 #define REACTOR__NET_USER_TIMEOUT 0
 #define REACTOR__NET_NO_PORT      0
-#ifdef TCP_KEEPIDLE
-#define REACTOR__NET_KEEPIDLE TCP_KEEPIDLE
-#else
-#define REACTOR__NET_KEEPIDLE 3
-#endif
 #ifndef IF_NAMESIZE
 #define IF_NAMESIZE 256
 #endif
@@ -4866,6 +4863,18 @@ static const char *reactor__net_interface_name(uint32_t index, char *name) {
    itself. There is no SO_REUSEPORT. */
 static int reactor__net_share(reactor_socket fd, int reuse_port) {
     return reuse_port ? -ENOTSUP : reactor__net_set(fd, SOL_SOCKET, (int)SO_EXCLUSIVEADDRUSE, 1);
+}
+
+/* TCP_KEEPIDLE came with Windows 10. */
+static int reactor__net_keep_alive(reactor_socket fd, int seconds) {
+    const u_long most = ULONG_MAX / 1000;
+    struct tcp_keepalive k;
+    DWORD n;
+    k.onoff = 1;
+    k.keepalivetime = ((u_long)seconds < most ? (u_long)seconds : most) * 1000;
+    k.keepaliveinterval = 1000;
+    int r = WSAIoctl(fd, SIO_KEEPALIVE_VALS, &k, sizeof k, NULL, 0, &n, NULL, NULL);
+    return r != 0 ? reactor__util_error() : 0;
 }
 
 /* Under way it says EWOULDBLOCK. */
@@ -5091,6 +5100,11 @@ static void reactor__net_sys_take(const sigset_t *set) {
 
 #endif
 
+static int reactor__net_keep_alive(reactor_socket fd, int seconds) {
+    if (REACTOR__NET_KEEPIDLE == 0) return 0;
+    return reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_KEEPIDLE, seconds);
+}
+
 #endif /* _WIN32 */
 
 /* ---- text to address ---- */
@@ -5245,8 +5259,8 @@ static int reactor__net_parse_host(const char *text, size_t len, int passive, ui
 
 #ifdef _WIN32
 static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_address *out) {
-    (void)text, (void)len, (void)out;
-    return -EAFNOSUPPORT;
+    (void)text, (void)out;
+    return len ? -EAFNOSUPPORT : -EINVAL;
 }
 #else
 /* unix(7): a path is terminated and counted with its end; an abstract name begins with a zero byte
@@ -5410,8 +5424,7 @@ static int reactor__net_tune_tcp(reactor_socket fd, const reactor_conn_options *
     r = reactor__net_set(fd, IPPROTO_TCP, TCP_NODELAY, !o->nagle);
     if (r == 0 && o->keep_alive_s > 0) {
         r = reactor__net_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-        if (r == 0 && REACTOR__NET_KEEPIDLE != 0)
-            r = reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_KEEPIDLE, o->keep_alive_s);
+        if (r == 0) r = reactor__net_keep_alive(fd, o->keep_alive_s);
     }
     if (r == 0 && o->user_timeout_ms > 0 && REACTOR__NET_USER_TIMEOUT != 0)
         r = reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_USER_TIMEOUT, o->user_timeout_ms);
@@ -5454,6 +5467,16 @@ static int reactor__net_kind_socket(reactor_socket fd) {
 }
 
 #ifdef _WIN32
+/* How a connect ended, or why a connection did: a reset is in no option. */
+static int reactor__net_error(reactor_socket fd) {
+    char byte;
+    int error = 0;
+    int r = reactor__net_get(fd, SO_ERROR, &error);
+    if (r < 0 || error) return r < 0 ? r : reactor__util_code(error);
+    r = recv(fd, &byte, 1, MSG_PEEK) < 0 ? reactor__util_error() : 0;
+    return r == -EAGAIN ? 0 : r;
+}
+
 /* Only a socket can be polled or be told from other handles. */
 static int reactor__net_kind(reactor_socket fd) { return reactor__net_kind_socket(fd); }
 
@@ -5462,6 +5485,13 @@ static unsigned reactor__net_ways(reactor_socket fd) {
     return (unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE;
 }
 #else
+/* How a connect ended; reading it clears it. */
+static int reactor__net_error(reactor_socket fd) {
+    int error = 0;
+    int r = reactor__net_get(fd, SO_ERROR, &error);
+    return r < 0 ? r : reactor__util_code(error);
+}
+
 /* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. Of the character
    devices only terminals behave like one: /dev/null never blocks, others have records. */
 static int reactor__net_kind(reactor_socket fd) {
@@ -5480,13 +5510,6 @@ static unsigned reactor__net_ways(reactor_socket fd) {
     return (unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE;
 }
 #endif
-
-/* How a connect ended; reading it clears it. */
-static int reactor__net_error(reactor_socket fd) {
-    int error = 0;
-    int r = reactor__net_get(fd, SO_ERROR, &error);
-    return r < 0 ? r : reactor__util_code(error);
-}
 
 /* socket(7), SO_LINGER with no time: close drops what is queued and sends RST. */
 static int reactor__net_reset(reactor_socket fd) {

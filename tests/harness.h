@@ -8,6 +8,9 @@
 
 #include "../reactor.h"
 
+#ifdef _WIN32
+#include "win32/posix.h"
+#else
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -28,6 +31,15 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#define NEEDS_UNIX_PAIRS       ((void)0)
+#define NEEDS_FILES_TO_WATCH   ((void)0)
+#define NEEDS_REUSE_PORT       ((void)0)
+#define PAIRS_HANG_UP          1
+#define RESETS_SET_SO_ERROR    1
+#define FILES_KEEP_THEIR_PLACE 1
+#define BACKENDS_AT_LEAST      3
+#endif
 
 #include <cmocka.h>
 

@@ -9,11 +9,13 @@
 #endif
 #include "harness.h"
 
+#include <stddef.h>
+#ifndef _WIN32
 #include <net/if.h>
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
-#include <stddef.h>
 #include <sys/ioctl.h>
+#endif
 
 #define HELPER static __attribute__((unused))
 
@@ -536,6 +538,7 @@ HELPER server serve(reactor *r, probe *p) {
 
 /* Over a unix socket, whose buffers do not grow: what exceeds some 400 KiB stays in the queue. */
 HELPER server serve_unix(reactor *r, probe *p, const reactor_listen_options *o) {
+    NEEDS_UNIX_PAIRS;
     static int n;
     char address[64];
     snprintf(address, sizeof address, "unix:@reactor-test-%d-%d", (int)getpid(), n++);

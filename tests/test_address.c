@@ -428,6 +428,7 @@ CASE(unix_path_of_a_file_is_not_replaced) {
 }
 
 CASE(unix_path_in_no_directory_is_ENOENT) {
+    NEEDS_UNIX_PAIRS;
     reactor *r = begin();
     assert_int_equal(listen_code(r, "unix:/tmp/reactor-no-such-directory/s"), -ENOENT);
     end(r);
@@ -454,6 +455,7 @@ CASE(unix_path_as_long_as_the_system_allows) {
 }
 
 CASE(unix_path_that_is_too_long_is_refused) {
+    NEEDS_UNIX_PAIRS;
     reactor *r = begin();
     size_t limit = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
     char address[5000];
@@ -470,6 +472,7 @@ CASE(unix_path_that_is_too_long_is_refused) {
 }
 
 CASE(unix_abstract_name_listen_connect_and_format_back) {
+    NEEDS_UNIX_PAIRS;
     reactor *r = begin();
     probe p = {0}, q = {0};
     char address[REACTOR_ADDRESS_MAX];
@@ -531,6 +534,7 @@ CASE(fd_connects_a_socket_that_was_handed_over) {
 }
 
 CASE(fd_that_is_nothing_to_listen_on_is_refused_and_stays_open) {
+    NEEDS_UNIX_PAIRS;
     reactor *r = begin();
     char address[32], bound_to[REACTOR_ADDRESS_MAX];
     int fd[2], file = pattern_file(10, 1, 0), idle = bound(bound_to);
@@ -723,6 +727,7 @@ CASE(address_of_what_is_not_open_yet_is_ENOTCONN) {
 /* ---- lists ---- */
 
 CASE(list_first_refuses_second_answers) {
+    NEEDS_UNIX_PAIRS;
     reactor *r = begin();
     probe p = {0};
     char closed[REACTOR_ADDRESS_MAX], list[3 * REACTOR_ADDRESS_MAX];

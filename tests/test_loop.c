@@ -91,7 +91,7 @@ CASE(backend_by_name) {
         assert_int_equal(turns(r, 1), 1);
         reactor_destroy(r);
     }
-    assert_true(n >= 3);
+    assert_true(n >= BACKENDS_AT_LEAST);
     assert_null(reactor_backend_name(n));
     assert_null(reactor_backend_name(n + 1));
     assert_null(reactor_backend_name(INT32_MAX));

@@ -3,7 +3,9 @@
    REACTOR_TEST_STEPS makes it longer. */
 #include "recorder.h"
 
+#ifndef _WIN32
 #include <sys/eventfd.h>
+#endif
 
 enum { ENDS = 40, STEPS = 3000 };
 

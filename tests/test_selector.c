@@ -1,7 +1,9 @@
 /* Watching descriptors: the laws on callbacks and events, the errors, and the pull interface. */
 #include "recorder.h"
 
+#ifndef _WIN32
 #include <sys/eventfd.h>
+#endif
 
 static int closed_number(void) {
     int fd = dup(0);
@@ -260,6 +262,7 @@ CASE(law4_data_comes_before_end_of_file) {
 }
 
 CASE(law4_full_hangup_reaches_either_direction) {
+    NEEDS_UNIX_PAIRS;
     reactor *r = make_loop();
     int fd[2];
     make_pair(fd);
@@ -280,6 +283,7 @@ CASE(law4_full_hangup_reaches_either_direction) {
 }
 
 CASE(law4_full_hangup_wakes_a_writer_without_room) {
+    NEEDS_UNIX_PAIRS;
     reactor *r = make_loop();
     record seen = {0};
     int fd[2];
@@ -308,7 +312,8 @@ CASE(law4_reset_reaches_either_direction) {
         assert_told(r, fd[0], READ | WRITE, READ | WRITE | ERROR | HANGUP);
         assert_told(r, fd[0], READ | EDGE, READ | ERROR | HANGUP);
         assert_return_code(getsockopt(fd[0], SOL_SOCKET, SO_ERROR, &error, &len), errno);
-        assert_int_equal(error, ECONNRESET); /* the loop has not used it up */
+        if (RESETS_SET_SO_ERROR)
+            assert_int_equal(error, ECONNRESET); /* the loop has not used it up */
         close(fd[0]);
     }
     reactor_destroy(r);
@@ -400,6 +405,7 @@ CASE(law4_eventfd) {
 /* ---- law 6: what is always ready ---- */
 
 static int regular_file(void) {
+    NEEDS_FILES_TO_WATCH;
     char name[] = "/tmp/reactor-test-XXXXXX";
     int fd = mkstemp(name);
     assert_return_code(fd, errno);
@@ -609,7 +615,8 @@ CASE(law5_edge_is_told_at_least_once_per_edge) {
     close(fd[1]);
     turns(r, 3);
     assert_true(seen.calls > before);
-    assert_int_equal(seen.last, READ | WRITE | HANGUP);
+    assert_int_equal(seen.last & ~(unsigned)HANGUP, READ | WRITE);
+    if (PAIRS_HANG_UP) assert_true(seen.last & HANGUP);
     reactor_destroy(r);
     close(fd[0]);
 }
@@ -1371,6 +1378,7 @@ CASE(select_returns_keys_of_those_without_a_callback) {
 }
 
 CASE(select_tells_hangup_and_error_too) {
+    NEEDS_UNIX_PAIRS;
     reactor *r = make_loop();
     reactor_key k[4];
     int fd[2];

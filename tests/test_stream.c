@@ -5,12 +5,15 @@
    -Wl,--wrap=writev -Wl,--wrap=write */
 #include "stream_help.h"
 
+#ifndef _WIN32
 #include <sys/uio.h>
+#endif
 
 /* ---- counting the system calls that send to one descriptor ---- */
 
 static int counted_fd = -1, counted;
 
+#ifndef _WIN32 /* the calls of another library cannot be wrapped there */
 #if defined(_TIME_BITS) && _TIME_BITS == 64 && UINTPTR_MAX == UINT32_MAX /* glibc's name for it */
 #define __real_sendmsg __real___sendmsg64
 #define __wrap_sendmsg __wrap___sendmsg64
@@ -57,6 +60,12 @@ static void count_sends_of(const reactor *r, reactor_conn c) {
     counted_fd = reactor_conn_socket(r, c);
     counted = 0;
 }
+#else
+static void count_sends_of(const reactor *r, reactor_conn c) {
+    counted_fd = (int)reactor_conn_socket(r, c);
+    skip();
+}
+#endif
 
 /* ---- opening ---- */
 
@@ -1114,7 +1123,7 @@ CASE(sendfile_without_done_and_many_of_one_file) {
     for (int i = 0; i < 100; i++)
         assert_int_equal(reactor_sendfile(r, p.conn, file, 100 * i, 100, 0, NULL, NULL), i >= 64);
     peer_takes_pattern(r, fd, 10000, 10, 0);
-    assert_int_equal(lseek(file, 0, SEEK_CUR), 0); /* the caller's position is left alone */
+    if (FILES_KEEP_THEIR_PLACE) assert_int_equal(lseek(file, 0, SEEK_CUR), 0);
     close(file);
     close(fd);
     end(r);
@@ -2014,7 +2023,7 @@ CASE(null_loops_are_EINVAL) {
     assert_null(reactor_state(NULL, c));
     assert_null(reactor_user(NULL, c));
     assert_int_equal(reactor_pending(NULL, c), 0);
-    assert_true(reactor_conn_socket(NULL, c) < 0);
+    assert_true((int)reactor_conn_socket(NULL, c) < 0);
 }
 
 /* ---- socket options ---- */

@@ -373,7 +373,7 @@ static void refused_everywhere(reactor *r, reactor_conn c) {
     assert_int_equal(reactor_peer_address(r, c, out, sizeof out), -EBADF);
     assert_null(reactor_state(r, c));
     assert_null(reactor_user(r, c));
-    assert_true(reactor_conn_socket(r, c) < 0);
+    assert_true((int)reactor_conn_socket(r, c) < 0);
     assert_int_equal(reactor_pending(r, c), 0);
     assert_int_equal(reactor_close(r, c), 0);
     assert_int_equal(reactor_abort(r, c), 0);
@@ -466,7 +466,7 @@ static void hook_look_around(reactor *r, reactor_conn c, probe *p) {
     assert_int_equal(reactor_local_address(r, c, out, sizeof out), -ENOTCONN);
     assert_int_equal(reactor_peer_address(r, c, out, sizeof out), -ENOTCONN);
     assert_int_equal(reactor_detach(r, c, &fd, out, &len), -ENOTCONN);
-    assert_true(reactor_conn_socket(r, c) < 0);
+    assert_true((int)reactor_conn_socket(r, c) < 0);
     assert_int_equal(reactor_pending(r, c), 0);
     assert_int_equal(reactor_close(r, c), 0);
     assert_int_equal(reactor_abort(r, c), 0);
@@ -878,7 +878,7 @@ CASE(detach_without_unread_input_needs_no_room) {
 
 static void hook_move(reactor *r, reactor_conn c, probe *p) {
     size_t len = 0;
-    int *fd = p->extra;
+    reactor_socket *fd = p->extra;
     assert_int_equal(reactor_detach(r, c, fd, NULL, &len), 0);
     assert_int_equal(len, 0);
     p->extra = NULL;
@@ -886,7 +886,7 @@ static void hook_move(reactor *r, reactor_conn c, probe *p) {
 
 CASE(detach_inside_on_data_counts_what_was_offered_as_consumed) {
     reactor *r = begin();
-    int out = -1;
+    reactor_socket out = (reactor_socket)-1;
     probe p = {.data = hook_move, .hold = 1, .extra = &out};
     int fd = attach_pair(r, &p, NULL);
     peer_say(r, fd, "abc");

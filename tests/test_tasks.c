@@ -203,8 +203,6 @@ CASE(law10_a_post_ends_a_sleep) {
 
 /* ---- a notification that is slower than the loop ---- */
 
-ssize_t __real_write(int fd, const void *data, size_t len);
-ssize_t __wrap_write(int fd, const void *data, size_t len);
 static pthread_t slow_thread;
 static int slow_writes;  /* writes of that thread are held back */
 static int write_waits;  /* one is being held back */
@@ -213,6 +211,9 @@ static int write_may_go; /* until this */
 static int get(const int *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 static void set(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
 
+#ifndef _WIN32 /* a call of another library cannot be wrapped there */
+ssize_t __real_write(int fd, const void *data, size_t len);
+ssize_t __wrap_write(int fd, const void *data, size_t len);
 ssize_t __wrap_write(int fd, const void *data, size_t len) {
     if (get(&slow_writes) && pthread_equal(pthread_self(), slow_thread)) {
         set(&write_waits, 1);
@@ -220,6 +221,7 @@ ssize_t __wrap_write(int fd, const void *data, size_t len) {
     }
     return __real_write(fd, data, len);
 }
+#endif
 
 /* Posts, or wakes, and is overtaken by the loop just before it writes to the loop's descriptor. */
 typedef struct laggard {

@@ -2,7 +2,9 @@
    machine; that it is never early, and what comes before what, does not. */
 #include "recorder.h"
 
+#ifndef _WIN32
 #include <sys/syscall.h>
+#endif
 
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441
