@@ -2052,8 +2052,8 @@ static int reactor__winselect_set_interest(reactor__core *core, uint32_t index, 
         reactor__core_at(core, b->who[last])->aux = slot->aux;
         return 0;
     }
+    if (!reactor__winselect_is_socket(slot->fd)) return -EBADF;
     if (!before) {
-        if (!reactor__winselect_is_socket(slot->fd)) return -EBADF;
         if (reactor__winselect_grow(b) < 0) return -ENOMEM;
         slot->aux = b->count;
         b->who[b->count++] = index;
@@ -2071,7 +2071,7 @@ static void reactor__winselect_fill(const reactor__core *core, reactor__winselec
     for (uint32_t i = 0; i < b->count; i++) {
         const reactor__core_slot *slot = reactor__core_at(core, b->who[i]);
         unsigned state = b->state[i] &= (uint8_t)~REACTOR__WINSELECT_FOUND;
-        unsigned wanted = slot->armed & REACTOR__CORE_BOTH;
+        unsigned wanted = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP);
         if (!wanted || (state & REACTOR__WINSELECT_CLOSED)) continue;
         if (!(state & REACTOR__WINSELECT_NO_IN)) reactor__winselect_put(b->sets[0], slot->fd);
         if (!(wanted & (unsigned)REACTOR_WRITE)) continue;
@@ -2159,9 +2159,11 @@ static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, ui
             if (!failed) *state |= REACTOR__WINSELECT_NO_FAILED;
             events |= failed;
         }
-        if (events & (slot->armed | REACTOR__CORE_INFO))
-            reactor__core_report_slot(core, index, events);
-        else if (!(slot->armed & (unsigned)REACTOR_READ) && (*state & REACTOR__WINSELECT_IN))
+        int told = (events & (slot->armed | REACTOR__CORE_INFO)) != 0;
+        if (told) reactor__core_report_slot(core, index, events);
+        /* What it is not there for, or has been told once and for all. */
+        unsigned wanted = told ? REACTOR__CORE_BOTH : (unsigned)REACTOR_READ;
+        if ((*state & REACTOR__WINSELECT_IN) && !(slot->armed & wanted))
             *state |= REACTOR__WINSELECT_NO_IN;
     }
     return 0;

@@ -6,14 +6,22 @@
 
    cc -O2 -o chat_server examples/chat_server.c -pthread */
 #define REACTOR_IMPLEMENTATION
+#ifndef _WIN32
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
+#endif
 #define REACTOR_USE_SELECT
 #include "../reactor.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <strings.h>
+
+#ifdef __MINGW_PRINTF_FORMAT /* there are two printfs */
+#define PRINTF_LIKE __attribute__((format(__MINGW_PRINTF_FORMAT, 2, 3)))
+#else
+#define PRINTF_LIKE __attribute__((format(printf, 2, 3)))
+#endif
 
 static const char usage[] =
     "usage: chat_server [--host ADDRESS] [--port N] [--rate LINES] [--max-behind KIB]\n"
@@ -259,7 +267,7 @@ static int schedule(struct chat *s) {
     return s->scheduled;
 }
 
-__attribute__((format(printf, 2, 3))) static void say(struct room *room, const char *format, ...) {
+PRINTF_LIKE static void say(struct room *room, const char *format, ...) {
     struct chat *s = room->chat;
     va_list values;
     if (!room->count || s->draining) return;
@@ -272,7 +280,7 @@ __attribute__((format(printf, 2, 3))) static void say(struct room *room, const c
     if (!schedule(s)) flush(s);
 }
 
-__attribute__((format(printf, 2, 3))) static void reply(struct member *m, const char *format, ...) {
+PRINTF_LIKE static void reply(struct member *m, const char *format, ...) {
     char text[SAID_BYTES];
     va_list values;
     catch_up(m);
@@ -787,6 +795,10 @@ static void on_signal(reactor *r, int signum, void *user) {
     if (e < 0 && e != -EALREADY) reactor_stop(r);
 }
 
+#ifdef _WIN32
+/* Sockets are not numbered as standard streams are. */
+static int open_standard_streams(void) { return 0; }
+#else
 /* A server may be started without standard streams; its sockets must not take their places. */
 static int open_standard_streams(void) {
     int fd;
@@ -794,6 +806,7 @@ static int open_standard_streams(void) {
     while (fd >= 0 && fd <= 2);
     return fd < 0 ? -1 : close(fd);
 }
+#endif
 
 static int bad_usage(const char *what, const char *value) {
     fprintf(stderr, "chat_server: %s %s\n%s", what, value, usage);

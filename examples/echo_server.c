@@ -6,8 +6,10 @@
 
    cc -O2 -o echo_server examples/echo_server.c -pthread */
 #define REACTOR_IMPLEMENTATION
+#ifndef _WIN32
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
+#endif
 #define REACTOR_USE_SELECT
 #include "../reactor.h"
 
@@ -34,6 +36,10 @@ static void on_signal(reactor *r, int signum, void *user) {
     reactor_drain(r, 800);
 }
 
+#ifdef _WIN32
+/* Sockets are not numbered as standard streams are. */
+static int open_standard_streams(void) { return 0; }
+#else
 /* A server may be started without standard streams; its sockets must not take their places. */
 static int open_standard_streams(void) {
     int fd;
@@ -41,6 +47,7 @@ static int open_standard_streams(void) {
     while (fd >= 0 && fd <= 2);
     return fd < 0 ? -1 : close(fd);
 }
+#endif
 
 static int bad_usage(const char *what, const char *value) {
     fprintf(stderr, "echo_server: %s %s\n%s", what, value, usage);

@@ -6,8 +6,10 @@
 
    cc -O2 -o proxy examples/proxy.c -pthread */
 #define REACTOR_IMPLEMENTATION
+#ifndef _WIN32
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
+#endif
 #define REACTOR_USE_SELECT
 #include "../reactor.h"
 

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Runs the tests that were built for Windows under wine, each on every backend compiled in.
+
+    run.py DIRECTORY [test_x.exe ...]     those in it, or the ones named
+
+known.txt lists, with the reason, what wine cannot show: those may fail, and are told as such. All
+else counts as in tests/run.py.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LIMIT_S = 280
+
+
+def known():
+    """{test: reason}"""
+    found, reason = {}, ""
+    with open(os.path.join(HERE, "known.txt"), encoding="utf-8") as f:
+        for line in f.read().split("\n"):
+            if line.startswith("# "):
+                reason = line[2:]
+            elif line.strip():
+                found[line.strip()] = reason
+    return found
+
+
+def wine(directory, program, backend=""):
+    env = dict(os.environ, WINEDEBUG="-all", REACTOR_TEST_BACKEND=backend,
+               WINEPREFIX=os.path.abspath(os.path.join(directory, "../wine")))
+    try:
+        done = subprocess.run(["wine", os.path.join(directory, program)], env=env, timeout=LIMIT_S,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False)
+        return done.stdout.decode("utf-8", "replace").replace("\r", ""), done.returncode
+    except subprocess.TimeoutExpired as e:
+        return (e.stdout or b"").decode("utf-8", "replace") + "\nnot finished in time\n", 1
+
+
+def names(output, word):
+    return re.findall(r"\[ " + word + r" \] (\S+)", output)
+
+
+def main():
+    directory = sys.argv[1]
+    programs = sys.argv[2:] or sorted(
+        p for p in os.listdir(directory) if re.match(r"test_.*\.exe$", p))
+    backends = wine(directory, "backends.exe")[0].split()
+    if not backends:
+        print(f"{directory}: wine does not start these programs: skipped")
+        return 0
+    excuses = known()
+    sums = [0, 0, 0, 0]
+    for program in programs:
+        for backend in backends:
+            output, status = wine(directory, program, backend)
+            good, skipped = names(output, "      OK"), names(output, " SKIPPED")
+            bad = [n for n in names(output, "RUN     ") if n not in good and n not in skipped]
+            if status and not bad:
+                bad = ["exit status"]
+            fatal = [n for n in bad if n not in excuses]
+            for i, n in enumerate((good, fatal, skipped, [n for n in bad if n in excuses])):
+                sums[i] += len(n)
+            print(f"{program:<22} {backend:<8} {len(good):>3} passed, {len(skipped)} have no "
+                  f"meaning here, {len(bad) - len(fatal)} wine cannot show", flush=True)
+            for n in fatal:
+                at = output.find(f"[ RUN      ] {n}\n")
+                print(f"    FAILED {n}\n" + "\n".join(
+                    "      " + t for t in output[at:].split("\n")[1:6]), flush=True)
+    for reason in sorted(set(excuses.values())):
+        print(f"wine cannot show: {reason}")
+    print(f"{sums[0]} passed, {sums[1]} failed, {sums[2]} skipped, {sums[3]} excused")
+    return 1 if sums[1] or not sums[0] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
