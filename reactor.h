@@ -717,6 +717,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <windows.h>
 #include <ws2tcpip.h>
 #include <mstcpip.h>
+#include <winternl.h>
 #ifndef EHOSTDOWN
 #define EHOSTDOWN 1064 /* unlike the others unknown to its errno.h */
 #endif
@@ -744,13 +745,14 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 
 #if !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) && !defined(REACTOR_USE_EPOLL) &&   \
-    !defined(REACTOR_USE_KQUEUE)
+    !defined(REACTOR_USE_KQUEUE) && !defined(REACTOR_USE_WINDOWS)
 #if defined(__linux__)
 #define REACTOR_USE_EPOLL
 #elif defined(REACTOR__BSD)
 #define REACTOR_USE_KQUEUE
 #endif
 #if defined(_WIN32)
+#define REACTOR_USE_WINDOWS
 #define REACTOR_USE_SELECT
 #else
 #define REACTOR_USE_POLL
@@ -758,7 +760,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 
 #if defined(REACTOR_USE_POLL) && defined(_WIN32)
-#error "reactor.h: REACTOR_USE_POLL needs poll(2); on Windows there is REACTOR_USE_SELECT"
+#error "reactor.h: REACTOR_USE_POLL needs poll(2); on Windows there are WINDOWS and SELECT"
 #endif
 
 #if defined(REACTOR_USE_EPOLL) && !defined(__linux__)
@@ -775,8 +777,8 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #ifdef REACTOR_USE_IO_URING
 #error "reactor.h: REACTOR_USE_IO_URING is not written yet"
 #endif
-#ifdef REACTOR_USE_WINDOWS
-#error "reactor.h: REACTOR_USE_WINDOWS needs Windows, and is not written yet"
+#if defined(REACTOR_USE_WINDOWS) && !defined(_WIN32)
+#error "reactor.h: REACTOR_USE_WINDOWS needs Windows"
 #endif
 
 #ifdef __linux__
@@ -2199,6 +2201,347 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
                                                                  NULL,
                                                                  NULL,
                                                                  NULL};
+#endif
+/* ==== >> windows ==== */
+/* The interface below select and WSAPoll: an I/O control of Windows' socket driver, \Device\Afd,
+   that ends when one of the events asked for is there, and says so at a completion port. It is not
+   documented, but what libuv, Rust's mio and others stand on. Ready sockets cost, idle ones do not.
+
+   A poll tells once, and what was there when it began as well: to ask again before the next wait
+   makes a level of it. While it is pending its memory is the kernel's. So whoever removes a socket
+   cancels the poll and lets go of it; it is used again when its end has come through the port. A
+   pending poll that asks for less than is wanted now is cancelled and asked anew. The driver
+   searches the polls of one open file one by one, so there are at most 32 of them. */
+#ifdef REACTOR_USE_WINDOWS
+
+#define REACTOR__WINDOWS_POLL 0x12024u    /* the control's code */
+#define REACTOR__WINDOWS_BASE 0x48000022u /* SIO_BASE_HANDLE, which not all headers have */
+
+/* Its events. */
+enum {
+    REACTOR__WINDOWS_RECEIVE = 0x01,
+    REACTOR__WINDOWS_SEND = 0x04,
+    REACTOR__WINDOWS_DISCONNECT = 0x08, /* FIN */
+    REACTOR__WINDOWS_ABORT = 0x10,      /* RST */
+    REACTOR__WINDOWS_CLOSED = 0x20,     /* by ourselves */
+    REACTOR__WINDOWS_ACCEPT = 0x80,
+    REACTOR__WINDOWS_FAILED = 0x100, /* a connect */
+    REACTOR__WINDOWS_GROUP = 32
+};
+
+/* What goes in and comes out. */
+typedef struct reactor__windows_info {
+    LARGE_INTEGER timeout;
+    ULONG count;
+    ULONG exclusive;
+    HANDLE handle;
+    ULONG events;
+    LONG status;
+} reactor__windows_info;
+
+/* One poll. */
+typedef struct reactor__windows_op {
+    OVERLAPPED overlapped; /* first: the port gives its address back */
+    reactor__windows_info info;
+    HANDLE device;
+    HANDLE base;    /* of the socket: below what a firewall may have put on top */
+    uint32_t slot;  /* NONE: let go of */
+    uint32_t next;  /* in the free list or that of those to be asked for */
+    uint32_t asked; /* while it is pending: for what */
+    uint8_t pending, listed, told;
+} reactor__windows_op;
+
+typedef struct reactor__windows_group {
+    HANDLE device;
+    reactor__windows_op ops[REACTOR__WINDOWS_GROUP];
+} reactor__windows_group;
+
+typedef struct reactor__windows {
+    HANDLE port;
+    reactor__windows_group **groups;
+    uint32_t count, cap; /* of groups */
+    uint32_t pending;
+    uint32_t free_head, todo;
+    OVERLAPPED_ENTRY *entries;
+} reactor__windows;
+
+static reactor__windows_op *reactor__windows_at(const reactor__windows *b, uint32_t n) {
+    return &b->groups[n / REACTOR__WINDOWS_GROUP]->ops[n % REACTOR__WINDOWS_GROUP];
+}
+
+typedef NTSTATUS(NTAPI *reactor__windows_create_fn)(PHANDLE, ACCESS_MASK, POBJECT_ATTRIBUTES,
+                                                    PIO_STATUS_BLOCK, PLARGE_INTEGER, ULONG, ULONG,
+                                                    ULONG, ULONG, PVOID, ULONG);
+
+/* Looked up, so that nobody has to link with ntdll. */
+static int reactor__windows_open(HANDLE port, HANDLE *out) {
+    static WCHAR path[] = L"\\Device\\Afd\\reactor";
+    UNICODE_STRING name;
+    OBJECT_ATTRIBUTES attributes;
+    IO_STATUS_BLOCK status;
+    HMODULE ntdll = GetModuleHandleA("ntdll.dll");
+    FARPROC found = ntdll ? GetProcAddress(ntdll, "NtCreateFile") : NULL;
+    if (!found) return -ENOSYS;
+    reactor__windows_create_fn create = (reactor__windows_create_fn)(void (*)(void))found;
+    name.Buffer = path;
+    name.Length = sizeof path - sizeof *path;
+    name.MaximumLength = sizeof path;
+    InitializeObjectAttributes(&attributes, &name, 0, NULL, NULL);
+    NTSTATUS e = create(out, SYNCHRONIZE, &attributes, &status, NULL, 0,
+                        FILE_SHARE_READ | FILE_SHARE_WRITE, FILE_OPEN, 0, NULL, 0);
+    if (e != 0) return -ENOTSUP;
+    if (CreateIoCompletionPort(*out, port, 0, 0)) return 0;
+    int r = reactor__util_error();
+    CloseHandle(*out);
+    return r;
+}
+
+static int reactor__windows_grow(reactor__windows *b) {
+    if (b->count == b->cap) {
+        void *grown = reactor__util_grown(b->groups, &b->cap, b->count + 1, sizeof *b->groups);
+        if (!grown) return -ENOMEM;
+        b->groups = (reactor__windows_group **)grown;
+    }
+    reactor__windows_group *group = REACTOR__NEW(reactor__windows_group);
+    if (!group) return -ENOMEM;
+    int e = reactor__windows_open(b->port, &group->device);
+    if (e < 0) {
+        REACTOR_FREE(group);
+        return e;
+    }
+    b->groups[b->count] = group;
+    for (uint32_t i = REACTOR__WINDOWS_GROUP; i-- > 0;) {
+        group->ops[i].device = group->device;
+        group->ops[i].slot = REACTOR__NONE;
+        group->ops[i].next = b->free_head;
+        b->free_head = b->count * REACTOR__WINDOWS_GROUP + i;
+    }
+    b->count++;
+    return 0;
+}
+
+/* Cancelled polls end through the port too, and until then their memory is in use. */
+static void reactor__windows_fini(reactor__core *core) {
+    reactor__windows *b = (reactor__windows *)core->data;
+    ULONG n;
+    for (uint32_t i = 0; i < b->count; i++) CancelIoEx(b->groups[i]->device, NULL);
+    while (b->pending &&
+           GetQueuedCompletionStatusEx(b->port, b->entries, core->batch, &n, 1000, FALSE))
+        b->pending -= n < b->pending ? n : b->pending;
+    for (uint32_t i = 0; i < b->count; i++) {
+        CloseHandle(b->groups[i]->device);
+        if (!b->pending) REACTOR_FREE(b->groups[i]); /* else better lost than written to */
+    }
+    CloseHandle(b->port);
+    REACTOR_FREE(b->groups);
+    REACTOR_FREE(b->entries);
+    REACTOR_FREE(b);
+}
+
+static int reactor__windows_init(reactor__core *core) {
+    reactor__windows *b = REACTOR__NEW(reactor__windows);
+    if (!b) return -ENOMEM;
+    b->free_head = b->todo = REACTOR__NONE;
+    b->entries = (OVERLAPPED_ENTRY *)REACTOR_MALLOC(core->batch * sizeof *b->entries);
+    b->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    int e = b->port ? 0 : reactor__util_error();
+    if (!b->entries) e = -ENOMEM;
+    if (e == 0) e = reactor__windows_grow(b); /* whether the driver can be opened is seen here */
+    if (e == 0) {
+        core->data = b;
+        return 0;
+    }
+    if (b->port) CloseHandle(b->port);
+    REACTOR_FREE(b->groups);
+    REACTOR_FREE(b->entries);
+    REACTOR_FREE(b);
+    return e;
+}
+
+/* What to ask for. RDHUP alone is an interest in errors, which are told once. */
+static uint32_t reactor__windows_events(unsigned interest, int told) {
+    const unsigned any = REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP;
+    uint32_t events = 0;
+    if (!(interest & any) || (told && !(interest & REACTOR__CORE_BOTH))) return 0;
+    if (interest & (unsigned)REACTOR_READ)
+        events |= REACTOR__WINDOWS_RECEIVE | REACTOR__WINDOWS_ACCEPT | REACTOR__WINDOWS_DISCONNECT;
+    if (interest & (unsigned)REACTOR_WRITE) events |= REACTOR__WINDOWS_SEND;
+    return events | REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED | REACTOR__WINDOWS_CLOSED;
+}
+
+/* Its end comes through the port, also if it has come at once. */
+static int reactor__windows_ask(reactor__windows *b, reactor__windows_op *op, uint32_t events) {
+    memset(&op->overlapped, 0, sizeof op->overlapped);
+    op->info.timeout.QuadPart = INT64_MAX;
+    op->info.count = 1;
+    op->info.exclusive = 0;
+    op->info.handle = op->base;
+    op->info.events = events;
+    op->info.status = 0;
+    if (!DeviceIoControl(op->device, REACTOR__WINDOWS_POLL, &op->info, sizeof op->info, &op->info,
+                         sizeof op->info, NULL, &op->overlapped) &&
+        GetLastError() != ERROR_IO_PENDING)
+        return reactor__util_error();
+    op->asked = events;
+    op->pending = 1;
+    b->pending++;
+    return 0;
+}
+
+static void reactor__windows_list(reactor__windows *b, uint32_t n) {
+    reactor__windows_op *op = reactor__windows_at(b, n);
+    if (op->listed) return;
+    op->listed = 1;
+    op->next = b->todo;
+    b->todo = n;
+}
+
+static void reactor__windows_drop(reactor__windows *b, uint32_t n) {
+    reactor__windows_op *op = reactor__windows_at(b, n);
+    if (op->pending || op->listed) return;
+    op->next = b->free_head;
+    b->free_head = n;
+}
+
+/* The number of a poll for this socket. */
+static int64_t reactor__windows_take(reactor__windows *b, reactor_socket fd) {
+    SOCKET base = fd;
+    DWORD n;
+    int type, len = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &len) != 0) return -EBADF;
+    if (WSAIoctl(fd, REACTOR__WINDOWS_BASE, NULL, 0, &base, sizeof base, &n, NULL, NULL) != 0)
+        base = fd;
+    int e = b->free_head == REACTOR__NONE ? reactor__windows_grow(b) : 0;
+    if (e < 0) return e;
+    uint32_t at = b->free_head;
+    reactor__windows_op *op = reactor__windows_at(b, at);
+    b->free_head = op->next;
+    op->base = (HANDLE)base;
+    return at;
+}
+
+static void reactor__windows_remove(reactor__windows *b, uint32_t n) {
+    reactor__windows_op *op = reactor__windows_at(b, n);
+    op->slot = REACTOR__NONE;
+    if (op->pending) CancelIoEx(op->device, &op->overlapped);
+    reactor__windows_drop(b, n);
+}
+
+static int reactor__windows_set(reactor__core *core, uint32_t index, unsigned before,
+                                unsigned after, int closing) {
+    reactor__windows *b = (reactor__windows *)core->data;
+    reactor__core_slot *slot = reactor__core_at(core, index);
+    (void)closing;
+    if (!after) {
+        reactor__windows_remove(b, slot->aux);
+        return 0;
+    }
+    if (!before) {
+        int64_t n = reactor__windows_take(b, slot->fd);
+        if (n < 0) return (int)n;
+        slot->aux = (uint32_t)n;
+        reactor__windows_at(b, slot->aux)->slot = index;
+    }
+    reactor__windows_op *op = reactor__windows_at(b, slot->aux);
+    op->told = 0;
+    if (!op->pending) {
+        reactor__windows_list(b, slot->aux);
+    } else if (reactor__windows_events(after, 0) & ~op->asked)
+        CancelIoEx(op->device, &op->overlapped); /* asked anew when that has ended */
+    return 0;
+}
+
+/* Asks for all that are not pending. A socket that was closed stays silent until it is removed. */
+static void reactor__windows_update(reactor__core *core, reactor__windows *b) {
+    uint32_t n = b->todo;
+    b->todo = REACTOR__NONE;
+    while (n != REACTOR__NONE) {
+        reactor__windows_op *op = reactor__windows_at(b, n);
+        uint32_t next = op->next;
+        op->listed = 0;
+        if (op->slot == REACTOR__NONE)
+            reactor__windows_drop(b, n);
+        else if (!op->pending) {
+            uint32_t events =
+                reactor__windows_events(reactor__core_at(core, op->slot)->armed, op->told);
+            int e = events ? reactor__windows_ask(b, op, events) : 0;
+            if (e == -ENOMEM || e == -ENOBUFS) reactor__windows_list(b, n);
+        }
+        n = next;
+    }
+}
+
+static void reactor__windows_report(reactor__core *core, reactor__windows_op *op) {
+    uint32_t got = op->info.count ? op->info.events : 0;
+    unsigned events = 0;
+    if (got & (REACTOR__WINDOWS_RECEIVE | REACTOR__WINDOWS_ACCEPT | REACTOR__WINDOWS_DISCONNECT))
+        events |= (unsigned)REACTOR_READ;
+    if (got & REACTOR__WINDOWS_SEND) events |= (unsigned)REACTOR_WRITE;
+    if (got & (REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED))
+        events |= REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
+    if (!events) return;
+    op->told = 1;
+    reactor__core_report_slot(core, op->slot, events);
+}
+
+/* One poll has ended. */
+static void reactor__windows_ended(reactor__core *core, reactor__windows *b,
+                                   reactor__windows_op *op) {
+    b->pending--;
+    op->pending = 0;
+    if (op->slot == REACTOR__NONE) {
+        for (uint32_t g = 0; g < b->count; g++)
+            if (b->groups[g]->device == op->device)
+                reactor__windows_drop(b, g * REACTOR__WINDOWS_GROUP +
+                                             (uint32_t)(op - b->groups[g]->ops));
+        return;
+    }
+    const reactor__core_slot *slot = reactor__core_at(core, op->slot);
+    int cancelled = op->overlapped.Internal != 0;
+    if (!cancelled && (op->info.events & REACTOR__WINDOWS_CLOSED)) return;
+    if (!cancelled) reactor__windows_report(core, op);
+    reactor__windows_list(b, slot->aux);
+}
+
+/* Returns how many polls have ended, which may have been cancelled. */
+static int reactor__windows_call(reactor__core *core, reactor__windows *b, int64_t timeout) {
+    ULONG n = 0;
+    int ms = reactor__util_wait_ms(timeout);
+    reactor__windows_update(core, b);
+    if (!GetQueuedCompletionStatusEx(b->port, b->entries, core->limit, &n,
+                                     ms < 0 ? INFINITE : (DWORD)ms, FALSE))
+        return GetLastError() == WAIT_TIMEOUT ? 0 : reactor__util_error();
+    for (ULONG i = 0; i < n; i++)
+        reactor__windows_ended(core, b, (reactor__windows_op *)(void *)b->entries[i].lpOverlapped);
+    return (int)n;
+}
+
+/* Goes on while there is nothing to report: what was cancelled is asked anew, by a glance too. And
+   the port may come back before the time is over, by the clock that counts. */
+static int reactor__windows_wait(reactor__core *core, int64_t timeout) {
+    reactor__windows *b = (reactor__windows *)core->data;
+    uint32_t before = core->report_count;
+    int64_t until = REACTOR__NEVER;
+    if (timeout >= 0) until = timeout ? reactor__util_add(reactor__util_clock(), timeout) : 0;
+    for (int tries = 0;; tries++) {
+        int n = reactor__windows_call(core, b, timeout);
+        if (n < 0 || core->report_count > before) return n < 0 ? n : 0;
+        if (until == REACTOR__NEVER) continue;
+        if (timeout > 0) timeout = until - reactor__util_clock();
+        if (timeout <= 0 && (n == 0 || tries >= 4)) return 0;
+        if (timeout < 0) timeout = 0;
+    }
+}
+
+static const reactor__core_backend reactor__windows_backend = {"windows",
+                                                               0,
+                                                               reactor__windows_init,
+                                                               reactor__windows_fini,
+                                                               reactor__windows_set,
+                                                               reactor__windows_wait,
+                                                               NULL,
+                                                               NULL,
+                                                               NULL};
 #endif
 /* ==== >> poll ==== */
 /* ppoll(2), or poll(2) where that is missing. A dense array, so the kernel is never given a hole; a
@@ -4057,6 +4400,9 @@ static const reactor__core_backend *const reactor__loop_backends[] = {
 #if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
     &reactor__select_backend,
 #endif
+#ifdef REACTOR_USE_WINDOWS
+    &reactor__windows_backend,
+#endif
 #if defined(REACTOR_USE_SELECT) && defined(_WIN32)
     &reactor__winselect_backend,
 #endif
@@ -5259,19 +5605,24 @@ static int reactor__net_parse_host(const char *text, size_t len, int passive, ui
     return reactor__net_parse_name(text, len);
 }
 
+static int reactor__net_is_unix(const char *text, size_t len) {
+    const size_t abstract = len > 0 && text[0] == '@'; /* 1 is also the length of its mark */
+    if (len == abstract || memchr(text, ',', len)) return 0;
+    return text[abstract] != ' ' && text[len - 1] != ' ';
+}
+
 #ifdef _WIN32
 static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_address *out) {
-    (void)text, (void)out;
-    return len ? -EAFNOSUPPORT : -EINVAL;
+    (void)out;
+    return reactor__net_is_unix(text, len) ? -EAFNOSUPPORT : -EINVAL;
 }
 #else
 /* unix(7): a path is terminated and counted with its end; an abstract name begins with a zero byte
    and ends where len says. No byte is given away, so that every system takes the longest. */
 static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_address *out) {
     struct sockaddr_un un;
-    int abstract = len > 0 && text[0] == '@'; /* 1 is also the length of its mark */
-    if (len == (size_t)abstract || memchr(text, ',', len)) return -EINVAL;
-    if (text[abstract] == ' ' || text[len - 1] == ' ') return -EINVAL;
+    int abstract = len > 0 && text[0] == '@';
+    if (!reactor__net_is_unix(text, len)) return -EINVAL;
     if (abstract && !REACTOR__NET_ABSTRACT) return -ENOTSUP;
     if (len >= sizeof un.sun_path) return -ENAMETOOLONG;
     memset(&un, 0, sizeof un);

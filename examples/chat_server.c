@@ -6,7 +6,9 @@
 
    cc -O2 -o chat_server examples/chat_server.c -pthread */
 #define REACTOR_IMPLEMENTATION
-#ifndef _WIN32
+#ifdef _WIN32
+#define REACTOR_USE_WINDOWS
+#else
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
 #endif

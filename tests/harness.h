@@ -68,8 +68,10 @@ static int libkqueue_cannot(const char *what) {
 #define SEE_A_CLOSE "see a close: the description that a duplicate holds open goes on reporting"
 #define BE_POLLED   "be polled: its descriptor is a pipe's writing end"
 
-/* epoll, io_uring and kqueue know edges and can be nested; select and poll do neither. */
-static int backend_has_edges(void) { return !on_backend("select") && !on_backend("poll"); }
+/* epoll, io_uring and kqueue know edges and can be nested; the others do neither. */
+static int backend_has_edges(void) {
+    return !on_backend("select") && !on_backend("poll") && !on_backend("windows");
+}
 
 /* Run by an emulator, qemu-user, whose own limits are not the library's. */
 static int emulated(void) { return getenv("REACTOR_TEST_RUNNER") != NULL; }

@@ -4,7 +4,9 @@
 #endif
 #include "libkqueue.h"
 #define REACTOR_IMPLEMENTATION
-#ifndef _WIN32
+#ifdef _WIN32
+#define REACTOR_USE_WINDOWS
+#else
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
 #endif

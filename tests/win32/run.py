@@ -48,6 +48,7 @@ def main():
     directory = sys.argv[1]
     programs = sys.argv[2:] or sorted(
         p for p in os.listdir(directory) if re.match(r"test_.*\.exe$", p))
+    wine(directory, "backends.exe")  # the first start makes wine's own files, and talks of it
     backends = wine(directory, "backends.exe")[0].split()
     if not backends:
         print(f"{directory}: wine does not start these programs: skipped")
