@@ -118,6 +118,11 @@ test-windows: windows ## run those under wine, and say what wine cannot show
 	  echo "$$a:"; tests/win32/run.py $(B)/windows-$$a $(TESTS:%=%.exe) || status=1; \
 	done; exit $$status
 
+differential: ## scenarios on every backend, traces compared; SEED= and N= random ones
+	@$(MAKE) --no-print-directory -j$(JOBS) $(B)/tests/differential
+	@REACTOR_TEST_BUILD=$(B) REACTOR_TEST_BACKEND=$(BACKEND) tests/test_differential.py \
+	  --seed $(or $(SEED),$(shell date +%s)) --count $(or $(N),1000)
+
 bench: ## measure, beside a hand-written loop and other libraries
 	@tests/bench/run.sh
 
@@ -170,7 +175,7 @@ clean: ## remove everything built
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-programs: $(EXAMPLES) $(PROGRAMS) $(B)/tests/backends
+programs: $(EXAMPLES) $(PROGRAMS) $(B)/tests/backends $(B)/tests/differential
 
 # Another compiler or other flags: everything anew.
 FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(LDFLAGS) $(KQUEUE_LIBS)
@@ -206,5 +211,6 @@ QUIET = @$(if $(V),,echo "cc  $@"; )
 
 .DELETE_ON_ERROR:
 .PHONY: all run setup setup-all test test-quick test-build portability windows test-windows asan ubsan \
-  tsan bench fuzz format format-check layers docs toc install uninstall clean help programs FORCE
+  tsan differential bench fuzz format format-check layers docs toc install uninstall clean help \
+  programs FORCE
 -include $(wildcard $(B)/*.d $(B)/tests/*.d)
