@@ -101,7 +101,8 @@ static line *lines;
 static size_t line_count, line_cap;
 static const object *current; /* whose callback is running */
 static int destroyed;         /* in a callback */
-static int sorting_all;       /* one phase for the whole step */
+static int phase, was_ordered;
+static int sorting_all; /* one phase for the whole step */
 static int descriptors_before;
 static char now_playing[LINE];
 
@@ -113,7 +114,6 @@ static int perform(char *step);
 static int is_ordered(const object *o) { return o && (o->kind & (TIMER | TASK | SIGNAL)); }
 
 static line *line_new(int type) {
-    static int was_ordered;
     if (line_count == line_cap) {
         line_cap = line_cap * 2 + 64;
         lines = (line *)realloc(lines, line_cap * sizeof *lines);
@@ -123,12 +123,12 @@ static line *line_new(int type) {
     memset(l, 0, sizeof *l);
     l->order = (int)line_count;
     l->type = type == DATA ? DATA : type == OFFER ? OFFER : TEXT;
-    if (line_count) l->phase = lines[line_count - 1].phase + (is_ordered(current) != was_ordered);
+    phase += is_ordered(current) != was_ordered;
     was_ordered = is_ordered(current);
-    if (sorting_all) l->phase = 0;
-    /* '~' is behind all names: what is promised in order stays in it. */
+    l->phase = phase;
+    /* What is promised in order stays in it, behind all names; then comes the step's own outcome. */
     snprintf(l->who, sizeof l->who, "%s",
-             !current              ? ""
+             !current              ? "\x7f"
              : is_ordered(current) ? "~"
                                    : current->name);
     line_count++;
@@ -178,7 +178,7 @@ static void show(char *out, size_t size, const char *data, size_t len, uint64_t 
 
 static int by_phase_and_name(const void *a, const void *b) {
     const line *x = (const line *)a, *y = (const line *)b;
-    if (x->phase != y->phase) return x->phase - y->phase;
+    if (x->phase != y->phase && !sorting_all) return x->phase - y->phase;
     int names = strcmp(x->who, y->who);
     return names ? names : x->order - y->order;
 }
@@ -630,7 +630,11 @@ static int do_turn(int n, char **word) {
     while (times-- > 0 && e >= 0) {
         if (!current) await_delivery();
         e = turn(0);
-        if (times) line_new(TEXT)->text = strdup("-");
+        if (times) {
+            phase++;
+            say("-");
+            phase++;
+        }
     }
     return e < 0 ? e : SAID;
 }
@@ -1133,7 +1137,7 @@ static void conn_options(reactor_conn_options *o, int n, char **word, object *us
 }
 
 static int do_listen(int n, char **word) {
-    object *o = object_new(word[0], LISTENER);
+    object *other = find(word[1], LISTENER), *o = object_new(word[0], LISTENER);
     reactor_listen_options lo;
     char address[REACTOR_ADDRESS_MAX];
     memset(&lo, 0, sizeof lo);
@@ -1145,7 +1149,7 @@ static int do_listen(int n, char **word) {
     else if (!strcmp(word[1], "unix"))
         snprintf(address, sizeof address, "unix:/tmp/reactor-differential-%d", (int)getpid());
     else
-        snprintf(address, sizeof address, "%s", word[1]);
+        snprintf(address, sizeof address, "%s", other ? other->address : word[1]);
     int e =
         reactor_listen(r, address, handler(option_text(n, word, "handler", "")), &lo, &o->listener);
     if (e == 0) reactor_listener_address(r, o->listener, o->address, sizeof o->address);
@@ -1277,8 +1281,18 @@ static int do_writev(int n, char **word) {
     return e;
 }
 
+/* Of a connection, but not its handler's. */
+static void say_of(const char *name, const char *what) {
+    const object *outer = current;
+    if (!current) current = find(name, CONN);
+    say("%s %s", name, what);
+    current = outer;
+}
+
 static void on_free(void *data, size_t len, void *user) {
-    say("%s freed %zu", (const char *)user, len);
+    char text[NAME];
+    snprintf(text, sizeof text, "freed %zu", len);
+    say_of((const char *)user, text);
     free(data);
 }
 static int do_owned(int n, char **word) {
@@ -1306,10 +1320,10 @@ static int do_shared(int n, char **word) {
     return e;
 }
 static void on_done(reactor *loop, reactor_conn c, int result, void *user) {
-    char text[NAME];
+    char text[NAME] = "done ";
     (void)loop, (void)c;
-    code_text(text, sizeof text, result);
-    say("%s done %s", (const char *)user, text);
+    code_text(text + 5, sizeof text - 5, result);
+    say_of((const char *)user, text);
 }
 static int do_sendfile(int n, char **word) {
     object *o = find(word[0], CONN), *f = find(word[1], END);
@@ -1505,8 +1519,8 @@ static int perform(char *step) {
         if (strcmp(verbs[i].name, word[0])) continue;
         if (n - 1 < verbs[i].least) return UNKNOWN;
         if (destroyed && !r) return UNKNOWN;
-        if (!r && verbs[i].fn != do_loop) do_loop(0, NULL);
-        return r ? verbs[i].fn(n - 1, word + 1) : -ENOTSUP;
+        int e = r || verbs[i].fn == do_loop ? 0 : do_loop(0, NULL);
+        return e < 0 ? e : verbs[i].fn(n - 1, word + 1);
     }
     return UNKNOWN;
 }

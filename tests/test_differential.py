@@ -25,6 +25,7 @@ the seed (1) and number of random scenarios.
 """
 
 import argparse
+import concurrent.futures
 import difflib
 import glob
 import os
@@ -36,7 +37,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = os.environ.get("REACTOR_TEST_BUILD", "build") + "/tests/differential"
-COUNT = 150       # random scenarios, of either kind
+COUNT = 100       # random scenarios, of either kind
 SHOWN = 10        # failures shown whole
 LIMIT_S = 120     # for all the scenarios of one backend
 BAD = re.compile(r"^  .*(HUNG|LEAKED|DIED|wrong at|WRONG|another)", re.M)
@@ -81,6 +82,12 @@ def play(backend, scenarios):
             break
         todo = [(title, steps) for title, steps in todo if title not in played]
     return done
+
+
+def play_all(names, scenarios):
+    """{backend: {title: transcript}}, two backends at a time."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return dict(zip(names, pool.map(lambda n: play(n, scenarios), names)))
 
 
 def differing(traces):
@@ -196,7 +203,7 @@ def written(a, names):
         for title in {t for t in titles if titles.count(t) > 1}:
             failed.append(f"{subject}: {title}: two have this title")
         todo = [(title, steps_of(lines)) for title, lines in found]
-        got = {name: play(name, todo) for name in names}
+        got = play_all(names, todo)
         if a.write:
             write_back(path, got[names[0]])
             continue
@@ -437,7 +444,7 @@ def randomly(names, seed, count):
     kinds = {"descriptors": Descriptors, "streams": Streams}
     made = [(f"random {kind} {seed + i}", make(seed + i).steps)
             for i in range(count) for kind, make in kinds.items()]
-    got = {name: play(name, made) for name in names}
+    got = play_all(names, made)
     failed = []
     for title, steps in made:
         two = differing({n: got[n].get(title, "  DIED: not played\n") for n in names})
