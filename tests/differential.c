@@ -587,8 +587,23 @@ static const char *option_text(int n, char **word, const char *name, const char 
     return otherwise;
 }
 
+/* libkqueue has some of its own from the first kqueue on, and closes those of each in a thread. */
+#ifdef REACTOR_TEST_KQUEUE
+int kqueue(void);
+void libkqueue_drain_pending_close(void);
+static void settle_descriptors(void) {
+    static int begun;
+    if (strcmp(backend, "kqueue")) return;
+    if (!begun++) close(kqueue());
+    libkqueue_drain_pending_close();
+}
+#else
+static void settle_descriptors(void) {}
+#endif
+
 static int open_descriptors(void) {
     int n = 0;
+    settle_descriptors();
     for (int fd = 0; fd < 256; fd++) n += fcntl(fd, F_GETFD) >= 0;
     return n;
 }
