@@ -2748,11 +2748,20 @@ static int reactor__kqueue_room(reactor__core *core, reactor__kqueue *b) {
     return reactor__kqueue_send(core, b, b->count);
 }
 
+/* A peer's end alone is heard of by the reading filter's edges; those that are data stop in core. */
+static unsigned reactor__kqueue_meant(unsigned interest) {
+    const unsigned alone = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP);
+    if (alone != REACTOR__CORE_RDHUP) return interest;
+    return interest | (unsigned)REACTOR_READ | (unsigned)REACTOR_EDGE;
+}
+
 /* What leads from one interest to the other. */
 static void reactor__kqueue_filters(reactor__core *core, reactor__kqueue *b, uint32_t index,
                                     unsigned before, unsigned after) {
     const reactor__core_slot *slot = reactor__core_at(core, index);
     const unsigned edge = (unsigned)REACTOR_EDGE; /* a filter keeps the flags that it began with */
+    before = reactor__kqueue_meant(before);
+    after = reactor__kqueue_meant(after);
     const int anew = ((before ^ after) & edge) || (slot->flags & REACTOR__CORE_REARM);
     const unsigned add = (unsigned)EV_ADD | (after & edge ? (unsigned)EV_CLEAR : 0u);
     for (int writes = 0; writes < 2; writes++) {

@@ -10,7 +10,7 @@ With what is written: the files in tests/scenarios, whose lines are
     step                                as tests/differential.c describes them
       outcome                           indented: what the step above must bring, line by line
       @select,poll: outcome             the same on these backends only: a difference that the
-                                        manual owns up to
+      @-select,poll: outcome            manual owns up to; or on all but these
 A title with alternatives, "== end of file {unix,tcp}", stands for one scenario with each of them
 in the place of every {} below it; "@tcp:" then is an outcome of that one only.
 
@@ -157,11 +157,11 @@ def steps_of(lines):
 def expected(lines, backend):
     out = []
     for line in lines:
-        match = re.match(r"^  @([a-z_,]+): (.*)$", line)
+        match = re.match(r"^  @(-?)([a-z_,]+): (.*)$", line)
         if not match:
             out.append(line)
-        elif backend in match[1].split(","):
-            out.append("  " + match[2])
+        elif (backend in match[2].split(",")) != bool(match[1]):
+            out.append("  " + match[3])
     return "".join(x + "\n" for x in out)
 
 
