@@ -80,9 +80,10 @@
    BUILD AND MACROS
 
    For the file with the implementation, before the include:
-     REACTOR_USE_EPOLL, REACTOR_USE_POLL, REACTOR_USE_SELECT   backends to compile in, tried in this
-         order when a loop is made. None: epoll and poll on Linux, poll elsewhere.
-         REACTOR_USE_IO_URING, REACTOR_USE_KQUEUE, REACTOR_USE_WINDOWS are an #error: not there yet.
+     REACTOR_USE_EPOLL, REACTOR_USE_KQUEUE, REACTOR_USE_POLL, REACTOR_USE_WINDOWS, REACTOR_USE_SELECT
+         backends to compile in, tried in this order when a loop is made. None: epoll and poll on
+         Linux, kqueue and poll on the BSDs and macOS, windows and select there.
+         REACTOR_USE_IO_URING is an #error: not there yet.
      REACTOR_MALLOC(size) REACTOR_REALLOC(old, size) REACTOR_FREE(memory)   all three or none.
      REACTOR_ASSERT(condition)   for misuse that no correct program makes; nothing by default.
      REACTOR_NO_NET       leaves out addresses and streams, REACTOR_NO_SIGNALS reactor_signal.
@@ -134,6 +135,17 @@
 
    epoll    Linux. Connections are registered once, edge-triggered; ready descriptors cost, idle
             ones do not. reactor_fd works.
+   kqueue   the BSDs and macOS. Ready descriptors cost, idle ones do not; adding one costs a call,
+            changing and removing none: that goes with the wait. reactor_fd works, to whole
+            milliseconds. The wake-up is the kqueue's own (OpenBSD had no EVFILT_USER for long: a
+            pipe). Its traps: two events for one descriptor, merged; EV_EOF, which does not tell
+            how much has ended, so poll(2) is asked then; EV_CLEAR for writing, which comes with
+            every acknowledgement, so streams are told levels; files, ready here only until their
+            end; a fork, after which the number of the child's kqueue may be somebody else's.
+            What differs there for you: sendfile copies on NetBSD and OpenBSD; no user_timeout_ms;
+            OpenBSD has keep_alive_s for all alike, by sysctl, and "*" is IPv4 alone; a turn's
+            EDGE may be told once more. On Linux it takes libkqueue, -I for its <sys/event.h> and
+            its library; it works but for reactor_fd and duplicates of closed descriptors.
    poll     everywhere. Each wait costs by the number of descriptors. No reactor_fd.
    select   everywhere. As poll, and costs by the highest descriptor. No reactor_fd.
 
@@ -3022,7 +3034,8 @@ static int reactor__kqueue_alarm(reactor__core *core, int64_t at) {
         b->at = -1; /* not known */
         return reactor__kqueue_failed(core, b, e);
     }
-    return n && b->changes[n - 1].filter == EVFILT_TIMER ? -(int)b->changes[n - 1].data : 0;
+    if (!n || at == REACTOR__NEVER || b->changes[n - 1].filter != EVFILT_TIMER) return 0;
+    return -(int)b->changes[n - 1].data;
 }
 
 /* ---- init and fini ---- */

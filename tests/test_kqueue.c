@@ -1,0 +1,345 @@
+/* backends: one
+   The kqueue backend as it is on a BSD: with the wake-up, the descriptor and the ends of filters that
+   libkqueue does not have. A kernel's part is imitated on top of it: a close takes the filters
+   along, an addition may be refused, calls are counted. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include "libkqueue.h"
+
+#ifdef REACTOR_TEST_KQUEUE
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- the imitation ---- */
+
+static int kernel_kq = -1;
+static int kernel_calls;
+static int refused_fd = -1, refused_with; /* for additions to write */
+
+static int kernel_kqueue(void) { return kernel_kq = kqueue(); }
+
+static int kernel_kevent(int kq, const struct kevent *changes, int n, struct kevent *events,
+                         int max, const struct timespec *timeout) {
+    struct kevent allowed[64];
+    int refused = 0, count = 0;
+    kernel_calls++;
+    memset(allowed, 0, sizeof allowed);
+    for (int i = 0; i < n; i++) {
+        int bad = changes[i].filter == EVFILT_WRITE && (changes[i].flags & EV_ADD) &&
+                  (int)changes[i].ident == refused_fd;
+        if (bad && refused < max) {
+            events[refused] = changes[i];
+            events[refused].flags = EV_ERROR;
+            events[refused++].data = refused_with;
+        } else
+            allowed[count++] = changes[i];
+    }
+    if (!refused) return mended_kevent(kq, changes, n, events, max, timeout);
+    int told = mended_kevent(kq, allowed, count, events + refused, max - refused,
+                             &(struct timespec){0, 0});
+    return told < 0 ? told : told + refused;
+}
+
+/* knote_fdclose of a BSD. */
+static int kernel_close(int fd) {
+    struct kevent k[2];
+    memset(k, 0, sizeof k);
+    for (int i = 0; i < 2 && fd != kernel_kq; i++) {
+        k[i].ident = (uintptr_t)fd;
+        k[i].filter = i ? EVFILT_WRITE : EVFILT_READ;
+        k[i].flags = EV_DELETE | EV_RECEIPT;
+    }
+    if (fd != kernel_kq) (kevent)(kernel_kq, k, 2, k, 2, &(struct timespec){0, 0});
+    return close(fd);
+}
+
+#undef kevent
+#define kevent(...) kernel_kevent(__VA_ARGS__)
+#define kqueue()    kernel_kqueue()
+#define close(fd)   kernel_close(fd)
+
+#define REACTOR__KQUEUE_NATIVE 1
+#define REACTOR_IMPLEMENTATION
+#define REACTOR_USE_POLL
+#include "../reactor.h"
+
+#undef kevent
+#undef kqueue
+
+#include "recorder.h"
+
+/* Events that are there, left where they are if they are levels. */
+static int events_there(reactor *r, int ms) {
+    struct kevent e[8];
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
+    return mended_kevent(reactor_fd(r), NULL, 0, e, 8, &t);
+}
+
+/* ---- being woken ---- */
+
+static void count_task(reactor *r, void *user) {
+    (void)r;
+    ++*(volatile int *)user;
+}
+
+static void *post_thousand(void *user) {
+    void **with = user;
+    for (int i = 0; i < 1000; i++) assert_int_equal(reactor_post(with[0], count_task, with[1]), 0);
+    return NULL;
+}
+
+static void posts_wake_without_a_descriptor(void **state) {
+    (void)state;
+    int before = open_descriptors();
+    reactor *r = make_loop();
+    volatile int count = 0;
+    void *with[2] = {r, (void *)(uintptr_t)&count};
+    pthread_t thread;
+    assert_string_equal(reactor_backend(r), "kqueue");
+    for (int i = 0; i < 10; i++) {
+        int goal = count + 1000;
+        assert_int_equal(pthread_create(&thread, NULL, post_thousand, with), 0);
+        while (count < goal) assert_true(reactor_poll(r, -1) >= 0);
+        pthread_join(thread, NULL);
+    }
+    assert_int_equal(count, 10000);
+    reactor_destroy(r);
+    assert_int_equal(open_descriptors(), before);
+}
+
+static void a_stop_is_used_up(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    for (int i = 0; i < 5; i++) {
+        reactor_stop(r);
+        assert_int_equal(reactor_run(r), 0);
+        int64_t start = clock_ns();
+        assert_int_equal(reactor_poll(r, 20), 0);
+        assert_true(clock_ns() - start >= 20 * INT64_C(1000000));
+        reactor_wake(r);
+        start = clock_ns();
+        assert_int_equal(reactor_poll(r, 30000), 0);
+        assert_true(clock_ns() - start < 20000 * INT64_C(1000000));
+    }
+    reactor_destroy(r);
+}
+
+/* ---- changes ---- */
+
+static void changes_of_a_turn_cost_no_call(void **state) {
+    (void)state;
+    enum { N = 30 };
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[N][2];
+    for (int i = 0; i < N; i++) {
+        make_pair(fd[i]);
+        int calls = kernel_calls;
+        assert_int_equal(reactor_add(r, fd[i][0], READ, on_io, &seen), 0);
+        assert_int_equal(kernel_calls, calls + 1);
+    }
+    int calls = kernel_calls;
+    for (int i = 0; i < N; i++) assert_int_equal(reactor_modify(r, fd[i][0], READ | WRITE), 0);
+    assert_int_equal(turns(r, 1), N);
+    assert_int_equal(kernel_calls, calls + 1);
+    for (int i = 0; i < N; i++) assert_int_equal(reactor_remove(r, fd[i][0]), 0);
+    assert_int_equal(kernel_calls, calls + 1);
+    assert_int_equal(turns(r, 1), 0);
+    assert_int_equal(kernel_calls, calls + 2);
+    reactor_destroy(r);
+    for (int i = 0; i < N; i++) close_pair(fd[i]);
+}
+
+/* A number that was removed, closed and taken again before the deletion was sent. */
+static void deletions_come_before_what_follows_them(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    record seen = {0}, next = {0};
+    for (int i = 0; i < 100; i++) {
+        int fd[2], other[2];
+        make_pair(fd);
+        put(fd[1]);
+        assert_int_equal(reactor_add(r, fd[0], READ, on_io, &seen), 0);
+        if (i & 1) assert_int_equal(reactor_remove(r, fd[0]), 0);
+        close(fd[0]);
+        if (!(i & 1)) assert_int_equal(reactor_remove(r, fd[0]), 0);
+        make_pair(other);
+        assert_int_equal(other[0], fd[0]);
+        assert_int_equal(reactor_add(r, other[0], READ, on_io, &next), 0);
+        assert_int_equal(turns(r, 1), 0);
+        put(other[1]);
+        assert_int_equal(turns(r, 1), 1);
+        assert_int_equal(next.last, READ);
+        assert_int_equal(reactor_remove(r, other[0]), 0);
+        close(fd[1]);
+        close_pair(other);
+    }
+    assert_int_equal(seen.calls, 0);
+    reactor_destroy(r);
+}
+
+/* macOS and FreeBSD refuse the write end of a pipe that nobody reads. */
+static void a_refused_pipe_is_told_as_an_error(void **state) {
+    (void)state;
+    for (int late = 0; late < 2; late++) {
+        reactor *r = make_loop();
+        record seen = {0};
+        int fd[2];
+        assert_return_code(pipe2(fd, O_CLOEXEC | O_NONBLOCK), errno);
+        close(fd[0]);
+        refused_fd = fd[1];
+        refused_with = EPIPE;
+        assert_int_equal(reactor_add(r, fd[1], late ? 0 : WRITE, on_io, &seen), 0);
+        if (late) assert_int_equal(reactor_modify(r, fd[1], WRITE), 0);
+        for (int i = 0; i < 20 && !seen.calls; i++) turns(r, 1);
+        assert_int_equal(seen.last, WRITE | ERROR);
+        refused_fd = -1;
+        assert_int_equal(reactor_remove(r, fd[1]), 0);
+        reactor_destroy(r);
+        close(fd[1]);
+    }
+}
+
+static void what_has_no_filters_is_always_ready(void **state) {
+    (void)state;
+    static const int errors[] = {EINVAL, ENODEV, ENOTSUP, EPERM};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        reactor *r = make_loop();
+        record seen = {0};
+        int fd[2];
+        make_pair(fd);
+        refused_fd = fd[0];
+        refused_with = errors[i];
+        assert_int_equal(reactor_add(r, fd[0], READ | WRITE, on_io, &seen), 0);
+        assert_int_equal(turns(r, 3), 3);
+        assert_int_equal(seen.last, READ | WRITE);
+        refused_fd = -1;
+        reactor_destroy(r);
+        close_pair(fd);
+    }
+}
+
+static void other_refusals_are_the_callers(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    make_pair(fd);
+    refused_fd = fd[0];
+    refused_with = ENOMEM;
+    assert_int_equal(reactor_add(r, fd[0], READ | WRITE, on_io, &seen), -ENOMEM);
+    put(fd[1]);
+    assert_int_equal(turns(r, 2), 0); /* nothing was left behind */
+    refused_fd = -1;
+    assert_int_equal(reactor_add(r, fd[0], READ | WRITE, on_io, &seen), 0);
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(seen.last, READ | WRITE);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+/* ---- being nested ---- */
+
+static void its_descriptor_tells_what_is_due(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    record seen = {0}, timer = {0};
+    int fd[2];
+    make_pair(fd);
+    put(fd[1]);
+    assert_true(reactor_fd(r) >= 0);
+    turns(r, 1);
+    assert_int_equal(events_there(r, 0), 0);
+    assert_int_equal(reactor_add(r, fd[0], 0, on_io, &seen), 0);
+    assert_int_equal(events_there(r, 0), 0);
+    assert_int_equal(reactor_modify(r, fd[0], READ), 0); /* sent at once */
+    assert_int_equal(events_there(r, 0), 1);
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(reactor_remove(r, fd[0]), 0);
+    assert_int_equal(events_there(r, 0), 0);
+    int64_t start = clock_ns();
+    assert_int_equal(reactor_after(r, 20, on_timer, &timer, NULL), 0);
+    assert_int_equal(events_there(r, 30000), 1);
+    assert_true(clock_ns() - start >= 20 * INT64_C(1000000));
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(timer.calls, 1);
+    assert_int_equal(events_there(r, 0), 0);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+/* ---- fork ---- */
+
+/* The child has no kqueue: what has its number there is somebody else's. */
+static void a_child_closes_no_number_of_the_kqueue(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2], number = kernel_kq, status;
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], READ, on_io, &seen), 0);
+    pid_t child = fork();
+    assert_return_code(child, errno);
+    if (child == 0) {
+        int null = open("/dev/null", O_RDONLY), calls = kernel_calls;
+        if (null != number && dup2(null, number) != number) _exit(1);
+        reactor_destroy(r);
+        _exit(fcntl(number, F_GETFD) < 0 ? 2 : kernel_calls == calls ? 0 : 3);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    put(fd[1]);
+    assert_int_equal(turns(r, 2), 2);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+/* ---- streams ---- */
+
+static size_t send_back(reactor *r, reactor_conn c, const void *data, size_t len, void *state) {
+    (void)state;
+    reactor_write(r, c, data, len);
+    return len;
+}
+
+static void connections_come_and_go(void **state) {
+    (void)state;
+    static const reactor_handler echo = {.on_data = send_back};
+    int before = open_descriptors();
+    reactor *r = make_loop();
+    for (int i = 0; i < 300; i++) {
+        int fd[2];
+        char got = 0;
+        make_pair(fd);
+        assert_int_equal(reactor_attach(r, fd[0], &echo, NULL, NULL), 0);
+        put(fd[1]);
+        while (read(fd[1], &got, 1) != 1) assert_true(reactor_poll(r, 1000) >= 0);
+        close(fd[1]);
+        for (reactor_counters n = {.connections = 1}; n.connections; reactor_stats(r, &n))
+            assert_true(reactor_poll(r, 1000) >= 0);
+    }
+    reactor_destroy(r);
+    assert_int_equal(open_descriptors(), before);
+}
+
+int main(void) {
+    static const struct CMUnitTest tests[] = {
+        TEST(posts_wake_without_a_descriptor),        TEST(a_stop_is_used_up),
+        TEST(changes_of_a_turn_cost_no_call),         TEST(deletions_come_before_what_follows_them),
+        TEST(a_refused_pipe_is_told_as_an_error),     TEST(what_has_no_filters_is_always_ready),
+        TEST(other_refusals_are_the_callers),         TEST(its_descriptor_tells_what_is_due),
+        TEST(a_child_closes_no_number_of_the_kqueue), TEST(connections_come_and_go),
+    };
+    return cmocka_run_group_tests_name("kqueue", tests, NULL, NULL);
+}
+#else
+#include <stdio.h>
+
+int main(void) {
+    puts("kqueue: skipped, KQUEUE_CFLAGS and KQUEUE_LIBS are not set");
+    puts("0 passed, 0 failed, 1 skipped");
+    return 0;
+}
+#endif
