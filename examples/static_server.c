@@ -6,7 +6,10 @@
 
    cc -O2 -o static_server examples/static_server.c -pthread */
 #ifndef _FILE_OFFSET_BITS
-#define _FILE_OFFSET_BITS 64 /* large files on 32-bit systems too */
+#define _FILE_OFFSET_BITS 64 /* large files on 32-bit systems too, and dates after 2038 */
+#endif
+#ifndef _TIME_BITS
+#define _TIME_BITS 64
 #endif
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_EPOLL
