@@ -82,8 +82,8 @@
    For the file with the implementation, before the include:
      REACTOR_USE_EPOLL, REACTOR_USE_KQUEUE, REACTOR_USE_POLL, REACTOR_USE_WINDOWS, REACTOR_USE_SELECT
          backends to compile in, tried in this order when a loop is made. None: epoll and poll on
-         Linux, kqueue and poll on the BSDs and macOS, windows and select there.
-         REACTOR_USE_IO_URING is an #error: not there yet.
+         Linux, kqueue and poll on the BSDs and macOS, windows and select on Windows, where those
+         two are all there are. REACTOR_USE_IO_URING is an #error: not there yet.
      REACTOR_MALLOC(size) REACTOR_REALLOC(old, size) REACTOR_FREE(memory)   all three or none.
      REACTOR_ASSERT(condition)   for misuse that no correct program makes; nothing by default.
      REACTOR_NO_NET       leaves out addresses and streams, REACTOR_NO_SIGNALS reactor_signal.
@@ -94,6 +94,8 @@
    Under -std=c99 (not gnu99) the implementation must come before every system header. gcc, clang
    and (on x86-64) tcc compile it, with glibc and musl; word size and byte order do not matter. On a
    32-bit system -D_FILE_OFFSET_BITS=64 lets reactor_sendfile go beyond 2 GiB.
+   On Windows (Vista and later) link with ws2_32, and with no thread library; gcc and clang compile
+   it (mingw-w64), cl does not, which has no __atomic builtins. What differs there: see below.
 
    CONCEPTS
 
@@ -149,6 +151,12 @@
    poll     everywhere. Each wait costs by the number of descriptors. No reactor_fd.
    select   everywhere. As poll, and costs by the highest descriptor. No reactor_fd.
 
+   windows  Windows. Polls of its socket driver that end at a completion port, one each, asked anew
+            when it has told: ready sockets cost two system calls, idle ones none. It is what others
+            rest on, but is not documented; where it is refused, select takes over, with the reason.
+            No reactor_fd.
+   select   of Windows is another one: any number of sockets, each wait costs by their number.
+
    All report the same events and do the same with them: hundreds of scenarios, written and random,
    are played on each and their traces compared. What differs for the user:
    - EDGE is told at least once per change; where there are no edges, as long as it is so.
@@ -156,6 +164,19 @@
    - select cannot hear of an error or hang-up of a descriptor that has input, unless it is watched
      for READ: such a writer without room, a paused or half-closed connection hears of its reset in
      the next turn that something else causes.
+
+   What differs on Windows. A reactor_socket is a SOCKET and a reactor_file a HANDLE; only sockets
+   can be watched or attached, anything else is -EBADF. A reset is HANGUP with ERROR; that both
+   directions have ended in order is not told as HANGUP, but as the end of file that it is. Unix
+   addresses are -EAFNOSUPPORT, reuse_port is -ENOTSUP, a listener has its port to itself
+   (SO_EXCLUSIVEADDRUSE), interfaces go by number ("%2"). reactor_sendfile reads and sends, which
+   moves the HANDLE's own position. reactor_signal knows SIGINT, which is Ctrl-C, and SIGTERM, which
+   is Ctrl-Break and the closing of console, session or system; a program that is told one of the
+   latter three has some seconds to end by itself. Waits may be as coarse as the system's tick, 15 ms
+   by default; `windows` is finer where there are timers of high resolution (Windows 10), for which
+   it waits alertably. They are never early. Winsock is started by
+   reactor_create and given back by reactor_destroy: who goes on using sockets calls WSAStartup too.
+   WSAPoll is no backend: it tells a peer's FIN unasked, on which who waits to write would spin.
 
    A new one is a section of its
    own between `core` and `timer`: a reactor__core_backend with init, fini, set and wait, whose wait
@@ -251,16 +272,16 @@ REACTOR_API const char *reactor_strerror(int error);
 typedef void reactor_slow_fn(reactor *r, const char *what, int64_t ns, void *user);
 
 typedef struct reactor_options {
-    const char *backend;      /* "epoll", "poll", "select" ...; NULL: the best that works */
-    int batch;                /* events taken from the kernel at once; 256; 1..65536 */
-    int accept_budget;        /* connections accepted per listener and turn; 64 */
-    int timer_budget;         /* timers fired per turn; 4096 */
-    int post_budget;          /* posts run per turn, and as many deferred tasks; 4096 */
-    size_t read_budget;       /* bytes read per connection and turn; 256 KiB */
-    size_t read_buffer;       /* the loop's one read buffer, bytes; 64 KiB; 1 KiB..1 GiB */
-    int sigpipe_ignored;      /* 1: the program ignores SIGPIPE, and will: reactor_sendfile and
+    const char *backend; /* "epoll", "poll", "select", "windows" ...; NULL: the best there is */
+    int batch;           /* events taken from the kernel at once; 256; 1..65536 */
+    int accept_budget;   /* connections accepted per listener and turn; 64 */
+    int timer_budget;    /* timers fired per turn; 4096 */
+    int post_budget;     /* posts run per turn, and as many deferred tasks; 4096 */
+    size_t read_budget;  /* bytes read per connection and turn; 256 KiB */
+    size_t read_buffer;  /* the loop's one read buffer, bytes; 64 KiB; 1 KiB..1 GiB */
+    int sigpipe_ignored; /* 1: the program ignores SIGPIPE, and will: reactor_sendfile and
                                  pipes then save the two system calls that keep it from being raised */
-    int64_t slow_ms;          /* with on_slow: a callback this long is reported; 100 */
+    int64_t slow_ms;     /* with on_slow: a callback this long is reported; 100 */
     reactor_slow_fn *on_slow; /* NULL: callbacks are not timed, which costs nothing */
     void *slow_user;          /* handed to on_slow */
 } reactor_options;
@@ -426,8 +447,8 @@ typedef void reactor_task_fn(reactor *r, void *user);
 /* Calls fn, from the loop, after the signal came; several that came before the call are one call.
    Several loops may watch one signal. fn NULL: stop watching, and when no loop watches it any
    more, put back the disposition that was there before. Does not touch the signal mask nor keep
-   the loop going. -EINVAL: no such signal, or one that cannot be caught; -ENOENT: fn NULL and not
-   watched. Not for signals that are faults (SIGSEGV ...). */
+   the loop going. -EINVAL: no such signal, or one that cannot be caught (on Windows all but SIGINT
+   and SIGTERM, which are the console's events); -ENOENT: fn NULL and not watched. Not for signals that are faults (SIGSEGV ...). */
 REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, void *user);
 
 /* Calls fn once, after this turn's events, in order; a task deferred by a task waits for the next
@@ -445,7 +466,7 @@ REACTOR_API int reactor_post(reactor *r, reactor_task_fn *fn, void *user);
      "127.0.0.1:7000"  "[::1]:7000"  "[fe80::1%eth0]:7000"
      "*:7000"            listen: every address of both families; connect: this machine
      "localhost:7000"    127.0.0.1
-     "unix:/run/app.sock"  "unix:@name" (Linux's abstract names)
+     "unix:/run/app.sock"  "unix:@name" (Linux's abstract names; Windows has neither)
      "fd:3"              listen: a listening socket that was handed over; connect: a connected one
    Port 0 listens on any free port; connecting to it is -EINVAL. reactor_connect takes a list,
    separated by commas with or without spaces. Other host names are -ENOTSUP, for resolving them
@@ -528,7 +549,8 @@ typedef struct reactor_listen_options {
     reactor_conn_options conn; /* of each connection accepted; its name is the listener's too */
     int backlog;               /* as long as the system allows (SOMAXCONN and its limit) */
     int max_connections;       /* open at once from this listener; at it, accepting pauses; none */
-    int reuse_port;            /* 1: SO_REUSEPORT, several processes or loops on one port */
+    int reuse_port;            /* 1: SO_REUSEPORT, several processes or loops on one port, where
+                                  the system has it */
     unsigned unix_mode;        /* permissions of the unix path, such as 0660; 0 as umask says */
 } reactor_listen_options;
 
@@ -579,8 +601,8 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn c, reactor_socket *fd, v
 REACTOR_API void *reactor_state(const reactor *r, reactor_conn c);
 REACTOR_API void *reactor_user(const reactor *r, reactor_conn c);
 
-/* Its socket, for socket options and questions only: do not read, write or close it. Negative if
-   stale or not open. */
+/* Its socket, for socket options and questions only: do not read, write or close it. -1 (on Windows
+   INVALID_SOCKET) if stale or not open. */
 REACTOR_API reactor_socket reactor_conn_socket(const reactor *r, reactor_conn c);
 
 /* As reactor_listener_address; -ENOTCONN: not open yet or any more. The address of an unnamed unix
@@ -2234,8 +2256,9 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
    searches the polls of one open file one by one, so there are at most 32 of them. */
 #ifdef REACTOR_USE_WINDOWS
 
-#define REACTOR__WINDOWS_POLL 0x12024u    /* the control's code */
-#define REACTOR__WINDOWS_BASE 0x48000022u /* SIO_BASE_HANDLE, which not all headers have */
+#define REACTOR__WINDOWS_POLL    0x12024u    /* the control's code */
+#define REACTOR__WINDOWS_BASE    0x48000022u /* SIO_BASE_HANDLE, which not all headers have */
+#define REACTOR__WINDOWS_PRECISE 2           /* CREATE_WAITABLE_TIMER_HIGH_RESOLUTION; Windows 10 */
 
 /* Its events. */
 enum {
@@ -2264,7 +2287,8 @@ typedef struct reactor__windows_op {
     OVERLAPPED overlapped; /* first: the port gives its address back */
     reactor__windows_info info;
     HANDLE device;
-    HANDLE base;    /* of the socket: below what a firewall may have put on top */
+    HANDLE base; /* of the socket: below what a firewall may have put on top */
+    uint32_t number;
     uint32_t slot;  /* NONE: let go of */
     uint32_t next;  /* in the free list or that of those to be asked for */
     uint32_t asked; /* while it is pending: for what */
@@ -2278,6 +2302,7 @@ typedef struct reactor__windows_group {
 
 typedef struct reactor__windows {
     HANDLE port;
+    HANDLE timer; /* NULL: none of high resolution */
     reactor__windows_group **groups;
     uint32_t count, cap; /* of groups */
     uint32_t pending;
@@ -2332,9 +2357,10 @@ static int reactor__windows_grow(reactor__windows *b) {
     b->groups[b->count] = group;
     for (uint32_t i = REACTOR__WINDOWS_GROUP; i-- > 0;) {
         group->ops[i].device = group->device;
+        group->ops[i].number = b->count * REACTOR__WINDOWS_GROUP + i;
         group->ops[i].slot = REACTOR__NONE;
         group->ops[i].next = b->free_head;
-        b->free_head = b->count * REACTOR__WINDOWS_GROUP + i;
+        b->free_head = group->ops[i].number;
     }
     b->count++;
     return 0;
@@ -2352,6 +2378,7 @@ static void reactor__windows_fini(reactor__core *core) {
         CloseHandle(b->groups[i]->device);
         if (!b->pending) REACTOR_FREE(b->groups[i]); /* else better lost than written to */
     }
+    if (b->timer) CloseHandle(b->timer);
     CloseHandle(b->port);
     REACTOR_FREE(b->groups);
     REACTOR_FREE(b->entries);
@@ -2368,6 +2395,7 @@ static int reactor__windows_init(reactor__core *core) {
     if (!b->entries) e = -ENOMEM;
     if (e == 0) e = reactor__windows_grow(b); /* whether the driver can be opened is seen here */
     if (e == 0) {
+        b->timer = CreateWaitableTimerExW(NULL, NULL, REACTOR__WINDOWS_PRECISE, TIMER_ALL_ACCESS);
         core->data = b;
         return 0;
     }
@@ -2510,27 +2538,39 @@ static void reactor__windows_ended(reactor__core *core, reactor__windows *b,
     b->pending--;
     op->pending = 0;
     if (op->slot == REACTOR__NONE) {
-        for (uint32_t g = 0; g < b->count; g++)
-            if (b->groups[g]->device == op->device)
-                reactor__windows_drop(b, g * REACTOR__WINDOWS_GROUP +
-                                             (uint32_t)(op - b->groups[g]->ops));
+        reactor__windows_drop(b, op->number);
         return;
     }
-    const reactor__core_slot *slot = reactor__core_at(core, op->slot);
     int cancelled = op->overlapped.Internal != 0;
     if (!cancelled && (op->info.events & REACTOR__WINDOWS_CLOSED)) return;
     if (!cancelled) reactor__windows_report(core, op);
-    reactor__windows_list(b, slot->aux);
+    reactor__windows_list(b, op->number);
 }
 
-/* Returns how many polls have ended, which may have been cancelled. */
+/* Nothing to do: that it was called has ended the wait. */
+static void CALLBACK reactor__windows_ring(LPVOID user, DWORD low, DWORD high) {
+    (void)user, (void)low, (void)high;
+}
+
+static int reactor__windows_set_timer(reactor__windows *b, int64_t timeout) {
+    LARGE_INTEGER due;
+    if (!b->timer || timeout <= 0) return 0;
+    due.QuadPart = -(timeout / 100 + (timeout % 100 != 0)); /* in 100 ns, from now */
+    return SetWaitableTimer(b->timer, &due, 0, reactor__windows_ring, NULL, FALSE) != 0;
+}
+
+/* Returns how many polls have ended, which may have been cancelled. The port counts time in the
+   system's ticks, 15 ms or so; the timer interrupts it when the time has come. */
 static int reactor__windows_call(reactor__core *core, reactor__windows *b, int64_t timeout) {
     ULONG n = 0;
     int ms = reactor__util_wait_ms(timeout);
     reactor__windows_update(core, b);
-    if (!GetQueuedCompletionStatusEx(b->port, b->entries, core->limit, &n,
-                                     ms < 0 ? INFINITE : (DWORD)ms, FALSE))
-        return GetLastError() == WAIT_TIMEOUT ? 0 : reactor__util_error();
+    int timed = reactor__windows_set_timer(b, timeout);
+    BOOL done = GetQueuedCompletionStatusEx(b->port, b->entries, core->limit, &n,
+                                            ms < 0 ? INFINITE : (DWORD)ms, timed);
+    DWORD e = done ? 0 : GetLastError();
+    if (timed) CancelWaitableTimer(b->timer);
+    if (e) return e == WAIT_TIMEOUT || e == WAIT_IO_COMPLETION ? 0 : reactor__util_code((int)e);
     for (ULONG i = 0; i < n; i++)
         reactor__windows_ended(core, b, (reactor__windows_op *)(void *)b->entries[i].lpOverlapped);
     return (int)n;
