@@ -86,7 +86,7 @@ sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
 # 64 and 32 bit. static_server and raw_echo speak POSIX to files and sockets; so do the tests left out.
 WIN_EXAMPLES = hello echo_server proxy chat_server
 WIN_TESTS    = $(if $(TESTS),$(TESTS),test_selector test_timer test_tasks test_loop test_stream \
-  test_stream_end test_connect test_address)
+  test_stream_end test_connect test_address test_console)
 WIN_CC       = $(1)-w64-mingw32-gcc $(STD) $(OPT) $(WARN)
 # The tests hold sockets in ints.
 WIN_LOOSE    = -Wno-conversion -Wno-sign-compare -Itests/portable
@@ -108,8 +108,8 @@ windows-%:
 	! command -v $*-w64-mingw32-g++ >/dev/null || \
 	  $*-w64-mingw32-g++ -std=c++11 $(WARN) -c -x c++ tests/reactor_all.c -o $$d/reactor_cpp.o; \
 	$$cc tests/backends.c $$d/reactor_all.o -o $$d/backends.exe $(WIN_LIBS); \
-	for t in $(WIN_TESTS); do echo "cc  $$d/$$t.exe"; \
-	  $$cc $(WIN_LOOSE) tests/$$t.c $$d/reactor_all.o -o $$d/$$t.exe $(WIN_LIBS); done
+	for t in $(WIN_TESTS); do echo "cc  $$d/$$t.exe"; f=tests/$$t.c; [ -f $$f ] || f=tests/win32/$$t.c; \
+	  $$cc $(WIN_LOOSE) $$f $$d/reactor_all.o -o $$d/$$t.exe $(WIN_LIBS); done
 
 test-windows: windows ## run those under wine, and say what wine cannot show
 	@command -v wine >/dev/null || { echo "test-windows: wine is not installed, skipped"; exit 0; }; \

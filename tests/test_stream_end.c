@@ -1047,6 +1047,7 @@ CASE(attach_null_handler_is_EINVAL) {
 }
 
 CASE(attach_makes_the_descriptor_non_blocking) {
+    NEEDS_MODES_TO_ASK;
     reactor *r = begin();
     probe p = {0};
     int fd[2];

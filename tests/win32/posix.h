@@ -87,9 +87,8 @@ __attribute__((noinline)) POSIX int posix_missing_with(int n, ...) {
 #define WNOHANG              1
 #define SIGRTMIN             posix_missing()
 #define SIGRTMAX             posix_missing()
-#ifndef TCP_KEEPIDLE
-#define TCP_KEEPIDLE 3
-#endif
+#undef TCP_KEEPIDLE
+#define TCP_KEEPIDLE        posix_missing()
 #define TCP_USER_TIMEOUT    posix_missing()
 #define syscall(...)        posix_missing_with(0, __VA_ARGS__)
 #define clock_getres(...)   posix_missing_with(0, __VA_ARGS__)
@@ -129,6 +128,7 @@ struct sigaction {
 #define NEEDS_UNIX_PAIRS       posix_missing()
 #define NEEDS_FILES_TO_WATCH   posix_missing()
 #define NEEDS_REUSE_PORT       posix_missing()
+#define NEEDS_MODES_TO_ASK     posix_missing()
 #define PAIRS_HANG_UP          0
 #define RESETS_SET_SO_ERROR    0
 #define FILES_KEEP_THEIR_PLACE 0
