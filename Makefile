@@ -12,6 +12,8 @@ STD      = -std=gnu11
 # KQUEUE_CFLAGS=-I/its/include KQUEUE_LIBS=/its/libkqueue.a
 export KQUEUE_CFLAGS KQUEUE_LIBS
 KQUEUE   = $(if $(KQUEUE_CFLAGS)$(KQUEUE_LIBS),-DREACTOR_TEST_KQUEUE $(KQUEUE_CFLAGS))
+# The examples get it too, for they are tested on every backend.
+MENDED   = $(if $(KQUEUE),$(B)/tests/libkqueue.o)
 # SAN is what a sanitizer run adds to everything.
 ALL_CFLAGS = $(STD) $(OPT) $(WARN) $(SAN) -pthread $(KQUEUE) $(CPPFLAGS) $(CFLAGS)
 DEPS     = -MMD -MP -MF $@.d -MT $@
@@ -183,8 +185,9 @@ $(B)/flags: FORCE | $(B)/tests
 	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
 FORCE:
 
-$(B)/%: examples/%.c $(B)/flags | $(B)/tests
-	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< -o $@ $(LDFLAGS)
+$(B)/%: examples/%.c $(B)/flags $(MENDED) | $(B)/tests
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(if $(MENDED),-D_GNU_SOURCE -include tests/libkqueue.h) $(DEPS) $< \
+	  $(MENDED) -o $@ $(LDFLAGS) $(KQUEUE_LIBS)
 
 $(B)/tests/reactor_all.o: $(IMPLEMENTATION) $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) -c $< -o $@
