@@ -922,7 +922,7 @@ static unsigned reactor__config_log2(uint64_t x) {
 #define REACTOR__NONE      UINT32_MAX /* no index */
 #define REACTOR__MS        INT64_C(1000000)
 
-static void *reactor__util_zeroed(size_t size) {
+REACTOR__APART static void *reactor__util_zeroed(size_t size) {
     void *memory = REACTOR_MALLOC(size);
     if (memory) memset(memory, 0, size);
     return memory;
@@ -930,7 +930,8 @@ static void *reactor__util_zeroed(size_t size) {
 
 /* A larger copy of array for at least need elements, *cap updated; NULL and nothing changed without
    memory. Grows by a quarter: at ten thousand elements doubling would waste more than it saves. */
-static void *reactor__util_grown(void *array, uint32_t *cap, uint32_t need, size_t size) {
+REACTOR__APART static void *reactor__util_grown(void *array, uint32_t *cap, uint32_t need,
+                                                size_t size) {
     uint64_t wanted = (uint64_t)*cap + *cap / 4 + 16;
     if (wanted < need) wanted = need;
     if (wanted > UINT32_MAX - 1) return NULL;
@@ -1078,7 +1079,7 @@ static void reactor__util_enter(reactor__util_lock *l) { AcquireSRWLockExclusive
 static void reactor__util_leave(reactor__util_lock *l) { ReleaseSRWLockExclusive(l); }
 
 /* In two parts, for the count times a billion overflows within minutes or days of uptime. */
-static int64_t reactor__util_clock(void) {
+REACTOR__APART static int64_t reactor__util_clock(void) {
     LARGE_INTEGER count, each;
     QueryPerformanceFrequency(&each);
     QueryPerformanceCounter(&count);
@@ -1097,7 +1098,7 @@ REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
     return done ? 0 : reactor__util_error();
 }
 
-static void reactor__util_close(reactor_socket fd) {
+REACTOR__APART static void reactor__util_close(reactor_socket fd) {
     DWORD saved = GetLastError();
     closesocket(fd);
     SetLastError(saved);
@@ -1136,7 +1137,7 @@ static void reactor__util_enter(reactor__util_lock *l) { pthread_mutex_lock(l); 
 
 static void reactor__util_leave(reactor__util_lock *l) { pthread_mutex_unlock(l); }
 
-static int64_t reactor__util_clock(void) {
+REACTOR__APART static int64_t reactor__util_clock(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
@@ -1165,7 +1166,7 @@ REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
 
 /* Linux closes the descriptor also when close says EINTR; calling it again could close another
    thread's. */
-static void reactor__util_close(reactor_socket fd) {
+REACTOR__APART static void reactor__util_close(reactor_socket fd) {
     int saved = errno;
     close(fd);
     errno = saved;
@@ -1551,7 +1552,8 @@ static void reactor__core_unbind(reactor__core *core, uint32_t index, int closin
     slot->fd = REACTOR__UTIL_NO_SOCKET;
 }
 
-static void reactor__core_modify(reactor__core *core, uint32_t index, unsigned wanted) {
+REACTOR__APART static void reactor__core_modify(reactor__core *core, uint32_t index,
+                                                unsigned wanted) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_want(core, slot, wanted);
     slot->flags &= (uint8_t)~REACTOR__CORE_FAILED;
@@ -1716,7 +1718,7 @@ static void reactor__core_gone(reactor__core *core, const reactor__core_slot *sl
 }
 
 /* The one way to say so; from any thread, and from a signal handler. */
-static void reactor__core_stop(reactor__core *core, int on) {
+REACTOR__APART static void reactor__core_stop(reactor__core *core, int on) {
     REACTOR__STORE(&core->stop, on);
     REACTOR__STORE(&core->special, on || core->slow ? ~0u : REACTOR__CORE_INFO);
 }
@@ -3445,7 +3447,7 @@ static void reactor__timer_append(reactor__timer_wheel *w, reactor__timer_entry 
 }
 
 /* Its list has become empty. */
-static void reactor__timer_vacate(reactor__timer_wheel *w, unsigned where) {
+REACTOR__APART static void reactor__timer_vacate(reactor__timer_wheel *w, unsigned where) {
     w->occupied[where / 64] &= ~(UINT64_C(1) << where % 64);
     if (!w->occupied[where / 64]) w->levels &= ~(1u << where / 64);
 }
@@ -4199,7 +4201,7 @@ static void reactor__loop_changed(reactor__core *core) {
 }
 
 /* For what is not a descriptor: a timer, a task, a part that is pending. */
-static void reactor__loop_touch(reactor *r) {
+REACTOR__APART static void reactor__loop_touch(reactor *r) {
     if (REACTOR__UNLIKELY(r->core.changed != NULL)) reactor__loop_changed(&r->core);
 }
 
@@ -4648,7 +4650,8 @@ REACTOR_API void reactor_destroy(reactor *r) {
 
 /* ---- descriptors ---- */
 
-static int reactor__loop_watcher(const reactor *r, reactor_socket fd, uint32_t *index) {
+REACTOR__APART static int reactor__loop_watcher(const reactor *r, reactor_socket fd,
+                                                uint32_t *index) {
     if (!r) return -EINVAL;
     *index = reactor__core_find(&r->core, fd);
     if (*index == REACTOR__NONE) return -ENOENT;
@@ -5196,13 +5199,13 @@ enum {
 };
 
 /* All options used here are ints, except SO_LINGER. */
-static int reactor__net_set(reactor_socket fd, int level, int name, int value) {
+REACTOR__APART static int reactor__net_set(reactor_socket fd, int level, int name, int value) {
     const char *v = (const char *)&value;
     return setsockopt(fd, level, name, v, sizeof value) < 0 ? reactor__util_error() : 0;
 }
 
 /* Of SOL_SOCKET; also the cheapest way to learn -EBADF and -ENOTSOCK. */
-static int reactor__net_get(reactor_socket fd, int name, int *value) {
+REACTOR__APART static int reactor__net_get(reactor_socket fd, int name, int *value) {
     socklen_t len = sizeof *value;
     char *v = (char *)value;
     return getsockopt(fd, SOL_SOCKET, name, v, &len) < 0 ? reactor__util_error() : 0;
@@ -5946,7 +5949,7 @@ static int reactor__net_reset(reactor_socket fd) {
 /* ---- listening ---- */
 
 /* -EADDRINUSE, -EADDRNOTAVAIL, -EACCES ... are passed on: they say what to do. */
-static int reactor__net_bind(reactor_socket fd, const reactor__net_address *a) {
+REACTOR__APART static int reactor__net_bind(reactor_socket fd, const reactor__net_address *a) {
     return bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 ? reactor__util_error() : 0;
 }
 
@@ -6664,14 +6667,14 @@ static int reactor__stream_policy_new(const reactor_conn_options *given, int cou
     return 0;
 }
 
-static void reactor__stream_policy_drop(reactor__stream_policy *p) {
+REACTOR__APART static void reactor__stream_policy_drop(reactor__stream_policy *p) {
     if (--p->refs == 0) REACTOR_FREE(p);
 }
 
 /* ---- kicks ---- */
 
 /* Has the connection settled at the end of the turn; its own callback does so without. */
-static void reactor__stream_kick(reactor *r, reactor__stream_conn *c) {
+REACTOR__APART static void reactor__stream_kick(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     if ((c->flags & REACTOR__STREAM_KICKED) || r->lane.current == c) return;
     c->flags |= REACTOR__STREAM_KICKED;
@@ -6896,7 +6899,7 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
 
 /* ---- ends ---- */
 
-static void reactor__stream_fail(reactor__stream_conn *c, int reason, unsigned how) {
+REACTOR__APART static void reactor__stream_fail(reactor__stream_conn *c, int reason, unsigned how) {
     if (!(c->flags & (REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN)))
         c->reason = (int16_t)reason;
     c->flags |= (unsigned)REACTOR__STREAM_FAILED | how;
@@ -7969,14 +7972,15 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
 
 /* ---- listening ---- */
 
-static reactor__stream_listener *reactor__stream_listener_of(const reactor *r, uint64_t id) {
+REACTOR__APART static reactor__stream_listener *reactor__stream_listener_of(const reactor *r,
+                                                                            uint64_t id) {
     reactor__core_slot *slot = reactor__core_resolve(&r->core, id, REACTOR__CORE_LISTENER);
     return slot ? (reactor__stream_listener *)slot->user : NULL;
 }
 
 /* One more, or one less, reason not to accept. */
-static void reactor__stream_stop_listener(reactor *r, reactor__stream_listener *l, unsigned why,
-                                          int on) {
+REACTOR__APART static void reactor__stream_stop_listener(reactor *r, reactor__stream_listener *l,
+                                                         unsigned why, int on) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     unsigned before = l->stopped;
     l->stopped = on ? before | why : before & ~why;
