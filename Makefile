@@ -117,7 +117,7 @@ test-windows: windows ## run those under wine, and say what wine cannot show
 	@command -v wine >/dev/null || { echo "test-windows: wine is not installed, skipped"; exit 0; }; \
 	status=0; for a in x86_64 i686; do \
 	  [ -f $(B)/windows-$$a/backends.exe ] || continue; \
-	  echo "$$a:"; tests/win32/run.py $(B)/windows-$$a $(TESTS:%=%.exe) || status=1; \
+	  echo "$$a:"; tests/win32/run.py $(B)/windows-$$a $(WIN_TESTS:%=%.exe) || status=1; \
 	done; exit $$status
 
 differential: ## scenarios on every backend, traces compared; SEED= and N= random ones

@@ -40,6 +40,7 @@
 #define RESETS_SET_SO_ERROR    1
 #define FILES_KEEP_THEIR_PLACE 1
 #define BACKENDS_AT_LEAST      3
+#define SETTLE_MS              20
 #endif
 
 #include <cmocka.h>

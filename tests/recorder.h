@@ -132,7 +132,7 @@ HELPER void fill(int fd) {
     struct pollfd p = {fd, POLLOUT, 0};
     do
         while (write(fd, zeros, sizeof zeros) > 0) continue;
-    while (poll(&p, 1, 20) > 0 && p.revents == POLLOUT);
+    while (poll(&p, 1, SETTLE_MS) > 0 && p.revents == POLLOUT);
 }
 
 HELPER void make_pipe(int fd[2]) {
