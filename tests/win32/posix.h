@@ -91,7 +91,6 @@ __attribute__((noinline)) POSIX int posix_missing_with(int n, ...) {
 #define TCP_KEEPIDLE        posix_missing()
 #define TCP_USER_TIMEOUT    posix_missing()
 #define syscall(...)        posix_missing_with(0, __VA_ARGS__)
-#define clock_getres(...)   posix_missing_with(0, __VA_ARGS__)
 #define pipe2(...)          posix_missing_with(0, __VA_ARGS__)
 #define dirfd(...)          posix_missing_with(0, __VA_ARGS__)
 #define lstat(...)          posix_missing_with(0, __VA_ARGS__)
@@ -429,6 +428,14 @@ POSIX int posix_clock(struct timespec *t) {
     return 0;
 }
 
+/* Of a wait: Windows' select has the system's tick. */
+POSIX int posix_resolution(struct timespec *t) {
+    const char *backend = getenv("REACTOR_TEST_BACKEND");
+    t->tv_sec = 0;
+    t->tv_nsec = backend && strcmp(backend, "select") == 0 ? 15000000 : 1000;
+    return 0;
+}
+
 POSIX int posix_nap(const struct timespec *t) {
     Sleep((DWORD)(t->tv_sec * 1000 + (t->tv_nsec + 999999) / 1000000));
     return 0;
@@ -488,6 +495,7 @@ POSIX int posix_thread_join(posix_thread *t, void **result) {
 #define pthread_self()             ((posix_thread *)NULL)
 #define pthread_equal(a, b)        ((a) == (b))
 #define sched_yield()              Sleep(0)
+#define clock_getres(c, t)         posix_resolution(t)
 #define clock_gettime(c, t)        posix_clock(t)
 #define nanosleep(t, left)         posix_nap(t)
 #define usleep(us)                 Sleep((DWORD)((us) + 999) / 1000)
