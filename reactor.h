@@ -821,6 +821,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 #if defined(REACTOR_USE_WINDOWS) && !defined(_WIN32)
 #error "reactor.h: REACTOR_USE_WINDOWS needs Windows"
+#undef REACTOR_USE_WINDOWS
 #endif
 
 #ifdef __linux__
@@ -2941,19 +2942,21 @@ static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
 /* How many of those n were refusals. */
 static int reactor__kqueue_take(reactor__core *core, reactor__kqueue *b, int n) {
     int refusals = 0;
+    unsigned flags = 0;
     for (int i = 0; i < n; i++) {
         const struct kevent *e = &b->events[i];
         if (e->flags & EV_ERROR) {
             refusals++;
             if (e->data) reactor__kqueue_refused(core, e);
-        } else if (e->filter == EVFILT_READ || e->filter == EVFILT_WRITE)
+        } else if (e->filter == EVFILT_READ || e->filter == EVFILT_WRITE) {
+            flags |= e->flags;
             reactor__kqueue_event(core, b, e);
-        else if (e->filter == EVFILT_TIMER)
+        } else if (e->filter == EVFILT_TIMER)
             b->at = REACTOR__NEVER;
         else
             reactor__core_report_slot(core, core->waker, REACTOR_READ);
     }
-    if (n > refusals) reactor__kqueue_ask(core, b);
+    if (flags & EV_EOF) reactor__kqueue_ask(core, b);
     return refusals;
 }
 
