@@ -36,6 +36,7 @@
 #define NEEDS_FILES_TO_WATCH   ((void)0)
 #define NEEDS_REUSE_PORT       ((void)0)
 #define NEEDS_MODES_TO_ASK     ((void)0)
+#define NEEDS_INTERFACE_NAMES  ((void)0)
 #define PAIRS_HANG_UP          1
 #define RESETS_SET_SO_ERROR    1
 #define FILES_KEEP_THEIR_PLACE 1

@@ -168,6 +168,7 @@ static int link_local(char *out, size_t size) {
 }
 
 CASE(ipv6_scope_is_read_and_written) {
+    NEEDS_INTERFACE_NAMES;
     char scoped[96], address[REACTOR_ADDRESS_MAX], start[REACTOR_ADDRESS_MAX];
     if (!has_ipv6() || !link_local(scoped, sizeof scoped)) skip();
     if (emulated()) skip(); /* qemu swaps half of a scope's bytes */

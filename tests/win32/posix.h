@@ -128,6 +128,7 @@ struct sigaction {
 #define NEEDS_FILES_TO_WATCH   posix_missing()
 #define NEEDS_REUSE_PORT       posix_missing()
 #define NEEDS_MODES_TO_ASK     posix_missing()
+#define NEEDS_INTERFACE_NAMES  posix_missing()
 #define PAIRS_HANG_UP          0
 #define RESETS_SET_SO_ERROR    0
 #define FILES_KEEP_THEIR_PLACE 0
