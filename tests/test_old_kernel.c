@@ -88,11 +88,13 @@ CASE(nesting_without_timerfd_is_refused_and_the_loop_goes_on) {
 CASE(without_epoll_the_next_backend_says_why) {
     reactor_options named = {.backend = "epoll"}, best = {0};
     reactor *r = NULL;
+    int next = 1;
+    while (strcmp(reactor_backend_name(next - 1), "epoll") != 0) next++;
     old_kernel_epoll = 0;
     assert_int_equal(reactor_create(&r, &named), -ENOSYS);
     assert_int_equal(reactor_create(&r, &best), 0);
     old_kernel_epoll = 1;
-    assert_string_equal(reactor_backend(r), "poll");
+    assert_string_equal(reactor_backend(r), reactor_backend_name(next));
     assert_non_null(strstr(reactor_backend_reason(r), "epoll: Function not implemented"));
     reactor_destroy(r);
 }
