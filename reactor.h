@@ -80,10 +80,10 @@
    BUILD AND MACROS
 
    For the file with the implementation, before the include:
-     REACTOR_USE_EPOLL, REACTOR_USE_KQUEUE, REACTOR_USE_POLL, REACTOR_USE_WINDOWS, REACTOR_USE_SELECT
-         backends to compile in, tried in this order when a loop is made. None: epoll and poll on
-         Linux, kqueue and poll on the BSDs and macOS, windows and select on Windows, where those
-         two are all there are. REACTOR_USE_IO_URING is an #error: not there yet.
+     REACTOR_USE_IO_URING, REACTOR_USE_EPOLL, REACTOR_USE_KQUEUE, REACTOR_USE_POLL,
+         REACTOR_USE_WINDOWS, REACTOR_USE_SELECT   backends to compile in, tried in this order when a
+         loop is made. None: epoll and poll on Linux, kqueue and poll on the BSDs and macOS, windows
+         and select on Windows, where those two are all there are.
      REACTOR_MALLOC(size) REACTOR_REALLOC(old, size) REACTOR_FREE(memory)   all three or none.
      REACTOR_ASSERT(condition)   for misuse that no correct program makes; nothing by default.
      REACTOR_NO_NET       leaves out addresses and streams, REACTOR_NO_SIGNALS reactor_signal.
@@ -135,6 +135,11 @@
 
    BACKENDS, AND HOW TO ADD ONE
 
+   io_uring Linux, by its raw system calls. What changes and what is ready goes with the one call
+            that waits. Tried before epoll where both are compiled in; a kernel or a container that
+            refuses it leaves the loop to the next, and reactor_backend_reason says so. The loop
+            belongs to the thread that first runs it. No reactor_fd: its ring wakes nobody but that
+            thread; to nest a loop in another, ask for epoll.
    epoll    Linux. Connections are registered once, edge-triggered; ready descriptors cost, idle
             ones do not. reactor_fd works.
    kqueue   the BSDs and macOS. Ready descriptors cost, idle ones do not; adding one costs a call,
@@ -787,7 +792,8 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 
 #if !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) && !defined(REACTOR_USE_EPOLL) &&   \
-    !defined(REACTOR_USE_KQUEUE) && !defined(REACTOR_USE_WINDOWS)
+    !defined(REACTOR_USE_KQUEUE) && !defined(REACTOR_USE_WINDOWS) &&                               \
+    !defined(REACTOR_USE_IO_URING)
 #if defined(__linux__)
 #define REACTOR_USE_EPOLL
 #elif defined(REACTOR__BSD)
@@ -816,8 +822,8 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 #endif
 #endif
-#ifdef REACTOR_USE_IO_URING
-#error "reactor.h: REACTOR_USE_IO_URING is not written yet"
+#if defined(REACTOR_USE_IO_URING) && !defined(__linux__)
+#error "reactor.h: REACTOR_USE_IO_URING needs Linux"
 #endif
 #if defined(REACTOR_USE_WINDOWS) && !defined(_WIN32)
 #error "reactor.h: REACTOR_USE_WINDOWS needs Windows"
@@ -827,6 +833,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #ifdef __linux__
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -3333,6 +3340,475 @@ static const reactor__core_backend reactor__epoll_backend = {
     reactor__epoll_alarm,
     NULL};
 #endif
+/* ==== >> io_uring ==== */
+/* Linux's io_uring(7), by its three system calls; the kernel's structures are described here, for
+   installed headers are older than kernels. What a turn has to tell is written to a ring and goes
+   with the call that waits: a thousand changes and a thousand reports are one system call.
+
+   A level is a poll for one report, asked for anew with the next wait. (A lasting poll tells of
+   changes only; it serves EDGE.) What such a poll reports is what woke it, which may be more than
+   is there, or gone by now: what is about to be told is looked at with one poll(2) for all of it.
+
+   A poll holds the open file. So removing one is not put off: the descriptor is about to be closed,
+   and the peer is to hear of that. Late answers are known by the slot's generation and by how often
+   it was armed, both in user_data. The kernel works for the thread that first runs the loop, and
+   only while that waits. Without EXT_ARG, NODROP and SINGLE_MMAP (Linux 5.11) it is refused. */
+#ifdef REACTOR_USE_IO_URING
+
+#ifndef SYS_io_uring_setup
+#define SYS_io_uring_setup    425 /* the same numbers everywhere; Linux 5.1 */
+#define SYS_io_uring_enter    426
+#define SYS_io_uring_register 427
+#endif
+#ifndef REACTOR__IO_URING_ENTRIES
+#define REACTOR__IO_URING_ENTRIES 256 /* requests between two calls; tests make it 8 */
+#endif
+
+enum {
+    REACTOR__IO_URING_POLL_ADD = 6, /* operations */
+    REACTOR__IO_URING_POLL_REMOVE = 7,
+    REACTOR__IO_URING_CANCEL = 14,
+    REACTOR__IO_URING_CANCEL_ALL = 1 | 4, /* whatever there is */
+    REACTOR__IO_URING_MULTI = 1,          /* a poll that stays */
+    REACTOR__IO_URING_GETEVENTS = 1,      /* enter: runs what is due, and waits */
+    REACTOR__IO_URING_EXT_ARG = 8,        /* enter: with a timeout */
+    REACTOR__IO_URING_MORE = 2,           /* of a completion: more will come */
+    REACTOR__IO_URING_MANY = 16,          /* answers to one call */
+    REACTOR__IO_URING_ENABLE = 12,        /* register */
+    REACTOR__IO_URING_SYNC_CANCEL = 24,
+    REACTOR__IO_URING_NEEDED = 1 | 2 | 256 /* features: SINGLE_MMAP, NODROP, EXT_ARG */
+};
+#define REACTOR__IO_URING_SQES 0x10000000 /* where they are mapped */
+
+/* What to ask setup for, in steps: each leaves out what an older kernel does not know. */
+enum {
+    REACTOR__IO_URING_BASIC = 1 << 3 | 1 << 4 | 1 << 6, /* CQSIZE, CLAMP, R_DISABLED */
+    REACTOR__IO_URING_SUBMIT_ALL = 1 << 7,
+    REACTOR__IO_URING_COOP = 1 << 8 | 1 << 9,    /* COOP_TASKRUN, TASKRUN_FLAG */
+    REACTOR__IO_URING_SINGLE = 1 << 12 | 1 << 13 /* SINGLE_ISSUER, DEFER_TASKRUN */
+};
+
+typedef struct reactor__io_uring_request {
+    uint8_t what, flags;
+    uint16_t priority;
+    int32_t fd;
+    uint64_t offset, address;
+    uint32_t len;
+    uint32_t how; /* flags of the operation; a poll's events are its first half in memory */
+    uint64_t id;
+    uint16_t group, personality;
+    int32_t file;
+    uint64_t more[2];
+} reactor__io_uring_request;
+
+typedef struct reactor__io_uring_completion {
+    uint64_t id;
+    int32_t result;
+    uint32_t flags;
+} reactor__io_uring_completion;
+
+typedef struct reactor__io_uring_params {
+    uint32_t entries, completions, flags, cpu, idle, features, wq, reserved[3];
+    uint32_t head, tail, mask, count, state, dropped, array, unused[3]; /* offsets: requests */
+    uint32_t cq_head, cq_tail, cq_mask, cq_count, overflow, cqes, cq_flags, cq_unused[3];
+} reactor__io_uring_params;
+
+typedef struct reactor__io_uring_wait_arg {
+    uint64_t mask;
+    uint32_t mask_size, least;
+    uint64_t time;
+} reactor__io_uring_wait_arg;
+
+typedef struct reactor__io_uring_cancel_arg {
+    uint64_t id;
+    int32_t fd;
+    uint32_t flags;
+    int64_t time[2];
+    uint64_t unused[4];
+} reactor__io_uring_cancel_arg;
+
+/* What an answer is to: in the highest byte of user_data, with how often the slot was armed; then
+   24 bits of generation, then the slot. 0: nobody asked. */
+enum { REACTOR__IO_URING_IS_POLL = 0x10 };
+
+enum {
+    REACTOR__IO_URING_LISTED = 1, /* in the list of those to be armed with the next wait */
+    REACTOR__IO_URING_ARMED = 2,  /* the kernel has a poll for it */
+    REACTOR__IO_URING_TOLD = 4,   /* in this batch */
+    REACTOR__IO_URING_CHANGED = 8 /* since the last answer, by the user */
+};
+
+typedef struct reactor__io_uring_slot {
+    uint32_t next;  /* in the list */
+    uint8_t flags;  /* LISTED stays when the slot changes hands */
+    uint8_t rounds; /* its last 4 bits: how often it was armed */
+} reactor__io_uring_slot;
+
+typedef struct reactor__io_uring {
+    int fd, enabled, failed;
+    char *rings;
+    size_t rings_size, requests_size;
+    reactor__io_uring_request *requests;
+    reactor__io_uring_completion *completions;
+    uint32_t *sq_head, *sq_tail, *sq_state, *cq_head, *cq_tail;
+    uint32_t sq_mask, cq_mask;
+    uint32_t tail; /* of requests, those not yet submitted included */
+    reactor__io_uring_slot *slots;
+    uint32_t slot_cap;
+    uint32_t list_head, list_tail;
+    struct pollfd *looks; /* at what a batch reports */
+} reactor__io_uring;
+
+static int reactor__io_uring_setup(uint32_t entries, reactor__io_uring_params *p) {
+    static const unsigned less[] = {0, REACTOR__IO_URING_SINGLE, REACTOR__IO_URING_COOP,
+                                    REACTOR__IO_URING_SUBMIT_ALL};
+    unsigned flags = REACTOR__IO_URING_BASIC;
+    for (int i = 1; i < 4; i++) flags |= less[i];
+    for (int i = 0; i < 4; i++) {
+        flags &= ~less[i];
+        memset(p, 0, sizeof *p);
+        p->flags = flags;
+        p->completions = entries * 16;
+        int fd = (int)syscall(SYS_io_uring_setup, entries, p);
+        if (fd >= 0) return fd;
+        if (errno != EINVAL) return -errno;
+    }
+    return -EINVAL;
+}
+
+static int reactor__io_uring_map(reactor__io_uring *b, const reactor__io_uring_params *p) {
+    size_t requests = p->array + p->entries * sizeof(uint32_t);
+    size_t answers = p->cqes + p->completions * sizeof *b->completions;
+    const int prot = PROT_READ | PROT_WRITE, how = MAP_SHARED | MAP_POPULATE;
+    b->rings_size = requests > answers ? requests : answers;
+    b->requests_size = p->entries * sizeof *b->requests;
+    void *rings = mmap(NULL, b->rings_size, prot, how, b->fd, 0);
+    if (rings == MAP_FAILED) return -errno;
+    void *at = mmap(NULL, b->requests_size, prot, how, b->fd, REACTOR__IO_URING_SQES);
+    if (at == MAP_FAILED) {
+        int e = -errno;
+        munmap(rings, b->rings_size);
+        return e;
+    }
+    b->rings = (char *)rings;
+    b->requests = (reactor__io_uring_request *)at;
+    b->completions = (reactor__io_uring_completion *)(void *)(b->rings + p->cqes);
+    b->sq_head = (uint32_t *)(void *)(b->rings + p->head);
+    b->sq_tail = (uint32_t *)(void *)(b->rings + p->tail);
+    b->sq_state = (uint32_t *)(void *)(b->rings + p->state);
+    b->cq_head = (uint32_t *)(void *)(b->rings + p->cq_head);
+    b->cq_tail = (uint32_t *)(void *)(b->rings + p->cq_tail);
+    b->sq_mask = p->entries - 1;
+    b->cq_mask = p->completions - 1;
+    uint32_t *array = (uint32_t *)(void *)(b->rings + p->array);
+    for (uint32_t i = 0; i < p->entries; i++) array[i] = i;
+    return 0;
+}
+
+/* A filter may let setup pass and refuse the rest; a ring that is not enabled says EBADFD. */
+static int reactor__io_uring_try(int fd) {
+    if (syscall(SYS_io_uring_enter, fd, 0, 0, 0, NULL, (size_t)0) >= 0) return 0;
+    return errno == EBADFD ? 0 : -errno;
+}
+
+static int reactor__io_uring_init(reactor__core *core) {
+    reactor__io_uring_params p;
+    reactor__io_uring *b = REACTOR__NEW(reactor__io_uring);
+    if (!b) return -ENOMEM;
+    b->looks = (struct pollfd *)REACTOR_MALLOC(core->batch * sizeof *b->looks);
+    if (!b->looks) {
+        REACTOR_FREE(b);
+        return -ENOMEM;
+    }
+    b->list_head = b->list_tail = REACTOR__NONE;
+    b->fd = reactor__io_uring_setup(REACTOR__IO_URING_ENTRIES, &p);
+    int e = b->fd < 0 ? b->fd : reactor__io_uring_try(b->fd);
+    if (e == 0 && (p.features & REACTOR__IO_URING_NEEDED) != REACTOR__IO_URING_NEEDED)
+        e = -EOPNOTSUPP;
+    if (e == 0) e = reactor__io_uring_map(b, &p);
+    if (e < 0) {
+        if (b->fd >= 0) reactor__util_close(b->fd);
+        REACTOR_FREE(b->looks);
+        REACTOR_FREE(b);
+        return e;
+    }
+    core->data = b;
+    return 0;
+}
+
+/* ---- asking ---- */
+
+static uint32_t reactor__io_uring_waiting(const reactor__io_uring *b) {
+    return b->tail - REACTOR__LOAD(b->sq_head);
+}
+
+static int reactor__io_uring_has_answers(const reactor__io_uring *b) {
+    return *b->cq_head != REACTOR__LOAD(b->cq_tail);
+}
+
+/* Submits what was asked for, and with GETEVENTS has the kernel do what is due. */
+static int reactor__io_uring_enter(reactor__io_uring *b, unsigned least, unsigned flags, void *arg,
+                                   size_t size) {
+    uint32_t count = reactor__io_uring_waiting(b);
+    REACTOR__STORE(b->sq_tail, b->tail);
+    int n = (int)syscall(SYS_io_uring_enter, b->fd, count, least, flags, arg, size);
+    return n < 0 ? -errno : n;
+}
+
+/* Where to write the next request; NULL if the kernel takes none. */
+static reactor__io_uring_request *reactor__io_uring_ask(reactor__io_uring *b, int what, int fd,
+                                                        uint64_t id) {
+    if (reactor__io_uring_waiting(b) > b->sq_mask) {
+        reactor__io_uring_enter(b, 0, 0, NULL, 0);
+        if (reactor__io_uring_waiting(b) > b->sq_mask) return NULL;
+    }
+    reactor__io_uring_request *q = &b->requests[b->tail++ & b->sq_mask];
+    memset(q, 0, sizeof *q);
+    q->what = (uint8_t)what;
+    q->fd = fd;
+    q->id = id;
+    return q;
+}
+
+static int reactor__io_uring_enable(reactor__io_uring *b) {
+    if (b->enabled) return 0;
+    if (syscall(SYS_io_uring_register, b->fd, REACTOR__IO_URING_ENABLE, NULL, 0) < 0) return -errno;
+    b->enabled = 1;
+    return 0;
+}
+
+static uint64_t reactor__io_uring_id(const reactor__io_uring *b, const reactor__core *core,
+                                     uint32_t index, unsigned kind) {
+    uint64_t tag = (core->slots[index].tag >> 1) & 0xffffff;
+    return (uint64_t)(kind | (b->slots[index].rounds & 15u)) << 56 | tag << 32 | index;
+}
+
+/* ---- arming ---- */
+
+static int reactor__io_uring_room(const reactor__core *core, reactor__io_uring *b) {
+    uint32_t cap = b->slot_cap;
+    if (core->count <= cap) return 0;
+    void *grown = reactor__util_grown(b->slots, &cap, core->count, sizeof *b->slots);
+    if (!grown) return -ENOMEM;
+    b->slots = (reactor__io_uring_slot *)grown;
+    memset(b->slots + b->slot_cap, 0, (cap - b->slot_cap) * sizeof *b->slots);
+    b->slot_cap = cap;
+    return 0;
+}
+
+/* To be armed with the next wait. */
+static void reactor__io_uring_list(reactor__io_uring *b, uint32_t index) {
+    reactor__io_uring_slot *s = &b->slots[index];
+    if (s->flags & REACTOR__IO_URING_LISTED) return;
+    s->flags |= REACTOR__IO_URING_LISTED;
+    s->next = REACTOR__NONE;
+    if (b->list_head == REACTOR__NONE)
+        b->list_head = index;
+    else
+        b->slots[b->list_tail].next = index;
+    b->list_tail = index;
+}
+
+static int reactor__io_uring_arm(const reactor__core *core, reactor__io_uring *b, uint32_t index) {
+    const reactor__core_slot *slot = reactor__core_at(core, index);
+    reactor__io_uring_slot *s = &b->slots[index];
+    const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
+    if ((s->flags & REACTOR__IO_URING_ARMED) || !(slot->armed & REACTOR__CORE_BOTH)) return 0;
+    uint16_t events = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
+    s->rounds++;
+    reactor__io_uring_request *q =
+        reactor__io_uring_ask(b, REACTOR__IO_URING_POLL_ADD, slot->fd,
+                              reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL));
+    if (!q) return -EAGAIN;
+    memcpy(&q->how, &events, sizeof events);
+    if ((slot->armed & once) == (unsigned)REACTOR_EDGE) q->len = REACTOR__IO_URING_MULTI;
+    s->flags |= REACTOR__IO_URING_ARMED;
+    return 0;
+}
+
+static int reactor__io_uring_arm_listed(const reactor__core *core, reactor__io_uring *b) {
+    while (b->list_head != REACTOR__NONE) {
+        uint32_t index = b->list_head;
+        int e = reactor__io_uring_arm(core, b, index);
+        if (e < 0) return e;
+        b->slots[index].flags &= (uint8_t)~REACTOR__IO_URING_LISTED;
+        b->list_head = b->slots[index].next;
+    }
+    return 0;
+}
+
+static int reactor__io_uring_disarm(const reactor__core *core, reactor__io_uring *b,
+                                    uint32_t index) {
+    reactor__io_uring_slot *s = &b->slots[index];
+    if (!(s->flags & REACTOR__IO_URING_ARMED)) return 0;
+    reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_POLL_REMOVE, -1, 0);
+    if (!q) return -EAGAIN;
+    q->address = reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL);
+    s->flags &= (uint8_t)~REACTOR__IO_URING_ARMED;
+    return 1;
+}
+
+/* Before the descriptor is closed. There is another call for it if this one fails. */
+static void reactor__io_uring_cancel(const reactor__core *core, reactor__io_uring *b,
+                                     uint32_t index) {
+    reactor__io_uring_cancel_arg arg;
+    if (reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0) >= 0) return;
+    memset(&arg, 0, sizeof arg);
+    arg.id = reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL);
+    arg.fd = -1;
+    arg.time[0] = arg.time[1] = -1;
+    if (syscall(SYS_io_uring_register, b->fd, REACTOR__IO_URING_SYNC_CANCEL, &arg, 1) < 0)
+        return; /* there is none to cancel, or it goes with the next wait */
+}
+
+static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned before,
+                                 unsigned after, int closing) {
+    reactor__io_uring *b = (reactor__io_uring *)core->data;
+    (void)closing;
+    if (core->child) return 0;
+    if (!before) {
+        if (fcntl(reactor__core_at(core, index)->fd, F_GETFD) < 0) return -errno;
+        if (reactor__io_uring_room(core, b) < 0) return -ENOMEM;
+        b->slots[index].flags &= (uint8_t)REACTOR__IO_URING_LISTED;
+    }
+    int e = reactor__io_uring_disarm(core, b, index);
+    if (!after) {
+        if (e != 0) reactor__io_uring_cancel(core, b, index);
+        return 0;
+    }
+    if (e < 0) return e;
+    if (before) b->slots[index].flags |= REACTOR__IO_URING_CHANGED;
+    if (!(after & REACTOR__CORE_BOTH)) return 0;
+    reactor__io_uring_list(b, index);
+    return 1;
+}
+
+/* ---- waiting ---- */
+
+/* The answer to a poll. A descriptor that was closed behind our back is silent, unless its interest
+   was changed since; any other refusal core tells once more, and then the watcher. */
+static void reactor__io_uring_polled(reactor__core *core, reactor__io_uring *b,
+                                     const reactor__io_uring_completion *c) {
+    uint32_t index = (uint32_t)c->id;
+    reactor__io_uring_slot *s = &b->slots[index];
+    const unsigned was = s->flags, over = REACTOR__IO_URING_ARMED | REACTOR__IO_URING_CHANGED;
+    if (c->id != reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL) ||
+        !(was & REACTOR__IO_URING_ARMED))
+        return;
+    if (!(c->flags & REACTOR__IO_URING_MORE)) {
+        s->flags &= (uint8_t)~over;
+        if (c->result == -EBADF && !(was & REACTOR__IO_URING_CHANGED)) return;
+        if (c->result < 0 && c->result != -ECANCELED) {
+            reactor__core_refused(core, index);
+            return;
+        }
+        if (!(reactor__core_at(core, index)->armed & (unsigned)REACTOR_ONESHOT))
+            reactor__io_uring_list(b, index);
+        if (c->result == -ECANCELED) return;
+    }
+    if (was & REACTOR__IO_URING_TOLD) return;
+    s->flags |= REACTOR__IO_URING_TOLD;
+    reactor__core_report_slot(core, index, (unsigned)c->result);
+}
+
+/* Fills in what is there now for what was reported from first on, and forgets those that have
+   nothing after all. If that fails, what was reported is as good as there is. */
+static void reactor__io_uring_look(reactor__core *core, reactor__io_uring *b, uint32_t first) {
+    const unsigned all = REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP;
+    uint32_t count = core->report_count - first, kept = first;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t index = (uint32_t)core->reports[first + i].id;
+        const reactor__core_slot *slot = reactor__core_at(core, index);
+        b->slots[index].flags &= (uint8_t)~REACTOR__IO_URING_TOLD;
+        b->looks[i].fd = slot->fd;
+        b->looks[i].events = (short)(slot->armed & all);
+        b->looks[i].revents = (short)core->reports[first + i].events;
+    }
+    if (count) poll(b->looks, count, 0);
+    for (uint32_t i = 0; i < count; i++) {
+        reactor__core_report report = core->reports[first + i];
+        report.events = (unsigned)b->looks[i].revents & ~(unsigned)POLLNVAL;
+        if (report.events)
+            core->reports[kept++] = report;
+        else /* ONESHOT has not been used up */
+            reactor__io_uring_list(b, (uint32_t)report.id);
+    }
+    core->report_count = kept;
+}
+
+/* As many as one turn may take; the others stay where they are. */
+static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b) {
+    uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail), before = core->report_count;
+    while (head != tail && core->report_count - before < core->limit) {
+        const reactor__io_uring_completion *c = &b->completions[head++ & b->cq_mask];
+        if (c->id >> 60 == REACTOR__IO_URING_IS_POLL >> 4) reactor__io_uring_polled(core, b, c);
+    }
+    REACTOR__STORE(b->cq_head, head);
+    reactor__io_uring_look(core, b, before);
+    return core->report_count - before;
+}
+
+/* Some kernels do twenty things of what is due and leave the rest, unless told that more answers are
+   waited for: so where there were many, as many as can be taken are asked for, and no time. */
+static int reactor__io_uring_call(const reactor__core *core, reactor__io_uring *b,
+                                  int64_t timeout) {
+    const unsigned how = REACTOR__IO_URING_GETEVENTS | REACTOR__IO_URING_EXT_ARG;
+    reactor__io_uring_wait_arg arg;
+    int64_t time[2];
+    memset(&arg, 0, sizeof arg);
+    time[0] = timeout / 1000000000;
+    time[1] = timeout % 1000000000;
+    arg.time = timeout > 0 ? (uint64_t)(uintptr_t)time : 0;
+    uint32_t before = *b->cq_head;
+    int e = reactor__io_uring_enter(b, timeout != 0, how, &arg, sizeof arg);
+    if (REACTOR__LOAD(b->cq_tail) - before >= REACTOR__IO_URING_MANY) {
+        time[0] = time[1] = 0;
+        arg.time = (uint64_t)(uintptr_t)time;
+        reactor__io_uring_enter(b, core->limit, how, &arg, sizeof arg);
+    }
+    return e;
+}
+
+/* Nothing was told: the time is over, or not yet, which the caller finds out. Requests that were
+   taken before a signal came hide it, and so does an answer to what is no longer asked. */
+static int reactor__io_uring_wait(reactor__core *core, int64_t timeout) {
+    reactor__io_uring *b = (reactor__io_uring *)core->data;
+    int e = reactor__io_uring_enable(b);
+    if (e == 0) e = reactor__io_uring_arm_listed(core, b);
+    if (e < 0) return e;
+    if (core->report_count) timeout = 0;
+    e = reactor__io_uring_call(core, b, timeout);
+    if (e < 0 && e != -ETIME && !reactor__io_uring_has_answers(b)) return e;
+    return reactor__io_uring_reap(core, b) || timeout == 0 || e == -ETIME ? 0 : -EINTR;
+}
+
+/* The files that polls hold are let go of now, not when the kernel gets round to it. */
+static void reactor__io_uring_fini(reactor__core *core) {
+    reactor__io_uring *b = (reactor__io_uring *)core->data;
+    if (b->enabled && !core->child) {
+        reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
+        if (q) q->how = REACTOR__IO_URING_CANCEL_ALL;
+        if (q) reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
+    }
+    munmap(b->requests, b->requests_size);
+    munmap(b->rings, b->rings_size);
+    reactor__util_close(b->fd);
+    REACTOR_FREE(b->looks);
+    REACTOR_FREE(b->slots);
+    REACTOR_FREE(b);
+}
+
+static const reactor__core_backend reactor__io_uring_backend = {
+    "io_uring",
+    (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT,
+    reactor__io_uring_init,
+    reactor__io_uring_fini,
+    reactor__io_uring_set,
+    reactor__io_uring_wait,
+    NULL,
+    NULL,
+    NULL};
+#endif
 /* ==== >> timer ==== */
 /* Deadlines and nothing else: a hierarchical timer wheel of 1 ns ticks, 11 levels of 64 slots. A
    timer's level is that of the highest bit in which its deadline and cur differ, so its slot is a
@@ -4463,6 +4939,9 @@ REACTOR_API int reactor_fd(reactor *r) {
 /* ---- create and destroy ---- */
 
 static const reactor__core_backend *const reactor__loop_backends[] = {
+#ifdef REACTOR_USE_IO_URING
+    &reactor__io_uring_backend,
+#endif
 #ifdef REACTOR_USE_EPOLL
     &reactor__epoll_backend,
 #endif

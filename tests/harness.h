@@ -71,7 +71,7 @@ static int libkqueue_cannot(const char *what) {
 #define SEE_A_CLOSE "see a close: the description that a duplicate holds open goes on reporting"
 #define BE_POLLED   "be polled: its descriptor is a pipe's writing end"
 
-/* epoll, io_uring and kqueue know edges and can be nested; the others do neither. */
+/* epoll, io_uring and kqueue know edges; the others do not. */
 static int backend_has_edges(void) {
     return !on_backend("select") && !on_backend("poll") && !on_backend("windows");
 }
@@ -83,7 +83,9 @@ static int emulated(void) { return getenv("REACTOR_TEST_RUNNER") != NULL; }
 static int old_kernel(void) { return getenv("REACTOR_TEST_OLD_KERNEL") != NULL; }
 
 /* Whether a loop's own descriptor can be waited for. */
-static int backend_nests(void) { return backend_has_edges() && !libkqueue_cannot(BE_POLLED); }
+static int backend_nests(void) {
+    return backend_has_edges() && !on_backend("io_uring") && !libkqueue_cannot(BE_POLLED);
+}
 
 /* libkqueue has some of its own from the first kqueue on, and closes those of each in a thread. */
 #ifdef REACTOR_TEST_KQUEUE

@@ -7,6 +7,7 @@
 #ifdef _WIN32
 #define REACTOR_USE_WINDOWS
 #else
+#define REACTOR_USE_IO_URING
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
 #endif

@@ -102,8 +102,10 @@ def run(program, backend, build, prefix):
 
 
 def backends_of(build, prefix):
+    """Those that work here, and of the others why not."""
     out = subprocess.run(prefix + [f"{build}/tests/backends"], check=True, stdout=subprocess.PIPE)
-    return out.stdout.decode().split()
+    lines = [line.split(" ", 1) for line in out.stdout.decode().splitlines()]
+    return [line[0] for line in lines if len(line) == 1], [line for line in lines if len(line) > 1]
 
 
 def sanitizer_prefix(build):
@@ -126,7 +128,10 @@ def main():
     sanitized = flavour in ("asan", "ubsan", "tsan")
     runner = shlex.split(os.environ.get("REACTOR_TEST_RUNNER", ""))
     prefix = runner or sanitizer_prefix(a.build)
-    todo, alone, backends = [], [], []
+    todo, alone = [], []
+    works, refused = [], []
+    if os.path.exists(f"{a.build}/tests/backends"):
+        works, refused = backends_of(a.build, prefix)
     for program in a.programs:
         path = program if "/" in program else "./" + program
         name = re.sub(r"\.py$", "", os.path.basename(program))
@@ -139,11 +144,14 @@ def main():
         if marker(source, "backends: one") or marker(source, "backends:one"):
             todo.append((name, path, ""))
             continue
-        backends = backends or backends_of(a.build, prefix)
-        todo += [(name, path, b) for b in backends if a.backend in ("", b)]
-    if backends and a.backend in ("", "kqueue") and "kqueue" not in backends:
+        todo += [(name, path, b) for b in works if a.backend in ("", b)]
+    for name, why in refused:
+        if a.backend in ("", name):
+            print(f"backend {name} is refused here ({why}): its tests were left out")
+    known = works + [name for name, _ in refused]
+    if works and a.backend in ("", "kqueue") and "kqueue" not in known:
         print("kqueue: skipped, KQUEUE_CFLAGS and KQUEUE_LIBS are not set")
-    if a.backend and not any(backend for _, _, backend in todo):
+    if a.backend and a.backend not in known:
         print(f"backend {a.backend} is not compiled in: its tests were left out")
 
     passed = failed = skipped = 0

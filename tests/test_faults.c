@@ -84,6 +84,10 @@ enum {
     CHMOD,
     SIGACTION,
     MUTEX_INIT,
+    URING_SETUP,
+    URING_ENTER,
+    URING_REGISTER,
+    MMAP,
     UNKNOWN,
     KINDS
 };
@@ -127,6 +131,10 @@ static const char *const kind_names[KINDS] = {"allocation",
                                               "chmod",
                                               "sigaction",
                                               "pthread_mutex_init",
+                                              "io_uring_setup",
+                                              "io_uring_enter",
+                                              "io_uring_register",
+                                              "mmap",
                                               "unknown"};
 
 /* ONCE and LASTING are how often; LEVEL: only where readiness is a level, for a false EAGAIN takes
@@ -213,6 +221,14 @@ static const struct fault_row {
     {CHMOD, EPERM, BOTH},
     {SIGACTION, EINVAL, BOTH},
     {MUTEX_INIT, ENOMEM, BOTH},
+    {URING_SETUP, EINVAL, BOTH},
+    {URING_SETUP, EPERM, BOTH},
+    {URING_ENTER, EINTR, ONCE},
+    {URING_ENTER, EAGAIN, BOTH},
+    {URING_ENTER, EBUSY, BOTH},
+    {URING_ENTER, EIO, BOTH},
+    {URING_REGISTER, ENOMEM, BOTH},
+    {MMAP, ENOMEM, BOTH},
 };
 
 static struct {
@@ -286,6 +302,12 @@ static int fault_kind(long number) {
         return PPOLL;
     case 441:
         return PWAIT2;
+    case 425:
+        return URING_SETUP;
+    case 426:
+        return URING_ENTER;
+    case 427:
+        return URING_REGISTER;
     default:
         return UNKNOWN;
     }
@@ -332,6 +354,7 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #define unlink(...)          FAULTY_INT(UNLINK, unlink(__VA_ARGS__))
 #define chmod(...)           FAULTY_INT(CHMOD, chmod(__VA_ARGS__))
 #define sigaction(...)       FAULTY_INT(SIGACTION, sigaction(__VA_ARGS__))
+#define mmap(...)            (fault_now(MMAP) ? MAP_FAILED : mmap(__VA_ARGS__))
 #define close(fd)            fault_int(fault_close(fd))
 #define connect(...)         fault_int(fault_connect(__VA_ARGS__))
 #define pthread_mutex_init(...)                                                                    \
@@ -340,6 +363,7 @@ static ssize_t fault_size(ssize_t result) { return result; }
     fault_long(fault_now(fault_kind(number)) ? -1 : syscall(number, __VA_ARGS__))
 
 #define REACTOR_IMPLEMENTATION
+#define REACTOR_USE_IO_URING
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
 #define REACTOR_USE_SELECT
@@ -381,6 +405,7 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #undef chmod
 #undef sigaction
 #undef close
+#undef mmap
 #undef connect
 #undef pthread_mutex_init
 #undef syscall

@@ -80,6 +80,7 @@ static int refusing_epoll_ctl(int set, int what, int fd, struct epoll_event *eve
 #define REACTOR_FREE(data)         guarded_free(data)
 #include "libkqueue.h"
 #define REACTOR_IMPLEMENTATION
+#define REACTOR_USE_IO_URING
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
 #define REACTOR_USE_SELECT
