@@ -180,13 +180,17 @@ help: ## print this list
 programs: $(EXAMPLES) $(PROGRAMS) $(B)/tests/backends $(B)/tests/differential
 
 # Another compiler or other flags: everything anew.
-FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(LDFLAGS) $(KQUEUE_LIBS)
+FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(EXAMPLE_FLAGS) $(LDFLAGS) $(KQUEUE_LIBS)
 $(B)/flags: FORCE | $(B)/tests
 	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
 FORCE:
 
+# The examples are tested on io_uring too, though they do not ask for it themselves.
+EXAMPLE_FLAGS := $(if $(findstring linux,$(shell $(CC) -dumpmachine 2>/dev/null)),-DREACTOR_USE_IO_URING)
+
 $(B)/%: examples/%.c $(B)/flags $(MENDED) | $(B)/tests
-	$(QUIET)$(CC) $(ALL_CFLAGS) $(if $(MENDED),-D_GNU_SOURCE -include tests/libkqueue.h) $(DEPS) $< \
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(EXAMPLE_FLAGS) \
+	  $(if $(MENDED),-D_GNU_SOURCE -include tests/libkqueue.h) $(DEPS) $< \
 	  $(MENDED) -o $@ $(LDFLAGS) $(KQUEUE_LIBS)
 
 $(B)/tests/reactor_all.o: $(IMPLEMENTATION) $(B)/flags | $(B)/tests

@@ -3366,7 +3366,6 @@ static const reactor__core_backend reactor__epoll_backend = {
 
 enum {
     REACTOR__IO_URING_POLL_ADD = 6, /* operations */
-    REACTOR__IO_URING_POLL_REMOVE = 7,
     REACTOR__IO_URING_CANCEL = 14,
     REACTOR__IO_URING_CANCEL_ALL = 1 | 4, /* whatever there is */
     REACTOR__IO_URING_MULTI = 1,          /* a poll that stays */
@@ -3637,11 +3636,12 @@ static int reactor__io_uring_arm_listed(const reactor__core *core, reactor__io_u
     return 0;
 }
 
+/* Not by POLL_REMOVE, which leaves a poll alone that has an answer under way. */
 static int reactor__io_uring_disarm(const reactor__core *core, reactor__io_uring *b,
                                     uint32_t index) {
     reactor__io_uring_slot *s = &b->slots[index];
     if (!(s->flags & REACTOR__IO_URING_ARMED)) return 0;
-    reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_POLL_REMOVE, -1, 0);
+    reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
     if (!q) return -EAGAIN;
     q->address = reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL);
     s->flags &= (uint8_t)~REACTOR__IO_URING_ARMED;
