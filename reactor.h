@@ -140,6 +140,9 @@
             refuses it leaves the loop to the next, and reactor_backend_reason says so. The loop
             belongs to the thread that first runs it. No reactor_fd: its ring wakes nobody but that
             thread; to nest a loop in another, ask for epoll.
+            It does not pay, so far, for what it does is readiness alone: a report costs a poll
+            to be asked for anew, and one poll(2) for each turn that looks at what is there, where
+            epoll keeps both in the kernel. What it saves are the calls that change interests.
    epoll    Linux. Connections are registered once, edge-triggered; ready descriptors cost, idle
             ones do not. reactor_fd works.
    kqueue   the BSDs and macOS. Ready descriptors cost, idle ones do not; adding one costs a call,
