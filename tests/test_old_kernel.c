@@ -99,7 +99,18 @@ CASE(without_epoll_the_next_backend_says_why) {
     reactor_destroy(r);
 }
 
+CASE(without_io_uring_the_next_backend_says_why) {
+    reactor_options named = {.backend = "io_uring"}, best = {0};
+    reactor *r = NULL;
+    assert_int_equal(reactor_create(&r, &named), -ENOSYS);
+    assert_int_equal(reactor_create(&r, &best), 0);
+    assert_string_equal(reactor_backend(r), "epoll");
+    assert_non_null(strstr(reactor_backend_reason(r), "io_uring: Function not implemented"));
+    reactor_destroy(r);
+}
+
 int main(void) {
+    const struct CMUnitTest refused[] = {TEST(without_io_uring_the_next_backend_says_why)};
     const struct CMUnitTest tests[] = {
         TEST(law9_timer_is_not_early),
         TEST(law10_posts_and_wakes_end_the_wait),
@@ -108,5 +119,6 @@ int main(void) {
         TEST(nesting_without_timerfd_is_refused_and_the_loop_goes_on),
         TEST(without_epoll_the_next_backend_says_why),
     };
+    if (on_backend("io_uring")) return cmocka_run_group_tests(refused, NULL, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
