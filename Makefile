@@ -177,19 +177,22 @@ clean: ## remove everything built
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-programs: $(EXAMPLES) $(PROGRAMS) $(B)/tests/backends $(B)/tests/differential
+programs: $(EXAMPLES:$(B)/%=$(B)/tests/%) $(PROGRAMS) $(B)/tests/backends $(B)/tests/differential
 
 # Another compiler or other flags: everything anew.
-FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(EXAMPLE_FLAGS) $(LDFLAGS) $(KQUEUE_LIBS)
+FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(LDFLAGS) $(KQUEUE_LIBS)
 $(B)/flags: FORCE | $(B)/tests
 	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
 FORCE:
 
-# The examples are tested on io_uring too, though they do not ask for it themselves.
-EXAMPLE_FLAGS := $(if $(findstring linux,$(shell $(CC) -dumpmachine 2>/dev/null)),-DREACTOR_USE_IO_URING)
+$(B)/%: examples/%.c $(B)/flags | $(B)/tests
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< -o $@ $(LDFLAGS)
 
-$(B)/%: examples/%.c $(B)/flags $(MENDED) | $(B)/tests
-	$(QUIET)$(CC) $(ALL_CFLAGS) $(EXAMPLE_FLAGS) \
+# Those that are tested have every backend, also what the examples do not ask for themselves.
+EVERY := $(if $(findstring linux,$(shell $(CC) -dumpmachine 2>/dev/null)),-DREACTOR_USE_IO_URING)
+
+$(B)/tests/%: examples/%.c $(B)/flags $(MENDED) | $(B)/tests
+	$(QUIET)$(CC) $(ALL_CFLAGS) $(EVERY) \
 	  $(if $(MENDED),-D_GNU_SOURCE -include tests/libkqueue.h) $(DEPS) $< \
 	  $(MENDED) -o $@ $(LDFLAGS) $(KQUEUE_LIBS)
 

@@ -84,7 +84,7 @@ def emulated(build, runner):
     build = os.path.join(ROOT, build)
     os.makedirs(f"{build}/run/tests", exist_ok=True)
     for source in EXAMPLES + ["tests/backends.c"]:
-        name = re.sub(r"^examples/|\.c$", "", source)
+        name = "tests/" + os.path.basename(source)[:-2]
         with open(f"{build}/run/{name}", "w", encoding="utf-8") as f:
             f.write(f'#!/bin/sh\nexec {runner} {shlex.quote(f"{build}/{name}")} "$@"\n')
         os.chmod(f.name, 0o755)

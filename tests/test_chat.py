@@ -22,7 +22,7 @@ import traceback
 
 BUILD = os.environ.get("REACTOR_TEST_BUILD", "build")
 BACKEND = os.environ.get("REACTOR_TEST_BACKEND", "")
-PROGRAM = os.path.join(BUILD, "chat_server")
+PROGRAM = os.path.join(BUILD, "tests", "chat_server")
 PATIENCE = 30  # seconds for anything that must happen
 LIMIT = 120  # seconds for one test
 

@@ -58,7 +58,7 @@ def test_of_all(function):
 # ---- servers ----
 
 def program(name):
-    path = os.path.join(BUILD, name)
+    path = os.path.join(BUILD, "tests", name)
     if not os.path.exists(path):
         raise Skipped(f"{path} is not built")
     return path

@@ -26,7 +26,7 @@ import time
 
 BUILD = os.environ.get("REACTOR_TEST_BUILD", "build")
 BACKEND = os.environ.get("REACTOR_TEST_BACKEND", "")
-PROGRAM = os.path.abspath(f"{BUILD}/static_server")
+PROGRAM = os.path.abspath(f"{BUILD}/tests/static_server")
 LIMIT_S = 40  # of one test function
 WAIT_S = 20   # for anything that must happen
 
