@@ -8105,8 +8105,31 @@ REACTOR__APART static void reactor__stream_io_unsent(reactor *r, ssize_t sent) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     reactor__stream_bar(r, p);
     r->lane.current = NULL;
-    reactor__stream_uncork_rest(r, p, c, sent);
+    if (sent == -EINTR)
+        reactor__stream_uncork(r, p, c);
+    else
+        reactor__stream_uncork_rest(r, p, c, sent);
     reactor__stream_settle(r, c);
+}
+
+/* The handler did not send its input back. If it wrote one piece of something else, and neither it
+   nor anybody has anything for settle to do, that is sent as plainly. */
+REACTOR__APART static void reactor__stream_io_answer(reactor *r, size_t used) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    if (used < r->lane.len || p->corks != 1 || (c->flags & REACTOR__STREAM_BUSY)) {
+        reactor__stream_io_rest(r, used);
+        return;
+    }
+    ssize_t sent =
+        reactor__net_sys_send(c->fd, p->cork[0].iov_base, p->corked, REACTOR__NET_NOSIGNAL);
+    if (REACTOR__UNLIKELY(sent != (ssize_t)p->corked)) {
+        reactor__stream_io_unsent(r, sent < 0 ? reactor__util_error() : sent);
+        return;
+    }
+    r->lane.current = NULL;
+    r->core.counters.bytes_out += (size_t)sent;
+    reactor__stream_uncorked(p);
 }
 
 /* Nearly every event of a busy server is input for a connection at peace: received, shown, and the
@@ -8136,7 +8159,7 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
     size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), lane->buffer,
                                                   (size_t)n, reactor__stream_state(c));
     if (REACTOR__UNLIKELY(lane->answer != used)) {
-        reactor__stream_io_rest(r, used);
+        reactor__stream_io_answer(r, used);
         return;
     }
     c = (reactor__stream_conn *)lane->current;
@@ -8763,6 +8786,21 @@ REACTOR__APART static int reactor__stream_write(reactor *r, reactor_conn handle,
     return reactor__stream_verdict(r, c);
 }
 
+/* The first thing that a callback on the short way asks is the answer: nothing is queued, and so
+   small a one is below every mark. It is corked, as the long way would. */
+REACTOR__APART static int reactor__stream_write_first(reactor *r, reactor_conn handle,
+                                                      const void *data, size_t len) {
+    if (REACTOR__UNLIKELY(!r || handle.id != r->lane.answer || !data ||
+                          len - 1 >= REACTOR__STREAM_SMALL))
+        return reactor__stream_write(r, handle, data, len);
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    r->lane.answer = REACTOR__LOOP_BARRED;
+    p->cork[0].iov_base = memcpy(p->stage, data, len);
+    p->cork[0].iov_len = p->corked = p->staged = len;
+    p->corks = 1;
+    return 0;
+}
+
 /* An answer that is the very input that is being shown needs only be remembered. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
     if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data &&
@@ -8770,7 +8808,7 @@ REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data,
         r->lane.answer = len;
         return 0;
     }
-    return reactor__stream_write(r, handle, data, len);
+    return reactor__stream_write_first(r, handle, data, len);
 }
 
 REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_iovec *v, int count) {
