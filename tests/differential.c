@@ -205,7 +205,7 @@ static void join(line *a, line *b) {
 
 static void print_lines(void) {
     char shown[2 * LINE];
-    qsort(lines, line_count, sizeof *lines, by_phase_and_name);
+    if (line_count) qsort(lines, line_count, sizeof *lines, by_phase_and_name);
     for (size_t i = 0; i < line_count; i++) {
         line *l = &lines[i];
         if (i + 1 < line_count && joins(l, l + 1)) {
