@@ -5068,6 +5068,7 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
     if (e == 0) {
         r->now = reactor__util_clock();
         r->pid = reactor__util_pid();
+        r->lane.answer = REACTOR__LOOP_BARRED; /* 0 would be what no handle means */
         e = reactor__loop_start(r, r->options.backend);
     }
     if (e < 0) {
@@ -9254,7 +9255,7 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
         /* What the last callbacks wrote gets its one chance to leave. */
         if (c->tail && !child && !(c->flags & not_now)) reactor__stream_flush(r, c);
         if (!c->reason) c->reason = -ECANCELED;
-        c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
+        reactor__stream_unkick(r, p); /* the flush may have kicked it; finish may kick others */
         reactor__stream_finish(r, c, child);
         reactor__stream_unkick(r, p);
     }

@@ -836,6 +836,65 @@ CASE(law17_set_timeout_without_memory_is_ENOMEM_and_the_connection_lives) {
     done_with(r);
 }
 
+/* ---- the end of the loop ---- */
+
+CASE(a_write_to_no_handle_is_EBADF_before_anything_was_written) {
+    reactor *r = begin_counted(NULL);
+    reactor_conn none = {0};
+    probe p = {0};
+    assert_int_equal(reactor_write(r, none, NULL, 0), -EBADF);
+    assert_int_equal(reactor_write(r, none, "x", 1), -EBADF);
+    server s = serve_unix(r, &p, NULL);
+    assert_int_equal(reactor_write(r, none, NULL, 0), -EBADF);
+    assert_int_equal(reactor_write(r, none, "x", 1), -EBADF);
+    int fd = visit(r, &s, &p);
+    assert_int_equal(reactor_write(r, p.conn, "y", 1), 0);
+    peer_hears(r, fd, "y");
+    close(fd);
+    UNTIL(r, p.closes);
+    done_with(r);
+}
+
+static void close_when_done(reactor *r, reactor_conn c, int result, void *user) {
+    write_when_done(r, c, result, user);
+    assert_int_equal(reactor_close(r, c), 0);
+}
+
+CASE(law15_done_may_close_when_destroy_sends_the_rest) {
+    reactor *r = begin_counted(NULL);
+    probe p = {0};
+    finish sent = {.quiet = 1};
+    int fd = attach_pair(r, &p, NULL), file = pattern_file(1 * KIB, 4, 0);
+    assert_int_equal(reactor_sendfile(r, p.conn, file, 0, 1 * KIB, 0, close_when_done, &sent), 0);
+    reactor_destroy(r);
+    assert_int_equal(heap.live, 0);
+    assert_int_equal(sent.calls, 1);
+    assert_int_equal(sent.result, 0);
+    assert_int_equal(p.closes, 1);
+    assert_int_equal(p.reason, -ECANCELED);
+    close(file);
+    close(fd);
+}
+
+/* More than the kernel is given of one connection at once, and it would take all. */
+CASE(law15_destroy_with_more_queued_than_a_turn_sends) {
+    reactor *r = begin_counted(NULL);
+    reactor_conn_options o = {.max_output = 8 * MIB};
+    static const char zeros[4 * KIB];
+    probe p = {0};
+    int fd = attach_pair(r, &p, &o), size = 64 * MIB;
+    if (setsockopt(reactor_conn_socket(r, p.conn), SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) <
+        0)
+        print_message("no right to a large buffer: it blocks before\n");
+    for (size_t sent = 0; sent < 4 * MIB; sent += sizeof zeros)
+        assert_true(reactor_write(r, p.conn, zeros, sizeof zeros) >= 0);
+    assert_int_equal(reactor_pending(r, p.conn), 4 * MIB);
+    reactor_destroy(r);
+    assert_int_equal(heap.live, 0);
+    assert_int_equal(p.closes, 1);
+    close(fd);
+}
+
 /* ---- a child that destroys its copy inside a callback ---- */
 
 typedef struct family {
@@ -982,6 +1041,9 @@ int main(void) {
         TEST(drain_again_with_an_earlier_deadline_wakes_the_outer_loop),
         TEST(set_timeout_before_on_open_does_not_call_before_it),
         TEST(law17_set_timeout_without_memory_is_ENOMEM_and_the_connection_lives),
+        TEST(a_write_to_no_handle_is_EBADF_before_anything_was_written),
+        TEST(law15_done_may_close_when_destroy_sends_the_rest),
+        TEST(law15_destroy_with_more_queued_than_a_turn_sends),
         TEST(law11_child_destroying_its_copy_in_a_callback_leaves_posts_waking),
         TEST(law11_child_destroying_its_copy_in_a_callback_sends_the_peer_nothing),
     };
