@@ -186,10 +186,9 @@
    reactor_create and given back by reactor_destroy: who goes on using sockets calls WSAStartup too.
    WSAPoll is no backend: it tells a peer's FIN unasked, on which who waits to write would spin.
 
-   A new one is a section of its
-   own between `core` and `timer`: a reactor__core_backend with init, fini, set and wait, whose wait
-   puts reports into core->reports; then its macro in `config` and its line in
-   reactor__loop_backends. Nothing else knows backends.
+   A new one is a section of its own between `core` and `timer`: a reactor__core_backend with init,
+   fini, set and wait, whose wait puts reports into core->reports; then its macro in `config` and
+   its line in reactor__loop_backends. Nothing else knows backends.
 
    FAQ
 
@@ -287,8 +286,8 @@ typedef struct reactor_options {
     int post_budget;     /* posts run per turn, and as many deferred tasks; 4096 */
     size_t read_budget;  /* bytes read per connection and turn; 256 KiB */
     size_t read_buffer;  /* the loop's one read buffer, bytes; 64 KiB; 1 KiB..1 GiB */
-    int sigpipe_ignored; /* 1: the program ignores SIGPIPE, and will: reactor_sendfile and
-                                 pipes then save the two system calls that keep it from being raised */
+    int sigpipe_ignored; /* 1: the program ignores SIGPIPE, and will: reactor_sendfile and pipes
+                            then save the two system calls that keep it from being raised */
     int64_t slow_ms;     /* with on_slow: a callback this long is reported; 100 */
     reactor_slow_fn *on_slow; /* NULL: callbacks are not timed, which costs nothing */
     void *slow_user;          /* handed to on_slow */
@@ -456,7 +455,8 @@ typedef void reactor_task_fn(reactor *r, void *user);
    Several loops may watch one signal. fn NULL: stop watching, and when no loop watches it any
    more, put back the disposition that was there before. Does not touch the signal mask nor keep
    the loop going. -EINVAL: no such signal, or one that cannot be caught (on Windows all but SIGINT
-   and SIGTERM, which are the console's events); -ENOENT: fn NULL and not watched. Not for signals that are faults (SIGSEGV ...). */
+   and SIGTERM, which are the console's events); -ENOENT: fn NULL and not watched. Not for signals
+   that are faults (SIGSEGV ...). */
 REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, void *user);
 
 /* Calls fn once, after this turn's events, in order; a task deferred by a task waits for the next
@@ -526,9 +526,8 @@ typedef struct reactor_handler {
     int (*on_timeout)(reactor *r, reactor_conn c, int which, void *state);
     /* Exactly once, last, when the kernel and every free_fn are done with its buffers. reason: 0
        orderly, REACTOR_DETACHED, or why not: -ECONNRESET, -ETIMEDOUT (also of reactor_drain),
-       -ECANCELED (destroyed),
-       -ECONNABORTED (reactor_abort), -EMSGSIZE (max_input) ... A connect that fails gets only
-       this. */
+       -ECANCELED (destroyed), -ECONNABORTED (reactor_abort), -EMSGSIZE (max_input) ... A connect
+       that fails gets only this. */
     void (*on_close)(reactor *r, reactor_conn c, int reason, void *state);
 } reactor_handler;
 
@@ -650,10 +649,10 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn c, reactor_buffer 
 /* len bytes of file from offset, in the order of the output; len -1: to its end as it is now. They
    do not count for the marks, but no more than 1,024 files can be queued (-ENOBUFS), and above 64
    the queue counts as high; returns as reactor_write does. done, which may be NULL, is called once:
-   result 0 when the last byte was handed to the kernel, else why not. -EINVAL: offset < 0,
-   len < -1, len -1 of a pipe, socket or directory, unknown flags. A file that turns out shorter ends
-   the connection with -EIO. With REACTOR_CLOSE_FILE the file is the connection's from success on
-   and closed before done. */
+   result 0 when the last byte was handed to the kernel, else why not. -EINVAL: a negative offset or
+   len, len -1 of a pipe, socket or directory, unknown flags. A file that turns out shorter ends the
+   connection with -EIO. With REACTOR_CLOSE_FILE the file is the connection's from success on and
+   closed before done. */
 enum { REACTOR_CLOSE_FILE = 1 };
 REACTOR_API int reactor_sendfile(reactor *r, reactor_conn c, reactor_file file, int64_t offset,
                                  int64_t len, unsigned flags, reactor_done_fn *done, void *user);
@@ -680,18 +679,17 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn c, const reactor_ha
 REACTOR_API int reactor_shutdown(reactor *r, reactor_conn c);
 
 /* No more callbacks but done and on_close. What is queued is sent first (one that is still
-   connecting connects for that), then FIN; if input is
-   unread the socket lingers and discards it, so that the peer is not reset before it got the last
-   bytes. Of a stale handle, or twice: 0. */
+   connecting connects for that), then FIN; if input is unread the socket lingers and discards it,
+   so that the peer is not reset before it got the last bytes. Of a stale handle, or twice: 0. */
 REACTOR_API int reactor_close(reactor *r, reactor_conn c);
 
 /* Gives up what is queued and resets (RST) the connection. reason -ECONNABORTED. Stale: 0. */
 REACTOR_API int reactor_abort(reactor *r, reactor_conn c);
 
 /* Closes all listeners, gives connections that are not busy (see on_drain) their end of file, lets
-   the others finish for at most so long (-1: for ever), aborts those left, stops the loop. From then
-   on nothing new can listen, connect or attach: -ECANCELED. -EALREADY: draining, the deadline is
-   the earlier of the two from now on. */
+   the others finish for at most so long (-1: for ever), aborts those left, stops the loop. From
+   then on nothing new can listen, connect or attach: -ECANCELED. -EALREADY: draining, the deadline
+   is the earlier of the two from now on. */
 REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms);
 
 /* ---- inside view ---- */
@@ -783,6 +781,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Names that hide behind the feature macros, one from each header that is used for such. */
 #if !defined(CLOCK_MONOTONIC) || !defined(SA_RESTART) ||                                           \
     (!defined(MSG_NOSIGNAL) && !defined(SO_NOSIGPIPE))
 #error "reactor.h: under -std=cNN put REACTOR_IMPLEMENTATION before every system header"
@@ -794,6 +793,8 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__BSD
 #endif
 
+/* Nothing asked for. io_uring is not among the defaults: see the manual, it does not pay so far.
+   The second one is for where a sandbox refuses the first. */
 #if !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) && !defined(REACTOR_USE_EPOLL) &&   \
     !defined(REACTOR_USE_KQUEUE) && !defined(REACTOR_USE_WINDOWS) &&                               \
     !defined(REACTOR_USE_IO_URING)
@@ -810,6 +811,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 #endif
 
+/* #undef follows where the section's own hundred errors would hide this one. */
 #if defined(REACTOR_USE_POLL) && defined(_WIN32)
 #error "reactor.h: REACTOR_USE_POLL needs poll(2); on Windows there are WINDOWS and SELECT"
 #endif
@@ -860,6 +862,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 #endif
 
+/* One allocator's memory given to another's free would be a crash far from its cause. */
 #if defined(REACTOR_MALLOC) && defined(REACTOR_REALLOC) && defined(REACTOR_FREE)
 #elif defined(REACTOR_MALLOC) || defined(REACTOR_REALLOC) || defined(REACTOR_FREE)
 #error "reactor.h: define all of REACTOR_MALLOC, REACTOR_REALLOC and REACTOR_FREE, or none"
@@ -870,22 +873,27 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 
 /* For misuse that no correct program makes. Silent unless the user wants otherwise: a library does
-   not abort its host. */
+   not abort its host. Inside sizeof the condition is compiled and not evaluated, so that it cannot
+   rot and costs nothing. */
 #ifndef REACTOR_ASSERT
 #define REACTOR_ASSERT(condition) ((void)sizeof(condition))
 #endif
 
+/* The atomics. PEEK is for what the loop itself looks at often, flags that another thread or a
+   signal handler sets and follows up with a wake-up: one that is seen late is seen in the next
+   turn, which that wake-up causes. All others are sequentially consistent, so that what they
+   protect (see wake and signal) can be argued about in the order in which it is written. */
 #if defined(__GNUC__)
 #define REACTOR__OPTIONAL       __attribute__((unused)) /* not every choice of sections needs it */
 #define REACTOR__APART          __attribute__((noinline)) /* kept out of the short way's code */
 #define REACTOR__LIKELY(x)      __builtin_expect(!!(x), 1)
 #define REACTOR__UNLIKELY(x)    __builtin_expect(!!(x), 0)
-#define REACTOR__PEEK(p)        __atomic_load_n(p, __ATOMIC_RELAXED) /* costs nothing, orders nothing */
+#define REACTOR__PEEK(p)        __atomic_load_n(p, __ATOMIC_RELAXED)
 #define REACTOR__LOAD(p)        __atomic_load_n(p, __ATOMIC_SEQ_CST)
 #define REACTOR__STORE(p, v)    __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
 #define REACTOR__EXCHANGE(p, v) __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST)
 #define REACTOR__ADD(p, v)      __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
-#define REACTOR__CTZ64(x)       ((unsigned)__builtin_ctzll(x))
+#define REACTOR__CTZ64(x)       ((unsigned)__builtin_ctzll(x)) /* both undefined for 0 */
 #define REACTOR__CLZ64(x)       ((unsigned)__builtin_clzll(x))
 #elif defined(__TINYC__) && defined(__x86_64__)
 /* tcc has no atomic builtins, and its system's headers take its attributes away. What it has is
@@ -933,6 +941,7 @@ static unsigned reactor__config_log2(uint64_t x) {
 #define REACTOR__NONE      UINT32_MAX /* no index */
 #define REACTOR__MS        INT64_C(1000000)
 
+/* Not calloc, which users' own three macros do not have. */
 REACTOR__APART static void *reactor__util_zeroed(size_t size) {
     void *memory = REACTOR_MALLOC(size);
     if (memory) memset(memory, 0, size);
@@ -940,7 +949,8 @@ REACTOR__APART static void *reactor__util_zeroed(size_t size) {
 }
 
 /* A larger copy of array for at least need elements, *cap updated; NULL and nothing changed without
-   memory. Grows by a quarter: at ten thousand elements doubling would waste more than it saves. */
+   memory. Grows by a quarter: at ten thousand elements doubling would waste more than it saves. The
+   last index there can be is below REACTOR__NONE. */
 REACTOR__APART static void *reactor__util_grown(void *array, uint32_t *cap, uint32_t need,
                                                 size_t size) {
     uint64_t wanted = (uint64_t)*cap + *cap / 4 + 16;
@@ -1109,11 +1119,7 @@ REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
     return done ? 0 : reactor__util_error();
 }
 
-REACTOR__APART static void reactor__util_close(reactor_socket fd) {
-    DWORD saved = GetLastError();
-    closesocket(fd);
-    SetLastError(saved);
-}
+REACTOR__APART static void reactor__util_close(reactor_socket fd) { closesocket(fd); }
 
 REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) { CloseHandle(file); }
 
@@ -1132,6 +1138,7 @@ REACTOR__OPTIONAL static int reactor__util_code(int error) { return -error; }
 
 static const char *reactor__util_text(int error) { return strerror(error); }
 
+/* Asked anew each time: a process's idea of itself that it keeps in memory a fork would copy. */
 static int reactor__util_pid(void) { return (int)getpid(); }
 
 static reactor__util_thread reactor__util_self(void) { return pthread_self(); }
@@ -1148,6 +1155,8 @@ static void reactor__util_enter(reactor__util_lock *l) { pthread_mutex_lock(l); 
 
 static void reactor__util_leave(reactor__util_lock *l) { pthread_mutex_unlock(l); }
 
+/* MONOTONIC, which setting the date does not move. Linux's stands still while the machine sleeps,
+   so that no connection times out for having slept. */
 REACTOR__APART static int64_t reactor__util_clock(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -1164,6 +1173,7 @@ REACTOR__OPTIONAL static struct timespec reactor__util_timespec(int64_t ns) { /*
     return t;
 }
 
+/* The flag is of the open file, so also of duplicates elsewhere; its other flags (O_APPEND) stay. */
 REACTOR__OPTIONAL static int reactor__util_nonblock(reactor_socket fd) {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0) return -errno;
@@ -1177,11 +1187,7 @@ REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
 
 /* Linux closes the descriptor also when close says EINTR; calling it again could close another
    thread's. */
-REACTOR__APART static void reactor__util_close(reactor_socket fd) {
-    int saved = errno;
-    close(fd);
-    errno = saved;
-}
+REACTOR__APART static void reactor__util_close(reactor_socket fd) { close(fd); }
 
 REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) {
     reactor__util_close(file);
@@ -1214,7 +1220,8 @@ REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
 #define REACTOR__CORE_WATCHED 0x8000u /* armed: the backend knows the descriptor */
 #define REACTOR__CORE_BOTH    ((unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE)
 #define REACTOR__CORE_INFO    ((unsigned)REACTOR_ERROR | (unsigned)REACTOR_HANGUP)
-#define REACTOR__CORE_USER    (REACTOR__CORE_BOTH | (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT)
+#define REACTOR__CORE_ONCE    ((unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT)
+#define REACTOR__CORE_USER    (REACTOR__CORE_BOTH | REACTOR__CORE_ONCE) /* what reactor_add takes */
 
 /* What a slot is. Handles of one kind are refused where another is asked for. */
 enum {
@@ -1238,17 +1245,17 @@ enum {
 };
 
 typedef struct reactor__core_slot {
-    reactor_io_fn *fn;
-    void *user;
-    reactor_socket fd;
-    uint32_t tag;    /* its generation, see below; 1 more if a report for it is special */
-    uint32_t next;   /* in the dirty or the free list */
-    uint32_t aux;    /* the backend's */
-    uint16_t wanted; /* interest as last asked for */
-    uint16_t armed;  /* interest as last told to the backend; 0: it does not know the slot */
-    uint16_t since;  /* the turn in which it was taken or freed, its last 16 bits */
-    uint8_t flags;
-    uint8_t kind;
+    reactor_io_fn *fn; /* NULL: pulled, or of no interest but for waking */
+    void *user;        /* of fn; a listener's or connection's struct */
+    reactor_socket fd; /* while BOUND, else none */
+    uint32_t tag;      /* its generation, see below; 1 more if a report for it is special */
+    uint32_t next;     /* in the dirty or the free list */
+    uint32_t aux;      /* the backend's */
+    uint16_t wanted;   /* interest as last asked for */
+    uint16_t armed;    /* interest as last told to the backend; 0: it does not know the slot */
+    uint16_t since;    /* the turn in which it was taken or freed, its last 16 bits */
+    uint8_t flags;     /* TOLD ... FAILED */
+    uint8_t kind;      /* FREE ... CONN */
 } reactor__core_slot;
 
 typedef struct reactor__core reactor__core;
@@ -1272,8 +1279,8 @@ typedef struct reactor__core_report {
 /* What a backend is. set: armed goes from before to after; 0 is not known at all, closing tells
    that the descriptor is closed next, which on most kernels removes it by itself. wait: reports
    what is ready, core->limit of them at most, waiting so many nanoseconds, -1 for ever; -EINTR if
-   a signal came. fd: see reactor_fd; NULL if there is none. alarm: makes that descriptor readable at
-   a time, also if it is past. wake: makes wait report the slot core->waker, from any thread and
+   a signal came. fd: see reactor_fd; NULL if there is none. alarm: makes that descriptor readable
+   at a time, also if it is past. wake: makes wait report the slot core->waker, from any thread and
    from signal handlers; with 0 takes that back; NULL if it takes a descriptor. All return 0 or
    -errno; set returns 1 for what is told with the next wait, and reactor__core_refused tells core
    if that fails. */
@@ -1296,21 +1303,21 @@ enum {
 
 struct reactor__core {
     const reactor__core_backend *backend;
-    void *data; /* the backend's */
-    reactor *owner;
-    reactor__core_slot *slots;
+    void *data;                    /* the backend's */
+    reactor *owner;                /* handed to callbacks, for core does not know what it is */
+    reactor__core_slot *slots;     /* move when they grow: no pointer outlives a callback */
     reactor__core_report *reports; /* of a wait, errors of telling and one file: 2 batches + 1 */
-    uint32_t report_count;
-    uint32_t limit; /* how many the next wait may bring */
-    uint32_t kept;  /* of them, for reactor_select */
-    uint32_t count; /* slots ever used */
+    uint32_t report_count;         /* not dispatched yet */
+    uint32_t limit;                /* how many the next wait may bring */
+    uint32_t kept;                 /* of them, for reactor_select */
+    uint32_t count;                /* slots ever used */
     uint32_t cap;
-    uint32_t free_head;
-    uint32_t dirty_head, dirty_tail;
-    uint32_t *map; /* descriptor -> slot index, open addressing */
-    uint32_t map_mask, map_used;
-    uint32_t *always; /* slots that are always ready */
-    uint32_t always_count, always_cap, always_at;
+    uint32_t free_head;              /* through next, as is the dirty list; ends with NONE */
+    uint32_t dirty_head, dirty_tail; /* told in the order in which they changed */
+    uint32_t *map;                   /* descriptor -> slot index, open addressing */
+    uint32_t map_mask, map_used;     /* its size, a power of two, less one; how many are in it */
+    uint32_t *always;                /* slots that are always ready */
+    uint32_t always_count, always_cap, always_at; /* at: the last one reported */
     uint32_t seed;     /* generations of new slots start here, so that other loops' differ */
     uint32_t batch;    /* reports taken per wait */
     uint32_t active;   /* watchers, connections, listeners that keep the loop going */
@@ -1332,6 +1339,7 @@ static reactor__core_slot *reactor__core_at(const reactor__core *core, uint32_t 
     return &core->slots[index];
 }
 
+/* What the kernel is given, and comes back in reports. */
 static uint64_t reactor__core_id(const reactor__core *core, uint32_t index) {
     return (uint64_t)(core->slots[index].tag & ~1u) << 32 | index;
 }
@@ -1354,6 +1362,7 @@ REACTOR__OPTIONAL static reactor__core_slot *reactor__core_resolve(const reactor
 
 /* ---- descriptor -> slot ---- */
 
+/* Fibonacci hashing: of descriptors in a row, as the system gives them, few share a place. */
 static uint32_t reactor__core_hash(const reactor__core *core, reactor_socket fd) {
     uint64_t h = (uint64_t)fd * UINT64_C(0x9E3779B97F4A7C15);
     return (uint32_t)(h >> 32) & core->map_mask;
@@ -1443,12 +1452,15 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
     return index;
 }
 
+/* Whether this watcher alone would keep reactor_run going. One whose interest is 0 can never be
+   called, a pulled one not by reactor_run. Connections and listeners count themselves. */
 static int reactor__core_is_active(const reactor__core_slot *slot) {
     return slot->kind == REACTOR__CORE_WATCHER && (slot->wanted & REACTOR__CORE_BOTH) &&
            !(slot->flags & (REACTOR__CORE_UNREF | REACTOR__CORE_PULLED));
 }
 
-/* The only places where wanted, UNREF or PULLED change: active counts what they decide. */
+/* The only places where wanted, UNREF or PULLED change: active counts what they decide. And wanted
+   decides with fn the tag's lowest bit, which makes it unlike every report's: see dispatch. */
 static void reactor__core_want(reactor__core *core, reactor__core_slot *slot, unsigned wanted) {
     core->active -= (uint32_t)reactor__core_is_active(slot);
     slot->wanted = (uint16_t)wanted;
@@ -1477,7 +1489,9 @@ static void reactor__core_touch(reactor__core *core, uint32_t index) {
     if (core->changed) core->changed(core);
 }
 
-/* A removed slot that is still in the dirty list is put on the free list when it leaves that. */
+/* Its generation ends here, and 0 is skipped, for a handle of that could be {0}. A removed slot
+   that is still in the dirty list is put on the free list when it leaves that: both lists use
+   next. */
 static void reactor__core_release(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_want(core, slot, 0);
@@ -1514,7 +1528,14 @@ static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
     core->slots[index].flags &= (uint8_t)~REACTOR__CORE_ALWAYS;
 }
 
-/* ---- telling the backend ---- */
+/* ---- telling the backend ----
+
+   wanted is what the watcher asked for, armed what the backend was told; a slot in which they may
+   differ is dirty. flush, before each wait, makes armed follow wanted, in as many calls as there
+   are dirty slots. A refusal has no caller left to be returned to:
+
+        FAILED    refused once: told again at the next flush; modify forgets it
+        TOLD      refused twice: ERROR is reported at the next flush, then it begins again */
 
 /* What the backend should know of a slot: a pulled one is silent unless reactor_select turns. */
 static unsigned reactor__core_target(const reactor__core *core, const reactor__core_slot *slot) {
@@ -1529,7 +1550,7 @@ static int reactor__core_bind(reactor__core *core, uint32_t index, reactor_socke
     if (reactor__core_find(core, fd) != REACTOR__NONE) return -EEXIST;
     if (reactor__core_map_reserve(core) < 0) return -ENOMEM;
     slot->fd = fd;
-    slot->wanted = (uint16_t)wanted;
+    slot->wanted = (uint16_t)wanted; /* for target; counted below, when nothing can fail any more */
     unsigned target = reactor__core_target(core, slot);
     int e = core->backend->set(core, index, 0, target, 0);
     if (e < 0) {
@@ -1548,6 +1569,8 @@ static int reactor__core_bind(reactor__core *core, uint32_t index, reactor_socke
     return 0;
 }
 
+/* Takes the descriptor away; the slot lives on until release. Cannot fail: what the backend says of
+   a descriptor that was closed before does not matter. */
 static void reactor__core_unbind(reactor__core *core, uint32_t index, int closing) {
     reactor__core_slot *slot = &core->slots[index];
     if (!(slot->flags & REACTOR__CORE_BOUND)) return;
@@ -1563,13 +1586,13 @@ static void reactor__core_unbind(reactor__core *core, uint32_t index, int closin
     slot->fd = REACTOR__UTIL_NO_SOCKET;
 }
 
+/* With EDGE or ONESHOT the same mask again means "from now on": REARM has it told. */
 REACTOR__APART static void reactor__core_modify(reactor__core *core, uint32_t index,
                                                 unsigned wanted) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_want(core, slot, wanted);
     slot->flags &= (uint8_t)~REACTOR__CORE_FAILED;
-    if (wanted & ((unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT))
-        slot->flags |= REACTOR__CORE_REARM;
+    if (wanted & REACTOR__CORE_ONCE) slot->flags |= REACTOR__CORE_REARM;
     reactor__core_touch(core, index);
 }
 
@@ -1631,6 +1654,7 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
     return 0;
 }
 
+/* The list is taken whole first: what has to be tried again goes on a new one, for next time. */
 static void reactor__core_flush(reactor__core *core) {
     uint32_t index = core->dirty_head;
     core->dirty_head = core->dirty_tail = REACTOR__NONE;
@@ -1647,7 +1671,8 @@ static void reactor__core_flush(reactor__core *core) {
     }
 }
 
-/* reactor_select arms the watchers without a callback, the other turns silence them. */
+/* reactor_select arms the watchers without a callback, the other turns silence them: a level that
+   nobody can be given would end every wait. A program that alternates pays for telling them all. */
 static void reactor__core_pull(reactor__core *core, int on) {
     if (core->pulling == on) return;
     core->pulling = on;
@@ -1658,7 +1683,11 @@ static void reactor__core_pull(reactor__core *core, int on) {
             reactor__core_touch(core, i);
 }
 
-/* ---- reports ---- */
+/* ---- reports ----
+
+   Between the wait and a report's turn the callbacks of others run, which may have removed its
+   slot, given it to another, or changed its interest. So nothing is decided before: the generation
+   tells whether the slot is still the one reported, and the interest of now what is delivered. */
 
 /* Files are as ready as they were; with EDGE there is nothing that would ever change, so one
    report for each time they are armed. They take turns when they are more than a batch. */
@@ -1714,8 +1743,7 @@ static void reactor__core_shot(reactor__core *core, uint32_t index, unsigned got
 static void reactor__core_postpone(reactor__core *core, const reactor__core_report *report) {
     uint32_t index = (uint32_t)report->id;
     reactor__core_slot *slot = &core->slots[index];
-    const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
-    if (!reactor__core_is(slot, report->id) || !(slot->wanted & once)) return;
+    if (!reactor__core_is(slot, report->id) || !(slot->wanted & REACTOR__CORE_ONCE)) return;
     slot->flags |= REACTOR__CORE_REARM;
     reactor__core_touch(core, index);
 }
@@ -1728,7 +1756,8 @@ static void reactor__core_gone(reactor__core *core, const reactor__core_slot *sl
     core->stale = 1;
 }
 
-/* The one way to say so; from any thread, and from a signal handler. */
+/* The one way to say so; from any thread, and from a signal handler. dispatch looks at special
+   alone, so with all its bits set each report takes the second look, where stop is seen. */
 REACTOR__APART static void reactor__core_stop(reactor__core *core, int on) {
     REACTOR__STORE(&core->stop, on);
     REACTOR__STORE(&core->special, on || core->slow ? ~0u : REACTOR__CORE_INFO);
@@ -1765,10 +1794,13 @@ REACTOR__APART static unsigned reactor__core_special(reactor__core *core,
 }
 
 /* Hands the reports of the last wait to whom they belong; those for reactor_select are kept for the
-   end of the turn. This is every event's way, so one word, special, stands for all that is rare. */
+   end of the turn. This is every event's way, so one word, special, stands for all that is rare:
+   being stopped, timing callbacks, errors and hang-ups. A tag that differs stands for the rest:
+   gone, pulled, ONESHOT. Callbacks are counted in one go at the end; parts whose events are none
+   take themselves off again. What a stop leaves is asked for again: nothing is lost. */
 static void reactor__core_dispatch(reactor__core *core) {
     const reactor__core_report *at = core->reports, *end = at + core->report_count;
-    uint32_t skipped = 0;
+    uint32_t skipped = 0; /* not handed to a callback */
     core->counters.events += core->report_count;
     core->kept = 0;
     for (; at < end; at++) {
@@ -1819,6 +1851,7 @@ static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int ma
     return count;
 }
 
+/* core is zeroed memory. After a failure core_fini frees what there is. */
 static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed, uint32_t batch,
                               reactor__core_slow_fn *slow) {
     core->owner = owner;
@@ -1848,21 +1881,30 @@ static void reactor__core_fini(reactor__core *core) {
    select cannot tell an error or a hang-up from data, so those it found ready are asked again with
    one poll(2), which says the same as every other backend. One closed descriptor makes the whole
    call fail with EBADF: it is looked for and left out. A hang-up counts as readable and not as
-   writable here, so who waits to write, or for the end alone, is in the first set too; when it turns
-   out that there is only data it must leave it, and is deaf until it is modified: the others are
-   what wakes the loop, and then poll is asked about it as well. The scan starts where the last batch ended, or whoever
-   is scanned first would be served first for ever. */
+   writable here, so who waits to write, or for the end alone, is in the first set too; when it
+   turns out that there is only data it must leave it, and is deaf until it is modified: the others
+   are what wakes the loop, and then poll is asked about it as well. */
 #if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
 
 #define REACTOR__SELECT_BITS ((int)(8 * sizeof(unsigned long)))
 
+/* The sets. The call overwrites what it is given, so it is given copies, which come in one piece. */
+enum {
+    REACTOR__SELECT_IN,
+    REACTOR__SELECT_OUT,
+    REACTOR__SELECT_IN_NOW,
+    REACTOR__SELECT_OUT_NOW,
+    REACTOR__SELECT_DEAF,
+    REACTOR__SELECT_SETS
+};
+
 typedef struct reactor__select {
-    unsigned long *sets; /* each words long: read, write, a copy of both for the call, deaf */
-    int words;
-    int top;  /* highest descriptor in a set, plus 1 */
-    int at;   /* where the scan starts */
-    int deaf; /* how many */
-    struct pollfd *found;
+    unsigned long *sets;  /* all of them, one behind the other; no fd_set, see above */
+    int words;            /* of each */
+    int top;              /* highest descriptor in a set, plus 1 */
+    int at;               /* where the scan starts */
+    int deaf;             /* how many */
+    struct pollfd *found; /* a batch: what the scan has found, for poll */
 } reactor__select;
 
 static int reactor__select_init(reactor__core *core) {
@@ -1896,18 +1938,19 @@ static void reactor__select_put(reactor__select *b, int set, int fd, int on) {
 }
 
 static void reactor__select_deafen(reactor__select *b, int fd, int on) {
-    b->deaf += on - reactor__select_has(b, 4, fd);
-    reactor__select_put(b, 4, fd, on);
+    b->deaf += on - reactor__select_has(b, REACTOR__SELECT_DEAF, fd);
+    reactor__select_put(b, REACTOR__SELECT_DEAF, fd, on);
 }
 
+/* Not by REALLOC, for every set but the first moves within. */
 static int reactor__select_grow(reactor__select *b, int fd) {
     int words = b->words;
     if (fd / REACTOR__SELECT_BITS < words) return 0;
     words = (fd / REACTOR__SELECT_BITS + 1 + 15) / 16 * 16; /* FD_SETSIZE at a time */
     size_t row = (size_t)words * sizeof *b->sets;
-    unsigned long *sets = (unsigned long *)reactor__util_zeroed(5 * row);
+    unsigned long *sets = (unsigned long *)reactor__util_zeroed(REACTOR__SELECT_SETS * row);
     if (!sets) return -ENOMEM;
-    for (int set = 0; b->sets && set < 5; set++)
+    for (int set = 0; b->sets && set < REACTOR__SELECT_SETS; set++)
         memcpy(sets + set * words, b->sets + set * b->words, (size_t)b->words * sizeof *sets);
     REACTOR_FREE(b->sets);
     b->sets = sets;
@@ -1915,6 +1958,15 @@ static int reactor__select_grow(reactor__select *b, int fd) {
     return 0;
 }
 
+/* Whether any of those that outlive a call has it. */
+static int reactor__select_knows(const reactor__select *b, int fd) {
+    return reactor__select_has(b, REACTOR__SELECT_IN, fd) |
+           reactor__select_has(b, REACTOR__SELECT_OUT, fd) |
+           reactor__select_has(b, REACTOR__SELECT_DEAF, fd);
+}
+
+/* The kernel hears of it with the next call, too late for the caller: so fcntl is asked whether it
+   is open. top comes down again, for each wait costs by it. */
 static int reactor__select_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                                int closing) {
     reactor__select *b = (reactor__select *)core->data;
@@ -1925,33 +1977,33 @@ static int reactor__select_set(reactor__core *core, uint32_t index, unsigned bef
         if (fd >= REACTOR__SELECT_LIMIT) return -ERANGE;
         if (reactor__select_grow(b, fd) < 0) return -ENOMEM;
     }
-    reactor__select_put(b, 0, fd, (after & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP)) != 0);
-    reactor__select_put(b, 1, fd, (after & (unsigned)REACTOR_WRITE) != 0);
+    reactor__select_put(b, REACTOR__SELECT_IN, fd,
+                        (after & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP)) != 0);
+    reactor__select_put(b, REACTOR__SELECT_OUT, fd, (after & (unsigned)REACTOR_WRITE) != 0);
     reactor__select_deafen(b, fd, 0);
     if (fd >= b->top) b->top = fd + 1;
-    while (b->top > 0 && !reactor__select_has(b, 0, b->top - 1) &&
-           !reactor__select_has(b, 1, b->top - 1) && !reactor__select_has(b, 4, b->top - 1))
-        b->top--;
+    while (b->top > 0 && !reactor__select_knows(b, b->top - 1)) b->top--;
     return 0;
 }
 
 /* A watched descriptor was closed: no more of it until it is removed. */
 static void reactor__select_drop_closed(reactor__select *b) {
     for (int fd = 0; fd < b->top; fd++) {
-        if (!reactor__select_has(b, 0, fd) && !reactor__select_has(b, 1, fd)) continue;
-        if (fcntl(fd, F_GETFD) >= 0) continue;
-        reactor__select_put(b, 0, fd, 0);
-        reactor__select_put(b, 1, fd, 0);
+        if (!reactor__select_knows(b, fd) || fcntl(fd, F_GETFD) >= 0) continue;
+        reactor__select_put(b, REACTOR__SELECT_IN, fd, 0);
+        reactor__select_put(b, REACTOR__SELECT_OUT, fd, 0);
     }
 }
 
-/* Collects up to a batch of what the sets 2 and 3 have, and of the deaf, from b->at on and around. */
+/* Collects up to a batch of what the call left in its sets (total bits), and of the deaf. It starts
+   where the last batch ended, or whoever is scanned first would be served first for ever. */
 static int reactor__select_collect(reactor__select *b, uint32_t batch, int total) {
     uint32_t n = 0;
     int fd = b->at < b->top ? b->at : 0;
     for (int scanned = 0; scanned < b->top && (total > 0 || b->deaf) && n < batch; scanned++) {
-        int in = reactor__select_has(b, 2, fd), out = reactor__select_has(b, 3, fd);
-        if (in | out | reactor__select_has(b, 4, fd)) {
+        int in = reactor__select_has(b, REACTOR__SELECT_IN_NOW, fd);
+        int out = reactor__select_has(b, REACTOR__SELECT_OUT_NOW, fd);
+        if (in | out | reactor__select_has(b, REACTOR__SELECT_DEAF, fd)) {
             total -= in + out;
             b->found[n].fd = fd;
             b->found[n++].revents = 0;
@@ -1962,7 +2014,9 @@ static int reactor__select_collect(reactor__select *b, uint32_t batch, int total
     return (int)n;
 }
 
-/* Asks poll what those n have, and reports it. */
+/* Asks poll what those n have, and reports it. Out of the first set goes whom it would wake for
+   nothing again and again: who was told, though it waits for nothing but the end; and who does not
+   read, when there was no more than input, and is deaf from then on. */
 static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
     for (int i = 0; i < n; i++) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
@@ -1974,7 +2028,7 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
         unsigned events = (unsigned)b->found[i].revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
         if (events) reactor__core_report_slot(core, index, events);
         if (events ? b->found[i].events : b->found[i].events & POLLIN) continue;
-        reactor__select_put(b, 0, b->found[i].fd, 0);
+        reactor__select_put(b, REACTOR__SELECT_IN, b->found[i].fd, 0);
         reactor__select_deafen(b, b->found[i].fd, !events);
     }
     return 0;
@@ -1984,8 +2038,8 @@ static int reactor__select_call(reactor__select *b, int64_t timeout) {
     struct timespec t = reactor__util_timespec(timeout < 0 ? 0 : timeout);
     unsigned long *in = NULL, *out = NULL;
     if (b->sets) {
-        in = b->sets + 2 * b->words;
-        out = in + b->words;
+        in = b->sets + REACTOR__SELECT_IN_NOW * b->words;
+        out = b->sets + REACTOR__SELECT_OUT_NOW * b->words;
         memcpy(in, b->sets, 2 * (size_t)b->words * sizeof *b->sets);
     }
     int n = pselect(b->top, (fd_set *)(void *)in, (fd_set *)(void *)out, NULL,
@@ -2620,13 +2674,13 @@ static const reactor__core_backend reactor__windows_backend = {"windows",
 /* ppoll(2), or poll(2) where that is missing. A dense array, so the kernel is never given a hole; a
    slot's aux is its place. Interest 0 is the descriptor -1, which the kernel skips: with no events
    it would still report hang-ups, for ever. A descriptor closed behind our back is POLLNVAL: it is
-   skipped from then on; so is one whose only interest is to hear of its end, when it has. When more are ready than a batch, the next scan starts where this one
-   ended. */
+   skipped from then on; so is one whose only interest is to hear of its end, when it has. When more
+   are ready than a batch, the next scan starts where this one ended. */
 #ifdef REACTOR_USE_POLL
 
 typedef struct reactor__poll {
-    struct pollfd *fds;
-    uint32_t *who; /* slot of each */
+    struct pollfd *fds; /* what the kernel is given */
+    uint32_t *who;      /* slot of each */
     uint32_t count, cap, at;
 } reactor__poll;
 
@@ -2659,6 +2713,7 @@ static void reactor__poll_fini(reactor__core *core) {
     REACTOR_FREE(b);
 }
 
+/* cap is what both arrays hold: when the second cannot grow, the first has room to spare. */
 static int reactor__poll_grow(reactor__poll *b) {
     uint32_t cap = b->cap;
     if (b->count < b->cap) return 0;
@@ -2680,6 +2735,7 @@ static void reactor__poll_remove(reactor__core *core, reactor__poll *b, uint32_t
     reactor__core_at(core, b->who[place])->aux = place;
 }
 
+/* As in select, fcntl tells the caller what the kernel would tell the next wait. */
 static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                              int closing) {
     reactor__poll *b = (reactor__poll *)core->data;
@@ -2702,6 +2758,7 @@ static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned befor
     return 0;
 }
 
+/* The kernel tells how many have something (left), so the scan ends with the last of these. */
 static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
     reactor__poll *b = (reactor__poll *)core->data;
     int left = reactor__poll_call(b->fds, b->count, timeout);
@@ -4774,10 +4831,9 @@ static void reactor__loop_fire(reactor *r) {
 }
 
 /* Runs a queue as far as the budget goes. */
-static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int *budget) {
-    while (q->at<q->count && * budget> 0 && !REACTOR__PEEK(&r->core.stop)) {
+static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int budget) {
+    for (; budget > 0 && q->at < q->count && !REACTOR__PEEK(&r->core.stop); budget--) {
         reactor__wake_task task = q->tasks[q->at++];
-        --*budget;
         r->core.counters.posts++;
         reactor__loop_call_task(r, &task);
     }
@@ -4798,7 +4854,7 @@ static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, 
 /* Posts first, then what was deferred up to now: a task that such a task defers or posts is for
    the next turn, because both queues are exchanged for empty ones before they are run. */
 REACTOR__APART static void reactor__loop_tasks(reactor *r) {
-    int posts = r->options.post_budget, deferred = posts;
+    int budget = r->options.post_budget;
     if (!r->posted.count && (r->woken || REACTOR__PEEK(&r->wake.woken))) {
         r->woken = 0;
         reactor__wake_take(&r->wake, &r->posted);
@@ -4808,8 +4864,8 @@ REACTOR__APART static void reactor__loop_tasks(reactor *r) {
         r->deferred = r->spare;
         r->spare = q;
     }
-    if (r->posted.count) reactor__loop_run_tasks(r, &r->posted, &posts);
-    if (r->spare.count) reactor__loop_run_tasks(r, &r->spare, &deferred);
+    if (r->posted.count) reactor__loop_run_tasks(r, &r->posted, budget);
+    if (r->spare.count) reactor__loop_run_tasks(r, &r->spare, budget);
 }
 
 static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, int max) {
@@ -5083,9 +5139,8 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
 /* A stop made by one of them does not keep the others from running. */
 static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
     while (q->count) {
-        int all = INT_MAX;
         reactor__core_stop(&r->core, 0);
-        reactor__loop_run_tasks(r, q, &all);
+        reactor__loop_run_tasks(r, q, INT_MAX);
     }
 }
 
@@ -5523,7 +5578,7 @@ static int reactor__signal_link(reactor__signal_node *node) {
 
 static void reactor__signal_unlink(reactor__signal_node *node) {
     reactor__signal_entry *entry = &reactor__signal_table[node->signum];
-    /* In a forked child there is no other thread, though one may seem to hold the lock, or to walk. */
+    /* In a forked child there is no other thread, though one may seem to hold the lock or walk. */
     const int child = reactor__util_pid() != node->r->pid;
     if (!child) reactor__util_enter(&reactor__signal_lock);
     reactor__signal_node **at = &entry->first;
@@ -6274,8 +6329,9 @@ static int reactor__net_format_unix(const char *name, size_t n, char *out, size_
     return -EAFNOSUPPORT;
 }
 #else
-/* An address of n bytes, of which a peer may have chosen the name: what could spoil a log or a terminal becomes '?'. Paths keep
-   their UTF-8, abstract names are any bytes and so only ASCII is shown. */
+/* An address of n bytes, of which a peer may have chosen the name: what could spoil a log or a
+   terminal becomes '?'. Paths keep their UTF-8, abstract names are any bytes and so only ASCII is
+   shown. */
 static int reactor__net_format_unix(const char *name, size_t n, char *out, size_t size) {
     const size_t head = offsetof(struct sockaddr_un, sun_path);
     name += head;
@@ -6867,9 +6923,9 @@ static int reactor__net_is_full(reactor_socket fd) {
     return poll(&p, 1, 0) == 0;
 }
 
-/* As much as the kernel takes, SIGPIPE being blocked once for all of it. After a short sendfile, which
-   can have other reasons, it is asked: trying again at once would send crumbs, whenever the peer
-   has read a little, and these cost more than waiting for room worth the while. */
+/* As much as the kernel takes, SIGPIPE being blocked once for all of it. After a short sendfile,
+   which can have other reasons, it is asked: trying again at once would send crumbs, whenever the
+   peer has read a little, and these cost more than waiting for room worth the while. */
 static ssize_t reactor__net_pump(reactor_socket fd, unsigned how, reactor_file file, off_t at,
                                  size_t len, int *full) {
     reactor__net_mask mask;
@@ -6964,8 +7020,8 @@ enum {
     REACTOR__STREAM_OUTLET = 1 << 29     /* a pipe's write end */
 };
 
-/* With none but these, and OPEN, a connection has nothing to settle, and takes the short way through
-   an event. */
+/* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
+   through an event. */
 #define REACTOR__STREAM_PEACE                                                                      \
     ((unsigned)(REACTOR__STREAM_COUPLED | REACTOR__STREAM_READABLE | REACTOR__STREAM_KICKED))
 #define REACTOR__STREAM_BUSY (~(REACTOR__STREAM_PEACE | (unsigned)REACTOR__STREAM_OPEN))
@@ -7884,8 +7940,9 @@ static void reactor__stream_start_close(reactor *r, reactor__stream_conn *c) {
     c->last_out = reactor__loop_time(r);
 }
 
-/* Level backends are told what is of interest now; with edges everything is, always. RDHUP alone is
-   an interest in errors and hang-ups: a peer that is gone is to be heard of while nothing is read. */
+/* Level backends are told what is of interest now; with edges everything is, always. RDHUP alone
+   is an interest in errors and hang-ups: a peer that is gone is to be heard of while nothing is
+   read. */
 static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     uint32_t index = (uint32_t)c->id;
@@ -8980,10 +9037,11 @@ REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
     if (!c) return 0;
     size_t total = reactor__stream_load(r, c);
     const reactor__stream_node *n = c->tail;
-    if (c->files) do {
-            n = n->next;
-            if (n->kind == REACTOR__STREAM_FILE) total += n->len;
-        } while (n != c->tail);
+    for (int files = c->files; files > 0; n = n->next) {
+        if (n->kind != REACTOR__STREAM_FILE) continue;
+        total += n->len;
+        files--;
+    }
     return total;
 }
 
