@@ -4484,12 +4484,17 @@ static int reactor__wake_push(reactor__wake_queue *q, reactor_task_fn *fn, void 
     return 0;
 }
 
-/* Nobody can be woken for the task: takes it back, unless the loop has come by and taken it. */
-static int reactor__wake_unpost(reactor__wake *w, uint64_t round, uint32_t index, int error) {
+/* Nobody can be woken for the task: takes it back, unless the loop has come by and taken it. It may
+   have moved forward, for others take theirs back too. */
+static int reactor__wake_unpost(reactor__wake *w, uint64_t round, const reactor__wake_task *task,
+                                int error) {
     reactor__util_enter(&w->lock);
     if (w->rounds == round) {
-        reactor__wake_task *at = &w->posted.tasks[index];
-        memmove(at, at + 1, (--w->posted.count - index) * sizeof *at);
+        reactor__wake_task *at = &w->posted.tasks[--w->posted.count], last = *at, next;
+        for (; last.fn != task->fn || last.user != task->user; last = next) {
+            next = *--at;
+            *at = last;
+        }
     } else
         error = 0;
     reactor__util_leave(&w->lock);
@@ -4498,14 +4503,14 @@ static int reactor__wake_unpost(reactor__wake *w, uint64_t round, uint32_t index
 
 /* Any thread. */
 static int reactor__wake_post(reactor__wake *w, reactor_task_fn *fn, void *user) {
+    const reactor__wake_task task = {fn, user};
     reactor__util_enter(&w->lock);
     int e = w->closed ? -ECANCELED : reactor__wake_push(&w->posted, fn, user);
     uint64_t round = w->rounds;
-    uint32_t index = w->posted.count - 1;
     reactor__util_leave(&w->lock);
     if (e < 0) return e;
     e = reactor__wake_notify(w);
-    return e < 0 ? reactor__wake_unpost(w, round, index, e) : 0;
+    return e < 0 ? reactor__wake_unpost(w, round, &task, e) : 0;
 }
 
 /* Later posts are refused. */

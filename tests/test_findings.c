@@ -4,16 +4,20 @@
 
    The implementation is compiled into this file, so that its memory comes from an allocator which
    counts, fails when told to, and finds what is written beyond the end of a block or read after its
-   release; and so that epoll can refuse a change of interest. */
+   release; so that epoll can refuse a change of interest; and so that a thread can be held up in
+   the middle of a post, and its wake-up fail. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
 #include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdalign.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 /* ---- memory ---- */
 
@@ -74,6 +78,47 @@ static int refusing_epoll_ctl(int set, int what, int fd, struct epoll_event *eve
     return epoll_ctl(set, what, fd, event);
 }
 
+/* ---- threads that are held up ---- */
+
+/* One that posts: its calls are stages, and at some it lets another go and waits for it. */
+typedef struct stages {
+    int stage;
+    struct {
+        sem_t *go, *wait;
+    } at[5];
+} stages;
+
+enum { LOCKS = 0, UNLOCKS = 1, WRITES = 2, LOCKS_AGAIN = 3, UNLOCKS_AGAIN = 4 };
+static __thread stages *poster;
+
+static void hold(void) {
+    if (!poster) return;
+    int stage = poster->stage++;
+    if (poster->at[stage].go) sem_post(poster->at[stage].go);
+    if (poster->at[stage].wait) sem_wait(poster->at[stage].wait);
+}
+
+static int holding_lock(pthread_mutex_t *m) {
+    hold();
+    return pthread_mutex_lock(m);
+}
+
+static int holding_unlock(pthread_mutex_t *m) {
+    int e = pthread_mutex_unlock(m);
+    hold();
+    return e;
+}
+
+static ssize_t failing_write(int fd, const void *data, size_t len) {
+    hold();
+    if (!poster) return write(fd, data, len);
+    errno = EIO;
+    return -1;
+}
+
+#define write                      failing_write
+#define pthread_mutex_lock         holding_lock
+#define pthread_mutex_unlock       holding_unlock
 #define epoll_ctl                  refusing_epoll_ctl
 #define REACTOR_MALLOC(size)       guarded_malloc(size)
 #define REACTOR_REALLOC(old, size) guarded_realloc(old, size)
@@ -86,6 +131,9 @@ static int refusing_epoll_ctl(int set, int what, int fd, struct epoll_event *eve
 #define REACTOR_USE_SELECT
 #include "../reactor.h"
 #undef epoll_ctl
+#undef write
+#undef pthread_mutex_lock
+#undef pthread_mutex_unlock
 
 #include "stream_help.h"
 
@@ -192,6 +240,53 @@ CASE(law13_posts_beyond_the_budget_do_not_wait_for_another_event) {
     assert_int_equal(c.ran, 2);
     assert_int_equal(ran, 1);
     done_with(r);
+}
+
+typedef struct failing_post {
+    reactor *r;
+    stages how;
+    int ran, result;
+    sem_t *end;
+} failing_post;
+
+static void *post_held(void *user) {
+    failing_post *f = user;
+    poster = &f->how;
+    f->result = reactor_post(f->r, take_note, &f->ran);
+    if (f->end) sem_post(f->end);
+    return NULL;
+}
+
+/* Both are in the queue when neither can wake the loop, and the first is out of it before the second
+   looks for its own. */
+CASE(law17_posts_of_two_threads_that_cannot_wake_are_taken_back) {
+    reactor *r = begin_counted(NULL);
+    sem_t begun, queued, failed, failing, back;
+    pthread_t threads[2];
+    int ran = 0;
+    sem_t *all[] = {&begun, &queued, &failed, &failing, &back};
+    for (int i = 0; i < 5; i++) assert_return_code(sem_init(all[i], 0, 0), errno);
+    failing_post posts[2] = {{.r = r, .end = &back}, {.r = r}};
+    posts[0].how.at[UNLOCKS].go = &begun;
+    posts[0].how.at[WRITES].wait = &queued;
+    posts[1].how.at[UNLOCKS].go = &queued;
+    posts[1].how.at[UNLOCKS].wait = &failed;
+    posts[0].how.at[LOCKS_AGAIN].go = &failed;
+    posts[0].how.at[LOCKS_AGAIN].wait = &failing;
+    posts[1].how.at[WRITES].go = &failing;
+    posts[1].how.at[WRITES].wait = &back;
+    assert_int_equal(pthread_create(&threads[0], NULL, post_held, &posts[0]), 0);
+    sem_wait(&begun);
+    assert_int_equal(pthread_create(&threads[1], NULL, post_held, &posts[1]), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(posts[i].result, -EIO);
+    }
+    assert_int_equal(reactor_post(r, take_note, &ran), 0);
+    turns(r, 3);
+    done_with(r);
+    assert_int_equal(ran, 1);
+    assert_int_equal(posts[0].ran + posts[1].ran, 0);
 }
 
 /* ---- batches and told errors ---- */
@@ -1014,6 +1109,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(law12_run_does_not_end_before_posts_beyond_the_budget),
         TEST(law13_posts_beyond_the_budget_do_not_wait_for_another_event),
+        TEST(law17_posts_of_two_threads_that_cannot_wake_are_taken_back),
         TEST(law8_batch_of_one_with_a_told_error_and_a_file),
         TEST(law6_an_error_is_told_though_a_stop_comes_before),
         TEST(law17_a_listener_resumed_while_the_kernel_refuses_serves_later),
