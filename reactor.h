@@ -649,10 +649,10 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn c, reactor_buffer 
 /* len bytes of file from offset, in the order of the output; len -1: to its end as it is now. They
    do not count for the marks, but no more than 1,024 files can be queued (-ENOBUFS), and above 64
    the queue counts as high; returns as reactor_write does. done, which may be NULL, is called once:
-   result 0 when the last byte was handed to the kernel, else why not. -EINVAL: a negative offset or
-   len, len -1 of a pipe, socket or directory, unknown flags. A file that turns out shorter ends the
-   connection with -EIO. With REACTOR_CLOSE_FILE the file is the connection's from success on and
-   closed before done. */
+   result 0 when the last byte was handed to the kernel, else why not. -EINVAL: a negative offset,
+   a len below -1, or -1 of a pipe, socket or directory, unknown flags. A file that turns out
+   shorter ends the connection with -EIO. With REACTOR_CLOSE_FILE the file is the connection's from
+   success on and closed before done. */
 enum { REACTOR_CLOSE_FILE = 1 };
 REACTOR_API int reactor_sendfile(reactor *r, reactor_conn c, reactor_file file, int64_t offset,
                                  int64_t len, unsigned flags, reactor_done_fn *done, void *user);
@@ -4338,13 +4338,13 @@ typedef struct reactor__wake_queue {
 } reactor__wake_queue;
 
 typedef struct reactor__wake {
-    const reactor__core *core; /* its backend wakes; NULL: a descriptor does */
-    reactor_socket in, out;    /* read end, write end; the same for an eventfd */
-    int woken;                 /* atomic */
-    int closed;                /* under lock, as is posted */
-    reactor__util_lock lock;
-    reactor__wake_queue posted;
-    uint64_t rounds; /* how often that was taken, under lock */
+    const reactor__core *core;  /* its backend wakes; NULL: a descriptor does */
+    reactor_socket in, out;     /* read end, write end; the same for an eventfd */
+    int woken;                  /* atomic: notified, and the loop has not come by since */
+    int closed;                 /* under lock, as is posted */
+    reactor__util_lock lock;    /* never held over a callback */
+    reactor__wake_queue posted; /* filled by any thread, taken whole by the loop */
+    uint64_t rounds;            /* how often that was taken, under lock */
 } reactor__wake;
 
 #ifdef _WIN32
@@ -4396,6 +4396,7 @@ static void reactor__wake_read(reactor__wake *w) {
 }
 
 #else
+/* Both ends: a full pipe must not block who posts, an empty one not the loop that reads it dry. */
 static int reactor__wake_pipe(reactor__wake *w) {
     int ends[2];
     if (pipe(ends) < 0) return -errno;
@@ -4422,7 +4423,8 @@ static int reactor__wake_open(reactor__wake *w) {
 static int reactor__wake_open(reactor__wake *w) { return reactor__wake_pipe(w); }
 #endif
 
-/* A full pipe (EAGAIN) is readable, which is all that is wanted. */
+/* A full pipe (EAGAIN) is readable, which is all that is wanted. errno belongs to whom a signal
+   handler has interrupted. */
 static int reactor__wake_write(reactor__wake *w) {
     uint64_t one = 1;
     int saved = errno, e;
@@ -4432,6 +4434,7 @@ static int reactor__wake_write(reactor__wake *w) {
     return e == -EAGAIN ? 0 : e;
 }
 
+/* Until a read is short, as an eventfd's always is: it gives 8 bytes and is empty then. */
 static void reactor__wake_read(reactor__wake *w) {
     uint64_t bytes[8];
     while (read(w->in, bytes, sizeof bytes) == (ssize_t)sizeof bytes) {
@@ -4456,7 +4459,8 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
     REACTOR_FREE(w->posted.tasks);
 }
 
-/* Any thread, and signal handlers. */
+/* Any thread, and signal handlers. The first look keeps a burst from fighting over the flag. If
+   the loop cannot be woken, the next one has to try again. */
 static int reactor__wake_notify(reactor__wake *w) {
     if (REACTOR__LOAD(&w->woken) || REACTOR__EXCHANGE(&w->woken, 1)) return 0;
     int e = w->core ? w->core->backend->wake(w->core, 1) : reactor__wake_write(w);
@@ -4464,7 +4468,9 @@ static int reactor__wake_notify(reactor__wake *w) {
     return e;
 }
 
-/* The loop has seen the notification: a backend's own is gone with that. */
+/* The loop has seen the notification: a backend's own is gone with that. Read before the flag is
+   cleared: the other way round a notification in between would be read here and its flag stay set,
+   and nobody would write any more. */
 static void reactor__wake_clear(reactor__wake *w, int seen) {
     if (!w->core)
         reactor__wake_read(w);
@@ -4473,6 +4479,7 @@ static void reactor__wake_clear(reactor__wake *w, int seen) {
     REACTOR__STORE(&w->woken, 0);
 }
 
+/* Doubles: a burst grows it from nothing, and each growth copies it. */
 static int reactor__wake_push(reactor__wake_queue *q, reactor_task_fn *fn, void *user) {
     if (q->count == q->cap) {
         void *grown = reactor__util_grown(q->tasks, &q->cap, q->count * 2, sizeof *q->tasks);
@@ -4543,14 +4550,15 @@ static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
 
 /* A section that takes part in the turns. The loop knows it only by this. */
 typedef struct reactor__loop_part {
-    void (*turn)(reactor *r, struct reactor__loop_part *part);
-    void (*fini)(reactor *r, struct reactor__loop_part *part, int child);
+    void (*turn)(reactor *r, struct reactor__loop_part *part); /* at the end of each, if pending */
+    void (*fini)(reactor *r, struct reactor__loop_part *part, int child); /* frees part, too */
     void (*dump)(const reactor *r, const struct reactor__loop_part *part, reactor_line_fn *fn,
                  void *user);
     int pending; /* wants a turn at once; a signal handler may set it */
     void (*orphan)(reactor *r, struct reactor__loop_part *part); /* or NULL; see destroy */
 } reactor__loop_part;
 
+/* In this order they take their turns, and end in the opposite one. */
 enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_PARTS };
 
 /* A turn that took longer than a millisecond. */
@@ -4579,30 +4587,34 @@ struct reactor {
     reactor__loop_lane lane;
     reactor__timer_wheel wheel;
     reactor__wake wake;
-    reactor__wake_queue posted, deferred; /* being run; waiting for the end of the turn */
-    reactor__wake_queue spare;            /* empty, for the exchange with deferred */
-    reactor__loop_part *parts[REACTOR__LOOP_PARTS];
-    reactor_options options;
-    int64_t now;
-    int64_t alarm; /* when nested: what the alarm is set to */
+    reactor__wake_queue posted;   /* taken from wake, being run */
+    reactor__wake_queue due;      /* deferred tasks that are being run */
+    reactor__wake_queue deferred; /* those that wait for it to be empty: they are exchanged */
+    reactor__loop_part *parts[REACTOR__LOOP_PARTS]; /* NULL: the program has no use for it so far */
+    reactor_options options;                        /* with the defaults put in */
+    int64_t now; /* nanoseconds, of the last wait's end; see reactor_now */
     uint32_t refs;
     uint32_t fresh; /* timers set inside turns */
     int woken;      /* the posts are to be taken */
     int noting;     /* the turn that began at now has not been noted yet */
     int owned;      /* a thread has run it: owner */
     reactor__util_thread owner;
-    int pid;
-    int running;                                   /* inside run, poll, select or destroy */
-    int destroyed;                                 /* reactor_destroy was called in a callback */
-    int child;                                     /* and that in a forked child */
-    int closing;                                   /* no more listen, connect, attach, defer */
+    int pid;       /* of the process that made it; a child differs */
+    int running;   /* inside run, poll, select or destroy */
+    int destroyed; /* reactor_destroy was called in a callback */
+    int child;     /* and that in a forked child */
+    int closing;   /* no more listen, connect, attach, defer */
     reactor__loop_span spans[REACTOR__LOOP_SPANS]; /* ring of the last long turns */
     uint32_t span_count;
-    int64_t longest; /* of those that have left the ring */
-    char reason[160];
+    int64_t longest;  /* of those that have left the ring */
+    char reason[160]; /* see reactor_backend_reason */
 };
 
-/* ---- callbacks ---- */
+/* ---- callbacks ----
+
+   One small function for each kind: only these and dispatch call the user (but for free_fn, which
+   must not call back). After any of them everything may be different: whoever calls one keeps
+   nothing over it that a callback can free or move. */
 
 /* The stopwatch is started only if somebody wants to know. */
 static int64_t reactor__loop_begin(reactor *r) {
@@ -4617,6 +4629,8 @@ static void reactor__loop_end(reactor *r, const char *what, int64_t begun) {
         r->options.on_slow(r, what, ns, r->options.slow_user);
 }
 
+/* dispatch's when callbacks are timed. A stream's event is no callback: those that it leads to are
+   timed one by one. The kind is read first, for slots move. */
 static void reactor__loop_call_slow(reactor *r, const reactor__core_slot *slot, unsigned events) {
     int64_t begun = reactor__util_clock();
     int watcher = slot->kind == REACTOR__CORE_WATCHER;
@@ -4624,6 +4638,7 @@ static void reactor__loop_call_slow(reactor *r, const reactor__core_slot *slot, 
     if (watcher) reactor__loop_end(r, "watcher", begun);
 }
 
+/* Those of the library's own are neither counted nor timed: what they call is. */
 static void reactor__loop_call_timer(reactor *r, reactor_timer_fn *fn, uint64_t id, void *user,
                                      unsigned flags) {
     reactor_timer t;
@@ -4650,6 +4665,7 @@ REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_sign
     reactor__loop_end(r, "signal", begun);
 }
 
+/* A handler that claims more than it was shown is not believed. */
 REACTOR__OPTIONAL static size_t reactor__loop_call_data(reactor *r, const reactor_handler *h,
                                                         reactor_conn c, const void *data,
                                                         size_t len, void *state) {
@@ -4710,11 +4726,23 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
     reactor__loop_end(r, "stream", begun);
 }
 
-/* ---- the turn ---- */
+/* ---- the turn ----
+
+        flush     changed interests are told to the backend
+        wait      as long as nothing is due; then the loop's time is read
+        dispatch  what is ready: watchers, and streams, which read, call and answer
+        fire      timers that are due
+        tasks     posts, then deferred ones
+        parts     signals, then streams: what all these callbacks have written to connections not
+                  their own leaves here, in one call for each, and so this is last
+        hand out  reactor_select's keys, of watchers that are still there
+
+   A stop is looked at before each callback. What it leaves undone stays where it is (reports are
+   asked for again), and the next run goes on with it. */
 
 /* Of this thread, and posts that have been heard of. */
 static int reactor__loop_has_tasks(const reactor *r) {
-    return (r->deferred.count | r->spare.count | r->posted.count | (uint32_t)r->woken) != 0;
+    return (r->deferred.count | r->due.count | r->posted.count | (uint32_t)r->woken) != 0;
 }
 
 /* Something is left over or waiting that needs no event: the wait is only a glance. */
@@ -4727,7 +4755,10 @@ static int reactor__loop_pending(const reactor *r) {
     return 0;
 }
 
-/* When nested in another loop: makes the descriptor readable when something here falls due. */
+/* When nested in another loop: makes the descriptor readable when something here falls due. The
+   outer loop sees nothing else of this one, so each change outside a turn comes here at once:
+   interests are told now, and the alarm is set to the first timer, or to the past if something
+   waits that needs no event. */
 static void reactor__loop_renest(reactor *r) {
     reactor__core_flush(&r->core);
     reactor__timer_settle(&r->wheel, reactor__util_clock());
@@ -4735,11 +4766,13 @@ static void reactor__loop_renest(reactor *r) {
     if (r->core.dirty_head != REACTOR__NONE || reactor__loop_pending(r) ||
         (r->core.always_count && reactor__core_has_always(&r->core)))
         at = 0;
-    /* Without an alarm at least this: the outer loop comes at once, and it is tried again. */
+    /* No alarm, or an interest refused by this very flush: at least the outer loop comes at once,
+       and it is tried again. */
     if (r->core.backend->alarm(&r->core, at) < 0 || (at && r->core.dirty_head != REACTOR__NONE))
         reactor__wake_notify(&r->wake);
 }
 
+/* Within a turn nothing is done: its end does it once for all changes. */
 static void reactor__loop_changed(reactor__core *core) {
     if (!core->busy) reactor__loop_renest(core->owner);
 }
@@ -4778,7 +4811,9 @@ REACTOR__OPTIONAL static int64_t reactor__loop_time(const reactor *r) {
 }
 
 /* How long the backend may wait, if the caller's time ends at until. The clock is read only if
-   there is something to compare it with. */
+   there is something to compare it with; of the times read this is the one that timers set in
+   callbacks count from, and that ends the last turn (note). Fresh ones come first, for the next
+   timer may be among them. */
 static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
     int64_t now = 0;
     if (!reactor__timer_none(&r->wheel, REACTOR__TIMER_FRESH)) {
@@ -4797,7 +4832,8 @@ static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
     return until;
 }
 
-/* Waits. A signal's interruption does not shorten it; a failure that lasts is told. */
+/* Waits. A signal's interruption does not shorten it, for until is fixed before; nor does it count
+   as a failure, of which 16 in a row are told: a few may pass, as when memory is short. */
 static int reactor__loop_wait(reactor *r, int64_t timeout) {
     int64_t until = timeout < 0 ? REACTOR__NEVER : timeout;
     if (timeout > 0) until = reactor__util_add(reactor__util_clock(), timeout);
@@ -4818,6 +4854,8 @@ static int reactor__loop_wait(reactor *r, int64_t timeout) {
     return 0;
 }
 
+/* Collected first, then called: what these callbacks set waits for the next turn. What a stop
+   leaves is DUE still, and first when it goes on. */
 static void reactor__loop_fire(reactor *r) {
     reactor_timer_fn *fn;
     void *user;
@@ -4835,7 +4873,7 @@ static void reactor__loop_fire(reactor *r) {
     }
 }
 
-/* Runs a queue as far as the budget goes. */
+/* Runs a queue as far as the budget goes. Its memory is kept for the next ones. */
 static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int budget) {
     for (; budget > 0 && q->at < q->count && !REACTOR__PEEK(&r->core.stop); budget--) {
         reactor__wake_task task = q->tasks[q->at++];
@@ -4856,23 +4894,27 @@ static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, 
     reactor__wake_clear(&r->wake, 1);
 }
 
-/* Posts first, then what was deferred up to now: a task that such a task defers or posts is for
-   the next turn, because both queues are exchanged for empty ones before they are run. */
+/* Posts first, then what was deferred up to now: a task that such a task defers or posts is for the
+   next turn, because both queues are exchanged for empty ones before they are run; and only if
+   those are empty, for one that the budget left comes before what is newer. wake's own flag spares
+   a post of this very turn the way through its descriptor. */
 REACTOR__APART static void reactor__loop_tasks(reactor *r) {
     int budget = r->options.post_budget;
     if (!r->posted.count && (r->woken || REACTOR__PEEK(&r->wake.woken))) {
         r->woken = 0;
         reactor__wake_take(&r->wake, &r->posted);
     }
-    if (!r->spare.count) {
+    if (!r->due.count) {
         reactor__wake_queue q = r->deferred;
-        r->deferred = r->spare;
-        r->spare = q;
+        r->deferred = r->due;
+        r->due = q;
     }
     if (r->posted.count) reactor__loop_run_tasks(r, &r->posted, budget);
-    if (r->spare.count) reactor__loop_run_tasks(r, &r->spare, budget);
+    if (r->due.count) reactor__loop_run_tasks(r, &r->due, budget);
 }
 
+/* keys NULL: not reactor_select. More than max reports are not taken then, for nobody could be
+   given the rest, and a level is free to wait in the kernel. */
 static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, int max) {
     int handed = 0;
     r->core.busy = 1;
@@ -4895,11 +4937,15 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
 
 /* ---- run ---- */
 
+/* Whether anything could still happen. A post whose notification has not been read counts; so does
+   a reactor_wake, which is one turn. */
 static int reactor__loop_alive(const reactor *r) {
     if (r->core.active || r->wheel.referenced || r->refs) return 1;
     return reactor__loop_has_tasks(r) || REACTOR__LOAD(&r->wake.woken);
 }
 
+/* Each run, poll and select begins here and ends with leave. The first makes the loop its thread's:
+   it may be made in another (law 11). */
 static int reactor__loop_enter(reactor *r, int pulling) {
     if (!r) return -EINVAL;
     if (r->running) return -EBUSY;
@@ -4915,8 +4961,10 @@ static int reactor__loop_enter(reactor *r, int pulling) {
 
 static void reactor__loop_free(reactor *r);
 
+/* The stop is used up only here, so that one made before the run counts. Its notification is used
+   up too, or the next wait would end for nothing; but that may have been a post's as well, which
+   then is taken over by hand. Last comes the destroy that a callback asked for. */
 static void reactor__loop_leave(reactor *r) {
-    /* The notification that came with a stop is used up with it; not so what was posted. */
     if (REACTOR__PEEK(&r->core.stop) && !r->child) {
         if (REACTOR__PEEK(&r->wake.woken)) {
             reactor__wake_clear(&r->wake, 0);
@@ -4970,6 +5018,7 @@ REACTOR_API void reactor_wake(reactor *r) {
     if (r) reactor__wake_notify(&r->wake);
 }
 
+/* Set first, then woken: a wait that this ends must find it set. */
 REACTOR_API void reactor_stop(reactor *r) {
     if (!r) return;
     reactor__core_stop(&r->core, 1);
@@ -4990,6 +5039,7 @@ REACTOR_API int64_t reactor_now(const reactor *r) { return r ? r->now / REACTOR_
 REACTOR_API const char *reactor_backend(const reactor *r) { return r ? r->core.backend->name : ""; }
 REACTOR_API const char *reactor_backend_reason(const reactor *r) { return r ? r->reason : ""; }
 
+/* From the first call on the loop is nested, and pays for it: see renest. */
 REACTOR_API int reactor_fd(reactor *r) {
     if (!r) return -EINVAL;
     if (!r->core.backend->fd) return -ENOTSUP;
@@ -5002,6 +5052,7 @@ REACTOR_API int reactor_fd(reactor *r) {
 
 /* ---- create and destroy ---- */
 
+/* Best first. */
 static const reactor__core_backend *const reactor__loop_backends[] = {
 #ifdef REACTOR_USE_IO_URING
     &reactor__io_uring_backend,
@@ -5037,6 +5088,7 @@ static int reactor__loop_default(int64_t *value, int64_t standard, int64_t min, 
     return *value < min || *value > max ? -EINVAL : 0;
 }
 
+/* All into int64_t and back, for one function to check them; to is zeroed. */
 static int reactor__loop_options(reactor_options *to, const reactor_options *given) {
     if (given) *to = *given;
     int64_t batch = to->batch, accepts = to->accept_budget, timers = to->timer_budget;
@@ -5104,6 +5156,7 @@ static int reactor__loop_start_wake(reactor *r) {
     return e < 0 ? e : reactor__core_bind(core, core->waker, r->wake.in, REACTOR_READ);
 }
 
+/* The fallible half of create: what it could not finish it has undone. */
 static int reactor__loop_start(reactor *r, const char *backend) {
     reactor__core *core = &r->core;
     uint32_t seed = reactor__loop_seed(r, r->now);
@@ -5141,7 +5194,8 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
     return 0;
 }
 
-/* A stop made by one of them does not keep the others from running. */
+/* A stop made by one of them does not keep the others from running. Nothing can be added: defer and
+   post are refused by now, so this ends. */
 static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
     while (q->count) {
         reactor__core_stop(&r->core, 0);
@@ -5150,7 +5204,9 @@ static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
 }
 
 /* Everything that was promised to run does: what was posted or deferred, and every on_close. In a
-   forked child nothing is called, for it is the parent's to do. */
+   forked child nothing is called, for it is the parent's to do. Tasks first, while connections
+   still live to be written to; streams before signals, for on_close may ask for one. running keeps
+   all these callbacks from running or freeing the loop again. */
 static void reactor__loop_free(reactor *r) {
     const int child = reactor__util_pid() != r->pid;
     reactor__wake_queue rest;
@@ -5163,7 +5219,7 @@ static void reactor__loop_free(reactor *r) {
         reactor__wake_take(&r->wake, &rest);
         reactor__loop_finish(r, &r->posted);
         reactor__loop_finish(r, &rest);
-        reactor__loop_finish(r, &r->spare);
+        reactor__loop_finish(r, &r->due);
         reactor__loop_finish(r, &r->deferred);
     }
     for (int i = REACTOR__LOOP_PARTS - 1; i >= 0; i--)
@@ -5174,10 +5230,11 @@ static void reactor__loop_free(reactor *r) {
     REACTOR_FREE(rest.tasks);
     REACTOR_FREE(r->posted.tasks);
     REACTOR_FREE(r->deferred.tasks);
-    REACTOR_FREE(r->spare.tasks);
+    REACTOR_FREE(r->due.tasks);
     REACTOR_FREE(r);
 }
 
+/* In a callback only what must hold from now on: no more posts, nothing new. The rest is leave's. */
 REACTOR_API void reactor_destroy(reactor *r) {
     if (!r) return;
     if (!r->running) {
@@ -5196,6 +5253,7 @@ REACTOR_API void reactor_destroy(reactor *r) {
 
 /* ---- descriptors ---- */
 
+/* The user's alone: descriptors of streams and of the loop itself are as if not watched. */
 REACTOR__APART static int reactor__loop_watcher(const reactor *r, reactor_socket fd,
                                                 uint32_t *index) {
     if (!r) return -EINVAL;
@@ -5211,6 +5269,7 @@ static void reactor__loop_set_pulled(reactor *r, uint32_t index, int on) {
     r->core.pulled += (uint32_t)on - (uint32_t)was;
 }
 
+/* Pulled or not is decided before it is bound, for that tells the backend whether to be silent. */
 REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user) {
     if (!r || (events & ~REACTOR__CORE_USER)) return -EINVAL;
@@ -5254,7 +5313,7 @@ REACTOR_API int reactor_rewatch(reactor *r, reactor_socket fd, reactor_io_fn *fn
     reactor__core_slot *slot = reactor__core_at(&r->core, index);
     slot->fn = fn;
     slot->user = user;
-    reactor__core_want(&r->core, slot, slot->wanted);
+    reactor__core_want(&r->core, slot, slot->wanted); /* the tag tells whether there is an fn */
     reactor__loop_set_pulled(r, index, fn == NULL);
     reactor__core_touch(&r->core, index);
     return 0;
@@ -5295,6 +5354,7 @@ static void reactor__loop_set_fresh(reactor *r) {
     if (++r->fresh % 64 == 0) reactor__timer_settle(&r->wheel, reactor__util_clock());
 }
 
+/* Outside a turn the loop's time is that of the last one, so the clock is read. */
 static int reactor__loop_set_timer(reactor *r, int64_t delay, int64_t interval,
                                    reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
     int e;
@@ -5478,6 +5538,8 @@ typedef struct sigaction reactor__signal_before;
 #define REACTOR__SIGNAL_MAX 65
 #endif
 
+/* One loop's watch of one signal, on two lists: the signal's, which handlers walk, and the loop's,
+   which owns it. */
 typedef struct reactor__signal_node {
     struct reactor__signal_node *next;      /* of the same signal, atomic */
     struct reactor__signal_node *next_here; /* of the same loop */
@@ -5485,25 +5547,26 @@ typedef struct reactor__signal_node {
     reactor_signal_fn *fn; /* NULL: removed, freed when nobody walks next_here */
     void *user;
     int signum;
-    int pending; /* atomic */
+    int pending; /* atomic: it came, and has not been told */
 } reactor__signal_node;
 
 typedef struct reactor__signal_part {
-    reactor__loop_part part;
+    reactor__loop_part part; /* first: the loop knows only this; pending is the handler's to set */
     reactor__signal_node *nodes;
-    int walking;
+    int walking; /* turn is going through nodes, calling back */
 } reactor__signal_part;
 
 typedef struct reactor__signal_entry {
-    reactor__signal_node *first; /* atomic */
-    reactor__signal_before previous;
+    reactor__signal_node *first;     /* atomic; changed under the lock */
+    reactor__signal_before previous; /* while first is not NULL: what was there before */
 } reactor__signal_entry;
 
 static reactor__signal_entry reactor__signal_table[REACTOR__SIGNAL_MAX];
 static reactor__util_lock reactor__signal_lock = REACTOR__UTIL_UNLOCKED;
-static int reactor__signal_walkers;
+static int reactor__signal_walkers; /* atomic: handlers that may hold a node */
 
-/* Returns how many loops watch it. */
+/* What a handler does; how many loops watch it. In the opposite order to that in which turn looks:
+   the node, the part, the wake-up. Whatever it sees of these, the rest is there already. */
 static int reactor__signal_deliver(int signum) {
     int n = 0;
     REACTOR__ADD(&reactor__signal_walkers, 1);
@@ -5550,7 +5613,9 @@ static void reactor__signal_restore(int signum) {
 #else
 static void reactor__signal_handler(int signum) { reactor__signal_deliver(signum); }
 
-/* The first watcher of a signal takes the disposition over. */
+/* The first watcher of a signal takes the disposition over. RESTART: the host's own blocking calls
+   go on as if nothing had come. ONSTACK: it may have threads whose stacks are too small for a
+   handler. Other signals are not blocked meanwhile: this one may be interrupted anywhere. */
 static int reactor__signal_install(int signum) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -5569,6 +5634,7 @@ static void reactor__signal_restore(int signum) {
 
 #endif
 
+/* The handler is installed when the list is ready for it: what comes from then on is told. */
 static int reactor__signal_link(reactor__signal_node *node) {
     reactor__signal_entry *entry = &reactor__signal_table[node->signum];
     reactor__util_enter(&reactor__signal_lock);
@@ -5581,6 +5647,10 @@ static int reactor__signal_link(reactor__signal_node *node) {
     return e;
 }
 
+/* The disposition is given back before the list is emptied: the other way round a signal in between
+   would reach our handler and nobody else. A handler counts itself before it looks at the list, and
+   here the node is taken off before the count is looked at, so one of the two sees the other: when
+   this returns, nobody but the loop knows the node. */
 static void reactor__signal_unlink(reactor__signal_node *node) {
     reactor__signal_entry *entry = &reactor__signal_table[node->signum];
     /* In a forked child there is no other thread, though one may seem to hold the lock or walk. */
@@ -5595,6 +5665,7 @@ static void reactor__signal_unlink(reactor__signal_node *node) {
     }
 }
 
+/* Frees what was removed; not before turn is done with the list. */
 static void reactor__signal_sweep(reactor__signal_part *p) {
     reactor__signal_node **at = &p->nodes;
     while (*at) {
@@ -5608,6 +5679,8 @@ static void reactor__signal_sweep(reactor__signal_part *p) {
     }
 }
 
+/* pending is cleared before the nodes are looked at: one that comes after its node was passed sets
+   it again. */
 static void reactor__signal_turn(reactor *r, reactor__loop_part *part) {
     reactor__signal_part *p = (reactor__signal_part *)part;
     REACTOR__STORE(&part->pending, 0);
@@ -5648,6 +5721,7 @@ static void reactor__signal_dump(const reactor *r, const reactor__loop_part *par
     }
 }
 
+/* Made with the first signal. Before any node of its loop is linked, for handlers reach it. */
 static reactor__signal_part *reactor__signal_part_of(reactor *r) {
     reactor__signal_part *p = (reactor__signal_part *)r->parts[REACTOR__LOOP_SIGNAL];
     if (p) return p;
@@ -5669,7 +5743,7 @@ static int reactor__signal_add(reactor *r, reactor__signal_part *p, int signum,
     node->user = user;
     node->signum = signum;
     int e = reactor__signal_link(node);
-    if (e < 0) {
+    if (e < 0) { /* a handler that began before the last watcher left may be looking at it */
         while (REACTOR__LOAD(&reactor__signal_walkers)) {
         }
         REACTOR_FREE(node);
