@@ -4944,8 +4944,8 @@ static int reactor__loop_alive(const reactor *r) {
     return reactor__loop_has_tasks(r) || REACTOR__LOAD(&r->wake.woken);
 }
 
-/* Each run, poll and select begins here and ends with leave. The first makes the loop its thread's:
-   it may be made in another (law 11). */
+/* Each run, poll and select begins here and ends with leave. The first makes the loop its thread's,
+   which need not be the one that made it. */
 static int reactor__loop_enter(reactor *r, int pulling) {
     if (!r) return -EINVAL;
     if (r->running) return -EBUSY;
@@ -7064,8 +7064,26 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
    and leaves with one system call, without having been queued. */
 #ifndef REACTOR_NO_NET
 
-/* Connection flags. The first six stand where READ, PRI, WRITE, ERROR, HANGUP and RDHUP stand in
-   events, see reactor__stream_io. */
+/* ---- a connection's life ----
+
+        DIALING   reactor_connect: u.dial has what is left to be tried; fd is the attempt's, or none
+        GRABBED   reactor_attach: registered, and opened at the turn's end
+        OPEN      connected or accepted, on_open was called. Each direction may end by itself:
+                      input   ENDED: the FIN was read; TOLD: on_eof was called
+                      output  SHUT: shutdown was asked for; FIN: it was sent, behind the queue
+        CLOSING   close: no more callbacks; finished when the queue is out. LINGER: FIN is sent, and
+                  input discarded until the peer ends, too
+        BROKEN    the kernel refuses output: what is left of the input is delivered, then it ends
+        FAILED    to be finished by the next settle, whatever is left
+        DEAD      being finished: on_close, the slot is freed; memory waits for the kick list
+
+   All end in reactor__stream_finish. The connection owns fd (from attach's success on), its queue,
+   u.dial or u.input, one timer and a reference to its policy; it is found by its slot, whose user
+   it is and whose handle is id. The flags that are not of this list tell what its settling has to
+   do, or may not. */
+
+/* The first six stand where READ, PRI, WRITE, ERROR, HANGUP and RDHUP stand in events, see
+   reactor__stream_io. */
 enum {
     REACTOR__STREAM_OPEN = 1 << 0,       /* connected, on_open was called */
     REACTOR__STREAM_FIN = 1 << 1,        /* SHUT, and it is done */
@@ -7145,6 +7163,8 @@ typedef struct reactor__stream_policy {
     char name[32];
 } reactor__stream_policy;
 
+/* What a piece of output is: bytes copied behind its header; the user's, until free_fn; a buffer's,
+   of which it holds a reference; of a file. */
 enum { REACTOR__STREAM_DATA, REACTOR__STREAM_OWNED, REACTOR__STREAM_SHARED, REACTOR__STREAM_FILE };
 
 /* A piece of output. */
@@ -7160,15 +7180,15 @@ typedef struct reactor__stream_node {
         reactor_buffer *buffer;
         reactor_done_fn *done;
     } u;
-    int64_t offset; /* FILE */
+    int64_t offset; /* FILE: of what is left */
     reactor_file file;
-    unsigned flags;
+    unsigned flags; /* FILE: REACTOR_CLOSE_FILE */
     int kind;
 } reactor__stream_node;
 
 /* Input that was not consumed; its bytes are behind it. */
 typedef struct reactor__stream_input {
-    size_t start, len, cap;
+    size_t start, len, cap; /* bytes: consumed at the front, unconsumed, room in all */
 } reactor__stream_input;
 
 /* A connect under way; the texts are behind it. */
@@ -7177,27 +7197,27 @@ typedef struct reactor__stream_dial {
     const char *local; /* or NULL */
     int left;          /* addresses not tried yet */
     int error;         /* of the last one tried */
-    int64_t deadline;
+    int64_t deadline;  /* of the whole list, by the clock */
 } reactor__stream_dial;
 
 /* Every byte here is paid for by each idle connection. state follows, aligned. */
 typedef struct reactor__stream_conn {
     const reactor_handler *h;
     reactor__stream_policy *policy;
-    uint64_t id;
-    struct reactor__stream_conn *kick_next;
-    reactor__stream_node *tail; /* the queue is a ring: tail->next is its head */
-    size_t queued;              /* bytes of it in memory */
+    uint64_t id;                            /* its handle */
+    struct reactor__stream_conn *kick_next; /* while KICKED */
+    reactor__stream_node *tail;             /* the queue is a ring: tail->next is its head */
+    size_t queued;                          /* bytes of it in memory */
     union {
         reactor__stream_input *input;
         reactor__stream_dial *dial;
     } u;
-    uint64_t timer;
-    int64_t last_in, last_out, opened; /* what the timeouts count from */
-    reactor_socket fd;
+    uint64_t timer;                    /* of all its timeouts; 0: none */
+    int64_t last_in, last_out, opened; /* what these count from: nanoseconds, see loop_latest */
+    reactor_socket fd;                 /* none: not dialed yet, detached, or finished */
     unsigned flags;
-    uint32_t room; /* bytes of state */
-    int16_t reason;
+    uint32_t room;  /* bytes of state */
+    int16_t reason; /* for on_close */
     uint16_t files; /* queued */
 } reactor__stream_conn;
 
@@ -7211,32 +7231,32 @@ enum {
 };
 
 typedef struct reactor__stream_listener {
-    struct reactor__stream_listener *next, **at;
+    struct reactor__stream_listener *next, **at; /* at: what points at this one */
     const reactor_handler *h;
-    reactor__stream_policy *policy;
+    reactor__stream_policy *policy; /* one reference; each of its connections has another */
     reactor__net_bound bound;
-    uint64_t id;
-    uint64_t timer;
-    int count, max;
-    unsigned stopped;
-    unsigned flags; /* of its connections */
+    uint64_t id;      /* its handle */
+    uint64_t timer;   /* asleep unless it is SHORT: made in time, for then there is no memory */
+    int count, max;   /* connections open; how many may be, 0: any number */
+    unsigned stopped; /* BY_USER, FULL, SHORT; accepts while it is 0 */
+    unsigned flags;   /* of its connections */
 } reactor__stream_listener;
 
 typedef struct reactor__stream_part {
     reactor__loop_part part;
-    char *stage; /* copies of what is corked */
-    size_t corked, staged;
-    int corks;
-    unsigned edges;
+    char *stage;           /* copies of what is corked; scratch for files when nothing is */
+    size_t corked, staged; /* bytes in all; of them in stage */
+    int corks;             /* pieces */
+    unsigned edges;        /* the backend has them */
     reactor__util_piece cork[REACTOR__STREAM_CORKS];
-    reactor__stream_conn *kick_head, *kick_tail;
-    reactor__stream_conn *again; /* to be kicked in the next turn */
+    reactor__stream_conn *kick_head, *kick_tail; /* settled at the turn's end, in this order */
+    reactor__stream_conn *again;                 /* to be kicked in the next turn */
     reactor__stream_listener *listeners;
-    reactor__stream_node *spares[3]; /* small, large, without bytes */
+    reactor__stream_node *spares[3]; /* small, large, without bytes; see stream_class */
     int spare_count[3];
     int short_count; /* listeners that are SHORT */
     int draining;
-    uint64_t drain_timer;
+    uint64_t drain_timer; /* 0: no deadline */
 } reactor__stream_part;
 
 static reactor__stream_part *reactor__stream_part_of(const reactor *r) {
@@ -7253,7 +7273,11 @@ static reactor_conn reactor__stream_handle(const reactor__stream_conn *c) {
     return handle;
 }
 
-/* ---- policies ---- */
+/* ---- policies ----
+
+   A connection's options. All that a listener accepts share one, for a copy each would be larger
+   than the connection. It names the listener by handle, for that may be closed before its
+   connections. */
 
 /* Puts the defaults in. -EINVAL for marks and times that make no sense. */
 static int reactor__stream_defaults(reactor_conn_options *o, int coupled) {
@@ -7292,9 +7316,12 @@ REACTOR__APART static void reactor__stream_policy_drop(reactor__stream_policy *p
     if (--p->refs == 0) REACTOR_FREE(p);
 }
 
-/* ---- kicks ---- */
+/* ---- kicks ----
 
-/* Has the connection settled at the end of the turn; its own callback does so without. */
+   Calls never act at once: they set flags and kick the connection: it is settled at the end
+   of the turn. While it is KICKED its memory stays, for the list points at it: see finish. */
+
+/* Not in its own callback, after which it is settled anyway. */
 REACTOR__APART static void reactor__stream_kick(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     if ((c->flags & REACTOR__STREAM_KICKED) || r->lane.current == c) return;
@@ -7318,7 +7345,11 @@ static void reactor__stream_again(reactor__stream_part *p, reactor__stream_conn 
     REACTOR__STORE(&p->part.pending, 1);
 }
 
-/* ---- output queue ---- */
+/* ---- output queue ----
+
+   A ring of pieces, of which the connection has the last: one pointer for both ends. queued counts
+   bytes in memory; those of files do not count, but the files do. Pieces of the usual sizes are
+   kept for the next queue, whosever it is. */
 
 /* Whose list of spares a piece belongs to: 0 small, 1 large, 2 without bytes of its own, -1 none. */
 static int reactor__stream_class(int kind, size_t size) {
@@ -7456,7 +7487,11 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
     reactor__stream_node_free(p, n);
 }
 
-/* ---- cork ---- */
+/* ---- cork ----
+
+   What the running callback writes to its own connection, while nothing is queued there: pieces
+   that leave sends with one call. There is one cork for all, for callbacks do not nest. What does
+   not fit goes to the queue, and everything corked before it. */
 
 /* Bars the short way for the rest of the callback. What went there becomes the first piece. */
 static void reactor__stream_bar(reactor *r, reactor__stream_part *p) {
@@ -7520,13 +7555,17 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
 
 /* ---- ends ---- */
 
+/* Finishes it at the next settle. The first reason is the one that on_close is told. how: RESET,
+   for a peer that must not take this for an orderly end. */
 REACTOR__APART static void reactor__stream_fail(reactor__stream_conn *c, int reason, unsigned how) {
     if (!(c->flags & (REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN)))
         c->reason = (int16_t)reason;
     c->flags |= (unsigned)REACTOR__STREAM_FAILED | how;
 }
 
-/* Output is impossible: it is dropped, what is left of the input is delivered, then it ends. */
+/* Output is impossible: it is dropped, what is left of the input is delivered, then it ends.
+   Taken for READABLE, as no edge may come any more; and nobody is owed an on_writable to write
+   in vain. */
 static void reactor__stream_break(reactor *r, reactor__stream_conn *c, int reason) {
     if (c->flags & REACTOR__STREAM_BROKEN) return;
     if (!(c->flags & REACTOR__STREAM_FAILED)) c->reason = (int16_t)reason;
