@@ -138,8 +138,8 @@
    io_uring Linux, by its raw system calls. What changes and what is ready goes with the one call
             that waits. Tried before epoll where both are compiled in; a kernel or a container that
             refuses it leaves the loop to the next, and reactor_backend_reason says so. The loop
-            belongs to the thread that first runs it. No reactor_fd: its ring wakes nobody but that
-            thread; to nest a loop in another, ask for epoll.
+            belongs to the thread that first runs it. reactor_fd works, on a plainer ring that it
+            exchanges this one for: it costs more per report, and interrupts the outer wait (EINTR).
             It does not pay, so far, for what it does is readiness alone: a report costs a poll
             to be asked for anew, and one poll(2) for each turn that looks at what is there, where
             epoll keeps both in the kernel. What it saves are the calls that change interests.
@@ -3426,9 +3426,11 @@ static const reactor__core_backend reactor__epoll_backend = {
 
 enum {
     REACTOR__IO_URING_POLL_ADD = 6, /* operations */
+    REACTOR__IO_URING_TIMEOUT = 11,
     REACTOR__IO_URING_CANCEL = 14,
     REACTOR__IO_URING_CANCEL_ALL = 1 | 4, /* whatever there is */
     REACTOR__IO_URING_MULTI = 1,          /* a poll that stays */
+    REACTOR__IO_URING_ABSOLUTE = 1,       /* a timeout by the monotonic clock */
     REACTOR__IO_URING_GETEVENTS = 1,      /* enter: runs what is due, and waits */
     REACTOR__IO_URING_EXT_ARG = 8,        /* enter: with a timeout */
     REACTOR__IO_URING_MORE = 2,           /* of a completion: more will come */
@@ -3487,8 +3489,8 @@ typedef struct reactor__io_uring_cancel_arg {
 } reactor__io_uring_cancel_arg;
 
 /* What an answer is to: in the highest byte of user_data, with how often the slot was armed; then
-   24 bits of generation, then the slot. 0: nobody asked. */
-enum { REACTOR__IO_URING_IS_POLL = 0x10 };
+   24 bits of generation, then the slot; an alarm's number. 0: nobody asked. */
+enum { REACTOR__IO_URING_IS_POLL = 0x10, REACTOR__IO_URING_IS_ALARM = 0x20 };
 
 enum {
     REACTOR__IO_URING_LISTED = 1, /* in the list of those to be armed with the next wait */
@@ -3505,6 +3507,8 @@ typedef struct reactor__io_uring_slot {
 
 typedef struct reactor__io_uring {
     int fd, enabled, failed;
+    int plain; /* others may poll the ring */
+    int outer; /* for reactor_fd; -1: not asked for yet */
     char *rings;
     size_t rings_size, requests_size;
     reactor__io_uring_request *requests;
@@ -3515,20 +3519,25 @@ typedef struct reactor__io_uring {
     reactor__io_uring_slot *slots;
     uint32_t slot_cap;
     uint32_t list_head, list_tail;
-    struct pollfd *looks; /* at what a batch reports */
+    struct pollfd *looks;  /* at what a batch reports */
+    int64_t alarm_at;      /* when nested, see alarm */
+    int64_t alarm_time[2]; /* the same, seconds and nanoseconds; read when submitted */
+    uint32_t alarm_number; /* of the last one */
 } reactor__io_uring;
 
-static int reactor__io_uring_setup(uint32_t entries, reactor__io_uring_params *p) {
+enum { REACTOR__IO_URING_BEST, REACTOR__IO_URING_PLAIN = 2, REACTOR__IO_URING_STEPS = 4 };
+
+static int reactor__io_uring_setup(int step, reactor__io_uring_params *p) {
     static const unsigned less[] = {0, REACTOR__IO_URING_SINGLE, REACTOR__IO_URING_COOP,
                                     REACTOR__IO_URING_SUBMIT_ALL};
     unsigned flags = REACTOR__IO_URING_BASIC;
-    for (int i = 1; i < 4; i++) flags |= less[i];
-    for (int i = 0; i < 4; i++) {
-        flags &= ~less[i];
+    for (int i = step + 1; i < REACTOR__IO_URING_STEPS; i++) flags |= less[i];
+    for (; step < REACTOR__IO_URING_STEPS; step++) {
+        flags &= ~less[step];
         memset(p, 0, sizeof *p);
         p->flags = flags;
-        p->completions = entries * 16;
-        int fd = (int)syscall(SYS_io_uring_setup, entries, p);
+        p->completions = REACTOR__IO_URING_ENTRIES * 16;
+        int fd = (int)syscall(SYS_io_uring_setup, REACTOR__IO_URING_ENTRIES, p);
         if (fd >= 0) return fd;
         if (errno != EINVAL) return -errno;
     }
@@ -3570,23 +3579,35 @@ static int reactor__io_uring_try(int fd) {
     return errno == EBADFD ? 0 : -errno;
 }
 
-static int reactor__io_uring_init(reactor__core *core) {
+/* On failure b is as before. */
+static int reactor__io_uring_open(reactor__io_uring *b, int step) {
     reactor__io_uring_params p;
-    reactor__io_uring *b = REACTOR__NEW(reactor__io_uring);
-    if (!b) return -ENOMEM;
-    b->looks = (struct pollfd *)REACTOR_MALLOC(core->batch * sizeof *b->looks);
-    if (!b->looks) {
-        REACTOR_FREE(b);
-        return -ENOMEM;
-    }
-    b->list_head = b->list_tail = REACTOR__NONE;
-    b->fd = reactor__io_uring_setup(REACTOR__IO_URING_ENTRIES, &p);
+    int before = b->fd;
+    b->fd = reactor__io_uring_setup(step, &p);
     int e = b->fd < 0 ? b->fd : reactor__io_uring_try(b->fd);
     if (e == 0 && (p.features & REACTOR__IO_URING_NEEDED) != REACTOR__IO_URING_NEEDED)
         e = -EOPNOTSUPP;
     if (e == 0) e = reactor__io_uring_map(b, &p);
     if (e < 0) {
         if (b->fd >= 0) reactor__util_close(b->fd);
+        b->fd = before;
+        return e;
+    }
+    b->plain = step >= REACTOR__IO_URING_PLAIN;
+    b->enabled = 0;
+    b->tail = 0;
+    b->alarm_at = REACTOR__NEVER;
+    return 0;
+}
+
+static int reactor__io_uring_init(reactor__core *core) {
+    reactor__io_uring *b = REACTOR__NEW(reactor__io_uring);
+    if (!b) return -ENOMEM;
+    b->looks = (struct pollfd *)REACTOR_MALLOC(core->batch * sizeof *b->looks);
+    b->list_head = b->list_tail = REACTOR__NONE;
+    b->outer = -1;
+    int e = b->looks ? reactor__io_uring_open(b, REACTOR__IO_URING_BEST) : -ENOMEM;
+    if (e < 0) {
         REACTOR_FREE(b->looks);
         REACTOR_FREE(b);
         return e;
@@ -3640,6 +3661,10 @@ static uint64_t reactor__io_uring_id(const reactor__io_uring *b, const reactor__
                                      uint32_t index, unsigned kind) {
     uint64_t tag = (core->slots[index].tag >> 1) & 0xffffff;
     return (uint64_t)(kind | (b->slots[index].rounds & 15u)) << 56 | tag << 32 | index;
+}
+
+static uint64_t reactor__io_uring_alarm_id(const reactor__io_uring *b) {
+    return (uint64_t)REACTOR__IO_URING_IS_ALARM << 56 | b->alarm_number;
 }
 
 /* ---- arming ---- */
@@ -3745,6 +3770,16 @@ static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned b
 
 /* ---- waiting ---- */
 
+/* Whether an answer is to something that still stands. */
+static int reactor__io_uring_matters(const reactor__core *core, const reactor__io_uring *b,
+                                     const reactor__io_uring_completion *c) {
+    uint32_t index = (uint32_t)c->id;
+    if (c->id >> 60 != REACTOR__IO_URING_IS_POLL >> 4)
+        return c->id == reactor__io_uring_alarm_id(b);
+    return c->id == reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL) &&
+           (b->slots[index].flags & REACTOR__IO_URING_ARMED);
+}
+
 /* The answer to a poll. A descriptor that was closed behind our back is silent, unless its interest
    was changed since; any other refusal core tells once more, and then the watcher. */
 static void reactor__io_uring_polled(reactor__core *core, reactor__io_uring *b,
@@ -3752,9 +3787,6 @@ static void reactor__io_uring_polled(reactor__core *core, reactor__io_uring *b,
     uint32_t index = (uint32_t)c->id;
     reactor__io_uring_slot *s = &b->slots[index];
     const unsigned was = s->flags, over = REACTOR__IO_URING_ARMED | REACTOR__IO_URING_CHANGED;
-    if (c->id != reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL) ||
-        !(was & REACTOR__IO_URING_ARMED))
-        return;
     if (!(c->flags & REACTOR__IO_URING_MORE)) {
         s->flags &= (uint8_t)~over;
         if (c->result == -EBADF && !(was & REACTOR__IO_URING_CHANGED)) return;
@@ -3801,7 +3833,11 @@ static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b
     uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail), before = core->report_count;
     while (head != tail && core->report_count - before < core->limit) {
         const reactor__io_uring_completion *c = &b->completions[head++ & b->cq_mask];
-        if (c->id >> 60 == REACTOR__IO_URING_IS_POLL >> 4) reactor__io_uring_polled(core, b, c);
+        if (!reactor__io_uring_matters(core, b, c)) continue;
+        if (c->id == reactor__io_uring_alarm_id(b))
+            b->alarm_at = REACTOR__NEVER;
+        else
+            reactor__io_uring_polled(core, b, c);
     }
     REACTOR__STORE(b->cq_head, head);
     reactor__io_uring_look(core, b, before);
@@ -3843,9 +3879,8 @@ static int reactor__io_uring_wait(reactor__core *core, int64_t timeout) {
 }
 
 /* The files that polls hold are let go of now, not when the kernel gets round to it. */
-static void reactor__io_uring_fini(reactor__core *core) {
-    reactor__io_uring *b = (reactor__io_uring *)core->data;
-    if (b->enabled && !core->child) {
+static void reactor__io_uring_close(reactor__io_uring *b) {
+    if (b->enabled) {
         reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
         if (q) q->how = REACTOR__IO_URING_CANCEL_ALL;
         if (q) reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
@@ -3853,6 +3888,105 @@ static void reactor__io_uring_fini(reactor__core *core) {
     munmap(b->requests, b->requests_size);
     munmap(b->rings, b->rings_size);
     reactor__util_close(b->fd);
+}
+
+/* ---- nesting ---- */
+
+/* A ring can be polled, but one that works only while it is waited for wakes nobody then. (It has
+   an eventfd signalled, but not reliably if what happened was a write to another eventfd.) So a
+   nested loop gets a plain ring in exchange, and every poll is armed anew, which tells of what is
+   there: nothing that the old one knew is lost. */
+static int reactor__io_uring_exchange(reactor__core *core, reactor__io_uring *b) {
+    reactor__io_uring old = *b;
+    int e = reactor__io_uring_open(b, REACTOR__IO_URING_PLAIN);
+    if (e == 0) e = reactor__io_uring_enable(b);
+    if (e < 0) {
+        if (b->fd != old.fd) reactor__io_uring_close(b);
+        *b = old;
+        return e;
+    }
+    reactor__io_uring_close(&old);
+    for (uint32_t i = 0; i < core->count && i < b->slot_cap; i++) {
+        if (!(b->slots[i].flags & REACTOR__IO_URING_ARMED)) continue;
+        b->slots[i].flags &= (uint8_t)~REACTOR__IO_URING_ARMED;
+        reactor__io_uring_list(b, i);
+    }
+    return 0;
+}
+
+/* What others see is a set of the ring and the wake-up's descriptor, which the ring watches as well:
+   when the ring takes no request, core notifies that one. */
+static int reactor__io_uring_outer(const reactor__core *core, const reactor__io_uring *b) {
+    const reactor_socket fds[] = {b->fd, reactor__core_at(core, core->waker)->fd};
+    struct epoll_event event;
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN;
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    if (set < 0) return -errno;
+    for (int i = 0; i < 2; i++) {
+        if (epoll_ctl(set, EPOLL_CTL_ADD, fds[i], &event) == 0) continue;
+        int e = -errno;
+        reactor__util_close(set);
+        return e;
+    }
+    return set;
+}
+
+static int reactor__io_uring_fd(reactor__core *core) {
+    reactor__io_uring *b = (reactor__io_uring *)core->data;
+    int e = b->plain ? 0 : reactor__io_uring_exchange(core, b);
+    if (e < 0 || b->outer >= 0) return e < 0 ? e : b->outer;
+    e = reactor__io_uring_outer(core, b);
+    if (e >= 0) b->outer = e;
+    return e;
+}
+
+static int reactor__io_uring_set_alarm(reactor__io_uring *b, int64_t at) {
+    reactor__io_uring_request *q;
+    if (at == b->alarm_at) return 0;
+    if (b->alarm_at != REACTOR__NEVER) {
+        q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
+        if (!q) return -EAGAIN;
+        q->address = reactor__io_uring_alarm_id(b);
+        b->alarm_at = REACTOR__NEVER;
+    }
+    b->alarm_number++; /* an answer that is under way is of the one before */
+    if (at == REACTOR__NEVER) return 0;
+    q = reactor__io_uring_ask(b, REACTOR__IO_URING_TIMEOUT, -1, reactor__io_uring_alarm_id(b));
+    if (!q) return -EAGAIN;
+    b->alarm_time[0] = at / 1000000000;
+    b->alarm_time[1] = at % 1000000000;
+    q->address = (uint64_t)(uintptr_t)b->alarm_time;
+    q->len = 1;
+    q->how = REACTOR__IO_URING_ABSOLUTE;
+    b->alarm_at = at;
+    return 0;
+}
+
+/* Answers that nobody waits for any more; only a wait may take the others. */
+static void reactor__io_uring_skip(reactor__core *core, reactor__io_uring *b) {
+    uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail);
+    while (head != tail && !reactor__io_uring_matters(core, b, &b->completions[head & b->cq_mask]))
+        head++;
+    REACTOR__STORE(b->cq_head, head);
+}
+
+/* Nothing waits here meanwhile, so what the next wait would ask for is asked for now; and the next
+   deadline is an answer like any other. */
+static int reactor__io_uring_alarm(reactor__core *core, int64_t at) {
+    reactor__io_uring *b = (reactor__io_uring *)core->data;
+    int e = reactor__io_uring_arm_listed(core, b);
+    if (e == 0) e = reactor__io_uring_set_alarm(b, at);
+    if (e == 0) e = reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
+    reactor__io_uring_skip(core, b);
+    return e < 0 ? e : 0;
+}
+
+static void reactor__io_uring_fini(reactor__core *core) {
+    reactor__io_uring *b = (reactor__io_uring *)core->data;
+    if (core->child) b->enabled = 0; /* what it asked for is the parent's */
+    reactor__io_uring_close(b);
+    if (b->outer >= 0) reactor__util_close(b->outer);
     REACTOR_FREE(b->looks);
     REACTOR_FREE(b->slots);
     REACTOR_FREE(b);
@@ -3865,8 +3999,8 @@ static const reactor__core_backend reactor__io_uring_backend = {
     reactor__io_uring_fini,
     reactor__io_uring_set,
     reactor__io_uring_wait,
-    NULL,
-    NULL,
+    reactor__io_uring_fd,
+    reactor__io_uring_alarm,
     NULL};
 #endif
 /* ==== >> timer ==== */

@@ -83,9 +83,7 @@ static int emulated(void) { return getenv("REACTOR_TEST_RUNNER") != NULL; }
 static int old_kernel(void) { return getenv("REACTOR_TEST_OLD_KERNEL") != NULL; }
 
 /* Whether a loop's own descriptor can be waited for. */
-static int backend_nests(void) {
-    return backend_has_edges() && !on_backend("io_uring") && !libkqueue_cannot(BE_POLLED);
-}
+static int backend_nests(void) { return backend_has_edges() && !libkqueue_cannot(BE_POLLED); }
 
 /* libkqueue has some of its own from the first kqueue on, and closes those of each in a thread. */
 #ifdef REACTOR_TEST_KQUEUE

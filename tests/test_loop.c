@@ -895,6 +895,51 @@ CASE(fd_is_readable_for_tasks_and_wakes) {
     reactor_destroy(r);
 }
 
+static int outer_fd;
+
+static void ask_for_fd(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)events;
+    outer_fd = reactor_fd(r);
+    drain(fd);
+    ++*(int *)user;
+}
+
+/* A backend may then have to begin anew: with what had been told, and with what had not. */
+CASE(fd_asked_for_late_loses_nothing) {
+    static const unsigned how[] = {READ, READ | REACTOR_EDGE, READ | REACTOR_ONESHOT, READ};
+    NEEDS_NESTING;
+    reactor_options o = {.batch = 1};
+    reactor *r = make_loop_with(&o);
+    int fd[4][2], calls[4] = {0};
+    for (int i = 0; i < 4; i++) {
+        make_pair(fd[i]);
+        assert_int_equal(reactor_add(r, fd[i][0], how[i], ask_for_fd, &calls[i]), 0);
+    }
+    assert_int_equal(turns(r, 1), 0);
+    for (int i = 0; i < 3; i++) put(fd[i][1]);
+    outer_fd = -1;
+    for (int i = 0; i < 20 && calls[0] + calls[1] + calls[2] < 3; i++) turns(r, 1);
+    assert_true(outer_fd >= 0);
+    for (int i = 0; i < 3; i++) assert_int_equal(calls[i], 1);
+    put(fd[1][1]);
+    await(outer_fd, POLLIN);
+    turns(r, 2);
+    assert_int_equal(calls[1], 2);
+    put(fd[2][1]); /* used up */
+    put(fd[3][1]);
+    await(outer_fd, POLLIN);
+    turns(r, 2);
+    assert_int_equal(calls[2], 1);
+    assert_int_equal(calls[3], 1);
+    turns(r, 1);
+    assert_false(readable(outer_fd));
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(reactor_remove(r, fd[i][0]), 0);
+        close_pair(fd[i]);
+    }
+    reactor_destroy(r);
+}
+
 CASE(fd_is_readable_while_budgets_leave_something) {
     NEEDS_NESTING;
     reactor_options o = {.post_budget = 1, .timer_budget = 1, .batch = 1};
@@ -1324,6 +1369,7 @@ int main(void) {
         TEST(fd_is_readable_for_files),
         TEST(fd_is_readable_for_timers),
         TEST(fd_is_readable_for_tasks_and_wakes),
+        TEST(fd_asked_for_late_loses_nothing),
         TEST(fd_is_readable_while_budgets_leave_something),
         TEST(fd_is_readable_for_signals),
         TEST(fd_outlives_a_rebuilt_set),
