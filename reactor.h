@@ -7714,7 +7714,10 @@ static void reactor__stream_expire(reactor__stream_conn *c) {
     reactor__stream_fail(c, -ETIMEDOUT, how);
 }
 
-/* ---- sending ---- */
+/* ---- sending ----
+
+   BLOCKED means that the kernel took less than it was given and will tell when there is room: until
+   then nobody tries. */
 
 static unsigned reactor__stream_how(const reactor *r, const reactor__stream_conn *c) {
     unsigned how = r->options.sigpipe_ignored ? REACTOR__NET_IGNORED : 0;
@@ -7841,7 +7844,11 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
     if (c->tail && !(c->flags & stop)) reactor__stream_again(reactor__stream_part_of(r), c);
 }
 
-/* ---- callbacks ---- */
+/* ---- callbacks ----
+
+   Between enter and leave the connection is the current one: its writes are corked, its kicks are
+   dropped, for who calls leave settles it. leave sends, before anything else happens. The short way
+   does the same without the two: see reactor__stream_io. */
 
 static void reactor__stream_enter(reactor *r, reactor__stream_conn *c) {
     r->lane.current = c;
@@ -7860,7 +7867,7 @@ REACTOR__APART static void reactor__stream_leave(reactor *r, reactor__stream_par
             reactor__stream_uncork(r, p, c);
     } else if (c->tail && !(c->flags & REACTOR__STREAM_BLOCKED))
         reactor__stream_flush(r, c);
-    r->lane.len = 0;
+    r->lane.len = 0; /* from here on no memory is lent: see cork */
 }
 
 static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__loop_event_fn *fn) {
@@ -7870,13 +7877,18 @@ static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__
     reactor__stream_leave(r, p, c);
 }
 
-/* ---- receiving ---- */
+/* ---- receiving ----
+
+   There is one read buffer for the whole loop; what a handler leaves of it is kept in u.input, and
+   shown again from there, with what has come since behind it. OFFER: show it again though nothing
+   has come, for something else has changed (resumed, low water, another handler). */
 
 /* Whether the queue is above its high-water mark. */
 static int reactor__stream_is_high(const reactor__stream_conn *c) {
     return c->queued > c->policy->o.high_water || c->files > REACTOR__STREAM_FILES_HIGH;
 }
 
+/* Whether more input is wanted: there is room for it, and nobody has asked to wait. */
 static int reactor__stream_may_read(const reactor__stream_conn *c) {
     const unsigned no = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_ENDED |
                         REACTOR__STREAM_GONE;
@@ -7905,6 +7917,7 @@ static int reactor__stream_make_room(reactor__stream_conn *c, size_t more) {
     return 0;
 }
 
+/* Without memory the stream has a hole, so that nothing is left but to end it. */
 static void reactor__stream_keep(reactor *r, reactor__stream_conn *c, const char *data,
                                  size_t len) {
     if (reactor__stream_make_room(c, len) < 0) {
@@ -7945,7 +7958,7 @@ static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const ch
 }
 
 /* Nothing consumed of a full measure of input, though nothing hindered the handler: it never will
-   be. If something did hinder it, reading waits. */
+   be. If something did hinder it, or its answer is not out yet, reading waits. */
 static void reactor__stream_check_limit(reactor__stream_conn *c, size_t used) {
     const unsigned hindered = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED;
     if (!c->u.input || c->u.input->len < c->policy->o.max_input) return;
@@ -8013,7 +8026,9 @@ static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
 
 /* ---- timeouts ---- */
 
-/* The timeout that comes first, and when; REACTOR__NEVER if none is set. */
+/* The timeout that comes first, and when; REACTOR__NEVER if none is set. Connecting has a timer of
+   its own for each attempt; once closing, only the close timeout counts, which has no number. Input
+   that nobody lets in is not late, so the read timeout is off while reading is held. */
 static int64_t reactor__stream_earliest(const reactor *r, const reactor__stream_conn *c,
                                         int *which) {
     const reactor_conn_options *o = &c->policy->o;
@@ -8048,7 +8063,8 @@ static int64_t reactor__stream_earliest(const reactor *r, const reactor__stream_
 static void reactor__stream_tick(reactor *r, reactor_timer t, void *user);
 
 /* One timer serves all timeouts of a connection. Bytes that move only store the time; the timer
-   goes off at the first moment that it could be needed, and looks. */
+   goes off at the first moment that it could be needed, and looks. So an earlier one stays as it
+   is. */
 static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
     int which;
     int64_t at = reactor__stream_earliest(r, c, &which), set = REACTOR__NEVER;
@@ -8066,7 +8082,7 @@ static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
     }
 }
 
-/* A timeout that is answered with 1 starts again from now. */
+/* A timeout that is answered with 1 starts again from now; of IDLE either direction will do. */
 static void reactor__stream_restart(reactor *r, reactor__stream_conn *c, int which) {
     if (which == REACTOR_TIMEOUT_DEADLINE) c->opened = r->now;
     if (which == REACTOR_TIMEOUT_READ || which == REACTOR_TIMEOUT_IDLE) c->last_in = r->now;
@@ -8119,7 +8135,10 @@ static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
 }
 
 /* Lets go of everything, then tells it. The descriptor is closed first, so that whoever is told may
-   count on the peer's being told too. child: of a fork, which must not disturb the parent. */
+   count on the peer's being told too; every free_fn and done comes before on_close; the handle is
+   good until that returns. Then there is room for another (room), and memory is freed unless the
+   kick list still points at it. child: of a fork, which must not disturb the parent: no RST, and
+   free_fn is all that is called. */
 static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int child) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     uint32_t index = (uint32_t)c->id;
@@ -8182,7 +8201,11 @@ static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
     return !(c->flags & REACTOR__STREAM_LINGER);
 }
 
-/* ---- settling ---- */
+/* ---- settling ----
+
+   The end of each callback, event, kick and timeout of an open connection: looks at all flags, in
+   one order, whoever has set them. First what output tells (marks), then input (offered again,
+   read, its end), then draining, and the end of all when nothing of this is left to do. */
 
 /* The close timeout counts from here. */
 static void reactor__stream_start_close(reactor *r, reactor__stream_conn *c) {
@@ -8210,7 +8233,8 @@ static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
 }
 
 /* Output has drained to low water: reading goes on, the handler is told, once a turn. Returns 1 if
-   it was. */
+   it was. THROTTLED is set above the one mark and cleared below the other, so that reading does not
+   flutter. */
 static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c, int told) {
     const reactor_conn_options *o = &c->policy->o;
     if ((c->flags & REACTOR__STREAM_COUPLED) && reactor__stream_is_high(c))
@@ -8235,7 +8259,8 @@ static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c, int
     return 1;
 }
 
-/* The peer has finished sending. What was not consumed is offered a last time first. */
+/* The peer has finished sending. What was not consumed is offered a last time first, when nothing
+   keeps the handler from using it. Returns 1 if that has to be looked at. */
 static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c) {
     const unsigned done = REACTOR__STREAM_TOLD | REACTOR__STREAM_PAUSED;
     if (!(c->flags & REACTOR__STREAM_ENDED) || (c->flags & done)) return 0;
@@ -8274,7 +8299,8 @@ static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
     return 1;
 }
 
-/* Whether it has come to its end; reason says how. */
+/* Whether it has come to its end; reason says how. BROKEN: not before its input is read, unless it
+   is closing or paused, for then nobody would read it. Else everything waits for the queue. */
 static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_FAILED) return 1;
     if (c->flags & REACTOR__STREAM_BROKEN) {
@@ -8328,7 +8354,7 @@ static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
     if (c->policy->o.idle_timeout_ms || c->policy->o.read_timeout_ms ||
         c->policy->o.write_timeout_ms || c->policy->o.deadline_ms || (c->flags & shut))
         reactor__stream_arm(r, c);
-    if (c->flags & REACTOR__STREAM_FAILED) reactor__stream_finish(r, c, 0);
+    if (c->flags & REACTOR__STREAM_FAILED) reactor__stream_finish(r, c, 0); /* no timer for arm */
 }
 
 /* ---- events ---- */
@@ -8342,7 +8368,9 @@ static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
     if (e < 0) reactor__stream_break(r, c, e);
 }
 
-/* The connection is there. Also the first thing that an attached one hears. */
+/* The connection is there. Also the first thing that an attached one hears. What was written while
+   it was connecting leaves now; one that was closed meanwhile hears nothing, and opens for that
+   only. An edge that told of an error before this will not come again. */
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_GRABBED;
     c->flags |= REACTOR__STREAM_OPEN;
@@ -8484,6 +8512,9 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
 
 /* ---- making connections ---- */
 
+/* Counts as active from here on: connecting keeps the loop going, too. SPECIAL bars the short way
+   (reactor__stream_io) for what it does not look at: no on_data, callbacks that are timed, limits
+   that one read or one answer could exceed. */
 static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_handler *h,
                                                       reactor__stream_policy *policy,
                                                       reactor_socket fd, unsigned flags) {
@@ -8521,6 +8552,8 @@ static void reactor__stream_conn_undo(reactor *r, reactor__stream_conn *c) {
     reactor__stream_free(r, c);
 }
 
+/* With edges for everything, once and for all; with levels for input, until settle has found out
+   what is of interest. */
 static int reactor__stream_register(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     unsigned wanted = p->edges ? REACTOR__STREAM_EDGES : (unsigned)REACTOR_READ;
@@ -8574,7 +8607,11 @@ static int reactor__stream_start(reactor *r) {
     return 0;
 }
 
-/* ---- connecting ---- */
+/* ---- connecting ----
+
+   The addresses of the list are tried one after the other, each for its share of the time that is
+   left: what one does not use is the others'. All of it is driven by kicks, events of the attempt's
+   descriptor (dial_io) and its timer, never by the call itself. */
 
 static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user);
 
@@ -8661,6 +8698,7 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_dial_next(r, c);
 }
 
+/* Whatever is reported, SO_ERROR tells the outcome. Input may have come with it: see note. */
 static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     int e = reactor__net_error(fd);
@@ -8788,7 +8826,10 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     return 0;
 }
 
-/* ---- listening ---- */
+/* ---- listening ----
+
+   A listener is a level on every backend, and its interest is 0 while there is any reason not to
+   accept: the peers then wait in the backlog, and nothing spins. */
 
 REACTOR__APART static reactor__stream_listener *reactor__stream_listener_of(const reactor *r,
                                                                             uint64_t id) {
@@ -9026,7 +9067,11 @@ REACTOR_API int reactor_listener_address(const reactor *r, reactor_listener hand
     return l ? reactor__net_name(l->bound.fd, 0, out, size) : -EBADF;
 }
 
-/* ---- writing ---- */
+/* ---- writing ----
+
+   Each write asks admit, then is corked (its own callback's) or queued, and returns verdict's
+   answer. All or nothing: what may fail comes before anything has changed. 1 and -ENOBUFS make
+   OWED, the promise of one on_writable. */
 
 static reactor__stream_conn *reactor__stream_find(const reactor *r, reactor_conn handle) {
     reactor__core_slot *slot = reactor__core_resolve(&r->core, handle.id, REACTOR__CORE_CONN);
@@ -9049,7 +9094,8 @@ static size_t reactor__stream_load(const reactor *r, const reactor__stream_conn 
     return c->queued + answered + reactor__stream_part_of(r)->corked;
 }
 
-/* Whether len more bytes may be written now. */
+/* Whether len more bytes may be written now. max_output is never exceeded, so the difference is not
+   negative. A kick, because nothing else need happen before on_writable is due. */
 static int reactor__stream_admit(reactor *r, reactor_conn handle, size_t len,
                                  reactor__stream_conn **out) {
     int e = reactor__stream_live(r, handle, out);
@@ -9297,7 +9343,9 @@ REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
     return total;
 }
 
-/* ---- steering ---- */
+/* ---- steering ----
+
+   Flags and kicks: what they lead to happens in settle. */
 
 REACTOR_API int reactor_pause(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c;
@@ -9440,7 +9488,10 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
     return 0;
 }
 
-/* ---- draining ---- */
+/* ---- draining ----
+
+   Listeners close, everybody gets DRAIN and a kick; settle asks the handlers. Who finishes the last
+   connection stops the loop. */
 
 static void reactor__stream_check_drained(reactor *r) {
     if (r->core.counters.connections == 0) reactor__core_stop(&r->core, 1);
