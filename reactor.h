@@ -9367,10 +9367,11 @@ REACTOR_API int reactor_resume(reactor *r, reactor_conn handle) {
     return 0;
 }
 
-/* A timer that sleeps, so that arm, which has nobody to tell, needs no memory. */
+/* A timer that sleeps, so that arm, which has nobody to tell, needs no memory. While it connects the
+   timer is the attempt's. */
 static int reactor__stream_reserve_timer(reactor *r, reactor__stream_conn *c) {
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
-    if (c->timer) return 0;
+    if (c->timer || (c->flags & REACTOR__STREAM_DIALING)) return 0;
     return reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_tick, c, flags,
                               &c->timer);
 }

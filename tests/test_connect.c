@@ -796,6 +796,25 @@ static void hook_note_time_and_spin(reactor *r, reactor_conn c, probe *p) {
 }
 
 /* Two are opened in one turn, and the first takes its time: the second has not been idle then. */
+/* Before, while and after there is an attempt: each leaves no timer behind, and runs out. */
+CASE(timeout_set_while_connecting_leaves_no_timer) {
+    reactor *r = begin();
+    probe p = {0};
+    server s = serve(r, &p);
+    const size_t before = counters(r).timers;
+    for (int turns_before = 0; turns_before < 3; turns_before++) {
+        probe q = {0};
+        reactor_conn c = probe_connect(r, s.address, &q, NULL);
+        turns(r, turns_before);
+        assert_int_equal(reactor_set_timeout(r, c, REACTOR_TIMEOUT_DEADLINE, 1), 0);
+        UNTIL(r, q.closes && p.closes == turns_before + 1);
+        assert_int_equal(q.opens, 1);
+        assert_int_equal(q.reason, -ETIMEDOUT);
+        assert_int_equal(counters(r).timers, before);
+    }
+    end(r);
+}
+
 CASE(law9_timeout_is_not_early_after_a_slow_callback_on_another) {
     reactor *r = begin();
     int64_t at[2] = {0, 0};
@@ -991,6 +1010,7 @@ int main(void) {
         TEST(timeout_write_counts_from_the_last_byte_taken),
         TEST(timeout_deadline_runs_whatever_the_connection_does),
         TEST(timeout_of_a_connect_counts_from_its_opening),
+        TEST(timeout_set_while_connecting_leaves_no_timer),
         TEST(law9_timeout_is_not_early_after_a_slow_callback_on_another),
         TEST(law9_timeout_is_not_early_after_input_that_was_read_late),
         TEST(law9_timeout_is_not_early_when_set_or_started_between_turns),
