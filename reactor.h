@@ -1276,6 +1276,16 @@ typedef struct reactor__core_report {
 #pragma pack(pop)
 #endif
 
+/* A receive or a send, one of several that a backend does with one system call; none waits. */
+typedef struct reactor__core_transfer {
+    char *data;
+    uint64_t id; /* the asker's own */
+    reactor_socket fd;
+    uint32_t len;   /* 0: leave it out */
+    int32_t result; /* bytes or -errno; -EINTR: not done */
+    uint32_t more;  /* of a receive: there is more, or the end */
+} reactor__core_transfer;
+
 /* What a backend is. set: armed goes from before to after; 0 is not known at all, closing tells
    that the descriptor is closed next, which on most kernels removes it by itself. wait: reports
    what is ready, core->limit of them at most, waiting so many nanoseconds, -1 for ever; -EINTR if
@@ -1296,6 +1306,12 @@ typedef struct reactor__core_backend {
     int (*wake)(const reactor__core *core, int on);
 } reactor__core_backend;
 
+/* What a backend's init may put into core->transfer: does all of them in this order, and when it
+   returns the kernel holds none of their memory. Such a backend may report READ of a connection
+   together with PRI for no other reason than that input has come: more tells what matters. */
+typedef void reactor__core_transfer_fn(reactor__core *core, reactor__core_transfer *list,
+                                       uint32_t count, int sending);
+
 enum {
     REACTOR__CORE_HAS_EDGES = 1,  /* streams are registered once, for edges; else for levels */
     REACTOR__CORE_HAS_ONESHOT = 2 /* the kernel disarms after a ONESHOT report */
@@ -1303,7 +1319,8 @@ enum {
 
 struct reactor__core {
     const reactor__core_backend *backend;
-    void *data;                    /* the backend's */
+    void *data;                          /* the backend's */
+    reactor__core_transfer_fn *transfer; /* NULL: a receive or a send costs a call anyway */
     reactor *owner;                /* handed to callbacks, for core does not know what it is */
     reactor__core_slot *slots;     /* move when they grow: no pointer outlives a callback */
     reactor__core_report *reports; /* of a wait, errors of telling and one file: 2 batches + 1 */
@@ -3402,17 +3419,16 @@ static const reactor__core_backend reactor__epoll_backend = {
 #endif
 /* ==== >> io_uring ==== */
 /* Linux's io_uring(7), by its three system calls; the kernel's structures are described here, for
-   installed headers are older than kernels. What a turn has to tell is written to a ring and goes
-   with the call that waits: a thousand changes and a thousand reports are one system call.
-
-   A level is a poll for one report, asked for anew with the next wait. (A lasting poll tells of
-   changes only; it serves EDGE.) What such a poll reports is what woke it, which may be more than
-   is there, or gone by now: what is about to be told is looked at with one poll(2) for all of it.
-
-   A poll holds the open file. So removing one is not put off: the descriptor is about to be closed,
-   and the peer is to hear of that. Late answers are known by the slot's generation and by how often
-   it was armed, both in user_data. The kernel works for the thread that first runs the loop, and
-   only while that waits. Without EXT_ARG, NODROP and SINGLE_MMAP (Linux 5.11) it is refused. */
+   headers are older than kernels. What a turn has to tell goes with the call that waits. A level is
+   a poll for one report, asked for anew with the next wait; a lasting poll tells of changes only and
+   serves EDGE. What a poll reports is what woke it, which may be more than is there, or gone by now:
+   what is about to be told is looked at with one poll(2) for all of it. Streams are read and written
+   by DONTWAIT requests, a turn's connections with one call: done when submitted, so the kernel keeps
+   no memory of ours and nothing is to be cancelled. A poll holds the open file, so removing one is
+   not put off: the descriptor is about to be closed, and the peer is to hear of that. Late answers
+   are known by the slot's generation and by how often it was armed, both in user_data. The kernel
+   works for the thread that first runs the loop, and only while that waits. Without EXT_ARG, NODROP
+   and SINGLE_MMAP (Linux 5.11) it is refused; without DEFER_TASKRUN (6.1) streams have calls. */
 #ifdef REACTOR_USE_IO_URING
 
 #ifndef SYS_io_uring_setup
@@ -3428,13 +3444,18 @@ enum {
     REACTOR__IO_URING_POLL_ADD = 6, /* operations */
     REACTOR__IO_URING_TIMEOUT = 11,
     REACTOR__IO_URING_CANCEL = 14,
+    REACTOR__IO_URING_SEND = 26,
+    REACTOR__IO_URING_RECEIVE = 27,
     REACTOR__IO_URING_CANCEL_ALL = 1 | 4, /* whatever there is */
     REACTOR__IO_URING_MULTI = 1,          /* a poll that stays */
     REACTOR__IO_URING_ABSOLUTE = 1,       /* a timeout by the monotonic clock */
     REACTOR__IO_URING_GETEVENTS = 1,      /* enter: runs what is due, and waits */
     REACTOR__IO_URING_EXT_ARG = 8,        /* enter: with a timeout */
     REACTOR__IO_URING_MORE = 2,           /* of a completion: more will come */
+    REACTOR__IO_URING_NONEMPTY = 4,       /* of a receive: there is more to receive */
     REACTOR__IO_URING_MANY = 16,          /* answers to one call */
+    REACTOR__IO_URING_AT_ONCE = 0x4040,   /* of a transfer: MSG_DONTWAIT, MSG_NOSIGNAL */
+    REACTOR__IO_URING_FULL = 2,           /* state: there are answers that found no room */
     REACTOR__IO_URING_ENABLE = 12,        /* register */
     REACTOR__IO_URING_SYNC_CANCEL = 24,
     REACTOR__IO_URING_NEEDED = 1 | 2 | 256 /* features: SINGLE_MMAP, NODROP, EXT_ARG */
@@ -3489,26 +3510,31 @@ typedef struct reactor__io_uring_cancel_arg {
 } reactor__io_uring_cancel_arg;
 
 /* What an answer is to: in the highest byte of user_data, with how often the slot was armed; then
-   24 bits of generation, then the slot; an alarm's number. 0: nobody asked. */
-enum { REACTOR__IO_URING_IS_POLL = 0x10, REACTOR__IO_URING_IS_ALARM = 0x20 };
+   24 bits of generation, then the slot; an alarm's number; a transfer's. 0: nobody asked. */
+enum {
+    REACTOR__IO_URING_IS_POLL = 0x10,
+    REACTOR__IO_URING_IS_ALARM = 0x20,
+    REACTOR__IO_URING_IS_TRANSFER = 0x30
+};
 
 enum {
     REACTOR__IO_URING_LISTED = 1, /* in the list of those to be armed with the next wait */
-    REACTOR__IO_URING_ARMED = 2,  /* the kernel has a poll for it */
-    REACTOR__IO_URING_TOLD = 4,   /* in this batch */
-    REACTOR__IO_URING_CHANGED = 8 /* since the last answer, by the user */
+    REACTOR__IO_URING_CHANGED = 2 /* since the last answer, by the user */
 };
 
 typedef struct reactor__io_uring_slot {
     uint32_t next;  /* in the list */
+    uint32_t poll;  /* that the kernel has for it: the upper half of its user_data; 0: none */
+    uint32_t told;  /* where it was reported last */
     uint8_t flags;  /* LISTED stays when the slot changes hands */
     uint8_t rounds; /* its last 4 bits: how often it was armed */
 } reactor__io_uring_slot;
 
 typedef struct reactor__io_uring {
-    int fd, enabled, failed;
-    int plain; /* others may poll the ring */
-    int outer; /* for reactor_fd; -1: not asked for yet */
+    int fd, enabled;
+    int deferred; /* the kernel's work is done in the calls that ask for it */
+    int plain;    /* others may poll the ring */
+    int outer;    /* for reactor_fd; -1: not asked for yet */
     char *rings;
     size_t rings_size, requests_size;
     reactor__io_uring_request *requests;
@@ -3519,10 +3545,11 @@ typedef struct reactor__io_uring {
     reactor__io_uring_slot *slots;
     uint32_t slot_cap;
     uint32_t list_head, list_tail;
-    struct pollfd *looks;  /* at what a batch reports */
-    int64_t alarm_at;      /* when nested, see alarm */
-    int64_t alarm_time[2]; /* the same, seconds and nanoseconds; read when submitted */
-    uint32_t alarm_number; /* of the last one */
+    uint32_t first, doubtful; /* report of this wait; how many of them are to be looked at */
+    struct pollfd *looks;     /* at those */
+    int64_t alarm_at;         /* when nested, see alarm */
+    int64_t alarm_time[2];    /* the same, seconds and nanoseconds; read when submitted */
+    uint32_t alarm_number;    /* of the last one */
 } reactor__io_uring;
 
 enum { REACTOR__IO_URING_BEST, REACTOR__IO_URING_PLAIN = 2, REACTOR__IO_URING_STEPS = 4 };
@@ -3568,6 +3595,7 @@ static int reactor__io_uring_map(reactor__io_uring *b, const reactor__io_uring_p
     b->cq_tail = (uint32_t *)(void *)(b->rings + p->cq_tail);
     b->sq_mask = p->entries - 1;
     b->cq_mask = p->completions - 1;
+    b->deferred = (p->flags & (unsigned)REACTOR__IO_URING_SINGLE) != 0;
     uint32_t *array = (uint32_t *)(void *)(b->rings + p->array);
     for (uint32_t i = 0; i < p->entries; i++) array[i] = i;
     return 0;
@@ -3597,22 +3625,6 @@ static int reactor__io_uring_open(reactor__io_uring *b, int step) {
     b->enabled = 0;
     b->tail = 0;
     b->alarm_at = REACTOR__NEVER;
-    return 0;
-}
-
-static int reactor__io_uring_init(reactor__core *core) {
-    reactor__io_uring *b = REACTOR__NEW(reactor__io_uring);
-    if (!b) return -ENOMEM;
-    b->looks = (struct pollfd *)REACTOR_MALLOC(core->batch * sizeof *b->looks);
-    b->list_head = b->list_tail = REACTOR__NONE;
-    b->outer = -1;
-    int e = b->looks ? reactor__io_uring_open(b, REACTOR__IO_URING_BEST) : -ENOMEM;
-    if (e < 0) {
-        REACTOR_FREE(b->looks);
-        REACTOR_FREE(b);
-        return e;
-    }
-    core->data = b;
     return 0;
 }
 
@@ -3657,10 +3669,84 @@ static int reactor__io_uring_enable(reactor__io_uring *b) {
     return 0;
 }
 
-static uint64_t reactor__io_uring_id(const reactor__io_uring *b, const reactor__core *core,
-                                     uint32_t index, unsigned kind) {
-    uint64_t tag = (core->slots[index].tag >> 1) & 0xffffff;
-    return (uint64_t)(kind | (b->slots[index].rounds & 15u)) << 56 | tag << 32 | index;
+/* Of a slot's next poll. */
+static uint32_t reactor__io_uring_name(const reactor__core_slot *slot, reactor__io_uring_slot *s) {
+    const uint32_t kind = REACTOR__IO_URING_IS_POLL;
+    return (kind | (++s->rounds & 15u)) << 24 | ((slot->tag >> 1) & 0xffffff);
+}
+
+/* ---- transferring ---- */
+
+/* How many requests may be made now. Each answer has room, for one that is lost would be bytes lost. */
+static uint32_t reactor__io_uring_room(const reactor__io_uring *b) {
+    uint32_t used = REACTOR__LOAD(b->cq_tail) - *b->cq_head;
+    uint32_t waiting = reactor__io_uring_waiting(b), taken = used + 2 * waiting;
+    if (taken > b->cq_mask || (REACTOR__LOAD(b->sq_state) & REACTOR__IO_URING_FULL)) return 0;
+    uint32_t answers = b->cq_mask + 1 - taken, requests = b->sq_mask + 1 - waiting;
+    return answers < requests ? answers : requests;
+}
+
+/* Asks for transfers from one on, and returns the first that found no room. */
+static uint32_t reactor__io_uring_ask_for(reactor__io_uring *b, reactor__core_transfer *list,
+                                          uint32_t from, uint32_t count, int what) {
+    reactor__io_uring_request q;
+    uint32_t room = reactor__io_uring_room(b), tail = b->tail;
+    memset(&q, 0, sizeof q);
+    q.what = (uint8_t)what;
+    q.how = REACTOR__IO_URING_AT_ONCE;
+    for (; from < count && room; from++) {
+        reactor__core_transfer *m = &list[from];
+        m->result = -EINTR;
+        if (!m->len) continue;
+        q.fd = m->fd;
+        q.address = (uint64_t)(uintptr_t)m->data;
+        q.len = m->len;
+        q.id = (uint64_t)REACTOR__IO_URING_IS_TRANSFER << 56 | from;
+        b->requests[tail++ & b->sq_mask] = q;
+        room--;
+    }
+    b->tail = tail;
+    return from;
+}
+
+/* Takes the results out of the answers that came since; what else came is left there. */
+static void reactor__io_uring_results(reactor__io_uring *b, reactor__core_transfer *list,
+                                      uint32_t since) {
+    uint32_t at = since, tail = REACTOR__LOAD(b->cq_tail), others = since - *b->cq_head;
+    for (; at != tail; at++) {
+        reactor__io_uring_completion *c = &b->completions[at & b->cq_mask];
+        if (c->id >> 56 != REACTOR__IO_URING_IS_TRANSFER) {
+            others++;
+            continue;
+        }
+        reactor__core_transfer *m = &list[(uint32_t)c->id];
+        m->result = c->result;
+        m->more = c->flags & REACTOR__IO_URING_NONEMPTY;
+        c->id = 0;
+    }
+    if (!others) REACTOR__STORE(b->cq_head, tail);
+}
+
+/* With DONTWAIT they are done when they have been submitted: the kernel keeps no memory of ours, and
+   there is never anything to cancel. What it does not take is taken back: it must not happen later. */
+static void reactor__io_uring_transfer(reactor__core *core, reactor__core_transfer *list,
+                                       uint32_t count, int sending) {
+    reactor__io_uring *b = (reactor__io_uring *)core->data;
+    const int what = sending ? REACTOR__IO_URING_SEND : REACTOR__IO_URING_RECEIVE;
+    uint32_t done = 0, left = 0;
+    while (done < count && !left) {
+        uint32_t since = REACTOR__LOAD(b->cq_tail), tail = b->tail, from = done;
+        done = reactor__io_uring_ask_for(b, list, done, count, what);
+        if (done == from) break;
+        while (reactor__io_uring_waiting(b))
+            if (reactor__io_uring_enter(b, 0, 0, NULL, 0) <= 0) break;
+        left = reactor__io_uring_waiting(b);
+        if (left > b->tail - tail) left = b->tail - tail;
+        b->tail -= left;
+        if (left) REACTOR__STORE(b->sq_tail, b->tail);
+        reactor__io_uring_results(b, list, since);
+    }
+    for (; done < count; done++) list[done].result = -EINTR;
 }
 
 static uint64_t reactor__io_uring_alarm_id(const reactor__io_uring *b) {
@@ -3669,7 +3755,7 @@ static uint64_t reactor__io_uring_alarm_id(const reactor__io_uring *b) {
 
 /* ---- arming ---- */
 
-static int reactor__io_uring_room(const reactor__core *core, reactor__io_uring *b) {
+static int reactor__io_uring_grow(const reactor__core *core, reactor__io_uring *b) {
     uint32_t cap = b->slot_cap;
     if (core->count <= cap) return 0;
     void *grown = reactor__util_grown(b->slots, &cap, core->count, sizeof *b->slots);
@@ -3697,16 +3783,15 @@ static int reactor__io_uring_arm(const reactor__core *core, reactor__io_uring *b
     const reactor__core_slot *slot = reactor__core_at(core, index);
     reactor__io_uring_slot *s = &b->slots[index];
     const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
-    if ((s->flags & REACTOR__IO_URING_ARMED) || !(slot->armed & REACTOR__CORE_BOTH)) return 0;
+    if (s->poll || !(slot->armed & REACTOR__CORE_BOTH)) return 0;
     uint16_t events = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
-    s->rounds++;
-    reactor__io_uring_request *q =
-        reactor__io_uring_ask(b, REACTOR__IO_URING_POLL_ADD, slot->fd,
-                              reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL));
+    uint32_t name = reactor__io_uring_name(slot, s);
+    reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_POLL_ADD, slot->fd,
+                                                         (uint64_t)name << 32 | index);
     if (!q) return -EAGAIN;
     memcpy(&q->how, &events, sizeof events);
     if ((slot->armed & once) == (unsigned)REACTOR_EDGE) q->len = REACTOR__IO_URING_MULTI;
-    s->flags |= REACTOR__IO_URING_ARMED;
+    s->poll = name;
     return 0;
 }
 
@@ -3722,24 +3807,19 @@ static int reactor__io_uring_arm_listed(const reactor__core *core, reactor__io_u
 }
 
 /* Not by POLL_REMOVE, which leaves a poll alone that has an answer under way. */
-static int reactor__io_uring_disarm(const reactor__core *core, reactor__io_uring *b,
-                                    uint32_t index) {
-    reactor__io_uring_slot *s = &b->slots[index];
-    if (!(s->flags & REACTOR__IO_URING_ARMED)) return 0;
+static int reactor__io_uring_disarm(reactor__io_uring *b, uint64_t poll) {
     reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
     if (!q) return -EAGAIN;
-    q->address = reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL);
-    s->flags &= (uint8_t)~REACTOR__IO_URING_ARMED;
-    return 1;
+    q->address = poll;
+    return 0;
 }
 
 /* Before the descriptor is closed. There is another call for it if this one fails. */
-static void reactor__io_uring_cancel(const reactor__core *core, reactor__io_uring *b,
-                                     uint32_t index) {
+static void reactor__io_uring_cancel(reactor__io_uring *b, uint64_t poll) {
     reactor__io_uring_cancel_arg arg;
     if (reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0) >= 0) return;
     memset(&arg, 0, sizeof arg);
-    arg.id = reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL);
+    arg.id = poll;
     arg.fd = -1;
     arg.time[0] = arg.time[1] = -1;
     if (syscall(SYS_io_uring_register, b->fd, REACTOR__IO_URING_SYNC_CANCEL, &arg, 1) < 0)
@@ -3753,15 +3833,19 @@ static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned b
     if (core->child) return 0;
     if (!before) {
         if (fcntl(reactor__core_at(core, index)->fd, F_GETFD) < 0) return -errno;
-        if (reactor__io_uring_room(core, b) < 0) return -ENOMEM;
+        if (reactor__io_uring_grow(core, b) < 0) return -ENOMEM;
         b->slots[index].flags &= (uint8_t)REACTOR__IO_URING_LISTED;
+        b->slots[index].poll = 0;
     }
-    int e = reactor__io_uring_disarm(core, b, index);
+    const uint64_t poll = (uint64_t)b->slots[index].poll << 32 | index;
+    int e = b->slots[index].poll ? reactor__io_uring_disarm(b, poll) : 0;
+    if (e < 0 && after) return e;
     if (!after) {
-        if (e != 0) reactor__io_uring_cancel(core, b, index);
+        if (b->slots[index].poll) reactor__io_uring_cancel(b, poll);
+        b->slots[index].poll = 0;
         return 0;
     }
-    if (e < 0) return e;
+    b->slots[index].poll = 0;
     if (before) b->slots[index].flags |= REACTOR__IO_URING_CHANGED;
     if (!(after & REACTOR__CORE_BOTH)) return 0;
     reactor__io_uring_list(b, index);
@@ -3771,55 +3855,74 @@ static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned b
 /* ---- waiting ---- */
 
 /* Whether an answer is to something that still stands. */
-static int reactor__io_uring_matters(const reactor__core *core, const reactor__io_uring *b,
+static int reactor__io_uring_matters(const reactor__io_uring *b,
                                      const reactor__io_uring_completion *c) {
-    uint32_t index = (uint32_t)c->id;
-    if (c->id >> 60 != REACTOR__IO_URING_IS_POLL >> 4)
-        return c->id == reactor__io_uring_alarm_id(b);
-    return c->id == reactor__io_uring_id(b, core, index, REACTOR__IO_URING_IS_POLL) &&
-           (b->slots[index].flags & REACTOR__IO_URING_ARMED);
+    uint32_t name = (uint32_t)(c->id >> 32);
+    if (REACTOR__LIKELY(name >> 28 == REACTOR__IO_URING_IS_POLL >> 4))
+        return name == b->slots[(uint32_t)c->id].poll;
+    return c->id == reactor__io_uring_alarm_id(b);
 }
 
-/* The answer to a poll. A descriptor that was closed behind our back is silent, unless its interest
-   was changed since; any other refusal core tells once more, and then the watcher. */
-static void reactor__io_uring_polled(reactor__core *core, reactor__io_uring *b,
-                                     const reactor__io_uring_completion *c) {
-    uint32_t index = (uint32_t)c->id;
+/* A connection's report is taken as it is: see reactor__core_transfer_fn. */
+static int reactor__io_uring_is_doubtful(const reactor__io_uring *b,
+                                         const reactor__core_slot *slot) {
+    return !b->deferred || slot->kind != REACTOR__CORE_CONN;
+}
+
+/* Several answers for one slot become one report. */
+static void reactor__io_uring_tell(reactor__core *core, reactor__io_uring *b, uint32_t index,
+                                   unsigned events) {
     reactor__io_uring_slot *s = &b->slots[index];
-    const unsigned was = s->flags, over = REACTOR__IO_URING_ARMED | REACTOR__IO_URING_CHANGED;
-    if (!(c->flags & REACTOR__IO_URING_MORE)) {
-        s->flags &= (uint8_t)~over;
-        if (c->result == -EBADF && !(was & REACTOR__IO_URING_CHANGED)) return;
-        if (c->result < 0 && c->result != -ECANCELED) {
-            reactor__core_refused(core, index);
-            return;
-        }
-        if (!(reactor__core_at(core, index)->armed & (unsigned)REACTOR_ONESHOT))
-            reactor__io_uring_list(b, index);
-        if (c->result == -ECANCELED) return;
+    const reactor__core_slot *slot = reactor__core_at(core, index);
+    if (s->told - b->first < core->report_count - b->first &&
+        (uint32_t)core->reports[s->told].id == index) {
+        core->reports[s->told].events |= events;
+        return;
     }
-    if (was & REACTOR__IO_URING_TOLD) return;
-    s->flags |= REACTOR__IO_URING_TOLD;
-    reactor__core_report_slot(core, index, (unsigned)c->result);
+    s->told = core->report_count;
+    b->doubtful += (uint32_t)reactor__io_uring_is_doubtful(b, slot);
+    reactor__core_report_slot(core, index, events);
 }
 
-/* Fills in what is there now for what was reported from first on, and forgets those that have
-   nothing after all. If that fails, what was reported is as good as there is. */
-static void reactor__io_uring_look(reactor__core *core, reactor__io_uring *b, uint32_t first) {
-    const unsigned all = REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP;
-    uint32_t count = core->report_count - first, kept = first;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t index = (uint32_t)core->reports[first + i].id;
-        const reactor__core_slot *slot = reactor__core_at(core, index);
-        b->slots[index].flags &= (uint8_t)~REACTOR__IO_URING_TOLD;
-        b->looks[i].fd = slot->fd;
-        b->looks[i].events = (short)(slot->armed & all);
-        b->looks[i].revents = (short)core->reports[first + i].events;
+/* A poll has come to its end. A descriptor that was closed behind our back is silent, unless its
+   interest was changed since; any other refusal core tells once more, and then the watcher. Returns
+   whether there is something to report. */
+REACTOR__APART static int reactor__io_uring_over(reactor__core *core, reactor__io_uring *b,
+                                                 uint32_t index, int32_t result) {
+    reactor__io_uring_slot *s = &b->slots[index];
+    const unsigned was = s->flags;
+    s->poll = 0;
+    s->flags &= (uint8_t)~REACTOR__IO_URING_CHANGED;
+    if (result == -EBADF && !(was & REACTOR__IO_URING_CHANGED)) return 0;
+    if (result < 0 && result != -ECANCELED) {
+        reactor__core_refused(core, index);
+        return 0;
     }
-    if (count) poll(b->looks, count, 0);
-    for (uint32_t i = 0; i < count; i++) {
-        reactor__core_report report = core->reports[first + i];
-        report.events = (unsigned)b->looks[i].revents & ~(unsigned)POLLNVAL;
+    if (!(reactor__core_at(core, index)->armed & (unsigned)REACTOR_ONESHOT))
+        reactor__io_uring_list(b, index);
+    return result != -ECANCELED;
+}
+
+/* Fills in what is there now for what was reported by this wait and is doubtful, and forgets what
+   has nothing after all. If that fails, what was reported is as good as there is. */
+REACTOR__APART static void reactor__io_uring_look(reactor__core *core, reactor__io_uring *b) {
+    const unsigned all = REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP;
+    uint32_t kept = b->first, n = 0;
+    for (uint32_t i = b->first; i < core->report_count; i++) {
+        const reactor__core_report *report = &core->reports[i];
+        const reactor__core_slot *slot = reactor__core_at(core, (uint32_t)report->id);
+        if (!reactor__io_uring_is_doubtful(b, slot)) continue;
+        b->looks[n].fd = slot->fd;
+        b->looks[n].events = (short)(slot->armed & all);
+        b->looks[n++].revents = (short)report->events;
+    }
+    poll(b->looks, n, 0);
+    n = 0;
+    for (uint32_t i = b->first; i < core->report_count; i++) {
+        reactor__core_report report = core->reports[i];
+        const reactor__core_slot *slot = reactor__core_at(core, (uint32_t)report.id);
+        if (reactor__io_uring_is_doubtful(b, slot))
+            report.events = (unsigned)b->looks[n++].revents & ~(unsigned)POLLNVAL;
         if (report.events)
             core->reports[kept++] = report;
         else /* ONESHOT has not been used up */
@@ -3830,18 +3933,30 @@ static void reactor__io_uring_look(reactor__core *core, reactor__io_uring *b, ui
 
 /* As many as one turn may take; the others stay where they are. */
 static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b) {
-    uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail), before = core->report_count;
-    while (head != tail && core->report_count - before < core->limit) {
+    uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail);
+    b->first = core->report_count;
+    b->doubtful = 0;
+    while (head != tail && core->report_count - b->first < core->limit) {
         const reactor__io_uring_completion *c = &b->completions[head++ & b->cq_mask];
-        if (!reactor__io_uring_matters(core, b, c)) continue;
+        uint32_t index = (uint32_t)c->id;
+        if (!reactor__io_uring_matters(b, c)) continue;
         if (c->id == reactor__io_uring_alarm_id(b))
             b->alarm_at = REACTOR__NEVER;
-        else
-            reactor__io_uring_polled(core, b, c);
+        else if ((c->flags & REACTOR__IO_URING_MORE) ||
+                 reactor__io_uring_over(core, b, index, c->result))
+            reactor__io_uring_tell(core, b, index, (unsigned)c->result);
     }
     REACTOR__STORE(b->cq_head, head);
-    reactor__io_uring_look(core, b, before);
-    return core->report_count - before;
+    if (b->doubtful) reactor__io_uring_look(core, b);
+    return core->report_count - b->first;
+}
+
+/* Answers that nobody waits for any more: they would end the wait. */
+static void reactor__io_uring_skip(reactor__io_uring *b) {
+    uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail);
+    while (head != tail && !reactor__io_uring_matters(b, &b->completions[head & b->cq_mask]))
+        head++;
+    REACTOR__STORE(b->cq_head, head);
 }
 
 /* Some kernels do twenty things of what is due and leave the rest, unless told that more answers are
@@ -3873,6 +3988,7 @@ static int reactor__io_uring_wait(reactor__core *core, int64_t timeout) {
     if (e == 0) e = reactor__io_uring_arm_listed(core, b);
     if (e < 0) return e;
     if (core->report_count) timeout = 0;
+    reactor__io_uring_skip(b);
     e = reactor__io_uring_call(core, b, timeout);
     if (e < 0 && e != -ETIME && !reactor__io_uring_has_answers(b)) return e;
     return reactor__io_uring_reap(core, b) || timeout == 0 || e == -ETIME ? 0 : -EINTR;
@@ -3906,9 +4022,10 @@ static int reactor__io_uring_exchange(reactor__core *core, reactor__io_uring *b)
         return e;
     }
     reactor__io_uring_close(&old);
+    core->transfer = NULL;
     for (uint32_t i = 0; i < core->count && i < b->slot_cap; i++) {
-        if (!(b->slots[i].flags & REACTOR__IO_URING_ARMED)) continue;
-        b->slots[i].flags &= (uint8_t)~REACTOR__IO_URING_ARMED;
+        if (!b->slots[i].poll) continue;
+        b->slots[i].poll = 0;
         reactor__io_uring_list(b, i);
     }
     return 0;
@@ -3963,14 +4080,6 @@ static int reactor__io_uring_set_alarm(reactor__io_uring *b, int64_t at) {
     return 0;
 }
 
-/* Answers that nobody waits for any more; only a wait may take the others. */
-static void reactor__io_uring_skip(reactor__core *core, reactor__io_uring *b) {
-    uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail);
-    while (head != tail && !reactor__io_uring_matters(core, b, &b->completions[head & b->cq_mask]))
-        head++;
-    REACTOR__STORE(b->cq_head, head);
-}
-
 /* Nothing waits here meanwhile, so what the next wait would ask for is asked for now; and the next
    deadline is an answer like any other. */
 static int reactor__io_uring_alarm(reactor__core *core, int64_t at) {
@@ -3978,8 +4087,27 @@ static int reactor__io_uring_alarm(reactor__core *core, int64_t at) {
     int e = reactor__io_uring_arm_listed(core, b);
     if (e == 0) e = reactor__io_uring_set_alarm(b, at);
     if (e == 0) e = reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
-    reactor__io_uring_skip(core, b);
+    reactor__io_uring_skip(b); /* the others only a wait may take */
     return e < 0 ? e : 0;
+}
+
+/* ---- beginning and end ---- */
+
+static int reactor__io_uring_init(reactor__core *core) {
+    reactor__io_uring *b = REACTOR__NEW(reactor__io_uring);
+    if (!b) return -ENOMEM;
+    b->looks = (struct pollfd *)REACTOR_MALLOC(core->batch * sizeof *b->looks);
+    b->list_head = b->list_tail = REACTOR__NONE;
+    b->outer = -1;
+    int e = b->looks ? reactor__io_uring_open(b, REACTOR__IO_URING_BEST) : -ENOMEM;
+    if (e < 0) {
+        REACTOR_FREE(b->looks);
+        REACTOR_FREE(b);
+        return e;
+    }
+    core->data = b;
+    if (b->deferred) core->transfer = reactor__io_uring_transfer;
+    return 0;
 }
 
 static void reactor__io_uring_fini(reactor__core *core) {
@@ -7248,7 +7376,8 @@ enum {
     REACTOR__STREAM_LOADED = 1 << 26,    /* output is queued: tail is not NULL */
     REACTOR__STREAM_KEPT = 1 << 27,      /* input is kept: u.input is not NULL */
     REACTOR__STREAM_SPECIAL = 1 << 28,   /* something in handler or options bars the short way */
-    REACTOR__STREAM_OUTLET = 1 << 29     /* a pipe's write end */
+    REACTOR__STREAM_OUTLET = 1 << 29,    /* a pipe's write end */
+    REACTOR__STREAM_BATCHED = 1 << 30    /* input of it is in the batch */
 };
 
 /* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
@@ -7278,7 +7407,9 @@ enum {
     REACTOR__STREAM_FILES_MAX = 1024,
     REACTOR__STREAM_JOIN = 256 * 1024, /* files up to here share a packet with what is before */
     REACTOR__STREAM_WRITES = 1 << 21,  /* bytes sent per connection and turn */
-    REACTOR__STREAM_RETRY_MS = 100     /* a listener without descriptors tries again */
+    REACTOR__STREAM_BATCH = 256,       /* connections read with one call, into so much: */
+    REACTOR__STREAM_ARENA = 256 * 1024,
+    REACTOR__STREAM_RETRY_MS = 100 /* a listener without descriptors tries again */
 };
 
 struct reactor_buffer {
@@ -7376,12 +7507,24 @@ typedef struct reactor__stream_listener {
     unsigned flags;   /* of its connections */
 } reactor__stream_listener;
 
+/* What was read with one call, then what is sent with one: see below. */
+typedef struct reactor__stream_batch {
+    uint32_t count, at;  /* of the moves; shown so far, from where on len is that of the answer */
+    uint32_t size, need; /* of a piece of the arena; what one would have had to hold lately */
+    uint32_t next;       /* report to go on with */
+    uint64_t turn;
+    reactor__core_transfer moves[REACTOR__STREAM_BATCH];
+    char arena[REACTOR__STREAM_ARENA];
+} reactor__stream_batch;
+
 typedef struct reactor__stream_part {
     reactor__loop_part part;
-    char *stage;           /* copies of what is corked; scratch for files when nothing is */
-    size_t corked, staged; /* bytes in all; of them in stage */
-    int corks;             /* pieces */
-    unsigned edges;        /* the backend has them */
+    reactor_io_fn *io;            /* of connections */
+    reactor__stream_batch *batch; /* NULL where a receive costs a call anyway */
+    char *stage;                  /* copies of what is corked; scratch for files when nothing is */
+    size_t corked, staged;        /* bytes in all; of them in stage */
+    int corks;                    /* pieces */
+    unsigned edges;               /* the backend has them */
     reactor__util_piece cork[REACTOR__STREAM_CORKS];
     reactor__stream_conn *kick_head, *kick_tail; /* settled at the turn's end, in this order */
     reactor__stream_conn *again;                 /* to be kicked in the next turn */
@@ -8431,7 +8574,7 @@ REACTOR__APART static void reactor__stream_io_rest(reactor *r, size_t used) {
     size_t n = r->lane.len;
     reactor__stream_leave(r, p, c);
     if (used < n && !(c->flags & REACTOR__STREAM_FAILED)) {
-        reactor__stream_keep(r, c, r->lane.buffer + used, n - used);
+        reactor__stream_keep(r, c, r->lane.data + used, n - used);
         reactor__stream_check_limit(c, used);
     }
     if (c->flags & REACTOR__STREAM_BUSY) reactor__stream_settle(r, c);
@@ -8510,6 +8653,282 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
     r->core.counters.bytes_out += (size_t)sent;
 }
 
+/* ---- batches ---- */
+
+/* Where one call receives for many, the first of a turn's connections to have input has it received
+   for all that would take the short way, as far as the arena goes; each is shown its own when its
+   turn has come. Their answers are sent with one call when the last was shown its input: until then
+   nothing else is sent on any of them, for a connection has one event a turn and settles after the
+   events. After a stop, and after a report that was not for its connection, what was not shown
+   becomes kept input; detach takes its connection out. */
+
+static reactor__stream_conn *reactor__stream_mover(const reactor *r,
+                                                   const reactor__core_transfer *m) {
+    reactor__core_slot *slot = reactor__core_resolve(&r->core, m->id, REACTOR__CORE_CONN);
+    return slot ? (reactor__stream_conn *)slot->user : NULL;
+}
+
+/* What a piece has to hold, and a quarter more, in odd multiples of a cache line, which keep the
+   pieces apart there. Small ones are few cache lines, large ones make a small batch. */
+static uint32_t reactor__stream_stride(const reactor *r, reactor__stream_batch *b) {
+    const uint32_t line = 64, most = REACTOR__STREAM_ARENA / (2 * line) * line - line;
+    uint32_t need = b->need + b->need / 4;
+    if (need > r->lane.size) need = (uint32_t)r->lane.size;
+    if (need > most) need = most;
+    b->need -= b->need / 16;
+    return (need / line | 1) * line + 2 * line;
+}
+
+/* Whom to receive for, from this connection's report on, and where to. */
+static uint32_t reactor__stream_gather(reactor *r, reactor__stream_batch *b, uint64_t first) {
+    const reactor__core *core = &r->core;
+    uint32_t n = 0, i = b->next, stride = reactor__stream_stride(r, b);
+    uint32_t most = REACTOR__STREAM_ARENA / stride;
+    if (most > REACTOR__STREAM_BATCH) most = REACTOR__STREAM_BATCH;
+    b->size = stride < r->lane.size ? stride : (uint32_t)r->lane.size;
+    while (i < core->report_count && core->reports[i].id != first) i++;
+    for (; i < core->report_count && n < most; i++) {
+        const reactor__core_report *report = &core->reports[i];
+        const reactor__core_slot *slot = reactor__core_at(core, (uint32_t)report->id);
+        if (slot->kind != REACTOR__CORE_CONN || slot->tag != (uint32_t)(report->id >> 32)) continue;
+        reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
+        if ((c->flags ^ (report->events & ~REACTOR__CORE_PRI)) & ~REACTOR__STREAM_PEACE) continue;
+        c->flags |= REACTOR__STREAM_BATCHED;
+        b->moves[n].data = b->arena + (size_t)n * stride;
+        b->moves[n].id = c->id;
+        b->moves[n].fd = c->fd;
+        b->moves[n++].len = b->size;
+    }
+    b->next = i;
+    return n;
+}
+
+/* For a connection that is in none. */
+REACTOR__APART static void reactor__stream_begin_batch(reactor *r, reactor__stream_part *p,
+                                                       const reactor__stream_conn *c) {
+    reactor__stream_batch *b = p->batch;
+    if (b->turn != r->core.counters.turns) {
+        b->turn = r->core.counters.turns;
+        b->next = 0;
+    }
+    if (b->count || !r->core.transfer) return;
+    b->count = reactor__stream_gather(r, b, c->id);
+    if (!b->count) return;
+    r->core.transfer(&r->core, b->moves, b->count, 0);
+    REACTOR__STORE(&p->part.pending, 1);
+}
+
+/* Input that cannot be shown now, or an end of it. */
+static void reactor__stream_put_by(reactor *r, reactor__stream_conn *c,
+                                   const reactor__core_transfer *m) {
+    int32_t n = m->result;
+    if (n > 0) {
+        c->last_in = r->now;
+        r->core.counters.bytes_in += (uint32_t)n;
+        reactor__stream_keep(r, c, m->data, (size_t)n);
+        c->flags |= REACTOR__STREAM_OFFER;
+    } else if (n == 0)
+        c->flags |= REACTOR__STREAM_ENDED;
+    else if (n != -EINTR && n != -EAGAIN)
+        reactor__stream_fail(c, n, 0);
+}
+
+/* A receive may have left something: the long way reads to its end. */
+static void reactor__stream_note_rest(reactor__stream_conn *c, const reactor__core_transfer *m) {
+    const unsigned more = REACTOR__STREAM_READABLE | REACTOR__STREAM_HINTED;
+    if (m->result == -EINTR || (m->result > 0 && m->more)) c->flags |= more;
+}
+
+/* Takes one out of the batch that is not to be shown its input in this turn. */
+static void reactor__stream_pass_by(reactor *r, reactor__stream_conn *c,
+                                    reactor__core_transfer *m) {
+    m->len = 0;
+    if (!c || !(c->flags & REACTOR__STREAM_BATCHED)) return;
+    c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
+    reactor__stream_note_rest(c, m);
+    reactor__stream_put_by(r, c, m);
+    reactor__stream_kick(r, c);
+}
+
+/* What the kernel did not take of an answer goes before what has been queued since. */
+static void reactor__stream_put_back(reactor *r, reactor__stream_conn *c, const char *data,
+                                     size_t len) {
+    reactor__stream_node *n = reactor__stream_data_new(reactor__stream_part_of(r), NULL, len);
+    if (!n) {
+        reactor__stream_fail(c, -ENOMEM, REACTOR__STREAM_RESET);
+        return;
+    }
+    reactor__stream_node *last = c->tail;
+    n->len = len;
+    memcpy((char *)(n + 1), data, len);
+    reactor__stream_push(r, c, n);
+    if (last) c->tail = last; /* a ring: the new end is the old one's next, and so the head */
+    reactor__stream_account(r, c, len, 0);
+}
+
+/* An answer of which the kernel has not taken all. -EINTR: it was not asked. */
+REACTOR__APART static void reactor__stream_answer_rest(reactor *r, reactor__stream_conn *c,
+                                                       const reactor__core_transfer *m) {
+    const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
+    int32_t n = m->result;
+    if (!c || (c->flags & no)) return;
+    if (n >= 0 || n == -EAGAIN || n == -EINTR) {
+        uint32_t sent = n > 0 ? (uint32_t)n : 0;
+        if (n != -EINTR) c->flags |= REACTOR__STREAM_BLOCKED;
+        if (sent) reactor__stream_sent(r, c, sent);
+        reactor__stream_put_back(r, c, m->data + sent, m->len - sent);
+    } else
+        reactor__stream_break(r, c, n);
+    reactor__stream_kick(r, c);
+}
+
+/* Sends an answer the plain way. */
+static void reactor__stream_answer_one(reactor *r, reactor__stream_conn *c,
+                                       reactor__core_transfer *m) {
+    reactor__util_piece piece;
+    if (!m->len || !c) return;
+    piece.iov_base = m->data;
+    piece.iov_len = m->len;
+    m->result = (int32_t)reactor__net_send(c->fd, reactor__stream_how(r, c), &piece, 1, 0);
+    if (m->result == (int32_t)m->len)
+        reactor__stream_sent(r, c, m->len);
+    else
+        reactor__stream_answer_rest(r, c, m);
+    m->len = 0;
+}
+
+/* Sends the answers. A backend may have changed its mind since, see reactor_fd. */
+static void reactor__stream_answer(reactor *r, reactor__stream_batch *b) {
+    const uint32_t count = b->count;
+    const int plain = count == 1 || !r->core.transfer;
+    b->count = b->at = 0;
+    if (!plain) r->core.transfer(&r->core, b->moves, count, 1);
+    for (uint32_t i = 0; i < count; i++) {
+        reactor__core_transfer *m = &b->moves[i];
+        if (!m->len) continue;
+        if (plain)
+            reactor__stream_answer_one(r, reactor__stream_mover(r, m), m);
+        else if (REACTOR__LIKELY(m->result == (int32_t)m->len))
+            r->core.counters.bytes_out += m->len;
+        else
+            reactor__stream_answer_rest(r, reactor__stream_mover(r, m), m);
+    }
+}
+
+/* When all events have been served: what is left was not shown. */
+REACTOR__APART static void reactor__stream_end_batch(reactor *r, reactor__stream_part *p) {
+    reactor__stream_batch *b = p->batch;
+    if (!b || !b->count) return;
+    for (; b->at < b->count; b->at++)
+        reactor__stream_pass_by(r, reactor__stream_mover(r, &b->moves[b->at]), &b->moves[b->at]);
+    reactor__stream_answer(r, b);
+}
+
+/* What the batch has of this connection; NULL for nothing. */
+static reactor__core_transfer *reactor__stream_batched(const reactor__stream_part *p,
+                                                       const reactor__stream_conn *c) {
+    reactor__stream_batch *b = p->batch;
+    for (uint32_t i = 0; b && i < b->count; i++)
+        if (b->moves[i].id == c->id) return &b->moves[i];
+    return NULL;
+}
+
+/* One that leaves the loop in mid-turn gets its input, and its peer the answer. */
+static void reactor__stream_unbatch(reactor *r, reactor__stream_conn *c) {
+    reactor__core_transfer *m = reactor__stream_batched(reactor__stream_part_of(r), c);
+    if (!m) return;
+    if (c->flags & REACTOR__STREAM_BATCHED)
+        reactor__stream_pass_by(r, c, m);
+    else
+        reactor__stream_answer_one(r, c, m);
+}
+
+/* Nothing was received, or there is more, or the connection has something to settle by now. What
+   filled its piece is shown together with the rest, as if the piece had been larger. */
+REACTOR__APART static void reactor__stream_io_batch_odd(reactor *r, reactor__stream_conn *c,
+                                                        reactor__core_transfer *m) {
+    reactor__stream_batch *b = reactor__stream_part_of(r)->batch;
+    const unsigned busy = REACTOR__STREAM_BUSY & ~(unsigned)REACTOR__STREAM_HINTED;
+    int full = m->result == (int32_t)b->size;
+    r->core.counters.callbacks--; /* see io_long */
+    if (c->flags & REACTOR__STREAM_FAILED) return;
+    reactor__stream_note_rest(c, m);
+    if (m->result > 0 && !full && !(c->flags & busy))
+        reactor__stream_received(r, c, m->data, (size_t)m->result);
+    else
+        reactor__stream_put_by(r, c, m);
+    if (full) {
+        b->need = 2 * b->size;
+        reactor__stream_read(r, c);
+    }
+    reactor__stream_settle(r, c);
+}
+
+/* The handler has something else to say than its input. One piece for which there is nothing to
+   settle takes the place of the input, and waits for the others. */
+REACTOR__APART static void reactor__stream_io_batch_answer(reactor *r, reactor__core_transfer *m,
+                                                           size_t used) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_batch *b = p->batch;
+    if (p->corked > b->need && p->corked <= REACTOR__STREAM_BACKLOG) b->need = (uint32_t)p->corked;
+    if (used < r->lane.len || p->corks != 1 || p->corked > b->size ||
+        (c->flags & REACTOR__STREAM_BUSY)) {
+        reactor__stream_io_rest(r, used);
+        return;
+    }
+    memmove(m->data, p->cork[0].iov_base, p->corked);
+    m->len = (uint32_t)p->corked;
+    r->lane.current = NULL;
+    reactor__stream_uncorked(p);
+}
+
+/* Shows a connection of the batch what was received for it: reactor__stream_io without its calls. */
+static void reactor__stream_io_show(reactor *r, reactor__stream_conn *c,
+                                    reactor__core_transfer *m) {
+    reactor__loop_lane *lane = &r->lane;
+    reactor__stream_batch *b = reactor__stream_part_of(r)->batch;
+    c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
+    m->len = 0;
+    if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_BUSY) || m->result <= 0 || m->more)) {
+        reactor__stream_io_batch_odd(r, c, m);
+        return;
+    }
+    const size_t n = (size_t)m->result;
+    if (n > b->need) b->need = (uint32_t)n;
+    lane->current = c;
+    lane->answer = c->id;
+    lane->data = m->data;
+    lane->len = n;
+    r->core.counters.bytes_in += n;
+    c->last_in = r->now;
+    size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), m->data, n,
+                                                  reactor__stream_state(c));
+    if (REACTOR__LIKELY(lane->answer == used)) {
+        m->len = (uint32_t)used;
+        lane->current = NULL;
+    } else
+        reactor__stream_io_batch_answer(r, m, used);
+    lane->data = lane->buffer;
+}
+
+/* A connection's event where there are batches. */
+static void reactor__stream_io_batch(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    reactor__stream_conn *c = (reactor__stream_conn *)user;
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_batch *b = p->batch;
+    if (!(c->flags & REACTOR__STREAM_BATCHED)) reactor__stream_begin_batch(r, p, c);
+    if (!(c->flags & REACTOR__STREAM_BATCHED)) {
+        if (c->tail) events |= (unsigned)REACTOR_WRITE; /* input is told without it: let send say */
+        reactor__stream_io(r, fd, events, user);
+        return;
+    }
+    for (; b->moves[b->at].id != c->id; b->at++)
+        reactor__stream_pass_by(r, reactor__stream_mover(r, &b->moves[b->at]), &b->moves[b->at]);
+    reactor__stream_io_show(r, c, &b->moves[b->at++]);
+    if (b->at == b->count) reactor__stream_answer(r, b);
+}
+
 /* ---- making connections ---- */
 
 /* Counts as active from here on: connecting keeps the loop going, too. SPECIAL bars the short way
@@ -8522,7 +8941,8 @@ static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_
         h->state_size ? REACTOR__STREAM_HEAD + h->state_size : sizeof(reactor__stream_conn);
     reactor__stream_conn *c = (reactor__stream_conn *)reactor__util_zeroed(size);
     if (!c) return NULL;
-    int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_CONN, reactor__stream_io, c);
+    int64_t index =
+        reactor__core_reserve(&r->core, REACTOR__CORE_CONN, reactor__stream_part_of(r)->io, c);
     if (index < 0) {
         REACTOR_FREE(c);
         return NULL;
@@ -8568,12 +8988,14 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_part *par
 /* A forked child has destroyed its copy in a callback: what the rest of the turn might do to a
    connection is barred by its being at an end already, without a descriptor. */
 static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
-    (void)part;
+    reactor__stream_batch *b = ((reactor__stream_part *)part)->batch;
+    if (b) b->count = b->at = 0;
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
         c->flags |= REACTOR__STREAM_FAILED;
+        c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
         if (c->fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(c->fd);
         c->fd = REACTOR__UTIL_NO_SOCKET;
     }
@@ -8589,12 +9011,19 @@ static int reactor__stream_start(reactor *r) {
     if (!p) return -ENOMEM;
     r->lane.buffer = (char *)REACTOR_MALLOC(r->options.read_buffer);
     p->stage = (char *)REACTOR_MALLOC(REACTOR__STREAM_STAGE);
-    if (!r->lane.buffer || !p->stage) {
+    p->io = reactor__stream_io;
+    if (r->core.transfer) {
+        p->io = reactor__stream_io_batch;
+        p->batch = (reactor__stream_batch *)REACTOR_MALLOC(sizeof *p->batch);
+    }
+    if (!r->lane.buffer || !p->stage || (r->core.transfer && !p->batch)) {
         REACTOR_FREE(r->lane.buffer);
         REACTOR_FREE(p->stage);
+        REACTOR_FREE(p->batch);
         REACTOR_FREE(p);
         return -ENOMEM;
     }
+    if (p->batch) memset(p->batch, 0, offsetof(reactor__stream_batch, moves));
     r->lane.data = r->lane.buffer;
     r->lane.size = r->options.read_buffer;
     r->lane.most = r->lane.size - 1;
@@ -8624,7 +9053,7 @@ static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     c->timer = 0;
     if (!reactor__net_sys_is_tcp(c->fd)) c->flags |= REACTOR__STREAM_THOROUGH;
-    reactor__core_at(&r->core, index)->fn = reactor__stream_io;
+    reactor__core_at(&r->core, index)->fn = reactor__stream_part_of(r)->io;
     if (!reactor__stream_part_of(r)->edges) reactor__core_modify(&r->core, index, REACTOR_READ);
     r->core.counters.connects++;
     reactor__stream_opened(r, c);
@@ -9334,6 +9763,8 @@ REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!c) return 0;
     size_t total = reactor__stream_load(r, c);
+    const reactor__core_transfer *m = reactor__stream_batched(reactor__stream_part_of(r), c);
+    if (m && !(c->flags & REACTOR__STREAM_BATCHED)) total += m->len;
     const reactor__stream_node *n = c->tail;
     for (int files = c->files; files > 0; n = n->next) {
         if (n->kind != REACTOR__STREAM_FILE) continue;
@@ -9469,7 +9900,9 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
     if (!fd || !len || (*len && !input)) return -EINVAL;
     int e = reactor__stream_live(r, handle, &c);
     if (e < 0) return e == -EBADF && c ? -ENOTCONN : e;
-    if (!(c->flags & REACTOR__STREAM_OPEN) || (c->flags & REACTOR__STREAM_BROKEN)) return -ENOTCONN;
+    reactor__stream_unbatch(r, c);
+    const unsigned no = REACTOR__STREAM_BROKEN | REACTOR__STREAM_FAILED;
+    if (!(c->flags & REACTOR__STREAM_OPEN) || (c->flags & no)) return -ENOTCONN;
     const unsigned promised = REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
     if (c->tail || reactor_pending(r, handle)) return -EBUSY;
     if ((c->flags & promised) == (unsigned)REACTOR__STREAM_SHUT) return -EBUSY;
@@ -9571,6 +10004,7 @@ static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
    so that a relayed message leaves in the turn in which it came; the rest is for the next turn. */
 static void reactor__stream_turn(reactor *r, reactor__loop_part *part) {
     reactor__stream_part *p = (reactor__stream_part *)part;
+    reactor__stream_end_batch(r, p);
     for (int round = 0; round < 4 && p->kick_head; round++) {
         const reactor__stream_conn *last = p->kick_tail;
         for (int more = 1; more && !REACTOR__PEEK(&r->core.stop);) {
@@ -9632,6 +10066,7 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
     r->parts[REACTOR__LOOP_STREAM] = NULL;
     REACTOR_FREE(r->lane.buffer);
     REACTOR_FREE(p->stage);
+    REACTOR_FREE(p->batch);
     REACTOR_FREE(p);
 }
 

@@ -668,12 +668,15 @@ static void hook_on_other(reactor *r, reactor_conn c, probe *p) {
     t->act(r, t->p->conn, t->p);
 }
 
+typedef int attach_fn(reactor *r, probe *p, const reactor_conn_options *o);
+
 /* Two are readable in one turn; whichever comes first acts on the other. */
-static void in_one_batch(probe_hook *act, int closes) {
+static void in_one_batch_of(attach_fn *attach, probe_hook *act, int closes) {
     reactor *r = begin();
     probe a = {0}, b = {0};
     target on_b = {&b, act, 0}, on_a = {&a, act, 0};
-    int fd_a = attach_pair(r, &a, NULL), fd_b = attach_pair(r, &b, NULL);
+    int fd_a = attach(r, &a, NULL), fd_b = attach(r, &b, NULL);
+    turns(r, 3);
     a.extra = &on_b;
     b.extra = &on_a;
     a.data = b.data = hook_on_other;
@@ -694,10 +697,141 @@ static void in_one_batch(probe_hook *act, int closes) {
     }
     end(r);
 }
+static void in_one_batch(probe_hook *act, int closes) {
+    in_one_batch_of(attach_pair, act, closes);
+    in_one_batch_of(attach_tcp_pair, act, closes);
+}
 CASE(law2_closed_in_the_same_batch_gets_only_on_close) { in_one_batch(hook_close, 1); }
 CASE(law2_aborted_in_the_same_batch_gets_only_on_close) { in_one_batch(act_abort, 1); }
 CASE(law2_detached_in_the_same_batch_gets_only_on_close) { in_one_batch(act_detach, 1); }
 CASE(law14_paused_in_the_same_batch_gets_nothing) { in_one_batch(hook_pause, 0); }
+
+enum { CROWD = 40, LINE = 10 };
+
+/* As many TCP connections, all with a line of input that no turn has seen yet. */
+typedef struct crowd {
+    probe p[CROWD];
+    int fd[CROWD];
+    int served;
+} crowd;
+
+static void crowd_speaks(crowd *all) {
+    for (int i = 0; i < CROWD; i++)
+        assert_int_equal(send(all->fd[i], "0123456789", LINE, MSG_NOSIGNAL), LINE);
+}
+
+static void crowd_gathers(reactor *r, crowd *all, probe_hook *data) {
+    memset(all, 0, sizeof *all);
+    for (int i = 0; i < CROWD; i++) {
+        all->p[i].data = data;
+        all->p[i].extra = all;
+        all->fd[i] = attach_tcp_pair(r, &all->p[i], NULL);
+    }
+    turns(r, 3);
+    crowd_speaks(all);
+}
+
+/* One line each, and no more. */
+static void crowd_hears(reactor *r, crowd *all, const char *line) {
+    for (int i = 0; i < CROWD; i++) peer_hears(r, all->fd[i], line);
+    turns(r, 3);
+    for (int i = 0; i < CROWD; i++) {
+        char more;
+        assert_int_equal(recv(all->fd[i], &more, 1, MSG_DONTWAIT), -1);
+        close(all->fd[i]);
+    }
+}
+
+static void hook_echo_and_stop(reactor *r, reactor_conn c, probe *p) {
+    assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+    ((crowd *)p->extra)->served++;
+    reactor_stop(r);
+}
+
+CASE(stopped_at_each_of_many_inputs_loses_none) {
+    static crowd all;
+    reactor *r = begin();
+    crowd_gathers(r, &all, hook_echo_and_stop);
+    for (int runs = 1; runs <= CROWD; runs++) {
+        assert_int_equal(reactor_run(r), 0);
+        assert_int_equal(all.served, runs);
+    }
+    crowd_hears(r, &all, "0123456789");
+    end(r);
+}
+
+static void hook_echo_and_tell_the_next(reactor *r, reactor_conn c, probe *p) {
+    crowd *all = p->extra;
+    probe *next = &all->p[(p - all->p + 1) % CROWD];
+    assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+    if (next->datas) assert_int_equal(reactor_write(r, next->conn, "!", 1), 0);
+}
+
+/* What others write goes behind an answer that was given before. */
+CASE(law14_an_answer_goes_before_what_others_write_later_in_the_turn) {
+    static crowd all;
+    reactor *r = begin();
+    crowd_gathers(r, &all, hook_echo_and_tell_the_next);
+    for (int i = 0; i < CROWD; i++) peer_hears(r, all.fd[i], "0123456789");
+    for (int i = 0; i < CROWD; i++) close(all.fd[i]);
+    end(r);
+}
+
+static void hook_pause_all(reactor *r, reactor_conn c, probe *p) {
+    crowd *all = p->extra;
+    (void)c;
+    for (int i = 0; i < CROWD; i++) assert_int_equal(reactor_pause(r, all->p[i].conn), 0);
+}
+
+/* Whatever had been received is kept for later, and comes before what follows. */
+CASE(law14_paused_in_mid_turn_and_resumed_gets_all) {
+    static crowd all;
+    reactor *r = begin();
+    crowd_gathers(r, &all, hook_pause_all);
+    turns(r, 10);
+    int called = 0;
+    for (int i = 0; i < CROWD; i++) called += all.p[i].datas;
+    assert_int_equal(called, 1);
+    crowd_speaks(&all);
+    turns(r, 3);
+    size_t bytes = 0;
+    for (int i = 0; i < CROWD; i++) {
+        all.p[i].data = NULL;
+        assert_int_equal(reactor_resume(r, all.p[i].conn), 0);
+    }
+    for (int i = 0; i < CROWD; i++) UNTIL(r, all.p[i].in == 2 * LINE);
+    for (int i = 0; i < CROWD; i++) bytes += all.p[i].in;
+    assert_int_equal(counters(r).bytes_in, bytes);
+    for (int i = 0; i < CROWD; i++) close(all.fd[i]);
+    end(r);
+}
+
+static void hook_detach_all(reactor *r, reactor_conn c, probe *p) {
+    crowd *all = p->extra;
+    (void)c;
+    for (int i = 0; i < CROWD; i++) {
+        char input[2 * LINE];
+        size_t len = sizeof input;
+        reactor_socket fd;
+        if (&all->p[i] == p) continue;
+        assert_int_equal(reactor_detach(r, all->p[i].conn, &fd, input, &len), 0);
+        /* Its line is in one place or in the other. */
+        ssize_t n = recv((int)fd, input + len, sizeof input - len, MSG_DONTWAIT);
+        if (n > 0) len += (size_t)n;
+        assert_int_equal(len, LINE);
+        assert_memory_equal(input, "0123456789", LINE);
+        close((int)fd);
+    }
+}
+
+CASE(detach_in_mid_turn_gives_back_what_was_received) {
+    static crowd all;
+    reactor *r = begin();
+    crowd_gathers(r, &all, hook_detach_all);
+    UNTIL(r, counters(r).closes == CROWD - 1);
+    for (int i = 0; i < CROWD; i++) close(all.fd[i]);
+    end(r);
+}
 
 static probe newcomer;
 static int newcomer_peer;
@@ -1475,6 +1609,10 @@ int main(void) {
         TEST(law2_aborted_in_the_same_batch_gets_only_on_close),
         TEST(law2_detached_in_the_same_batch_gets_only_on_close),
         TEST(law14_paused_in_the_same_batch_gets_nothing),
+        TEST(stopped_at_each_of_many_inputs_loses_none),
+        TEST(law14_an_answer_goes_before_what_others_write_later_in_the_turn),
+        TEST(law14_paused_in_mid_turn_and_resumed_gets_all),
+        TEST(detach_in_mid_turn_gives_back_what_was_received),
         TEST(law2_successor_of_a_descriptor_number_gets_none_of_its_events),
         TEST(law15_destroy_delivers_every_on_close_and_frees_everything),
         TEST(law15_destroy_right_after_connect_and_attach),
