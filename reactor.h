@@ -7841,8 +7841,8 @@ REACTOR__APART static void reactor__stream_fail(reactor__stream_conn *c, int rea
 }
 
 /* Output is impossible: it is dropped, what is left of the input is delivered, then it ends.
-   Taken for READABLE, as no edge may come any more; and nobody is owed an on_writable to write
-   in vain. */
+   Taken for READABLE, as no event may have told of that input yet; and nobody is owed an
+   on_writable to write in vain. */
 static void reactor__stream_break(reactor *r, reactor__stream_conn *c, int reason) {
     if (c->flags & REACTOR__STREAM_BROKEN) return;
     if (!(c->flags & REACTOR__STREAM_FAILED)) c->reason = (int16_t)reason;

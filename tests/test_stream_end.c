@@ -328,6 +328,28 @@ CASE(reset_by_the_peer_while_output_waits) {
     end(r);
 }
 
+static void peer_says_bye_and_goes(reactor *r, void *user) {
+    probe *p = user;
+    int fd = *(int *)p->extra;
+    assert_int_equal(send(fd, "bye", 3, 0), 3);
+    close(fd);
+    assert_int_equal(reactor_write(r, p->conn, "x", 1), 0);
+}
+
+/* The write fails at the end of that turn, in which no event has told of the input yet. */
+CASE(law4_input_of_which_nobody_has_heard_is_delivered_though_a_write_fails) {
+    NEEDS_UNIX_PAIRS;
+    reactor *r = begin();
+    probe p = {0};
+    int fd = attach_pair(r, &p, NULL);
+    p.extra = &fd;
+    assert_int_equal(reactor_defer(r, peer_says_bye_and_goes, &p), 0);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.text, "bye");
+    assert_int_equal(p.reason, -EPIPE);
+    end(r);
+}
+
 CASE(reset_before_it_is_accepted_does_not_end_the_listener) {
     reactor *r = begin();
     probe p = {0};
@@ -1583,6 +1605,7 @@ int main(void) {
         TEST(reset_by_the_peer_is_ECONNRESET_and_no_eof),
         TEST(abort_in_the_turn_of_the_write_sends_nothing),
         TEST(reset_by_the_peer_while_output_waits),
+        TEST(law4_input_of_which_nobody_has_heard_is_delivered_though_a_write_fails),
         TEST(reset_before_it_is_accepted_does_not_end_the_listener),
         TEST(law2_stale_handle_is_refused_everywhere_and_never_reaches_its_successor),
         TEST(handle_of_another_loop_is_refused_everywhere),
