@@ -3397,7 +3397,7 @@ static int reactor__epoll_fd(reactor__core *core) {
 static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     struct itimerspec t;
-    if (at == b->at && at == REACTOR__NEVER) return 0;
+    if (at == b->at) return 0; /* once past it stays readable, for it is never read */
     memset(&t, 0, sizeof t);
     if (at != REACTOR__NEVER)
         t.it_value = reactor__util_timespec(at > 0 ? at : 1); /* zero would disarm it */
