@@ -3426,7 +3426,7 @@ static const reactor__core_backend reactor__epoll_backend = {
    by DONTWAIT requests, a turn's connections with one call: done when submitted, so the kernel keeps
    no memory of ours and nothing is to be cancelled. A poll holds the open file, so removing one is
    not put off: the descriptor is about to be closed, and the peer is to hear of that. Late answers
-   are known by the slot's generation and by how often it was armed, both in user_data. The kernel
+   are known by how often their slot was armed, which is in user_data. The kernel
    works for the thread that first runs the loop, and only while that waits. Without EXT_ARG, NODROP
    and SINGLE_MMAP (Linux 5.11) it is refused; without DEFER_TASKRUN (6.1) streams have calls. */
 #ifdef REACTOR_USE_IO_URING
@@ -3509,8 +3509,9 @@ typedef struct reactor__io_uring_cancel_arg {
     uint64_t unused[4];
 } reactor__io_uring_cancel_arg;
 
-/* What an answer is to: in the highest byte of user_data, with how often the slot was armed; then
-   24 bits of generation, then the slot; an alarm's number; a transfer's. 0: nobody asked. */
+/* What an answer is to, in the highest half byte of user_data; then 28 bits of how often the slot was
+   armed, by whomever, for answers may wait for thousands of turns; then the slot; an alarm's number;
+   a transfer's. 0: nobody asked. */
 enum {
     REACTOR__IO_URING_IS_POLL = 0x10,
     REACTOR__IO_URING_IS_ALARM = 0x20,
@@ -3523,11 +3524,11 @@ enum {
 };
 
 typedef struct reactor__io_uring_slot {
-    uint32_t next;  /* in the list */
-    uint32_t poll;  /* that the kernel has for it: the upper half of its user_data; 0: none */
-    uint32_t told;  /* where it was reported last */
-    uint8_t flags;  /* LISTED stays when the slot changes hands */
-    uint8_t rounds; /* its last 4 bits: how often it was armed */
+    uint32_t next;   /* in the list */
+    uint32_t poll;   /* that the kernel has for it: the upper half of its user_data; 0: none */
+    uint32_t told;   /* where it was reported last */
+    uint32_t rounds; /* its last 28 bits: how often it was armed; goes on when it changes hands */
+    uint8_t flags;   /* so does LISTED */
 } reactor__io_uring_slot;
 
 typedef struct reactor__io_uring {
@@ -3670,9 +3671,8 @@ static int reactor__io_uring_enable(reactor__io_uring *b) {
 }
 
 /* Of a slot's next poll. */
-static uint32_t reactor__io_uring_name(const reactor__core_slot *slot, reactor__io_uring_slot *s) {
-    const uint32_t kind = REACTOR__IO_URING_IS_POLL;
-    return (kind | (++s->rounds & 15u)) << 24 | ((slot->tag >> 1) & 0xffffff);
+static uint32_t reactor__io_uring_name(reactor__io_uring_slot *s) {
+    return (uint32_t)REACTOR__IO_URING_IS_POLL << 24 | (++s->rounds & 0xfffffff);
 }
 
 /* ---- transferring ---- */
@@ -3785,7 +3785,7 @@ static int reactor__io_uring_arm(const reactor__core *core, reactor__io_uring *b
     const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
     if (s->poll || !(slot->armed & REACTOR__CORE_BOTH)) return 0;
     uint16_t events = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
-    uint32_t name = reactor__io_uring_name(slot, s);
+    uint32_t name = reactor__io_uring_name(s);
     reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_POLL_ADD, slot->fd,
                                                          (uint64_t)name << 32 | index);
     if (!q) return -EAGAIN;
@@ -3814,10 +3814,12 @@ static int reactor__io_uring_disarm(reactor__io_uring *b, uint64_t poll) {
     return 0;
 }
 
-/* Before the descriptor is closed. There is another call for it if this one fails. */
-static void reactor__io_uring_cancel(reactor__io_uring *b, uint64_t poll) {
+/* Before the descriptor is closed. There is another call for it if this one fails, or if there was no
+   room to ask. */
+static void reactor__io_uring_cancel(reactor__io_uring *b, uint64_t poll, int asked) {
     reactor__io_uring_cancel_arg arg;
-    if (reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0) >= 0) return;
+    int e = reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
+    if (asked && e >= 0) return;
     memset(&arg, 0, sizeof arg);
     arg.id = poll;
     arg.fd = -1;
@@ -3841,7 +3843,7 @@ static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned b
     int e = b->slots[index].poll ? reactor__io_uring_disarm(b, poll) : 0;
     if (e < 0 && after) return e;
     if (!after) {
-        if (b->slots[index].poll) reactor__io_uring_cancel(b, poll);
+        if (b->slots[index].poll) reactor__io_uring_cancel(b, poll, e == 0);
         b->slots[index].poll = 0;
         return 0;
     }

@@ -5,11 +5,22 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* How many calls of io_uring_enter fail from now on. */
+static int failing_enters;
+#define syscall(number, ...)                                                                       \
+    ((number) == SYS_io_uring_enter && failing_enters > 0 ? (failing_enters--, errno = EBUSY, -1L) \
+                                                          : syscall(number, __VA_ARGS__))
+
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_IO_URING
 #define REACTOR_USE_EPOLL
 #define REACTOR__IO_URING_ENTRIES 8
 #include "../reactor.h"
+#undef syscall
 
 #include "harness.h"
 
@@ -115,6 +126,70 @@ static int without(unsigned number, unsigned error) {
     return 0;
 }
 
+/* The peer hears of a close, if not at once then in the next turns: nothing holds the other end. */
+static void assert_let_go(reactor *r, int fd[2]) {
+    char byte;
+    close(fd[0]);
+    for (int i = 0; i < 8; i++) assert_true(reactor_poll(r, 0) >= 0);
+    assert_int_equal(read(fd[1], &byte, 1), 0);
+    close(fd[1]);
+}
+
+/* A batch of one leaves the answers to a watcher's former polls behind those of many others. */
+static void late_answers_are_not_taken_for_new_ones(void **state) {
+    enum { OTHERS = 64, CHANGES = 48 };
+    static int others[OTHERS][2], fd[2], calls;
+    reactor_options o = {0};
+    (void)state;
+    if (!offered()) skip();
+    o.backend = "io_uring";
+    o.batch = 1;
+    reactor *r = make_loop_with(&o);
+    for (int i = 0; i < OTHERS; i++) {
+        make_pair(others[i]);
+        assert_int_equal(write(others[i][1], "x", 1), 1);
+        assert_int_equal(reactor_add(r, others[i][0], REACTOR_READ, on_io, &calls), 0);
+    }
+    for (int n = 0; n < CHANGES; n++) {
+        make_pair(fd);
+        assert_int_equal(reactor_add(r, fd[0], REACTOR_READ | REACTOR_EDGE, on_io, &calls), 0);
+        for (int i = 0; i < n; i++) {
+            assert_int_equal(reactor_modify(r, fd[0], REACTOR_READ | REACTOR_EDGE), 0);
+            assert_true(reactor_poll(r, 0) >= 0);
+        }
+        for (int i = 0; i < 4 * OTHERS; i++) assert_true(reactor_poll(r, 0) >= 0);
+        assert_int_equal(reactor_remove(r, fd[0]), 0);
+        assert_let_go(r, fd);
+    }
+    for (int i = 0; i < OTHERS; i++) {
+        assert_int_equal(reactor_remove(r, others[i][0]), 0);
+        close(others[i][0]);
+        close(others[i][1]);
+    }
+    reactor_destroy(r);
+}
+
+/* The ring is full of requests that the kernel does not take, until there was no room for one. */
+static void removing_lets_go_of_a_descriptor_though_there_is_no_room_to_ask(void **state) {
+    enum { COUNT = 9 };
+    static int fd[COUNT][2], calls;
+    reactor_options o = {0};
+    (void)state;
+    if (!offered()) skip();
+    o.backend = "io_uring";
+    reactor *r = make_loop_with(&o);
+    for (int i = 0; i < COUNT; i++) {
+        make_pair(fd[i]);
+        assert_int_equal(reactor_add(r, fd[i][0], REACTOR_READ, on_io, &calls), 0);
+    }
+    assert_int_equal(reactor_poll(r, 0), 0);
+    failing_enters = COUNT;
+    for (int i = 0; i < COUNT; i++) assert_int_equal(reactor_remove(r, fd[i][0]), 0);
+    assert_int_equal(failing_enters, 0);
+    for (int i = 0; i < COUNT; i++) assert_let_go(r, fd[i]);
+    reactor_destroy(r);
+}
+
 static void refused(unsigned number, unsigned error) {
     if (!offered()) skip();
     pid_t child = fork();
@@ -142,8 +217,12 @@ static void enter_refused_by_a_filter(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(a_ring_of_8_serves_300_levels), TEST(a_ring_of_8_serves_300_edges),
-        TEST(setup_refused_by_a_filter),     TEST(setup_missing),
+        TEST(a_ring_of_8_serves_300_levels),
+        TEST(a_ring_of_8_serves_300_edges),
+        TEST(late_answers_are_not_taken_for_new_ones),
+        TEST(removing_lets_go_of_a_descriptor_though_there_is_no_room_to_ask),
+        TEST(setup_refused_by_a_filter),
+        TEST(setup_missing),
         TEST(enter_refused_by_a_filter),
     };
     harness_unused();
