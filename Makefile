@@ -30,9 +30,10 @@ PACKAGES_ALL = tcc gcc-i686-linux-gnu gcc-arm-linux-gnueabihf gcc-s390x-linux-gn
 
 VERSION  = $(shell sed -n 's/.*REACTOR_VERSION_TEXT *"\([^"]*\)".*/\1/p' reactor.h)
 EXAMPLES = $(patsubst examples/%.c,$(B)/%,$(wildcard examples/*.c))
-TEST_SOURCES = $(if $(TESTS),$(TESTS:%=tests/%.c),$(wildcard tests/test_*.c))
+TEST_SOURCES = $(if $(TESTS),$(filter-out $(SCRIPTS:.py=.c),$(TESTS:%=tests/%.c)),\
+  $(wildcard tests/test_*.c))
 PROGRAMS = $(patsubst tests/%.c,$(B)/tests/%,$(TEST_SOURCES))
-SCRIPTS  = $(if $(TESTS),,$(wildcard tests/test_*.py))
+SCRIPTS  = $(if $(TESTS),$(wildcard $(TESTS:%=tests/%.py)),$(wildcard tests/test_*.py))
 FORMATTED = reactor.h $(wildcard examples/*.[ch] tests/*.[ch] tests/*/*.[ch])
 
 all: $(EXAMPLES) ## build the examples (the default)
@@ -189,10 +190,8 @@ $(B)/%: examples/%.c $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< -o $@ $(LDFLAGS)
 
 # Those that are tested have every backend, also what the examples do not ask for themselves.
-EVERY := $(if $(findstring linux,$(shell $(CC) -dumpmachine 2>/dev/null)),-DREACTOR_USE_IO_URING)
-
 $(B)/tests/%: examples/%.c $(B)/flags $(MENDED) | $(B)/tests
-	$(QUIET)$(CC) $(ALL_CFLAGS) $(EVERY) \
+	$(QUIET)$(CC) $(ALL_CFLAGS) -DREACTOR_USE_ALL \
 	  $(if $(MENDED),-D_GNU_SOURCE -include tests/libkqueue.h) $(DEPS) $< \
 	  $(MENDED) -o $@ $(LDFLAGS) $(KQUEUE_LIBS)
 

@@ -84,6 +84,7 @@
          REACTOR_USE_WINDOWS, REACTOR_USE_SELECT   backends to compile in, tried in this order when a
          loop is made. None: epoll and poll on Linux, kqueue and poll on the BSDs and macOS, windows
          and select on Windows, where those two are all there are.
+     REACTOR_USE_ALL      all that the platform has.
      REACTOR_MALLOC(size) REACTOR_REALLOC(old, size) REACTOR_FREE(memory)   all three or none.
      REACTOR_ASSERT(condition)   for misuse that no correct program makes; nothing by default.
      REACTOR_NO_NET       leaves out addresses and streams, REACTOR_NO_SIGNALS reactor_signal.
@@ -738,9 +739,8 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 
 /* ==== >> config ==== */
 /* Decides everything that depends on the platform or on the user's macros, so that no function
-   below needs an #if in its body: which backends are compiled in (REACTOR_USE_x, see the manual),
-   the allocator, the assertion, the atomics. A backend asked for that the platform lacks is an
-   #error here and nowhere else.
+   below needs an #if in its body: the backends compiled in when none is asked for, the allocator, the
+   assertion, the atomics. Where a backend can be, and what it includes, its own section says.
 
    The system's headers show the calls used here only if the feature macros at the top of this file
    came before the first of them. glibc and musl do so anyway unless -std=c99 and the like; then
@@ -793,11 +793,12 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__BSD
 #endif
 
-/* Nothing asked for. io_uring is not among the defaults: see the manual, it does not pay so far.
-   The second one is for where a sandbox refuses the first. */
-#if !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) && !defined(REACTOR_USE_EPOLL) &&   \
-    !defined(REACTOR_USE_KQUEUE) && !defined(REACTOR_USE_WINDOWS) &&                               \
-    !defined(REACTOR_USE_IO_URING)
+/* Nothing asked for: this is the one place besides its own section that names a backend. io_uring
+   is not among the defaults: see the manual, it does not pay so far. The second one is for where a
+   sandbox refuses the first. */
+#if !defined(REACTOR_USE_ALL) && !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) &&     \
+    !defined(REACTOR_USE_EPOLL) && !defined(REACTOR_USE_KQUEUE) &&                                 \
+    !defined(REACTOR_USE_WINDOWS) && !defined(REACTOR_USE_IO_URING)
 #if defined(__linux__)
 #define REACTOR_USE_EPOLL
 #elif defined(REACTOR__BSD)
@@ -811,55 +812,11 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 #endif
 
-/* #undef follows where the section's own hundred errors would hide this one. */
-#if defined(REACTOR_USE_POLL) && defined(_WIN32)
-#error "reactor.h: REACTOR_USE_POLL needs poll(2); on Windows there are WINDOWS and SELECT"
-#endif
-
-#if defined(REACTOR_USE_EPOLL) && !defined(__linux__)
-#error "reactor.h: REACTOR_USE_EPOLL needs Linux"
-#endif
-#if defined(REACTOR_USE_KQUEUE) && !defined(REACTOR__BSD)
-#if defined(__has_include)
-#if !__has_include(<sys/event.h>)
-#error "reactor.h: REACTOR_USE_KQUEUE needs a BSD or macOS, or the <sys/event.h> of libkqueue"
-#undef REACTOR_USE_KQUEUE
-#endif
-#endif
-#endif
-#if defined(REACTOR_USE_IO_URING) && !defined(__linux__)
-#error "reactor.h: REACTOR_USE_IO_URING needs Linux"
-#endif
-#if defined(REACTOR_USE_WINDOWS) && !defined(_WIN32)
-#error "reactor.h: REACTOR_USE_WINDOWS needs Windows"
-#undef REACTOR_USE_WINDOWS
-#endif
-
 #ifdef __linux__
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
-#endif
-#ifdef REACTOR_USE_KQUEUE
-#include <sys/event.h>
-/* Whether it is the kernel's own. The tests' imitation of one says so itself. */
-#if !defined(REACTOR__KQUEUE_NATIVE) && defined(REACTOR__BSD)
-#define REACTOR__KQUEUE_NATIVE 1
-#elif !defined(REACTOR__KQUEUE_NATIVE)
-#define REACTOR__KQUEUE_NATIVE 0
-#endif
-#endif
-#if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
-#include <sys/select.h>
-/* These kernels take sets of any length; elsewhere FD_SETSIZE is a wall. */
-#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)
-#define REACTOR__SELECT_LIMIT INT_MAX
-#else
-#define REACTOR__SELECT_LIMIT FD_SETSIZE
-#endif
 #endif
 
 /* One allocator's memory given to another's free would be a crash far from its cause. */
@@ -1296,6 +1253,7 @@ typedef struct reactor__core_transfer {
    if that fails. */
 typedef struct reactor__core_backend {
     const char *name;
+    const struct reactor__core_backend *worse;
     unsigned traits;
     int (*init)(reactor__core *core);
     void (*fini)(reactor__core *core);
@@ -1305,6 +1263,9 @@ typedef struct reactor__core_backend {
     int (*alarm)(reactor__core *core, int64_t at);
     int (*wake)(const reactor__core *core, int on);
 } reactor__core_backend;
+
+/* The best one so far. Each section makes that its worse one, and then itself the best. */
+#define REACTOR__CORE_BEST NULL
 
 /* What a backend's init may put into core->transfer: does all of them in this order, and when it
    returns the kernel holds none of their memory. Such a backend may report READ of a connection
@@ -1523,9 +1484,9 @@ static void reactor__core_release(reactor__core *core, uint32_t index) {
 
 /* ---- files without readiness ---- */
 
-/* For backends whose kernel refuses regular files and the like: the slot is reported at every
-   turn, and the loop does not wait. aux is its place in the list. */
-REACTOR__OPTIONAL static int reactor__core_always_add(reactor__core *core, uint32_t index) {
+/* Regular files and the like, where the backend has refused them with EPERM: such a slot is core's
+   alone. It is reported at every turn, and the loop does not wait. aux is its place in the list. */
+static int reactor__core_always_add(reactor__core *core, uint32_t index) {
     if (core->always_count == core->always_cap) {
         void *grown = reactor__util_grown(core->always, &core->always_cap, core->always_count + 1,
                                           sizeof *core->always);
@@ -1570,6 +1531,7 @@ static int reactor__core_bind(reactor__core *core, uint32_t index, reactor_socke
     slot->wanted = (uint16_t)wanted; /* for target; counted below, when nothing can fail any more */
     unsigned target = reactor__core_target(core, slot);
     int e = core->backend->set(core, index, 0, target, 0);
+    if (e == -EPERM) e = reactor__core_always_add(core, index);
     if (e < 0) {
         slot->fd = REACTOR__UTIL_NO_SOCKET;
         slot->wanted = 0;
@@ -1708,7 +1670,7 @@ static void reactor__core_pull(reactor__core *core, int on) {
 
 /* Files are as ready as they were; with EDGE there is nothing that would ever change, so one
    report for each time they are armed. They take turns when they are more than a batch. */
-REACTOR__OPTIONAL static void reactor__core_report_always(reactor__core *core) {
+static void reactor__core_report_always(reactor__core *core) {
     uint32_t room = core->report_count < core->limit ? core->limit - core->report_count : 1;
     for (uint32_t i = 0; i < core->always_count && room > 0; i++) {
         core->always_at = core->always_at + 1 < core->always_count ? core->always_at + 1 : 0;
@@ -1722,10 +1684,17 @@ REACTOR__OPTIONAL static void reactor__core_report_always(reactor__core *core) {
 }
 
 /* Whether a file that is always ready has something to tell: then the loop must not wait. */
-REACTOR__OPTIONAL static int reactor__core_has_always(const reactor__core *core) {
+static int reactor__core_has_always(const reactor__core *core) {
     for (uint32_t i = 0; i < core->always_count; i++)
         if (core->slots[core->always[i]].armed & REACTOR__CORE_BOTH) return 1;
     return 0;
+}
+
+static int reactor__core_wait(reactor__core *core, int64_t timeout) {
+    if (core->always_count && reactor__core_has_always(core)) timeout = 0;
+    int e = core->backend->wait(core, timeout);
+    if (e == 0 && core->always_count) reactor__core_report_always(core);
+    return e;
 }
 
 /* What of a report its watcher sees. Errors and hang-ups come as the event that it watches, so a
@@ -1901,7 +1870,15 @@ static void reactor__core_fini(reactor__core *core) {
    writable here, so who waits to write, or for the end alone, is in the first set too; when it
    turns out that there is only data it must leave it, and is deaf until it is modified: the others
    are what wakes the loop, and then poll is asked about it as well. */
-#if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
+#if (defined(REACTOR_USE_SELECT) || defined(REACTOR_USE_ALL)) && !defined(_WIN32)
+#include <sys/select.h>
+
+/* These kernels take sets of any length; elsewhere FD_SETSIZE is a wall. */
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)
+#define REACTOR__SELECT_LIMIT INT_MAX
+#else
+#define REACTOR__SELECT_LIMIT FD_SETSIZE
+#endif
 
 #define REACTOR__SELECT_BITS ((int)(8 * sizeof(unsigned long)))
 
@@ -2077,6 +2054,7 @@ static int reactor__select_wait(reactor__core *core, int64_t timeout) {
 }
 
 static const reactor__core_backend reactor__select_backend = {"select",
+                                                              REACTOR__CORE_BEST,
                                                               0,
                                                               reactor__select_init,
                                                               reactor__select_fini,
@@ -2085,6 +2063,8 @@ static const reactor__core_backend reactor__select_backend = {"select",
                                                               NULL,
                                                               NULL,
                                                               NULL};
+#undef REACTOR__CORE_BEST
+#define REACTOR__CORE_BEST (&reactor__select_backend)
 #endif
 /* ==== >> winselect ==== */
 /* Windows' select, a namesake: its sets are counted arrays of sockets, so ours are as long as need
@@ -2096,7 +2076,7 @@ static const reactor__core_backend reactor__select_backend = {"select",
    here, for it tells a peer's FIN unasked: a blocked writer would spin on it. As with the other
    select, who waits to write is in the first set too, and leaves it when there is only data or an
    end of file; and the third, when it is only urgent data. */
-#if defined(REACTOR_USE_SELECT) && defined(_WIN32)
+#if (defined(REACTOR_USE_SELECT) || defined(REACTOR_USE_ALL)) && defined(_WIN32)
 
 /* What is known of a socket, besides its interest. */
 enum {
@@ -2319,6 +2299,7 @@ static int reactor__winselect_wait(reactor__core *core, int64_t timeout) {
 }
 
 static const reactor__core_backend reactor__winselect_backend = {"select",
+                                                                 REACTOR__CORE_BEST,
                                                                  0,
                                                                  reactor__winselect_init,
                                                                  reactor__winselect_fini,
@@ -2327,6 +2308,8 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
                                                                  NULL,
                                                                  NULL,
                                                                  NULL};
+#undef REACTOR__CORE_BEST
+#define REACTOR__CORE_BEST (&reactor__winselect_backend)
 #endif
 /* ==== >> windows ==== */
 /* The interface below select and WSAPoll: an I/O control of Windows' socket driver, \Device\Afd,
@@ -2338,7 +2321,9 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
    cancels the poll and lets go of it; it is used again when its end has come through the port. A
    pending poll that asks for less than is wanted now is cancelled and asked anew. The driver
    searches the polls of one open file one by one, so there are at most 32 of them. */
-#ifdef REACTOR_USE_WINDOWS
+#if defined(REACTOR_USE_WINDOWS) && !defined(_WIN32)
+#error "reactor.h: REACTOR_USE_WINDOWS needs Windows"
+#elif defined(REACTOR_USE_WINDOWS) || (defined(REACTOR_USE_ALL) && defined(_WIN32))
 
 #define REACTOR__WINDOWS_POLL    0x12024u    /* the control's code */
 #define REACTOR__WINDOWS_BASE    0x48000022u /* SIO_BASE_HANDLE, which not all headers have */
@@ -2678,6 +2663,7 @@ static int reactor__windows_wait(reactor__core *core, int64_t timeout) {
 }
 
 static const reactor__core_backend reactor__windows_backend = {"windows",
+                                                               REACTOR__CORE_BEST,
                                                                0,
                                                                reactor__windows_init,
                                                                reactor__windows_fini,
@@ -2686,6 +2672,8 @@ static const reactor__core_backend reactor__windows_backend = {"windows",
                                                                NULL,
                                                                NULL,
                                                                NULL};
+#undef REACTOR__CORE_BEST
+#define REACTOR__CORE_BEST (&reactor__windows_backend)
 #endif
 /* ==== >> poll ==== */
 /* ppoll(2), or poll(2) where that is missing. A dense array, so the kernel is never given a hole; a
@@ -2693,7 +2681,9 @@ static const reactor__core_backend reactor__windows_backend = {"windows",
    it would still report hang-ups, for ever. A descriptor closed behind our back is POLLNVAL: it is
    skipped from then on; so is one whose only interest is to hear of its end, when it has. When more
    are ready than a batch, the next scan starts where this one ended. */
-#ifdef REACTOR_USE_POLL
+#if defined(REACTOR_USE_POLL) && defined(_WIN32)
+#error "reactor.h: REACTOR_USE_POLL needs poll(2); on Windows there are WINDOWS and SELECT"
+#elif defined(REACTOR_USE_POLL) || (defined(REACTOR_USE_ALL) && !defined(_WIN32))
 
 typedef struct reactor__poll {
     struct pollfd *fds; /* what the kernel is given */
@@ -2798,6 +2788,7 @@ static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
 }
 
 static const reactor__core_backend reactor__poll_backend = {"poll",
+                                                            REACTOR__CORE_BEST,
                                                             0,
                                                             reactor__poll_init,
                                                             reactor__poll_fini,
@@ -2806,6 +2797,8 @@ static const reactor__core_backend reactor__poll_backend = {"poll",
                                                             NULL,
                                                             NULL,
                                                             NULL};
+#undef REACTOR__CORE_BEST
+#define REACTOR__CORE_BEST (&reactor__poll_backend)
 #endif
 /* ==== >> kqueue ==== */
 /* kqueue(2) of the BSDs and macOS; on Linux over libkqueue, by which it is tested.
@@ -2819,7 +2812,21 @@ static const reactor__core_backend reactor__poll_backend = {"poll",
    Filters go when their descriptor is closed, and a fork's child has no kqueue: its number may be
    somebody else's. libkqueue sees no close, takes locks where a signal may come, and cannot be
    polled: over it deletions are sent before the close, and neither wake nor fd is offered. */
-#ifdef REACTOR_USE_KQUEUE
+#if defined(REACTOR_USE_KQUEUE) && !defined(REACTOR__BSD) && defined(__has_include)
+#if !__has_include(<sys/event.h>)
+#error "reactor.h: REACTOR_USE_KQUEUE needs a BSD or macOS, or the <sys/event.h> of libkqueue"
+#undef REACTOR_USE_KQUEUE
+#endif
+#endif
+#if defined(REACTOR_USE_KQUEUE) || (defined(REACTOR_USE_ALL) && defined(REACTOR__BSD))
+#include <sys/event.h>
+
+/* Whether it is the kernel's own. The tests' imitation of one says so itself. */
+#if !defined(REACTOR__KQUEUE_NATIVE) && defined(REACTOR__BSD)
+#define REACTOR__KQUEUE_NATIVE 1
+#elif !defined(REACTOR__KQUEUE_NATIVE)
+#define REACTOR__KQUEUE_NATIVE 0
+#endif
 
 enum { REACTOR__KQUEUE_CHANGES = 64, REACTOR__KQUEUE_EVENTS = 1024 };
 
@@ -2932,7 +2939,7 @@ static int reactor__kqueue_is_file(const reactor__core_slot *slot) {
 static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned after) {
     reactor__kqueue *b = (reactor__kqueue *)core->data;
     int e = reactor__kqueue_is_file(reactor__core_at(core, index));
-    if (e > 0) return reactor__core_always_add(core, index);
+    if (e > 0) return -EPERM;
     if (e == 0) e = reactor__kqueue_room(core, b);
     if (e < 0) return e;
     const int silent =
@@ -2955,7 +2962,7 @@ static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned aft
     }
     reactor__kqueue_filters(core, b, index, tried, 0);
     reactor__kqueue_send(core, b, 0);
-    return reactor__kqueue_is_always(e) ? reactor__core_always_add(core, index) : e;
+    return reactor__kqueue_is_always(e) ? -EPERM : e;
 }
 
 static int reactor__kqueue_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
@@ -3083,7 +3090,6 @@ static int reactor__kqueue_wait(reactor__core *core, int64_t timeout) {
     struct timespec t;
     int n, refusals;
     b->told = core->report_count;
-    if (core->always_count && reactor__core_has_always(core)) timeout = 0;
     const struct timespec *until = reactor__kqueue_timeout(&t, timeout);
     if (b->count > limit) { /* no room for as many refusals */
         int e = reactor__kqueue_send(core, b, b->count);
@@ -3096,7 +3102,6 @@ static int reactor__kqueue_wait(reactor__core *core, int64_t timeout) {
         refusals = reactor__kqueue_take(core, b, n);
         if (core->dirty_head != REACTOR__NONE) until = &reactor__kqueue_now;
     } while (n && n == refusals);
-    if (core->always_count) reactor__core_report_always(core);
     return 0;
 }
 
@@ -3208,6 +3213,7 @@ static void reactor__kqueue_fini(reactor__core *core) {
 }
 
 static const reactor__core_backend reactor__kqueue_backend = {"kqueue",
+                                                              REACTOR__CORE_BEST,
                                                               0,
                                                               reactor__kqueue_init,
                                                               reactor__kqueue_fini,
@@ -3216,6 +3222,8 @@ static const reactor__core_backend reactor__kqueue_backend = {"kqueue",
                                                               reactor__kqueue_fd,
                                                               reactor__kqueue_alarm,
                                                               REACTOR__KQUEUE_WAKE};
+#undef REACTOR__CORE_BEST
+#define REACTOR__CORE_BEST (&reactor__kqueue_backend)
 #endif
 /* ==== >> epoll ==== */
 /* Linux's epoll(7), with its three traps:
@@ -3229,7 +3237,11 @@ static const reactor__core_backend reactor__kqueue_backend = {"kqueue",
    is registered for edges of nothing.
 
    It refuses what is always ready (regular files, /dev/null) with EPERM: core reports those. */
-#ifdef REACTOR_USE_EPOLL
+#if defined(REACTOR_USE_EPOLL) && !defined(__linux__)
+#error "reactor.h: REACTOR_USE_EPOLL needs Linux"
+#elif defined(REACTOR_USE_EPOLL) || (defined(REACTOR_USE_ALL) && defined(__linux__))
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
 
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441 /* the same number everywhere; Linux 5.11 */
@@ -3303,7 +3315,7 @@ static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned befo
     int e = reactor__epoll_control(core, b->fd, EPOLL_CTL_ADD, index, after);
     if (e == -EEXIST) /* the leftover of one that was closed and duplicated back */
         e = reactor__epoll_control(core, b->fd, EPOLL_CTL_MOD, index, after);
-    return e == -EPERM ? reactor__core_always_add(core, index) : e;
+    return e;
 }
 
 /* A new set with everything that is armed; without descriptors or memory for it the old one stays
@@ -3353,12 +3365,10 @@ static int reactor__epoll_call(reactor__epoll *b, struct epoll_event *events, in
 static int reactor__epoll_wait(reactor__core *core, int64_t timeout) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     if (REACTOR__UNLIKELY(core->stale)) reactor__epoll_rebuild(core);
-    if (core->always_count && reactor__core_has_always(core)) timeout = 0;
     struct epoll_event *events = (struct epoll_event *)(void *)(core->reports + core->report_count);
     int n = reactor__epoll_call(b, events, (int)core->limit, timeout);
     if (n < 0) return -errno;
     core->report_count += (uint32_t)n;
-    if (core->always_count) reactor__core_report_always(core);
     return 0;
 }
 
@@ -3408,6 +3418,7 @@ static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
 
 static const reactor__core_backend reactor__epoll_backend = {
     "epoll",
+    REACTOR__CORE_BEST,
     (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT,
     reactor__epoll_init,
     reactor__epoll_fini,
@@ -3416,6 +3427,8 @@ static const reactor__core_backend reactor__epoll_backend = {
     reactor__epoll_fd,
     reactor__epoll_alarm,
     NULL};
+#undef REACTOR__CORE_BEST
+#define REACTOR__CORE_BEST (&reactor__epoll_backend)
 #endif
 /* ==== >> io_uring ==== */
 /* Linux's io_uring(7), by its three system calls; the kernel's structures are described here, for
@@ -3429,7 +3442,10 @@ static const reactor__core_backend reactor__epoll_backend = {
    are known by how often their slot was armed, which is in user_data. The kernel
    works for the thread that first runs the loop, and only while that waits. Without EXT_ARG, NODROP
    and SINGLE_MMAP (Linux 5.11) it is refused; without DEFER_TASKRUN (6.1) streams have calls. */
-#ifdef REACTOR_USE_IO_URING
+#if defined(REACTOR_USE_IO_URING) && !defined(__linux__)
+#error "reactor.h: REACTOR_USE_IO_URING needs Linux"
+#elif defined(REACTOR_USE_IO_URING) || (defined(REACTOR_USE_ALL) && defined(__linux__))
+#include <sys/epoll.h>
 
 #ifndef SYS_io_uring_setup
 #define SYS_io_uring_setup    425 /* the same numbers everywhere; Linux 5.1 */
@@ -4124,6 +4140,7 @@ static void reactor__io_uring_fini(reactor__core *core) {
 
 static const reactor__core_backend reactor__io_uring_backend = {
     "io_uring",
+    REACTOR__CORE_BEST,
     (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT,
     reactor__io_uring_init,
     reactor__io_uring_fini,
@@ -4132,6 +4149,8 @@ static const reactor__core_backend reactor__io_uring_backend = {
     reactor__io_uring_fd,
     reactor__io_uring_alarm,
     NULL};
+#undef REACTOR__CORE_BEST
+#define REACTOR__CORE_BEST (&reactor__io_uring_backend)
 #endif
 /* ==== >> timer ==== */
 /* Deadlines and nothing else: a hierarchical timer wheel of 1 ns ticks, 11 levels of 64 slots. A
@@ -5108,7 +5127,7 @@ static int reactor__loop_wait(reactor *r, int64_t timeout) {
         if (r->core.dirty_head != REACTOR__NONE && (wait < 0 || wait > REACTOR__MS))
             wait = REACTOR__MS;
         r->core.counters.waits += wait != 0;
-        int e = r->core.backend->wait(&r->core, wait);
+        int e = reactor__core_wait(&r->core, wait);
         if (e == 0) break;
         if (e != -EINTR && ++tries == 16) return e;
     }
@@ -5316,34 +5335,10 @@ REACTOR_API int reactor_fd(reactor *r) {
 
 /* ---- create and destroy ---- */
 
-/* Best first. */
-static const reactor__core_backend *const reactor__loop_backends[] = {
-#ifdef REACTOR_USE_IO_URING
-    &reactor__io_uring_backend,
-#endif
-#ifdef REACTOR_USE_EPOLL
-    &reactor__epoll_backend,
-#endif
-#ifdef REACTOR_USE_KQUEUE
-    &reactor__kqueue_backend,
-#endif
-#ifdef REACTOR_USE_POLL
-    &reactor__poll_backend,
-#endif
-#if defined(REACTOR_USE_SELECT) && !defined(_WIN32)
-    &reactor__select_backend,
-#endif
-#ifdef REACTOR_USE_WINDOWS
-    &reactor__windows_backend,
-#endif
-#if defined(REACTOR_USE_SELECT) && defined(_WIN32)
-    &reactor__winselect_backend,
-#endif
-    NULL};
-
 REACTOR_API const char *reactor_backend_name(int index) {
-    int n = (int)(sizeof reactor__loop_backends / sizeof *reactor__loop_backends) - 1;
-    return index >= 0 && index < n ? reactor__loop_backends[index]->name : NULL;
+    const reactor__core_backend *b = REACTOR__CORE_BEST;
+    for (; b && index > 0; index--) b = b->worse;
+    return b && index == 0 ? b->name : NULL;
 }
 
 /* 0 becomes the default, what is outside the range is refused. */
@@ -5382,13 +5377,13 @@ static int reactor__loop_options(reactor_options *to, const reactor_options *giv
 static int reactor__loop_choose(reactor *r, const char *name) {
     int e = -ENOTSUP;
     size_t used = 0;
-    for (int i = 0; reactor__loop_backends[i]; i++) {
-        const reactor__core_backend *b = reactor__loop_backends[i];
+    for (const reactor__core_backend *b = REACTOR__CORE_BEST; b; b = b->worse) {
         if (name && strcmp(name, b->name) != 0) continue;
         e = b->init(&r->core);
         if (e == 0) {
             r->core.backend = b;
-            if (name && i) snprintf(r->reason, sizeof r->reason, "asked for by name");
+            if (name && b != REACTOR__CORE_BEST)
+                snprintf(r->reason, sizeof r->reason, "asked for by name");
             return 0;
         }
         int n = snprintf(r->reason + used, sizeof r->reason - used, "%s%s: %s", used ? "; " : "",

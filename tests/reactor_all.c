@@ -4,12 +4,5 @@
 #endif
 #include "libkqueue.h"
 #define REACTOR_IMPLEMENTATION
-#ifdef _WIN32
-#define REACTOR_USE_WINDOWS
-#else
-#define REACTOR_USE_IO_URING
-#define REACTOR_USE_EPOLL
-#define REACTOR_USE_POLL
-#endif
-#define REACTOR_USE_SELECT
+#define REACTOR_USE_ALL
 #include "../reactor.h"

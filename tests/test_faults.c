@@ -363,10 +363,7 @@ static ssize_t fault_size(ssize_t result) { return result; }
     fault_long(fault_now(fault_kind(number)) ? -1 : syscall(number, __VA_ARGS__))
 
 #define REACTOR_IMPLEMENTATION
-#define REACTOR_USE_IO_URING
-#define REACTOR_USE_EPOLL
-#define REACTOR_USE_POLL
-#define REACTOR_USE_SELECT
+#define REACTOR_USE_ALL
 #define REACTOR_MALLOC(size)       fault_malloc(size)
 #define REACTOR_REALLOC(old, size) fault_realloc(old, size)
 #define REACTOR_FREE(memory)       fault_free(memory)

@@ -125,10 +125,7 @@ static ssize_t failing_write(int fd, const void *data, size_t len) {
 #define REACTOR_FREE(data)         guarded_free(data)
 #include "libkqueue.h"
 #define REACTOR_IMPLEMENTATION
-#define REACTOR_USE_IO_URING
-#define REACTOR_USE_EPOLL
-#define REACTOR_USE_POLL
-#define REACTOR_USE_SELECT
+#define REACTOR_USE_ALL
 #include "../reactor.h"
 #undef epoll_ctl
 #undef write

@@ -55,14 +55,11 @@ SERVERS = {
     "event": ("server_event.c", "event", [], "libevent event"),
     "bufferevent": ("server_bufferevent.c", "event", [], "libevent bufferevent"),
 }
-# Of reactor.h, each compiled with its macro alone.
-BACKENDS = ("epoll", "io_uring", "poll", "select")
-for each in BACKENDS:
-    SERVERS["stream_" + each] = ("server_stream.c", None, [f"-DREACTOR_USE_{each.upper()}"], each)
 NAMES = {"wheel": "bare wheel", "hand": "hand-written", "reactor": "reactor.h", "ev": "libev",
          "uv": "libuv", "outside": "reactor.h, outside"}
 
 children = []
+backends_here = []
 available = set()
 cpus = sorted(os.sched_getaffinity(0))[:2]
 options = None
@@ -193,6 +190,19 @@ def look_for_libraries():
               f"uses them:\n  apt-get install {' '.join(missing)}\n")
 
 
+def look_for_backends():
+    """Those of reactor.h that work here; the server stream_x has x alone compiled in."""
+    os.makedirs(BUILD, exist_ok=True)
+    out = os.path.join(BUILD, "backends")
+    sources = [os.path.join(TOP, "tests", name) for name in ("backends.c", "reactor_all.c")]
+    subprocess.run([*CC, "-pthread", *sources, "-o", out], check=True)
+    for name in output_of([out]).splitlines():
+        if " " not in name:  # what follows is why it is refused
+            backends_here.append(name)
+            SERVERS["stream_" + name] = ("server_stream.c", None,
+                                         [f"-DREACTOR_USE_{name.upper()}"], name)
+
+
 def compile_one(job):
     source, out, flags = job
     done = subprocess.run([*CC, *FLAGS, os.path.join(HERE, source), "-o", os.path.join(BUILD, out),
@@ -220,7 +230,7 @@ def build(wanted):
     if "post" in wanted:
         jobs.append(("post.c", "post", others))
     if "backends" in wanted:
-        jobs.append(("dispatch.c", "dispatch", [f"-DREACTOR_USE_{b.upper()}" for b in BACKENDS]))
+        jobs.append(("dispatch.c", "dispatch", ["-DREACTOR_USE_ALL"]))
     if "changes" in wanted:
         jobs.append(("changes.c", "changes", []))
     if "http" in wanted:
@@ -543,7 +553,7 @@ def held(server, many, spoken, counts):
 
 def backends():
     """Each backend of reactor.h by itself"""
-    loads, names = loads_of_echo(), ["stream_" + each for each in BACKENDS]
+    loads, names = loads_of_echo(), ["stream_" + each for each in backends_here]
     names = [name for name in ["epoll", "uring", *names] if runs(name)]
     cost = echo_of(names, loads)
     rows = [[SERVERS[name][3]] + [cell for title, _, _ in loads for cell in
@@ -553,7 +563,7 @@ def backends():
           ["ns per message"] + [h for title, _, _ in loads for h in (title, "ratio")], rows)
     got, counted = {}, {}
     for _ in range(options.rounds):
-        for each in BACKENDS:
+        for each in backends_here:
             for name, columns in lines_of([os.path.join(BUILD, "dispatch"), each, "1"],
                                           preexec_fn=scheduled(cpus[0], False)).items():
                 for i, values in columns.items():
@@ -583,10 +593,10 @@ def backends():
 
 def size():
     """The implementation compiled"""
-    every = [f"-DREACTOR_USE_{backend.upper()}" for backend in BACKENDS]
-    variants = [("whole, default backends", []), ("whole, every backend", every)]
+    variants = [("whole, default backends", []),
+                ("whole, every backend", ["-DREACTOR_USE_ALL"])]
     variants += [(f"{backend} only", [f"-DREACTOR_USE_{backend.upper()}"])
-                 for backend in BACKENDS]
+                 for backend in backends_here]
     variants += [("without signals", ["-DREACTOR_NO_SIGNALS"]),
                  ("without net", ["-DREACTOR_NO_NET"]),
                  ("epoll only, without both",
@@ -631,10 +641,11 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer rounds and shorter ones")
     parser.add_argument("--rounds", type=int, help="7, quick 3", default=None)
     parser.add_argument("--servers", type=lambda text: text.split(","), metavar="A,B",
-                        help=f"only these of {', '.join(SERVERS)}, and epoll")
+                        help=f"only these of {', '.join(SERVERS)}, stream_<backend>, and epoll")
     parser.add_argument("--functions", action="store_true",
                         help="with instructions: also by function")
     options = parser.parse_args()
+    look_for_backends()
     unknown = set(options.sections) - set(SECTIONS)
     unknown |= set(options.servers or ()) - set(SERVERS)
     if unknown:
