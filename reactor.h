@@ -8097,15 +8097,13 @@ static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const ch
     return used;
 }
 
-/* Nothing consumed of a full measure of input, though nothing hindered the handler: it never will
-   be. If something did hinder it, or its answer is not out yet, reading waits. */
-static void reactor__stream_check_limit(reactor__stream_conn *c, size_t used) {
+/* A full measure of input is there, so nothing of it was consumed. If nothing hindered the handler
+   it never will be; if something did, or its answer is not out yet, reading waits. */
+static void reactor__stream_check_limit(reactor__stream_conn *c) {
     const unsigned hindered = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED;
     if (!c->u.input || c->u.input->len < c->policy->o.max_input) return;
     if (c->flags & (REACTOR__STREAM_GONE | REACTOR__STREAM_OFFER)) return;
-    if (used)
-        c->flags |= REACTOR__STREAM_OFFER;
-    else if (!(c->flags & (hindered | (unsigned)REACTOR__STREAM_OWED)) && !c->tail)
+    if (!(c->flags & (hindered | (unsigned)REACTOR__STREAM_OWED)) && !c->tail)
         reactor__stream_fail(c, -EMSGSIZE, REACTOR__STREAM_RESET);
 }
 
@@ -8117,7 +8115,7 @@ static void reactor__stream_offer(reactor *r, reactor__stream_conn *c) {
     size_t used = reactor__stream_show(r, c, (char *)(in + 1) + in->start, in->len);
     if (c->flags & REACTOR__STREAM_FAILED) return; /* finish frees what was shown */
     reactor__stream_consume(r, c, used);
-    reactor__stream_check_limit(c, used);
+    reactor__stream_check_limit(c);
 }
 
 /* The one entry for input, whoever has read it. */
@@ -8133,7 +8131,7 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
     size_t used = reactor__stream_show(r, c, data, len);
     if (REACTOR__LIKELY(used == len) || (c->flags & REACTOR__STREAM_FAILED)) return;
     reactor__stream_keep(r, c, data + used, len - used);
-    reactor__stream_check_limit(c, used);
+    reactor__stream_check_limit(c);
 }
 
 /* The read buffer survives the handler's return, but not the flush of what it wrote: see leave. */
@@ -8572,7 +8570,7 @@ REACTOR__APART static void reactor__stream_io_rest(reactor *r, size_t used) {
     reactor__stream_leave(r, p, c);
     if (used < n && !(c->flags & REACTOR__STREAM_FAILED)) {
         reactor__stream_keep(r, c, r->lane.data + used, n - used);
-        reactor__stream_check_limit(c, used);
+        reactor__stream_check_limit(c);
     }
     if (c->flags & REACTOR__STREAM_BUSY) reactor__stream_settle(r, c);
 }
@@ -9795,8 +9793,8 @@ REACTOR_API int reactor_resume(reactor *r, reactor_conn handle) {
     return 0;
 }
 
-/* A timer that sleeps, so that arm, which has nobody to tell, needs no memory. While it connects the
-   timer is the attempt's. */
+/* A timer that sleeps, so that arm, which has nobody to tell, needs no memory. While it connects
+   the timer is the attempt's. */
 static int reactor__stream_reserve_timer(reactor *r, reactor__stream_conn *c) {
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     if (c->timer || (c->flags & REACTOR__STREAM_DIALING)) return 0;
