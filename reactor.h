@@ -739,8 +739,8 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 
 /* ==== >> config ==== */
 /* Decides everything that depends on the platform or on the user's macros, so that no function
-   below needs an #if in its body: the backends compiled in when none is asked for, the allocator, the
-   assertion, the atomics. Where a backend can be, and what it includes, its own section says.
+   below needs an #if in its body: the backends compiled in when none is asked for, the allocator,
+   the assertion, the atomics. Where a backend can be, and what it includes, its own section says.
 
    The system's headers show the calls used here only if the feature macros at the top of this file
    came before the first of them. glibc and musl do so anyway unless -std=c99 and the like; then
@@ -5956,6 +5956,7 @@ static void reactor__signal_turn(reactor *r, reactor__loop_part *part) {
     reactor__signal_sweep(p);
 }
 
+/* unlink sees for itself whether this is a forked child. */
 static void reactor__signal_fini(reactor *r, reactor__loop_part *part, int child) {
     reactor__signal_part *p = (reactor__signal_part *)part;
     (void)child;
@@ -6020,7 +6021,7 @@ REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, vo
     reactor__signal_node *node = p->nodes;
     while (node && (node->signum != signum || !node->fn)) node = node->next_here;
     if (!node) return fn ? reactor__signal_add(r, p, signum, fn, user) : -ENOENT;
-    if (fn) {
+    if (fn) { /* handlers look at neither, so this needs no lock */
         node->fn = fn;
         node->user = user;
         return 0;
@@ -8069,6 +8070,7 @@ static void reactor__stream_keep(reactor *r, reactor__stream_conn *c, const char
     r->core.counters.unread += len;
 }
 
+/* With the last byte goes the memory: an idle connection owns none. */
 static void reactor__stream_consume(reactor *r, reactor__stream_conn *c, size_t used) {
     reactor__stream_input *in = c->u.input;
     in->start += used;
@@ -8230,6 +8232,9 @@ static void reactor__stream_restart(reactor *r, reactor__stream_conn *c, int whi
 static void reactor__stream_settle(reactor *r, reactor__stream_conn *c);
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c);
 
+/* It goes off early as a rule, for what has moved since only stored the time: then arm sets it
+   to what is left. Timers come before kicks in a turn, so this may come before the opening
+   (GRABBED). */
 static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     reactor__stream_part *p = reactor__stream_part_of(r);
@@ -9161,6 +9166,7 @@ static int reactor__stream_check_list(const char *list) {
     return n ? n : -EINVAL;
 }
 
+/* The texts are copied, for they are read again at each attempt, long after the call. */
 static reactor__stream_dial *reactor__stream_dial_new(const char *list, const char *local,
                                                       int64_t timeout_ms, int count) {
     size_t size = strlen(list) + 1, local_size = local ? strlen(local) + 1 : 0;
@@ -9236,6 +9242,7 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     reactor__stream_conn *c = reactor__stream_conn_new(r, h, policy, fd, flags);
     reactor__stream_policy_drop(policy);
     if (!c) return -ENOMEM;
+    /* What changes the caller's descriptor comes last: most failures leave it as it was. */
     e = reactor__stream_register(r, c);
     if (e == 0 && kind == REACTOR__NET_SOCKET) e = reactor__net_tune(fd, &c->policy->o);
     if (e == 0) e = reactor__util_cloexec(fd);
@@ -9307,6 +9314,7 @@ static void reactor__stream_room(reactor *r, reactor__stream_policy *policy) {
         reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT, 0);
 }
 
+/* opened comes last: on_open may close or pause the listener. Of a failure the caller closes fd. */
 static int reactor__stream_welcome(reactor *r, reactor__stream_listener *l, reactor_socket fd) {
     reactor__stream_conn *c = reactor__stream_conn_new(r, l->h, l->policy, fd, l->flags);
     if (!c) return -ENOMEM;
@@ -9367,6 +9375,9 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
     if (failed == most) reactor__stream_short(r, l); /* as if for ever */
 }
 
+/* The connections live on, and with them their policy. The path is removed while fd still holds its
+   inode. Deleted from the backend in so many words, for a process forked since may hold the socket
+   open; but a child must not, to whom the backend is its parent's as well. */
 static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *l, int child) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     if (l->stopped & REACTOR__STREAM_SHORT) p->short_count--;
@@ -9460,6 +9471,7 @@ REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_ha
     return 0;
 }
 
+/* Counts as active unless it is paused by the user; FULL and SHORT pass by themselves. */
 static int reactor__stream_pause_listener(reactor *r, reactor_listener handle, int on) {
     if (!r) return -EINVAL;
     reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
@@ -9651,7 +9663,8 @@ static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, 
 }
 
 /* Whether it is copied rather than referred to: a peer that does not read would otherwise make a
-   queue of tiny pieces many times larger than its bytes, which are what the cap counts. */
+   queue of tiny pieces many times larger than its bytes, which are what the cap counts. What joins
+   such a queue needs no kick: who began it has made one. */
 static int reactor__stream_is_tiny(const reactor__stream_conn *c, size_t len) {
     return !len || (len < REACTOR__STREAM_TINY && c->queued >= REACTOR__STREAM_BACKLOG);
 }
@@ -9814,6 +9827,7 @@ static int reactor__stream_own_policy(reactor__stream_conn *c) {
     return 0;
 }
 
+/* Everything that can fail comes first. It starts now, as if what it watches had just moved. */
 REACTOR_API int reactor_set_timeout(reactor *r, reactor_conn handle, int which, int64_t ms) {
     reactor__stream_conn *c;
     if (ms < 0 || which < REACTOR_TIMEOUT_IDLE || which > REACTOR_TIMEOUT_DEADLINE) return -EINVAL;
@@ -9879,6 +9893,7 @@ REACTOR_API int reactor_close(reactor *r, reactor_conn handle) {
     return 0;
 }
 
+/* Not by live: it is for one that is closing, too. */
 REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!r) return -EINVAL;
@@ -9955,6 +9970,7 @@ static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
     return e;
 }
 
+/* The deadline first: without memory for its timer nothing has begun. */
 REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
     if (!r || deadline_ms < -1) return -EINVAL;
     reactor__stream_part *p = reactor__stream_part_of(r);
@@ -9980,6 +9996,7 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
 
 /* ---- the part ---- */
 
+/* What a kick comes to. */
 static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
     if (c->flags & REACTOR__STREAM_DEAD) {
