@@ -704,6 +704,25 @@ CASE(timeout_read_does_not_run_while_paused) {
     end(r);
 }
 
+/* Reading has stopped because the peer takes no output, and goes on when it has. */
+CASE(timeout_read_does_not_run_while_output_is_above_the_mark) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {0};
+    reactor_conn_options o = {.read_timeout_ms = 30, .coupled = 1};
+    int fd = attach_pair(r, &p, &o);
+    assert_int_equal(write_pattern(r, p.conn, 2 * MIB, 1, 0, &freed), 1);
+    pass(r, 100);
+    assert_int_equal(p.timeouts, 0);
+    int64_t before = clock_ns();
+    peer_takes_pattern(r, fd, 2 * MIB, 1, 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(which_of(&p), REACTOR_TIMEOUT_READ);
+    assert_true(p.at - before >= 30 * MS);
+    close(fd);
+    end(r);
+}
+
 CASE(timeout_write_runs_only_while_output_waits) {
     reactor *r = begin();
     probe p = {0};
@@ -1006,6 +1025,7 @@ int main(void) {
         TEST(timeout_made_longer_and_shorter),
         TEST(timeout_read_runs_while_writing_goes_on),
         TEST(timeout_read_does_not_run_while_paused),
+        TEST(timeout_read_does_not_run_while_output_is_above_the_mark),
         TEST(timeout_write_runs_only_while_output_waits),
         TEST(timeout_write_counts_from_the_last_byte_taken),
         TEST(timeout_deadline_runs_whatever_the_connection_does),
