@@ -8414,7 +8414,7 @@ static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c) {
         reactor__stream_offer(r, c);
         const unsigned stop = REACTOR__STREAM_GONE | REACTOR__STREAM_PAUSED;
         if (c->flags & stop) return 1;
-        if (c->u.input && ((c->flags & waits) || reactor__stream_is_high(c))) return 1;
+        if (c->u.input && (c->flags & waits)) return 1; /* its answer has filled the queue */
     }
     c->flags |= REACTOR__STREAM_TOLD;
     c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;

@@ -427,6 +427,45 @@ static void hook_pause_at_the_second(reactor *r, reactor_conn c, probe *p) {
     if (p->datas == 2) assert_int_equal(reactor_pause(r, c), 0);
 }
 
+/* A megabyte for each byte, and never one more before on_writable; shy: not at the first look. */
+static void hook_answer_much(reactor *r, reactor_conn c, probe *p) {
+    const char *answer = p->extra;
+    const int shy = *answer == 's' && p->datas == 1, waits = p->acted > p->writables;
+    p->eat = !shy && !waits;
+    if (p->eat) assert_int_equal(reactor_write(r, c, answer, MIB), 1);
+    p->acted += p->eat == 1; /* so often was it told to wait */
+}
+static void hook_all_was_consumed(reactor *r, reactor_conn c, probe *p) {
+    (void)r, (void)c;
+    assert_int_equal(p->in, 4);
+}
+
+static void eof_behind_much(char shy) {
+    reactor *r = begin();
+    probe p = {.data = hook_answer_much, .eof = hook_all_was_consumed};
+    char *answer = calloc(1, MIB);
+    size_t bytes;
+    answer[0] = shy;
+    p.extra = answer;
+    int fd = attach_pair(r, &p, NULL);
+    assert_int_equal(send(fd, "abcd", 4, 0), 4);
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    UNTIL(r, p.in == 1);
+    turns(r, 10);
+    assert_int_equal(p.in, 1);
+    assert_int_equal(p.eofs, 0);
+    assert_int_equal(peer_end(r, fd, &bytes), 0);
+    assert_int_equal(bytes, 4 * MIB);
+    assert_int_equal(p.eofs, 1);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, 0);
+    close(fd);
+    free(answer);
+    end(r);
+}
+CASE(law14_eof_waits_while_the_handler_waits_for_low_water) { eof_behind_much('b'); }
+CASE(law14_eof_waits_when_the_last_offer_is_answered_above_high_water) { eof_behind_much('s'); }
+
 CASE(law14_eof_waits_when_the_last_offer_is_paused) {
     for (int consume = 0; consume < 2; consume++) {
         reactor *r = begin();
@@ -2361,6 +2400,8 @@ int main(void) {
         TEST(law14_paused_gets_neither_data_nor_eof),
         TEST(law14_eof_waits_for_resume_when_on_data_paused),
         TEST(law14_eof_waits_when_the_last_offer_is_paused),
+        TEST(law14_eof_waits_while_the_handler_waits_for_low_water),
+        TEST(law14_eof_waits_when_the_last_offer_is_answered_above_high_water),
         TEST(pause_in_on_open_holds_the_first_data),
         TEST(pause_then_resume_in_one_callback_loses_nothing),
         TEST(paused_still_writes),
