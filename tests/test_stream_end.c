@@ -160,6 +160,29 @@ CASE(close_with_unconsumed_input_still_delivers_the_last_bytes) {
     end(r);
 }
 
+/* All that had come was read, but not wanted; what comes after the close must not meet a reset. */
+CASE(close_with_unconsumed_input_does_not_reset_who_goes_on_sending) {
+    reactor *r = begin();
+    probe p = {.hold = 1};
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p), error = 0;
+    socklen_t len = sizeof error;
+    peer_say(r, fd, "request");
+    UNTIL(r, p.datas);
+    assert_int_equal(reactor_write(r, p.conn, "bye", 3), 0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    turns(r, 10);
+    peer_say(r, fd, "another");
+    peer_hears(r, fd, "bye");
+    peer_sees_eof(r, fd);
+    assert_return_code(getsockopt(fd, SOL_SOCKET, SO_ERROR, (void *)&error, &len), errno);
+    assert_int_equal(error, 0);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    end(r);
+}
+
 CASE(close_timeout_ends_a_peer_that_does_not_read) {
     reactor *r = begin();
     probe p = {0};
@@ -1596,6 +1619,7 @@ int main(void) {
         TEST(close_sends_megabytes_to_a_slow_reader_first_over_unix),
         TEST(close_with_unread_input_still_delivers_the_last_bytes),
         TEST(close_with_unconsumed_input_still_delivers_the_last_bytes),
+        TEST(close_with_unconsumed_input_does_not_reset_who_goes_on_sending),
         TEST(close_timeout_ends_a_peer_that_does_not_read),
         TEST(close_timeout_starts_again_with_each_progress),
         TEST(close_then_abort_does_not_wait_for_the_peer),
