@@ -3295,6 +3295,7 @@ static void reactor__epoll_fini(reactor__core *core) {
     REACTOR_FREE(b);
 }
 
+/* MOD arms anew whatever was armed before: an edge that is still there is told again. */
 static int reactor__epoll_control(const reactor__core *core, int set, int what, uint32_t index,
                                   unsigned interest) {
     unsigned events = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
@@ -3329,7 +3330,7 @@ REACTOR__APART static void reactor__epoll_rebuild(reactor__core *core) {
         const reactor__core_slot *slot = reactor__core_at(core, i);
         if (!slot->armed || (slot->flags & REACTOR__CORE_ALWAYS)) continue;
         int e = reactor__epoll_control(core, fresh, EPOLL_CTL_ADD, i, slot->armed);
-        if (e == -ENOMEM || e == -ENOSPC) {
+        if (e == -ENOMEM || e == -ENOSPC) { /* others: it was closed, and is heard of no more */
             reactor__util_close(fresh);
             return;
         }
@@ -3389,6 +3390,7 @@ static int reactor__epoll_timer_open(reactor__core *core, reactor__epoll *b) {
     return e;
 }
 
+/* The outer set holds the set alone, so it is readable when that has a report. */
 static int reactor__epoll_fd(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     if (b->outer >= 0) return b->outer;
@@ -3404,6 +3406,7 @@ static int reactor__epoll_fd(reactor__core *core) {
     return b->outer = outer;
 }
 
+/* Absolute, by the loop's own clock: no time is lost between reading that and setting this. */
 static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     struct itimerspec t;
