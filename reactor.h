@@ -845,6 +845,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__APART          __attribute__((noinline)) /* kept out of the short way's code */
 #define REACTOR__LIKELY(x)      __builtin_expect(!!(x), 1)
 #define REACTOR__UNLIKELY(x)    __builtin_expect(!!(x), 0)
+#define REACTOR__PREFETCH(p)    __builtin_prefetch(p, 1)
 #define REACTOR__PEEK(p)        __atomic_load_n(p, __ATOMIC_RELAXED)
 #define REACTOR__LOAD(p)        __atomic_load_n(p, __ATOMIC_SEQ_CST)
 #define REACTOR__STORE(p, v)    __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
@@ -860,6 +861,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__APART
 #define REACTOR__LIKELY(x)   (x)
 #define REACTOR__UNLIKELY(x) (x)
+#define REACTOR__PREFETCH(p) ((void)(p))
 #define REACTOR__PEEK(p)     (*(volatile __typeof__(*(p)) *)(p))
 #define REACTOR__LOAD(p)     REACTOR__PEEK(p)
 #define REACTOR__SWAP(what, p, v)                                                                  \
@@ -4163,214 +4165,307 @@ static const reactor__core_backend reactor__io_uring_backend = {
    numbers, no sorting, set and cancel are O(1). A heap would touch log n cache lines instead.
 
    Traps. cur may lag behind the caller's clock, but no timer it has passed is left in a slot. All
-   times and delays are >= 0 and no call may give an earlier now than the one before. Timers fire
-   by (deadline, setting), except that one set for a time before cur counts as set for cur. A
-   FRESH one is set when it is settled. Spreading a crowded slot takes a step per timer in it, for
-   each at most 11 times in its life. Memory of timers is kept until fini. */
+   times and delays are >= 0, and now never goes back. Timers fire by (deadline, setting); one set
+   for a time before cur counts as set for cur, a FRESH one as set when it is settled. Until it is
+   detached that may still be linked where it was: who walks a list detaches first. Spreading a
+   crowded slot takes a step per timer, 11 times in its life at most. Memory is kept until fini. */
 #define REACTOR__TIMER_LEVELS  11u
 #define REACTOR__TIMER_SLOTS   (REACTOR__TIMER_LEVELS * 64u)
+#define REACTOR__TIMER_LISTS   (REACTOR__TIMER_SLOTS + 64u)
 #define REACTOR__TIMER_CHUNK   256u
+#define REACTOR__TIMER_BATCH   64u
 #define REACTOR__TIMER_SCAN    32u         /* next is exact for slots of up to so many */
 #define REACTOR__TIMER_UNKNOWN INT64_C(-1) /* below all times: needs no case of its own */
 
-/* Lists that are no slots follow the slots, as if on a level above the highest: linking and
-   unlinking need not tell them apart. */
+/* Lists that are no slots are on a level above the highest: linking and unlinking need not tell
+   them apart. */
 #define REACTOR__TIMER_PAST   (REACTOR__TIMER_SLOTS + 0u) /* deadline <= cur, not collected yet */
 #define REACTOR__TIMER_DUE    (REACTOR__TIMER_SLOTS + 1u) /* collected, to be popped */
-#define REACTOR__TIMER_FRESH  (REACTOR__TIMER_SLOTS + 2u) /* deadline is a delay until settled */
-#define REACTOR__TIMER_ASLEEP (REACTOR__TIMER_SLOTS + 3u) /* deadline is REACTOR__NEVER */
-#define REACTOR__TIMER_LISTS  (REACTOR__TIMER_SLOTS + 4u)
+#define REACTOR__TIMER_ASLEEP (REACTOR__TIMER_SLOTS + 2u) /* deadline is REACTOR__NEVER */
 
-#define REACTOR__TIMER_UNREF    1u /* does not count in referenced */
-#define REACTOR__TIMER_INTERNAL 2u /* the owner's, only kept here */
+/* The bits of a tag besides the generation. Only the first is also in the timer's handle, which
+   therefore is never 0. */
+#define REACTOR__TIMER_LIVE     1u
+#define REACTOR__TIMER_UNREF    2u /* does not keep the loop going */
+#define REACTOR__TIMER_INTERNAL 4u /* the owner's, only kept here */
+#define REACTOR__TIMER_FRESH    8u /* deadline is a delay until settled */
+#define REACTOR__TIMER_BITS     15u
 
-/* A list is a circle through its head, linked by pointers: unlinking has no special cases and looks
-   nothing up. Links that are indices would make an entry 48 bytes, but took cancel half as long
-   again, in cache twice as long: how many misses overlap is bounded by the instructions between. */
-typedef struct reactor__timer_link {
-    struct reactor__timer_link *next, *prev;
-} reactor__timer_link;
+/* What setting and cancelling touch, of timers and lists alike: a list is a circle through its
+   head. Twelve bytes in one array, for with many timers these calls cost what they miss in the
+   caches, and for that it is the size of all that is touched that counts. */
+typedef struct reactor__timer_node {
+    uint32_t next, prev; /* of a timer on no list itself; free ones use next only */
+    uint32_t tag;
+} reactor__timer_node;
 
-/* 64 bytes. The half that placing and unlinking touch comes first. */
-typedef struct reactor__timer_entry {
-    reactor__timer_link link; /* first: a link is cast to its entry; free ones use next only */
-    int64_t deadline;
-    uint32_t generation; /* odd while live, so that no handle is 0 */
-    uint16_t where;      /* slot or list */
-    uint16_t flags;
+/* What only firing needs. */
+typedef struct reactor__timer_call {
     int64_t interval; /* 0: fires once */
     reactor_timer_fn *fn;
     void *user;
-    uint32_t index;
-} reactor__timer_entry;
+} reactor__timer_call;
 
 typedef struct reactor__timer_wheel {
-    reactor__timer_entry **chunks; /* entries never move: growing copies only these pointers */
-    int64_t cur;                   /* the time that slots are seen from */
-    int64_t soonest;               /* no slot holds an earlier one; UNKNOWN: to be found */
-    int64_t soonest_end;           /* removing one up to here may change soonest */
-    reactor__timer_link *unused;   /* freed ones, the last one first */
-    uint32_t chunk_cap;
-    uint32_t made; /* entries used at least once; those above are raw memory */
+    reactor__timer_node *nodes;  /* LISTS heads, then the timers */
+    int64_t *deadlines;          /* of each node that is a timer */
+    reactor__timer_call **calls; /* the same, in chunks, which growing does not copy */
+    int64_t cur;                 /* the time that slots are seen from */
+    int64_t soonest;             /* no slot holds an earlier one; UNKNOWN: to be found */
+    uint32_t first;              /* the timer whose deadline that is; NONE: of no certain one */
+    uint32_t unused;             /* freed ones, the last one first */
+    uint32_t cap, chunk_cap;
+    uint32_t made; /* nodes used at least once; those above are raw memory */
     uint32_t seed;
-    uint32_t count;      /* live */
-    uint32_t referenced; /* of those, not UNREF */
-    uint32_t levels;     /* bit per level that holds any; the lists are the bit above */
+    uint32_t count;       /* timers */
+    uint32_t unref_count; /* of those, UNREF */
+    uint32_t levels;      /* bit per level that holds any */
+    uint32_t fresh_count;
+    uint32_t detached;                    /* of those, surely on no list */
+    uint32_t fresh[REACTOR__TIMER_BATCH]; /* in the order of their setting */
     uint64_t occupied[REACTOR__TIMER_LEVELS + 1];
-    reactor__timer_link lists[REACTOR__TIMER_LISTS];
 } reactor__timer_wheel;
 
-/* The seed makes handles of different wheels differ; any value will do. From here on the wheel must
-   stay where it is, for its lists point to themselves. Cannot fail. */
+/* The seed makes handles of different wheels differ; any value will do. */
 static int reactor__timer_init(reactor__timer_wheel *w, int64_t now, uint32_t seed) {
     memset(w, 0, sizeof *w);
-    for (unsigned i = 0; i < REACTOR__TIMER_LISTS; i++)
-        w->lists[i].next = w->lists[i].prev = &w->lists[i];
+    void *nodes = reactor__util_grown(NULL, &w->cap, REACTOR__TIMER_LISTS, sizeof *w->nodes);
+    if (!nodes) return -ENOMEM;
+    w->nodes = (reactor__timer_node *)nodes;
+    for (uint32_t i = 0; i < REACTOR__TIMER_LISTS; i++) {
+        w->nodes[i].next = w->nodes[i].prev = i;
+        w->nodes[i].tag = 0;
+    }
+    w->made = REACTOR__TIMER_LISTS;
     w->cur = now;
     w->soonest = REACTOR__NEVER;
-    w->seed = seed | 1;
+    w->first = w->unused = REACTOR__NONE;
+    w->seed = seed;
     return 0;
 }
 
 static void reactor__timer_fini(reactor__timer_wheel *w) {
-    uint32_t used = w->made / REACTOR__TIMER_CHUNK + (w->made % REACTOR__TIMER_CHUNK != 0);
-    for (uint32_t i = 0; i < used; i++) REACTOR_FREE(w->chunks[i]);
-    REACTOR_FREE(w->chunks);
-    (void)reactor__timer_init(w, w->cur, w->seed);
+    for (uint32_t t = REACTOR__TIMER_LISTS; t < w->made; t += REACTOR__TIMER_CHUNK)
+        REACTOR_FREE(w->calls[t / REACTOR__TIMER_CHUNK]);
+    REACTOR_FREE(w->calls);
+    REACTOR_FREE(w->deadlines);
+    REACTOR_FREE(w->nodes);
+    memset(w, 0, sizeof *w);
 }
 
-static reactor__timer_entry *reactor__timer_of(reactor__timer_link *link) {
-    return (reactor__timer_entry *)(void *)link;
+static reactor__timer_call *reactor__timer_call_of(const reactor__timer_wheel *w, uint32_t t) {
+    return &w->calls[t / REACTOR__TIMER_CHUNK][t % REACTOR__TIMER_CHUNK];
 }
 
-static reactor__timer_entry *reactor__timer_at(const reactor__timer_wheel *w, uint32_t index) {
-    return &w->chunks[index / REACTOR__TIMER_CHUNK][index % REACTOR__TIMER_CHUNK];
+/* The upper half of a handle. */
+static uint32_t reactor__timer_life(uint32_t tag) {
+    return tag & ~(REACTOR__TIMER_BITS - REACTOR__TIMER_LIVE);
 }
 
-/* NULL if stale, foreign or forged: only live entries have an odd generation. */
-static reactor__timer_entry *reactor__timer_find(const reactor__timer_wheel *w, uint64_t id) {
-    uint32_t index = (uint32_t)(id & UINT32_MAX);
-    if (REACTOR__UNLIKELY(index >= w->made || !(id >> 32 & 1))) return NULL;
-    reactor__timer_entry *t = reactor__timer_at(w, index);
-    return REACTOR__LIKELY(t->generation == id >> 32) ? t : NULL;
+static uint64_t reactor__timer_id(const reactor__timer_wheel *w, uint32_t t) {
+    return (uint64_t)reactor__timer_life(w->nodes[t].tag) << 32 | t;
+}
+
+/* NONE if stale, foreign or forged. */
+static inline uint32_t reactor__timer_find(const reactor__timer_wheel *w, uint64_t id) {
+    uint32_t t = (uint32_t)(id & UINT32_MAX);
+    if (REACTOR__UNLIKELY(t >= w->made || !(id >> 32 & REACTOR__TIMER_LIVE))) return REACTOR__NONE;
+    return reactor__timer_life(w->nodes[t].tag) == id >> 32 ? t : REACTOR__NONE;
 }
 
 /* ---- lists ---- */
 
+static int reactor__timer_none(const reactor__timer_wheel *w, uint32_t list) {
+    return w->nodes[list].next == list;
+}
+
 /* At the tail, always: this is all that keeps equal deadlines in order. */
-static void reactor__timer_append(reactor__timer_wheel *w, reactor__timer_entry *t,
-                                  unsigned where) {
-    reactor__timer_link *list = &w->lists[where];
-    reactor__timer_link *tail = list->prev;
-    t->link.next = list;
-    t->link.prev = tail;
-    t->where = (uint16_t)where;
-    tail->next = list->prev = &t->link;
+static inline void reactor__timer_append(reactor__timer_wheel *w, uint32_t t, uint32_t list) {
+    reactor__timer_node *nodes = w->nodes;
+    uint32_t tail = nodes[list].prev;
+    nodes[t].next = list;
+    nodes[t].prev = tail;
+    nodes[tail].next = nodes[list].prev = t;
     if (tail != list) return;
-    w->occupied[where / 64] |= UINT64_C(1) << where % 64;
-    w->levels |= 1u << where / 64;
+    w->occupied[list / 64] |= UINT64_C(1) << list % 64;
+    w->levels |= 1u << list / 64;
 }
 
-/* Its list has become empty. */
-REACTOR__APART static void reactor__timer_vacate(reactor__timer_wheel *w, unsigned where) {
-    w->occupied[where / 64] &= ~(UINT64_C(1) << where % 64);
-    if (!w->occupied[where / 64]) w->levels &= ~(1u << where / 64);
+/* The list has become empty. */
+REACTOR__APART static void reactor__timer_vacate(reactor__timer_wheel *w, uint32_t list) {
+    w->occupied[list / 64] &= ~(UINT64_C(1) << list % 64);
+    if (!w->occupied[list / 64]) w->levels &= ~(1u << list / 64);
+    if (list < REACTOR__TIMER_SLOTS) w->soonest = REACTOR__TIMER_UNKNOWN;
 }
 
-static void reactor__timer_unlink(reactor__timer_wheel *w, const reactor__timer_entry *t) {
-    reactor__timer_link *next = t->link.next;
-    reactor__timer_link *prev = t->link.prev;
-    prev->next = next;
-    next->prev = prev;
-    if (next == prev) reactor__timer_vacate(w, t->where); /* both are the list's head */
+static inline void reactor__timer_unlink(reactor__timer_wheel *w, uint32_t t) {
+    reactor__timer_node *nodes = w->nodes;
+    uint32_t next = nodes[t].next;
+    uint32_t prev = nodes[t].prev;
+    nodes[prev].next = next;
+    nodes[next].prev = prev;
+    if (t == w->first) w->soonest = REACTOR__TIMER_UNKNOWN;
+    if (next == prev) reactor__timer_vacate(w, next); /* both are the list's head */
 }
 
-/* As unlink, for those that may be in a slot: what was known of the soonest may have been it. */
-static void reactor__timer_remove(reactor__timer_wheel *w, const reactor__timer_entry *t) {
-    if (t->deadline <= w->soonest_end) w->soonest = REACTOR__TIMER_UNKNOWN;
-    reactor__timer_unlink(w, t);
+/* Makes the list empty. Its first timer, from which the others can be followed to the head. */
+static uint32_t reactor__timer_empty(reactor__timer_wheel *w, uint32_t list) {
+    uint32_t t = w->nodes[list].next;
+    w->nodes[list].next = w->nodes[list].prev = list;
+    reactor__timer_vacate(w, list);
+    return t;
 }
 
 /* Puts it where its deadline belongs, seen from cur. A removal may leave soonest UNKNOWN, which is
    below any deadline and so stays what it is here. */
-static void reactor__timer_place(reactor__timer_wheel *w, reactor__timer_entry *t) {
-    int64_t deadline = t->deadline;
-    unsigned where = REACTOR__TIMER_PAST;
+static void reactor__timer_place(reactor__timer_wheel *w, uint32_t t, int64_t deadline) {
+    uint32_t list = REACTOR__TIMER_PAST;
+    w->deadlines[t] = deadline;
     if (REACTOR__UNLIKELY(deadline == REACTOR__NEVER)) {
-        where = REACTOR__TIMER_ASLEEP;
+        list = REACTOR__TIMER_ASLEEP;
     } else if (REACTOR__LIKELY(deadline > w->cur)) {
         unsigned level = (63 - REACTOR__CLZ64((uint64_t)(deadline ^ w->cur))) / 6;
-        where = level * 64 + (unsigned)((uint64_t)deadline >> level * 6 & 63);
-        if (deadline < w->soonest) w->soonest = w->soonest_end = deadline;
+        list = level * 64 + (uint32_t)((uint64_t)deadline >> level * 6 & 63);
+        if (deadline < w->soonest) {
+            w->soonest = deadline;
+            w->first = t;
+        }
     }
-    reactor__timer_append(w, t, where);
+    reactor__timer_append(w, t, list);
 }
 
-/* ---- entries ---- */
+/* ---- nodes ---- */
 
-/* Makes room for the entries from made on. Without memory nothing changes that shows. */
-static int reactor__timer_grow(reactor__timer_wheel *w) {
-    uint32_t used = w->made / REACTOR__TIMER_CHUNK;
-    if (w->made > REACTOR__NONE - REACTOR__TIMER_CHUNK) return -ENOMEM;
-    if (used == w->chunk_cap) {
-        void *grown = reactor__util_grown(w->chunks, &w->chunk_cap, used + 1, sizeof *w->chunks);
-        if (!grown) return -ENOMEM;
-        w->chunks = (reactor__timer_entry **)grown;
-    }
-    /* Not zeroed: memory that no timer has used yet need not become resident. */
-    void *chunk = REACTOR_MALLOC(REACTOR__TIMER_CHUNK * sizeof(reactor__timer_entry));
-    if (!chunk) return -ENOMEM;
-    w->chunks[used] = (reactor__timer_entry *)chunk;
+/* Twice the room for nodes: growing by less, setting a million would be copying for the most. */
+static int reactor__timer_widen(reactor__timer_wheel *w) {
+    uint32_t need = 2 * w->made, cap = w->cap;
+    if (need < w->made) return -ENOMEM;
+    void *nodes = reactor__util_grown(w->nodes, &cap, need, sizeof *w->nodes);
+    if (!nodes) return -ENOMEM;
+    w->nodes = (reactor__timer_node *)nodes;
+    cap = w->cap;
+    void *deadlines = reactor__util_grown(w->deadlines, &cap, need, sizeof *w->deadlines);
+    if (!deadlines) return -ENOMEM;
+    w->deadlines = (int64_t *)deadlines;
+    w->cap = cap;
     return 0;
 }
 
-/* An entry's first generation: odd, as long as it is live, and unlike its neighbours'. */
-static uint32_t reactor__timer_birth(const reactor__timer_wheel *w, const reactor__timer_entry *t) {
-    return w->seed + t->index * 0x9E3779B2u;
+/* Makes room for the timers from made on. Without memory nothing changes that shows. Memory is not
+   zeroed: what no timer has used yet need not become resident. */
+REACTOR__APART static int reactor__timer_grow(reactor__timer_wheel *w) {
+    uint32_t chunk = w->made / REACTOR__TIMER_CHUNK;
+    if (!w->deadlines || w->cap - w->made < REACTOR__TIMER_CHUNK) {
+        int e = reactor__timer_widen(w);
+        if (e < 0) return e;
+    }
+    if (chunk >= w->chunk_cap) {
+        void *grown = reactor__util_grown(w->calls, &w->chunk_cap, chunk + 1, sizeof *w->calls);
+        if (!grown) return -ENOMEM;
+        w->calls = (reactor__timer_call **)grown;
+    }
+    void *calls = REACTOR_MALLOC(REACTOR__TIMER_CHUNK * sizeof(reactor__timer_call));
+    if (!calls) return -ENOMEM;
+    w->calls[chunk] = (reactor__timer_call *)calls;
+    return 0;
 }
 
-/* An entry that is on no list; NULL without memory. */
-static reactor__timer_entry *reactor__timer_take(reactor__timer_wheel *w) {
-    reactor__timer_entry *t;
-    if (w->unused) { /* the last one freed: most likely still in the cache */
-        t = reactor__timer_of(w->unused);
-        w->unused = t->link.next;
-        t->generation++;
+/* A node with a tag that was never live; NONE without memory. */
+static inline uint32_t reactor__timer_take(reactor__timer_wheel *w) {
+    uint32_t t = w->unused;
+    if (t != REACTOR__NONE) { /* the last one freed: most likely still in the cache */
+        w->unused = w->nodes[t].next;
         return t;
     }
-    if (w->made % REACTOR__TIMER_CHUNK == 0 && reactor__timer_grow(w) < 0) return NULL;
-    t = reactor__timer_at(w, w->made);
-    t->index = w->made++;
-    t->generation = reactor__timer_birth(w, t); /* kept from use to use */
+    if (w->made % REACTOR__TIMER_CHUNK == 0 && reactor__timer_grow(w) < 0) return REACTOR__NONE;
+    t = w->made++;
+    /* The first generation is unlike its neighbours', and at least half of all are still to come. */
+    w->nodes[t].tag = (w->seed + t * 0x9E3779B0u) & (UINT32_MAX / 2 - REACTOR__TIMER_BITS);
     return t;
 }
 
-/* An entry that has used up its generations is not used again, at 64 bytes in 2^31 timers: no
-   handle ever comes back to life. */
-static void reactor__timer_release(reactor__timer_wheel *w, reactor__timer_entry *t) {
-    w->count--;
-    /* A branch, for a sum would make each cancel wait for the entry of the one before. */
-    if (REACTOR__LIKELY(!(t->flags & REACTOR__TIMER_UNREF))) w->referenced--;
-    if (REACTOR__UNLIKELY(++t->generation == reactor__timer_birth(w, t) - 1)) return;
-    t->link.next = w->unused;
-    w->unused = &t->link;
-}
-
-/* A live entry that is on no list yet; NULL without memory. */
-static reactor__timer_entry *reactor__timer_make(reactor__timer_wheel *w, int64_t deadline,
-                                                 int64_t interval, reactor_timer_fn *fn, void *user,
-                                                 unsigned flags, uint64_t *id) {
-    reactor__timer_entry *t = reactor__timer_take(w);
-    if (!t) return NULL;
-    t->deadline = deadline;
-    t->interval = interval;
-    t->fn = fn;
-    t->user = user;
-    t->flags = (uint16_t)flags;
+/* A timer that is on no list yet; NONE without memory. */
+static inline uint32_t reactor__timer_make(reactor__timer_wheel *w, int64_t interval,
+                                           reactor_timer_fn *fn, void *user, unsigned flags,
+                                           uint64_t *id) {
+    uint32_t t = reactor__timer_take(w);
+    if (t == REACTOR__NONE) return t;
+    reactor__timer_call *call = reactor__timer_call_of(w, t);
+    call->interval = interval;
+    call->fn = fn;
+    call->user = user;
+    w->nodes[t].next = w->nodes[t].prev = t;
+    w->nodes[t].tag |= REACTOR__TIMER_LIVE | flags;
     w->count++;
-    w->referenced += !(flags & REACTOR__TIMER_UNREF);
-    *id = (uint64_t)t->generation << 32 | t->index;
+    if (flags & REACTOR__TIMER_UNREF) w->unref_count++;
+    *id = reactor__timer_id(w, t);
     return t;
+}
+
+/* One that is on no list. Its handle is stale from here on. A node that has used up its generations
+   is not used again, at 44 bytes in 2^27 timers: no handle ever comes back to life. */
+static inline void reactor__timer_release(reactor__timer_wheel *w, uint32_t t) {
+    reactor__timer_node *n = &w->nodes[t];
+    uint32_t tag = n->tag;
+    w->count--;
+    if (REACTOR__UNLIKELY(tag & REACTOR__TIMER_UNREF)) w->unref_count--;
+    n->tag = tag = (tag | REACTOR__TIMER_BITS) + 1;
+    if (REACTOR__UNLIKELY(!tag)) return;
+    n->next = w->unused;
+    w->unused = t;
+}
+
+/* ---- fresh ones ---- */
+
+/* Takes them off their lists: all together, for that needs their neighbours, which are seldom in
+   the cache, and so come at once. Until then deadlines in slots may be delays. */
+REACTOR__APART static void reactor__timer_detach(reactor__timer_wheel *w) {
+    for (uint32_t i = w->detached; i < w->fresh_count; i++) {
+        const reactor__timer_node *n = &w->nodes[w->fresh[i]];
+        REACTOR__PREFETCH(&w->nodes[n->next]);
+        REACTOR__PREFETCH(&w->nodes[n->prev]);
+    }
+    for (; w->detached < w->fresh_count; w->detached++) {
+        uint32_t t = w->fresh[w->detached];
+        if (w->nodes[t].next == t) continue;
+        reactor__timer_unlink(w, t);
+        w->nodes[t].next = w->nodes[t].prev = t;
+    }
+}
+
+/* It is set or cancelled again. */
+REACTOR__APART static void reactor__timer_forget(reactor__timer_wheel *w, uint32_t t) {
+    uint32_t i = 0;
+    while (w->fresh[i] != t) i++;
+    w->fresh_count--;
+    if (i < w->detached) w->detached--;
+    memmove(w->fresh + i, w->fresh + i + 1, (w->fresh_count - i) * sizeof *w->fresh);
+    w->nodes[t].tag &= ~REACTOR__TIMER_FRESH;
+}
+
+/* Inside callbacks the loop's time is that of before them: what is set there waits as FRESH until
+   the loop knows the time again, so that a slow callback does not eat up its delay. */
+static inline void reactor__timer_refresh(reactor__timer_wheel *w, uint32_t t, int64_t delay) {
+    REACTOR_ASSERT(w->fresh_count < REACTOR__TIMER_BATCH);
+    w->deadlines[t] = delay;
+    w->nodes[t].tag |= REACTOR__TIMER_FRESH;
+    w->fresh[w->fresh_count++] = t;
+}
+
+/* No more may be set before these are settled. */
+static int reactor__timer_full(const reactor__timer_wheel *w) {
+    return w->fresh_count == REACTOR__TIMER_BATCH;
+}
+
+/* Sets all that is FRESH to its delay from now. */
+static void reactor__timer_settle(reactor__timer_wheel *w, int64_t now) {
+    reactor__timer_detach(w);
+    for (uint32_t i = 0; i < w->fresh_count; i++) {
+        uint32_t t = w->fresh[i];
+        w->nodes[t].tag &= ~REACTOR__TIMER_FRESH;
+        reactor__timer_place(w, t, reactor__util_add(now, w->deadlines[t]));
+    }
+    w->fresh_count = w->detached = 0;
 }
 
 /* ---- setting ---- */
@@ -4378,104 +4473,90 @@ static reactor__timer_entry *reactor__timer_make(reactor__timer_wheel *w, int64_
 /* interval 0 fires once. id must not be NULL; on -ENOMEM it is left alone. */
 static int reactor__timer_set(reactor__timer_wheel *w, int64_t deadline, int64_t interval,
                               reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
-    reactor__timer_entry *t = reactor__timer_make(w, deadline, interval, fn, user, flags, id);
-    if (!t) return -ENOMEM;
-    reactor__timer_place(w, t);
+    uint32_t t = reactor__timer_make(w, interval, fn, user, flags, id);
+    if (t == REACTOR__NONE) return -ENOMEM;
+    reactor__timer_place(w, t, deadline);
     return 0;
 }
 
-/* Also from DUE: then it does not fire this turn. The grid of a repeating one moves with it. */
+static int reactor__timer_set_fresh(reactor__timer_wheel *w, int64_t delay, int64_t interval,
+                                    reactor_timer_fn *fn, void *user, unsigned flags,
+                                    uint64_t *id) {
+    uint32_t t = reactor__timer_make(w, interval, fn, user, flags, id);
+    if (t == REACTOR__NONE) return -ENOMEM;
+    reactor__timer_refresh(w, t, delay);
+    if (w->detached == w->fresh_count - 1) w->detached++;
+    return 0;
+}
+
+/* Off any list, PAST and DUE too: then it does not fire this turn. */
+static inline void reactor__timer_leave(reactor__timer_wheel *w, uint32_t t) {
+    if (REACTOR__UNLIKELY(w->nodes[t].tag & REACTOR__TIMER_FRESH)) {
+        reactor__timer_forget(w, t);
+        if (w->nodes[t].next == t) return;
+    }
+    reactor__timer_unlink(w, t);
+}
+
+/* The grid of a repeating one moves with it. */
 static int reactor__timer_reset(reactor__timer_wheel *w, uint64_t id, int64_t deadline) {
-    reactor__timer_entry *t = reactor__timer_find(w, id);
-    if (!t) return -EBADF;
-    reactor__timer_remove(w, t);
-    t->deadline = deadline;
-    reactor__timer_place(w, t);
+    uint32_t t = reactor__timer_find(w, id);
+    if (t == REACTOR__NONE) return -EBADF;
+    reactor__timer_leave(w, t);
+    reactor__timer_place(w, t, deadline);
     return 0;
 }
 
-/* From any list, FRESH and DUE too: it does not fire. */
+static inline int reactor__timer_reset_fresh(reactor__timer_wheel *w, uint64_t id, int64_t delay) {
+    uint32_t t = reactor__timer_find(w, id);
+    if (t == REACTOR__NONE) return -EBADF;
+    if (REACTOR__UNLIKELY(w->nodes[t].tag & REACTOR__TIMER_FRESH)) reactor__timer_forget(w, t);
+    reactor__timer_refresh(w, t, delay);
+    return 0;
+}
+
 static int reactor__timer_cancel(reactor__timer_wheel *w, uint64_t id) {
-    reactor__timer_entry *t = reactor__timer_find(w, id);
-    if (!t) return -EBADF;
-    reactor__timer_remove(w, t);
+    uint32_t t = reactor__timer_find(w, id);
+    if (t == REACTOR__NONE) return -EBADF;
+    reactor__timer_leave(w, t);
     reactor__timer_release(w, t);
     return 0;
 }
 
-/* Inside callbacks the loop's time is that of before them: what is set there waits as FRESH until
-   the loop knows the time again, so that a slow callback does not eat up its delay. */
-static int reactor__timer_set_fresh(reactor__timer_wheel *w, int64_t delay, int64_t interval,
-                                    reactor_timer_fn *fn, void *user, unsigned flags,
-                                    uint64_t *id) {
-    reactor__timer_entry *t = reactor__timer_make(w, delay, interval, fn, user, flags, id);
-    if (!t) return -ENOMEM;
-    reactor__timer_append(w, t, REACTOR__TIMER_FRESH);
-    return 0;
-}
-
-static int reactor__timer_reset_fresh(reactor__timer_wheel *w, uint64_t id, int64_t delay) {
-    reactor__timer_entry *t = reactor__timer_find(w, id);
-    if (!t) return -EBADF;
-    reactor__timer_remove(w, t);
-    t->deadline = delay;
-    reactor__timer_append(w, t, REACTOR__TIMER_FRESH);
-    return 0;
-}
-
-/* Sets all that is FRESH to its delay from now. */
-static void reactor__timer_settle(reactor__timer_wheel *w, int64_t now) {
-    reactor__timer_link *fresh = &w->lists[REACTOR__TIMER_FRESH];
-    while (fresh->next != fresh) {
-        reactor__timer_entry *t = reactor__timer_of(fresh->next);
-        reactor__timer_unlink(w, t);
-        t->deadline = reactor__util_add(now, t->deadline);
-        reactor__timer_place(w, t);
-    }
-}
-
 /* keep 0 sets UNREF, else it is cleared. */
 static int reactor__timer_keep(reactor__timer_wheel *w, uint64_t id, int keep) {
-    reactor__timer_entry *t = reactor__timer_find(w, id);
-    if (!t) return -EBADF;
-    w->referenced -= !(t->flags & REACTOR__TIMER_UNREF);
-    t->flags = (uint16_t)(t->flags & ~REACTOR__TIMER_UNREF);
-    if (!keep) t->flags |= REACTOR__TIMER_UNREF;
-    w->referenced += keep != 0;
+    uint32_t t = reactor__timer_find(w, id);
+    if (t == REACTOR__NONE) return -EBADF;
+    uint32_t *tag = &w->nodes[t].tag;
+    if (*tag & REACTOR__TIMER_UNREF) w->unref_count--;
+    *tag &= ~REACTOR__TIMER_UNREF;
+    if (!keep) *tag |= REACTOR__TIMER_UNREF;
+    if (!keep) w->unref_count++;
     return 0;
 }
 
 /* ---- asking ---- */
 
-/* Of a FRESH one an estimate, cur plus its delay: it has no deadline before it is settled. */
-static int64_t reactor__timer_deadline(const reactor__timer_wheel *w,
-                                       const reactor__timer_entry *t) {
-    if (t->where != REACTOR__TIMER_FRESH) return t->deadline;
-    return reactor__util_add(w->cur, t->deadline);
-}
-
 /* 0 and its deadline; 1 and its delay as long as it is fresh; -EBADF. */
 static int reactor__timer_get(const reactor__timer_wheel *w, uint64_t id, int64_t *deadline) {
-    const reactor__timer_entry *t = reactor__timer_find(w, id);
-    if (!t) return -EBADF;
-    if (t->where == REACTOR__TIMER_FRESH) {
-        *deadline = t->deadline;
-        return 1;
-    }
-    *deadline = t->deadline;
-    return 0;
+    uint32_t t = reactor__timer_find(w, id);
+    if (t == REACTOR__NONE) return -EBADF;
+    *deadline = w->deadlines[t];
+    return (w->nodes[t].tag & REACTOR__TIMER_FRESH) != 0;
 }
 
-/* Each live timer in turn: 1, and 0 at the end. *cursor begins at 0. */
+/* Each timer in turn: 1, and 0 at the end. *cursor begins at 0. Of a FRESH one the deadline is an
+   estimate, cur plus its delay: it has none before it is settled. */
 static int reactor__timer_each(const reactor__timer_wheel *w, uint32_t *cursor, uint64_t *id,
                                int64_t *deadline, int64_t *interval, unsigned *flags) {
     while (*cursor < w->made) {
-        const reactor__timer_entry *t = reactor__timer_at(w, (*cursor)++);
-        if (t->generation % 2 == 0) continue;
-        *id = (uint64_t)t->generation << 32 | t->index;
-        *deadline = reactor__timer_deadline(w, t);
-        *interval = t->interval;
-        *flags = t->flags;
+        uint32_t t = (*cursor)++;
+        *flags = w->nodes[t].tag;
+        if (!(*flags & REACTOR__TIMER_LIVE)) continue;
+        *id = reactor__timer_id(w, t);
+        *deadline = w->deadlines[t];
+        if (*flags & REACTOR__TIMER_FRESH) *deadline = reactor__util_add(w->cur, *deadline);
+        *interval = reactor__timer_call_of(w, t)->interval;
         return 1;
     }
     return 0;
@@ -4499,27 +4580,24 @@ static int64_t reactor__timer_start(const reactor__timer_wheel *w, unsigned slot
    its timers would take long. Then the caller wakes early, and collect spreads the slot. */
 static void reactor__timer_search(reactor__timer_wheel *w) {
     unsigned slot = reactor__timer_first(w);
-    w->soonest = w->soonest_end = REACTOR__NEVER;
+    w->soonest = REACTOR__NEVER;
+    w->first = REACTOR__NONE;
     if (slot >= REACTOR__TIMER_SLOTS) return;
-    reactor__timer_link *list = &w->lists[slot];
-    reactor__timer_link *at = list->next;
-    for (unsigned i = 0; i < REACTOR__TIMER_SCAN && at != list; i++, at = at->next) {
-        int64_t deadline = reactor__timer_of(at)->deadline;
-        if (deadline < w->soonest) w->soonest = deadline;
+    uint32_t t = w->nodes[slot].next;
+    for (unsigned i = 0; i < REACTOR__TIMER_SCAN && t != slot; i++, t = w->nodes[t].next) {
+        if (w->deadlines[t] >= w->soonest) continue;
+        w->soonest = w->deadlines[t];
+        w->first = t;
     }
-    w->soonest_end = w->soonest;
-    if (at == list) return;
+    if (t == slot) return;
     w->soonest = reactor__timer_start(w, slot);
-    w->soonest_end = w->soonest + (int64_t)((UINT64_C(1) << slot / 64 * 6) - 1);
-}
-
-static int reactor__timer_none(const reactor__timer_wheel *w, unsigned where) {
-    return w->lists[where].next == &w->lists[where];
+    w->first = REACTOR__NONE;
 }
 
 /* The earliest deadline, or a time before it but after cur; cur if any is due; REACTOR__NEVER if
    there is none. Settle before asking. */
 static int64_t reactor__timer_next(reactor__timer_wheel *w) {
+    reactor__timer_detach(w);
     if (!reactor__timer_none(w, REACTOR__TIMER_PAST)) return w->cur;
     if (!reactor__timer_none(w, REACTOR__TIMER_DUE)) return w->cur;
     if (w->soonest == REACTOR__TIMER_UNKNOWN) reactor__timer_search(w);
@@ -4532,16 +4610,13 @@ static int64_t reactor__timer_next(reactor__timer_wheel *w) {
    which are empty. Afterwards soonest is known without a search, unless all went to PAST. */
 static void reactor__timer_advance(reactor__timer_wheel *w) {
     unsigned slot = reactor__timer_first(w);
-    reactor__timer_link *list = &w->lists[slot];
-    reactor__timer_link *at = list->next;
-    list->next = list->prev = list;
-    reactor__timer_vacate(w, slot);
     w->cur = w->soonest;
+    uint32_t t = reactor__timer_empty(w, slot);
     w->soonest = REACTOR__NEVER;
-    while (at != list) {
-        reactor__timer_link *next = at->next;
-        reactor__timer_place(w, reactor__timer_of(at));
-        at = next;
+    while (t != slot) {
+        uint32_t next = w->nodes[t].next;
+        reactor__timer_place(w, t, w->deadlines[t]);
+        t = next;
     }
     if (w->soonest == REACTOR__NEVER) w->soonest = REACTOR__TIMER_UNKNOWN;
 }
@@ -4550,7 +4625,7 @@ static void reactor__timer_advance(reactor__timer_wheel *w) {
 static int reactor__timer_ripen(reactor__timer_wheel *w, int budget) {
     int moved = 0;
     while (moved < budget && !reactor__timer_none(w, REACTOR__TIMER_PAST)) {
-        reactor__timer_entry *t = reactor__timer_of(w->lists[REACTOR__TIMER_PAST].next);
+        uint32_t t = w->nodes[REACTOR__TIMER_PAST].next;
         reactor__timer_unlink(w, t);
         reactor__timer_append(w, t, REACTOR__TIMER_DUE);
         moved++;
@@ -4561,6 +4636,7 @@ static int reactor__timer_ripen(reactor__timer_wheel *w, int budget) {
 /* Moves timers with deadline <= now to DUE, at most budget; how many. Called once per turn: what
    callbacks set after it is not in DUE and waits for the next turn. */
 static int reactor__timer_collect(reactor__timer_wheel *w, int64_t now, int budget) {
+    reactor__timer_detach(w);
     int moved = reactor__timer_ripen(w, budget);
     while (moved < budget) {
         if (w->soonest == REACTOR__TIMER_UNKNOWN) reactor__timer_search(w);
@@ -4586,20 +4662,20 @@ static int64_t reactor__timer_grid(int64_t deadline, int64_t interval, int64_t n
 /* Takes the first of DUE: 1, or 0 if there is none. *id is stale already if it fires once. */
 static int reactor__timer_pop(reactor__timer_wheel *w, int64_t now, reactor_timer_fn **fn,
                               void **user, uint64_t *id, int64_t *deadline, unsigned *flags) {
-    if (reactor__timer_none(w, REACTOR__TIMER_DUE)) return 0;
-    reactor__timer_entry *t = reactor__timer_of(w->lists[REACTOR__TIMER_DUE].next);
-    *fn = t->fn;
-    *user = t->user;
-    *id = (uint64_t)t->generation << 32 | t->index;
-    *deadline = t->deadline;
-    *flags = t->flags;
+    reactor__timer_detach(w);
+    uint32_t t = w->nodes[REACTOR__TIMER_DUE].next;
+    if (t == REACTOR__TIMER_DUE) return 0;
+    const reactor__timer_call *call = reactor__timer_call_of(w, t);
+    *fn = call->fn;
+    *user = call->user;
+    *id = reactor__timer_id(w, t);
+    *deadline = w->deadlines[t];
+    *flags = w->nodes[t].tag;
     reactor__timer_unlink(w, t);
-    if (t->interval == 0) {
+    if (call->interval == 0)
         reactor__timer_release(w, t);
-    } else {
-        t->deadline = reactor__timer_grid(t->deadline, t->interval, now);
-        reactor__timer_place(w, t);
-    }
+    else
+        reactor__timer_place(w, t, reactor__timer_grid(*deadline, call->interval, now));
     return 1;
 }
 /* ==== >> wake ==== */
@@ -4880,10 +4956,9 @@ struct reactor {
     reactor_options options;                        /* with the defaults put in */
     int64_t now; /* nanoseconds, of the last wait's end; see reactor_now */
     uint32_t refs;
-    uint32_t fresh; /* timers set inside turns */
-    int woken;      /* the posts are to be taken */
-    int noting;     /* the turn that began at now has not been noted yet */
-    int owned;      /* a thread has run it: owner */
+    int woken;  /* the posts are to be taken */
+    int noting; /* the turn that began at now has not been noted yet */
+    int owned;  /* a thread has run it: owner */
     reactor__util_thread owner;
     int pid;       /* of the process that made it; a child differs */
     int running;   /* inside run, poll, select or destroy */
@@ -5102,7 +5177,7 @@ REACTOR__OPTIONAL static int64_t reactor__loop_time(const reactor *r) {
    timer may be among them. */
 static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
     int64_t now = 0;
-    if (!reactor__timer_none(&r->wheel, REACTOR__TIMER_FRESH)) {
+    if (r->wheel.fresh_count) {
         now = reactor__util_clock();
         reactor__timer_settle(&r->wheel, now);
     }
@@ -5226,7 +5301,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
 /* Whether anything could still happen. A post whose notification has not been read counts; so does
    a reactor_wake, which is one turn. */
 static int reactor__loop_alive(const reactor *r) {
-    if (r->core.active || r->wheel.referenced || r->refs) return 1;
+    if (r->core.active || r->wheel.count > r->wheel.unref_count || r->refs) return 1;
     return reactor__loop_has_tasks(r) || REACTOR__LOAD(&r->wake.woken);
 }
 
@@ -5422,15 +5497,17 @@ static int reactor__loop_start_wake(reactor *r) {
 static int reactor__loop_start(reactor *r, const char *backend) {
     reactor__core *core = &r->core;
     uint32_t seed = reactor__loop_seed(r, r->now);
-    int e = reactor__timer_init(&r->wheel, r->now, seed);
-    if (e == 0) e = reactor__wake_init(&r->wake);
+    int e = reactor__wake_init(&r->wake);
     if (e < 0) return e;
-    e = reactor__core_init(core, r, seed, (uint32_t)r->options.batch,
-                           r->options.on_slow ? reactor__loop_call_slow : NULL);
+    e = reactor__timer_init(&r->wheel, r->now, seed);
+    if (e == 0)
+        e = reactor__core_init(core, r, seed, (uint32_t)r->options.batch,
+                               r->options.on_slow ? reactor__loop_call_slow : NULL);
     if (e == 0) e = reactor__loop_choose(r, backend);
     if (e == 0) e = reactor__loop_start_wake(r);
     if (e == 0) return 0;
     reactor__core_fini(core);
+    reactor__timer_fini(&r->wheel);
     reactor__wake_fini(&r->wake, 0);
     return e;
 }
@@ -5610,37 +5687,40 @@ REACTOR_API int reactor_unref_fd(reactor *r, reactor_socket fd) {
 
 /* ---- timers ---- */
 
-/* Inside a turn the clock is read before the next wait, and the delay counts from there. Who sets
-   very many has it read now and then, while those before are still in the processor's cache. */
-static void reactor__loop_set_fresh(reactor *r) {
-    if (++r->fresh % 64 == 0) reactor__timer_settle(&r->wheel, reactor__util_clock());
+/* Inside a turn the clock is read before the next wait, and delays count from there. Who sets very
+   many has it read now and then, while those before are still in the processor's cache. e is handed
+   through. */
+REACTOR__APART static int reactor__loop_settle(reactor *r, int e) {
+    reactor__timer_settle(&r->wheel, reactor__util_clock());
+    return e;
 }
 
-/* Outside a turn the loop's time is that of the last one, so the clock is read. */
+REACTOR__APART static int reactor__loop_set_now(reactor *r, int64_t delay, int64_t interval,
+                                                reactor_timer_fn *fn, void *user, unsigned flags,
+                                                uint64_t *id) {
+    int64_t deadline = reactor__util_add(reactor__util_clock(), delay);
+    int e = reactor__timer_set(&r->wheel, deadline, interval, fn, user, flags, id);
+    reactor__loop_touch(r);
+    return e;
+}
+
 static int reactor__loop_set_timer(reactor *r, int64_t delay, int64_t interval,
                                    reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
-    int e;
-    if (r->core.busy) {
-        e = reactor__timer_set_fresh(&r->wheel, delay, interval, fn, user, flags, id);
-        reactor__loop_set_fresh(r);
-        return e;
-    }
-    e = reactor__timer_set(&r->wheel, reactor__util_add(reactor__util_clock(), delay), interval, fn,
-                           user, flags, id);
+    if (!r->core.busy) return reactor__loop_set_now(r, delay, interval, fn, user, flags, id);
+    int e = reactor__timer_set_fresh(&r->wheel, delay, interval, fn, user, flags, id);
+    return reactor__timer_full(&r->wheel) ? reactor__loop_settle(r, e) : e;
+}
+
+REACTOR__APART static int reactor__loop_reset_now(reactor *r, uint64_t id, int64_t delay) {
+    int e = reactor__timer_reset(&r->wheel, id, reactor__util_add(reactor__util_clock(), delay));
     reactor__loop_touch(r);
     return e;
 }
 
 static int reactor__loop_reset_timer(reactor *r, uint64_t id, int64_t delay) {
-    int e;
-    if (r->core.busy) {
-        e = reactor__timer_reset_fresh(&r->wheel, id, delay);
-        reactor__loop_set_fresh(r);
-        return e;
-    }
-    e = reactor__timer_reset(&r->wheel, id, reactor__util_add(reactor__util_clock(), delay));
-    reactor__loop_touch(r);
-    return e;
+    if (!r->core.busy) return reactor__loop_reset_now(r, id, delay);
+    int e = reactor__timer_reset_fresh(&r->wheel, id, delay);
+    return reactor__timer_full(&r->wheel) ? reactor__loop_settle(r, e) : e;
 }
 
 static int reactor__loop_new_timer(reactor *r, int64_t ns, int64_t interval, reactor_timer_fn *fn,

@@ -873,9 +873,9 @@ static void files_and_keys(void) {
     TRY(reactor_remove(w.r, ends[0]));
 }
 
-/* More than one chunk of them. */
+/* So many that all memory of timers has to grow again. */
 static void timers(void) {
-    enum { MANY = 300 };
+    enum { MANY = 900 };
     static int counts[MANY + 1];
     reactor_timer t, every;
     memset(counts, 0, sizeof counts);

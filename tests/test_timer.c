@@ -772,6 +772,248 @@ CASE(out_may_be_null_and_destroy_forgets_the_pending) {
     assert_int_equal(seen.calls, 0);
 }
 
+/* ---- many changes in one callback ---- */
+
+/* Of those that were set to the same delay the one set first fires first: seen from callbacks,
+   whose changes are made together later, as from everywhere. */
+enum { CREW = 400, DELAYS = 4 };
+static const int64_t crew_delays[DELAYS] = {0, 100000, 1 * MS, 3 * MS};
+typedef struct sailor {
+    reactor_timer t;
+    int64_t earliest;
+    int delay, set, alive;
+} sailor;
+static struct {
+    sailor sailors[CREW];
+    int sets;            /* so far */
+    int fired[DELAYS];   /* the set of the last that fired, for each delay */
+    int calls, in_calls; /* of timers; how many changes each of these makes */
+    int early, ghosts, disorder;
+    uint64_t seed;
+} crew;
+
+static void on_sailor(reactor *r, reactor_timer t, void *user);
+
+static void crew_set(reactor *r, int i, int delay) {
+    sailor *m = &crew.sailors[i];
+    int64_t ns = crew_delays[delay];
+    m->earliest = clock_ns() + ns;
+    m->delay = delay;
+    m->set = ++crew.sets;
+    assert_int_equal(
+        m->alive ? reactor_reset_ns(r, m->t, ns) : reactor_after_ns(r, ns, on_sailor, m, &m->t), 0);
+    m->alive = 1;
+}
+
+static void crew_cancel(reactor *r, int i) {
+    sailor *m = &crew.sailors[i];
+    assert_int_equal(reactor_cancel(r, m->t), m->alive ? 0 : -EBADF);
+    assert_int_equal(reactor_reset(r, m->t, 1), -EBADF);
+    assert_true(reactor_remaining(r, m->t) == -EBADF);
+    m->alive = 0;
+}
+
+static void crew_change(reactor *r, int n) {
+    while (n-- > 0) {
+        int i = (int)random_below(&crew.seed, CREW);
+        if (random_below(&crew.seed, 3))
+            crew_set(r, i, (int)random_below(&crew.seed, DELAYS));
+        else
+            crew_cancel(r, i);
+    }
+}
+
+static void on_sailor(reactor *r, reactor_timer t, void *user) {
+    sailor *m = user;
+    crew.calls++;
+    crew.early += clock_ns() < m->earliest;
+    crew.ghosts += !m->alive || t.id != m->t.id;
+    crew.disorder += m->set <= crew.fired[m->delay];
+    crew.fired[m->delay] = m->set;
+    m->alive = 0;
+    crew_change(r, crew.in_calls);
+}
+
+static void crew_check(reactor *r) {
+    int alive = 0;
+    for (int i = 0; i < CREW; i++) alive += crew.sailors[i].alive;
+    if (crew.early || crew.ghosts || crew.disorder || counters(r).timers != (size_t)alive)
+        fail_msg("seed %llu: of %d calls %d early, %d after cancel or reset, %d in disorder; "
+                 "%d timers, not %d",
+                 (unsigned long long)crew.seed, crew.calls, crew.early, crew.ghosts, crew.disorder,
+                 (int)counters(r).timers, alive);
+}
+
+static void crew_begin(void) {
+    memset(&crew, 0, sizeof crew);
+    const char *given = getenv("REACTOR_TEST_SEED");
+    crew.seed = given ? strtoull(given, NULL, 0) : (uint64_t)clock_ns();
+}
+
+static void change_all_ways(reactor *r, void *user) {
+    (void)user;
+    for (int i = 0; i < CREW; i++) crew_set(r, i, 3);         /* half of them were set already */
+    for (int i = 0; i < CREW; i += 5) crew_set(r, i, 3);      /* later than all the others */
+    for (int i = CREW - 1; i >= 0; i -= 3) crew_cancel(r, i); /* some of these just now */
+    for (int i = CREW - 20; i < CREW; i++) crew_set(r, i, 3);
+    for (int i = CREW - 1; i > CREW - 20; i -= 2) crew_set(r, i, 3);
+    for (int i = CREW - 20; i < CREW; i += 4) crew_cancel(r, i);
+}
+
+CASE(law9_changes_in_one_callback_count_in_their_order) {
+    reactor *r = make_loop();
+    crew_begin();
+    for (int i = 0; i < CREW; i += 2) crew_set(r, i, 3);
+    assert_int_equal(reactor_defer(r, change_all_ways, NULL), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_true(crew.calls > CREW / 2);
+    crew_check(r);
+    reactor_destroy(r);
+}
+
+static void change_some(reactor *r, void *user) {
+    (void)user;
+    crew_change(r, (int)random_below(&crew.seed, 150));
+}
+
+CASE(law9_random_changes_in_callbacks_against_a_model) {
+    reactor *r = make_loop();
+    crew_begin();
+    for (int round = 0; round < 400; round++) {
+        crew.in_calls = round % 3;
+        assert_int_equal(reactor_defer(r, change_some, NULL), 0);
+        turns(r, 1 + round % 2);
+        crew_check(r);
+    }
+    crew.in_calls = 0;
+    assert_int_equal(reactor_run(r), 0);
+    for (int i = 0; i < CREW; i++) assert_false(crew.sailors[i].alive);
+    crew_check(r);
+    reactor_destroy(r);
+}
+
+/* Half of the overdue ones are changed by a watcher, whose turn comes before theirs. */
+static void change_overdue(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    gang *g = user;
+    (void)events;
+    assert_int_equal(reactor_modify(r, fd, 0), 0);
+    for (int i = 0; i < 5; i++) assert_int_equal(reactor_reset(r, g->t[i], i ? 0 : 1000000), 0);
+    for (int i = 5; i < 8; i++) assert_int_equal(reactor_cancel(r, g->t[i]), 0);
+    assert_int_equal(reactor_cancel(r, g->t[4]), 0);
+}
+
+CASE(law2_overdue_ones_changed_by_a_watcher_of_the_same_turn) {
+    reactor *r = make_loop();
+    static const int expected[10] = {0, 1, 1, 1, 0, 0, 0, 0, 1, 1};
+    gang g = {.n = 0};
+    gangster m[10];
+    int fd[2];
+    make_pair(fd);
+    gang_make(r, &g, m);
+    assert_int_equal(reactor_add(r, fd[0], WRITE, change_overdue, &g), 0);
+    spin(1 * MS);
+    assert_int_equal(turns(r, 1), 3); /* the watcher and two timers */
+    for (int i = 0; i < 10; i++) assert_int_equal(g.calls[i], i >= 8);
+    assert_int_equal(turns(r, 2), 3);
+    for (int i = 0; i < 10; i++) assert_int_equal(g.calls[i], expected[i]);
+    assert_int_equal(counters(r).timers, 1);
+    assert_true(reactor_remaining(r, g.t[0]) > 900000);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+/* The second to be called changes its mind about what the first has changed. */
+static void change_mind(reactor *r, reactor_timer t, void *user) {
+    gang *g = ((gangster *)user)->of;
+    (void)t;
+    g->n++;
+    for (int i = 2; i < 10; i++) assert_int_equal(reactor_remaining(r, g->t[i]), 1000000);
+    for (int i = 2; i < 10; i += 2) assert_int_equal(reactor_cancel(r, g->t[i]), 0);
+    assert_int_equal(reactor_reset(r, g->t[5], 0), 0);
+    assert_int_equal(reactor_reset(r, g->t[3], 0), 0);
+    assert_int_equal(reactor_remaining(r, g->t[3]), 0);
+    assert_int_equal(reactor_remaining(r, g->t[7]), 1000000);
+}
+
+static void delay_the_rest(reactor *r, gang *g, int me) {
+    for (int i = me + 2; i < 10; i++) assert_int_equal(reactor_reset(r, g->t[i], 1000000), 0);
+}
+
+CASE(law2_due_ones_changed_twice_in_a_turn) {
+    reactor *r = make_loop();
+    gang g = {.first = delay_the_rest};
+    gangster m[10];
+    for (int i = 0; i < 10; i++) {
+        m[i] = (gangster){&g, i};
+        reactor_timer_fn *fn = i == 1 ? change_mind : on_gangster;
+        assert_int_equal(reactor_after(r, 0, fn, &m[i], &g.t[i]), 0);
+    }
+    assert_int_equal(turns(r, 1), 2);
+    assert_int_equal(turns(r, 2), 2);
+    for (int i = 0; i < 10; i++) assert_int_equal(g.calls[i], i == 0 || i == 3 || i == 5);
+    assert_int_equal(counters(r).timers, 2);
+    reactor_destroy(r);
+}
+
+/* The arrays grow several times meanwhile, under timers that are set already. */
+enum { THOUSANDS = 6000 };
+static record thousands[THOUSANDS];
+static reactor_timer thousands_t[THOUSANDS];
+
+static void set_thousands(reactor *r, void *user) {
+    reactor_timer *first = user;
+    for (int i = 0; i < THOUSANDS; i++) {
+        assert_int_equal(reactor_after(r, i % 5, on_timer, &thousands[i], &thousands_t[i]), 0);
+        if (i % 100 == 0) assert_int_equal(reactor_reset(r, *first, 1 + i % 7), 0);
+        if (i % 3 == 2) assert_int_equal(reactor_cancel(r, thousands_t[i - 1]), 0);
+        if (i % 3 == 2) assert_int_equal(reactor_cancel(r, thousands_t[i - 1]), -EBADF);
+    }
+}
+
+CASE(thousands_are_set_in_one_callback) {
+    reactor *r = make_loop();
+    record first = {0};
+    reactor_timer t;
+    memset(thousands, 0, sizeof thousands);
+    assert_int_equal(reactor_after(r, 1000000, on_timer, &first, &t), 0);
+    assert_int_equal(reactor_defer(r, set_thousands, &t), 0);
+    turns(r, 1);
+    assert_int_equal(counters(r).timers, THOUSANDS * 2 / 3 + 1);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(first.calls, 1);
+    for (int i = 0; i < THOUSANDS; i++) assert_int_equal(thousands[i].calls, i % 3 != 1);
+    reactor_destroy(r);
+}
+
+static void unref_fresh(reactor *r, void *user) {
+    record *seen = user;
+    reactor_timer t, kept;
+    assert_int_equal(reactor_after(r, 1000000, on_timer, seen, &t), 0);
+    assert_int_equal(reactor_unref_timer(r, t), 0);
+    assert_int_equal(reactor_reset(r, t, 2000000), 0);
+    assert_int_equal(reactor_remaining(r, t), 2000000);
+    assert_int_equal(reactor_after(r, 1000000, on_timer, seen, &kept), 0);
+    assert_int_equal(reactor_unref_timer(r, kept), 0);
+    assert_int_equal(reactor_ref_timer(r, kept), 0);
+    assert_int_equal(reactor_cancel(r, kept), 0);
+    assert_int_equal(reactor_after(r, 1000000, on_timer, seen, &kept), 0);
+    assert_int_equal(reactor_unref_timer(r, kept), 0);
+    assert_int_equal(reactor_cancel(r, kept), 0);
+}
+
+CASE(law12_unref_in_the_callback_that_sets) {
+    reactor *r = make_loop();
+    record never = {0}, last = {0};
+    assert_int_equal(reactor_defer(r, unref_fresh, &never), 0);
+    assert_int_equal(reactor_run(r), 0); /* returns, or the time limit ends it */
+    assert_int_equal(counters(r).timers, 1);
+    assert_int_equal(reactor_after(r, 2, on_timer, &last, NULL), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(last.calls, 1);
+    assert_int_equal(never.calls, 0);
+    reactor_destroy(r);
+}
+
 /* ---- many, against a model ---- */
 
 enum { MANY = 200000 };
@@ -1024,6 +1266,12 @@ int main(void) {
         TEST(law12_unref_timer_does_not_keep_the_loop_going),
         TEST(law12_reset_keeps_an_unref),
         TEST(out_may_be_null_and_destroy_forgets_the_pending),
+        TEST(law9_changes_in_one_callback_count_in_their_order),
+        TEST(law9_random_changes_in_callbacks_against_a_model),
+        TEST(law2_overdue_ones_changed_by_a_watcher_of_the_same_turn),
+        TEST(law2_due_ones_changed_twice_in_a_turn),
+        TEST(thousands_are_set_in_one_callback),
+        TEST(law12_unref_in_the_callback_that_sets),
         TEST(law9_two_hundred_thousand_against_a_model),
         TEST(law9_an_idle_loop_does_not_wake),
         TEST(law9_a_crowd_of_timers_wakes_an_idle_loop_seldom),
