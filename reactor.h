@@ -3476,6 +3476,8 @@ enum {
     REACTOR__IO_URING_NONEMPTY = 4,       /* of a receive: there is more to receive */
     REACTOR__IO_URING_MANY = 16,          /* answers to one call */
     REACTOR__IO_URING_AT_ONCE = 0x4040,   /* of a transfer: MSG_DONTWAIT, MSG_NOSIGNAL */
+    REACTOR__IO_URING_WHOLE = 0x100,      /* MSG_WAITALL: less than that is a failure */
+    REACTOR__IO_URING_SILENT = 1 << 6,    /* a request that is answered if it fails */
     REACTOR__IO_URING_FULL = 2,           /* state: there are answers that found no room */
     REACTOR__IO_URING_ENABLE = 12,        /* register */
     REACTOR__IO_URING_SYNC_CANCEL = 24,
@@ -3547,7 +3549,7 @@ enum {
 typedef struct reactor__io_uring_slot {
     uint32_t next;   /* in the list */
     uint32_t poll;   /* that the kernel has for it: the upper half of its user_data; 0: none */
-    uint32_t told;   /* where it was reported last */
+    uint32_t told;   /* the wait that reported it last */
     uint32_t rounds; /* its last 28 bits: how often it was armed; goes on when it changes hands */
     uint8_t flags;   /* so does LISTED */
 } reactor__io_uring_slot;
@@ -3567,11 +3569,12 @@ typedef struct reactor__io_uring {
     reactor__io_uring_slot *slots;
     uint32_t slot_cap;
     uint32_t list_head, list_tail;
-    uint32_t first, doubtful; /* report of this wait; how many of them are to be looked at */
-    struct pollfd *looks;     /* at those */
-    int64_t alarm_at;         /* when nested, see alarm */
-    int64_t alarm_time[2];    /* the same, seconds and nanoseconds; read when submitted */
-    uint32_t alarm_number;    /* of the last one */
+    uint32_t waits;        /* how many there were */
+    uint32_t first;        /* report of this one */
+    struct pollfd *looks;  /* at what is doubtful of it */
+    int64_t alarm_at;      /* when nested, see alarm */
+    int64_t alarm_time[2]; /* the same, seconds and nanoseconds; read when submitted */
+    uint32_t alarm_number; /* of the last one */
 } reactor__io_uring;
 
 enum { REACTOR__IO_URING_BEST, REACTOR__IO_URING_PLAIN = 2, REACTOR__IO_URING_STEPS = 4 };
@@ -3669,6 +3672,18 @@ static int reactor__io_uring_enter(reactor__io_uring *b, unsigned least, unsigne
     return n < 0 ? -errno : n;
 }
 
+/* What no request of ours uses stays 0. */
+static inline reactor__io_uring_request *reactor__io_uring_fill(reactor__io_uring_request *q,
+                                                                int what, int fd, uint64_t id) {
+    q->what = (uint8_t)what;
+    q->flags = 0;
+    q->fd = fd;
+    q->address = 0;
+    q->len = q->how = 0;
+    q->id = id;
+    return q;
+}
+
 /* Where to write the next request; NULL if the kernel takes none. */
 static reactor__io_uring_request *reactor__io_uring_ask(reactor__io_uring *b, int what, int fd,
                                                         uint64_t id) {
@@ -3676,12 +3691,7 @@ static reactor__io_uring_request *reactor__io_uring_ask(reactor__io_uring *b, in
         reactor__io_uring_enter(b, 0, 0, NULL, 0);
         if (reactor__io_uring_waiting(b) > b->sq_mask) return NULL;
     }
-    reactor__io_uring_request *q = &b->requests[b->tail++ & b->sq_mask];
-    memset(q, 0, sizeof *q);
-    q->what = (uint8_t)what;
-    q->fd = fd;
-    q->id = id;
-    return q;
+    return reactor__io_uring_fill(&b->requests[b->tail++ & b->sq_mask], what, fd, id);
 }
 
 static int reactor__io_uring_enable(reactor__io_uring *b) {
@@ -3696,6 +3706,10 @@ static uint32_t reactor__io_uring_name(reactor__io_uring_slot *s) {
     return (uint32_t)REACTOR__IO_URING_IS_POLL << 24 | (++s->rounds & 0xfffffff);
 }
 
+static uint64_t reactor__io_uring_alarm_id(const reactor__io_uring *b) {
+    return (uint64_t)REACTOR__IO_URING_IS_ALARM << 56 | b->alarm_number;
+}
+
 /* ---- transferring ---- */
 
 /* How many requests may be made now. Each answer has room, for one that is lost would be bytes lost. */
@@ -3707,71 +3721,77 @@ static uint32_t reactor__io_uring_room(const reactor__io_uring *b) {
     return answers < requests ? answers : requests;
 }
 
-/* Asks for transfers from one on, and returns the first that found no room. */
+/* Asks for transfers from one on, and returns the first that found no room. Of sends one hears only
+   if they fail. */
 static uint32_t reactor__io_uring_ask_for(reactor__io_uring *b, reactor__core_transfer *list,
-                                          uint32_t from, uint32_t count, int what) {
-    reactor__io_uring_request q;
-    uint32_t room = reactor__io_uring_room(b), tail = b->tail;
-    memset(&q, 0, sizeof q);
-    q.what = (uint8_t)what;
-    q.how = REACTOR__IO_URING_AT_ONCE;
-    for (; from < count && room; from++) {
+                                          uint32_t from, uint32_t count, int sending) {
+    const int what = sending ? REACTOR__IO_URING_SEND : REACTOR__IO_URING_RECEIVE;
+    const uint32_t whole = sending ? REACTOR__IO_URING_WHOLE : 0;
+    const uint32_t room = reactor__io_uring_room(b), mask = b->sq_mask;
+    const uint8_t silent = sending ? REACTOR__IO_URING_SILENT : 0;
+    const uint64_t kind = (uint64_t)REACTOR__IO_URING_IS_TRANSFER << 56;
+    reactor__io_uring_request *requests = b->requests;
+    uint32_t tail = b->tail, end = count - from < room ? count : from + room;
+    for (; from < end; from++) {
         reactor__core_transfer *m = &list[from];
-        m->result = -EINTR;
-        if (!m->len) continue;
-        q.fd = m->fd;
-        q.address = (uint64_t)(uintptr_t)m->data;
-        q.len = m->len;
-        q.id = (uint64_t)REACTOR__IO_URING_IS_TRANSFER << 56 | from;
-        b->requests[tail++ & b->sq_mask] = q;
-        room--;
+        uint32_t len = m->len;
+        m->result = (int32_t)len;
+        if (!len) continue;
+        reactor__io_uring_request *q =
+            reactor__io_uring_fill(&requests[tail++ & mask], what, m->fd, kind | from);
+        q->flags = silent;
+        q->address = (uint64_t)(uintptr_t)m->data;
+        q->len = len;
+        q->how = REACTOR__IO_URING_AT_ONCE | whole;
     }
     b->tail = tail;
     return from;
 }
 
-/* Takes the results out of the answers that came since; what else came is left there. */
+/* Takes back what the kernel has not taken of what was asked for since: it must not happen later. */
+static int reactor__io_uring_take_back(reactor__io_uring *b, reactor__core_transfer *list,
+                                       uint32_t since) {
+    if (!reactor__io_uring_waiting(b)) return 0;
+    while (reactor__io_uring_waiting(b) && b->tail != since)
+        list[(uint32_t)b->requests[--b->tail & b->sq_mask].id].result = -EINTR;
+    REACTOR__STORE(b->sq_tail, b->tail);
+    return 1;
+}
+
+/* Takes the results out of the answers that came since; other answers are left there. */
 static void reactor__io_uring_results(reactor__io_uring *b, reactor__core_transfer *list,
                                       uint32_t since) {
-    uint32_t at = since, tail = REACTOR__LOAD(b->cq_tail), others = since - *b->cq_head;
-    for (; at != tail; at++) {
-        reactor__io_uring_completion *c = &b->completions[at & b->cq_mask];
-        if (c->id >> 56 != REACTOR__IO_URING_IS_TRANSFER) {
+    const reactor__io_uring_completion *completions = b->completions;
+    const uint32_t tail = REACTOR__LOAD(b->cq_tail), mask = b->cq_mask;
+    uint32_t others = since - *b->cq_head;
+    for (; since != tail; since++) {
+        const reactor__io_uring_completion *c = &completions[since & mask];
+        if (REACTOR__UNLIKELY(c->id >> 56 != REACTOR__IO_URING_IS_TRANSFER)) {
             others++;
             continue;
         }
         reactor__core_transfer *m = &list[(uint32_t)c->id];
         m->result = c->result;
         m->more = c->flags & REACTOR__IO_URING_NONEMPTY;
-        c->id = 0;
     }
     if (!others) REACTOR__STORE(b->cq_head, tail);
 }
 
 /* With DONTWAIT they are done when they have been submitted: the kernel keeps no memory of ours, and
-   there is never anything to cancel. What it does not take is taken back: it must not happen later. */
+   there is never anything to cancel. */
 static void reactor__io_uring_transfer(reactor__core *core, reactor__core_transfer *list,
                                        uint32_t count, int sending) {
     reactor__io_uring *b = (reactor__io_uring *)core->data;
-    const int what = sending ? REACTOR__IO_URING_SEND : REACTOR__IO_URING_RECEIVE;
-    uint32_t done = 0, left = 0;
-    while (done < count && !left) {
+    uint32_t done = 0;
+    for (int more = 1; more && done < count;) {
         uint32_t since = REACTOR__LOAD(b->cq_tail), tail = b->tail, from = done;
-        done = reactor__io_uring_ask_for(b, list, done, count, what);
-        if (done == from) break;
+        done = reactor__io_uring_ask_for(b, list, done, count, sending);
         while (reactor__io_uring_waiting(b))
             if (reactor__io_uring_enter(b, 0, 0, NULL, 0) <= 0) break;
-        left = reactor__io_uring_waiting(b);
-        if (left > b->tail - tail) left = b->tail - tail;
-        b->tail -= left;
-        if (left) REACTOR__STORE(b->sq_tail, b->tail);
+        more = done > from && !reactor__io_uring_take_back(b, list, tail);
         reactor__io_uring_results(b, list, since);
     }
     for (; done < count; done++) list[done].result = -EINTR;
-}
-
-static uint64_t reactor__io_uring_alarm_id(const reactor__io_uring *b) {
-    return (uint64_t)REACTOR__IO_URING_IS_ALARM << 56 | b->alarm_number;
 }
 
 /* ---- arming ---- */
@@ -3881,8 +3901,7 @@ static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned b
 static int reactor__io_uring_matters(const reactor__io_uring *b,
                                      const reactor__io_uring_completion *c) {
     uint32_t name = (uint32_t)(c->id >> 32);
-    if (REACTOR__LIKELY(name >> 28 == REACTOR__IO_URING_IS_POLL >> 4))
-        return name == b->slots[(uint32_t)c->id].poll;
+    if (name >> 28 == REACTOR__IO_URING_IS_POLL >> 4) return name == b->slots[(uint32_t)c->id].poll;
     return c->id == reactor__io_uring_alarm_id(b);
 }
 
@@ -3890,21 +3909,6 @@ static int reactor__io_uring_matters(const reactor__io_uring *b,
 static int reactor__io_uring_is_doubtful(const reactor__io_uring *b,
                                          const reactor__core_slot *slot) {
     return !b->deferred || slot->kind != REACTOR__CORE_CONN;
-}
-
-/* Several answers for one slot become one report. */
-static void reactor__io_uring_tell(reactor__core *core, reactor__io_uring *b, uint32_t index,
-                                   unsigned events) {
-    reactor__io_uring_slot *s = &b->slots[index];
-    const reactor__core_slot *slot = reactor__core_at(core, index);
-    if (s->told - b->first < core->report_count - b->first &&
-        (uint32_t)core->reports[s->told].id == index) {
-        core->reports[s->told].events |= events;
-        return;
-    }
-    s->told = core->report_count;
-    b->doubtful += (uint32_t)reactor__io_uring_is_doubtful(b, slot);
-    reactor__core_report_slot(core, index, events);
 }
 
 /* A poll has come to its end. A descriptor that was closed behind our back is silent, unless its
@@ -3954,23 +3958,46 @@ REACTOR__APART static void reactor__io_uring_look(reactor__core *core, reactor__
     core->report_count = kept;
 }
 
+/* Several answers for one slot become one report. */
+REACTOR__APART static int reactor__io_uring_add(reactor__core *core, uint32_t count, uint32_t index,
+                                                unsigned events) {
+    while (count > 0 && (uint32_t)core->reports[count - 1].id != index) count--;
+    if (count > 0) core->reports[count - 1].events |= events;
+    return count > 0;
+}
+
 /* As many as one turn may take; the others stay where they are. */
 static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b) {
-    uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail);
-    b->first = core->report_count;
-    b->doubtful = 0;
-    while (head != tail && core->report_count - b->first < core->limit) {
-        const reactor__io_uring_completion *c = &b->completions[head++ & b->cq_mask];
-        uint32_t index = (uint32_t)c->id;
-        if (!reactor__io_uring_matters(b, c)) continue;
-        if (c->id == reactor__io_uring_alarm_id(b))
-            b->alarm_at = REACTOR__NEVER;
-        else if ((c->flags & REACTOR__IO_URING_MORE) ||
-                 reactor__io_uring_over(core, b, index, c->result))
-            reactor__io_uring_tell(core, b, index, (unsigned)c->result);
+    const uint32_t tail = REACTOR__LOAD(b->cq_tail), mask = b->cq_mask, wait = ++b->waits;
+    const int doubt = !b->deferred;
+    uint32_t head = *b->cq_head, count = core->report_count, most = count + core->limit;
+    int doubtful = 0;
+    b->first = count;
+    for (; head != tail && count < most; head++) {
+        const reactor__io_uring_completion *c = &b->completions[head & mask];
+        const uint32_t index = (uint32_t)c->id, name = (uint32_t)(c->id >> 32);
+        if (REACTOR__UNLIKELY(name >> 28 != REACTOR__IO_URING_IS_POLL >> 4)) {
+            if (c->id == reactor__io_uring_alarm_id(b)) b->alarm_at = REACTOR__NEVER;
+            continue;
+        }
+        reactor__io_uring_slot *s = &b->slots[index];
+        if (REACTOR__UNLIKELY(name != s->poll)) continue;
+        if (REACTOR__UNLIKELY(!(c->flags & REACTOR__IO_URING_MORE)) &&
+            !reactor__io_uring_over(core, b, index, c->result))
+            continue;
+        if (REACTOR__UNLIKELY(s->told == wait) &&
+            reactor__io_uring_add(core, count, index, (unsigned)c->result))
+            continue;
+        s->told = wait;
+        const reactor__core_slot *slot = reactor__core_at(core, index);
+        reactor__core_report *report = &core->reports[count++];
+        doubtful |= doubt | (slot->kind != REACTOR__CORE_CONN);
+        report->events = (unsigned)c->result;
+        report->id = (uint64_t)(slot->tag & ~1u) << 32 | index;
     }
+    core->report_count = count;
     REACTOR__STORE(b->cq_head, head);
-    if (b->doubtful) reactor__io_uring_look(core, b);
+    if (doubtful) reactor__io_uring_look(core, b);
     return core->report_count - b->first;
 }
 
@@ -7588,9 +7615,10 @@ typedef struct reactor__stream_listener {
     unsigned flags;   /* of its connections */
 } reactor__stream_listener;
 
-/* What was read with one call, then what is sent with one: see below. */
+/* What was read with one call, then what is sent with one: see below. Up to at it has been shown,
+   and len is that of the answer. */
 typedef struct reactor__stream_batch {
-    uint32_t count, at;  /* of the moves; shown so far, from where on len is that of the answer */
+    reactor__core_transfer *at, *end; /* alike: there is none */
     uint32_t size, need; /* of a piece of the arena; what one would have had to hold lately */
     uint32_t next;       /* report to go on with */
     uint64_t turn;
@@ -8766,23 +8794,28 @@ static uint32_t reactor__stream_stride(const reactor *r, reactor__stream_batch *
 static uint32_t reactor__stream_gather(reactor *r, reactor__stream_batch *b, uint64_t first) {
     const reactor__core *core = &r->core;
     uint32_t n = 0, i = b->next, stride = reactor__stream_stride(r, b);
+    const uint32_t end = core->report_count;
     uint32_t most = REACTOR__STREAM_ARENA / stride;
+    const uint32_t size = stride < r->lane.size ? stride : (uint32_t)r->lane.size;
+    char *piece = b->arena;
     if (most > REACTOR__STREAM_BATCH) most = REACTOR__STREAM_BATCH;
-    b->size = stride < r->lane.size ? stride : (uint32_t)r->lane.size;
-    while (i < core->report_count && core->reports[i].id != first) i++;
-    for (; i < core->report_count && n < most; i++) {
+    while (i < end && core->reports[i].id != first) i++;
+    for (; i < end && n < most; i++) {
         const reactor__core_report *report = &core->reports[i];
         const reactor__core_slot *slot = reactor__core_at(core, (uint32_t)report->id);
         if (slot->kind != REACTOR__CORE_CONN || slot->tag != (uint32_t)(report->id >> 32)) continue;
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
         if ((c->flags ^ (report->events & ~REACTOR__CORE_PRI)) & ~REACTOR__STREAM_PEACE) continue;
         c->flags |= REACTOR__STREAM_BATCHED;
-        b->moves[n].data = b->arena + (size_t)n * stride;
-        b->moves[n].id = c->id;
-        b->moves[n].fd = c->fd;
-        b->moves[n++].len = b->size;
+        reactor__core_transfer *m = &b->moves[n++];
+        m->data = piece;
+        m->id = c->id;
+        m->fd = c->fd;
+        m->len = size;
+        piece += stride;
     }
     b->next = i;
+    b->size = size;
     return n;
 }
 
@@ -8794,10 +8827,12 @@ REACTOR__APART static void reactor__stream_begin_batch(reactor *r, reactor__stre
         b->turn = r->core.counters.turns;
         b->next = 0;
     }
-    if (b->count || !r->core.transfer) return;
-    b->count = reactor__stream_gather(r, b, c->id);
-    if (!b->count) return;
-    r->core.transfer(&r->core, b->moves, b->count, 0);
+    if (b->at != b->end || !r->core.transfer) return;
+    uint32_t count = reactor__stream_gather(r, b, c->id);
+    if (!count) return;
+    b->at = b->moves;
+    b->end = b->moves + count;
+    r->core.transfer(&r->core, b->moves, count, 0);
     REACTOR__STORE(&p->part.pending, 1);
 }
 
@@ -8833,6 +8868,13 @@ static void reactor__stream_pass_by(reactor *r, reactor__stream_conn *c,
     reactor__stream_kick(r, c);
 }
 
+/* Those before this one, or all: their turn has passed. */
+REACTOR__APART static void reactor__stream_pass_others(reactor *r, reactor__stream_batch *b,
+                                                       uint64_t before) {
+    for (; b->at < b->end && b->at->id != before; b->at++)
+        reactor__stream_pass_by(r, reactor__stream_mover(r, b->at), b->at);
+}
+
 /* What the kernel did not take of an answer goes before what has been queued since. */
 static void reactor__stream_put_back(reactor *r, reactor__stream_conn *c, const char *data,
                                      size_t len) {
@@ -8854,7 +8896,7 @@ REACTOR__APART static void reactor__stream_answer_rest(reactor *r, reactor__stre
                                                        const reactor__core_transfer *m) {
     const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
     int32_t n = m->result;
-    if (!c || (c->flags & no)) return;
+    if (!c || !m->len || (c->flags & no)) return;
     if (n >= 0 || n == -EAGAIN || n == -EINTR) {
         uint32_t sent = n > 0 ? (uint32_t)n : 0;
         if (n != -EINTR) c->flags |= REACTOR__STREAM_BLOCKED;
@@ -8882,13 +8924,12 @@ static void reactor__stream_answer_one(reactor *r, reactor__stream_conn *c,
 
 /* Sends the answers. A backend may have changed its mind since, see reactor_fd. */
 static void reactor__stream_answer(reactor *r, reactor__stream_batch *b) {
-    const uint32_t count = b->count;
-    const int plain = count == 1 || !r->core.transfer;
-    b->count = b->at = 0;
-    if (!plain) r->core.transfer(&r->core, b->moves, count, 1);
-    for (uint32_t i = 0; i < count; i++) {
-        reactor__core_transfer *m = &b->moves[i];
-        if (!m->len) continue;
+    const reactor__core_transfer *end = b->end;
+    const int plain = end == b->moves + 1 || !r->core.transfer;
+    if (!end) return; /* a forked child has let go of it */
+    b->at = b->end = NULL;
+    if (!plain) r->core.transfer(&r->core, b->moves, (uint32_t)(end - b->moves), 1);
+    for (reactor__core_transfer *m = b->moves; m < end; m++) {
         if (plain)
             reactor__stream_answer_one(r, reactor__stream_mover(r, m), m);
         else if (REACTOR__LIKELY(m->result == (int32_t)m->len))
@@ -8901,9 +8942,8 @@ static void reactor__stream_answer(reactor *r, reactor__stream_batch *b) {
 /* When all events have been served: what is left was not shown. */
 REACTOR__APART static void reactor__stream_end_batch(reactor *r, reactor__stream_part *p) {
     reactor__stream_batch *b = p->batch;
-    if (!b || !b->count) return;
-    for (; b->at < b->count; b->at++)
-        reactor__stream_pass_by(r, reactor__stream_mover(r, &b->moves[b->at]), &b->moves[b->at]);
+    if (!b || !b->end) return;
+    reactor__stream_pass_others(r, b, 0);
     reactor__stream_answer(r, b);
 }
 
@@ -8911,8 +8951,9 @@ REACTOR__APART static void reactor__stream_end_batch(reactor *r, reactor__stream
 static reactor__core_transfer *reactor__stream_batched(const reactor__stream_part *p,
                                                        const reactor__stream_conn *c) {
     reactor__stream_batch *b = p->batch;
-    for (uint32_t i = 0; b && i < b->count; i++)
-        if (b->moves[i].id == c->id) return &b->moves[i];
+    if (!b || !b->end) return NULL;
+    for (reactor__core_transfer *m = b->moves; m < b->end; m++)
+        if (m->id == c->id) return m;
     return NULL;
 }
 
@@ -8967,10 +9008,9 @@ REACTOR__APART static void reactor__stream_io_batch_answer(reactor *r, reactor__
 }
 
 /* Shows a connection of the batch what was received for it: reactor__stream_io without its calls. */
-static void reactor__stream_io_show(reactor *r, reactor__stream_conn *c,
-                                    reactor__core_transfer *m) {
+static inline void reactor__stream_io_show(reactor *r, reactor__stream_batch *b,
+                                           reactor__stream_conn *c, reactor__core_transfer *m) {
     reactor__loop_lane *lane = &r->lane;
-    reactor__stream_batch *b = reactor__stream_part_of(r)->batch;
     c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
     m->len = 0;
     if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_BUSY) || m->result <= 0 || m->more)) {
@@ -9006,10 +9046,9 @@ static void reactor__stream_io_batch(reactor *r, reactor_socket fd, unsigned eve
         reactor__stream_io(r, fd, events, user);
         return;
     }
-    for (; b->moves[b->at].id != c->id; b->at++)
-        reactor__stream_pass_by(r, reactor__stream_mover(r, &b->moves[b->at]), &b->moves[b->at]);
-    reactor__stream_io_show(r, c, &b->moves[b->at++]);
-    if (b->at == b->count) reactor__stream_answer(r, b);
+    if (REACTOR__UNLIKELY(b->at->id != c->id)) reactor__stream_pass_others(r, b, c->id);
+    reactor__stream_io_show(r, b, c, b->at++);
+    if (b->at == b->end) reactor__stream_answer(r, b);
 }
 
 /* ---- making connections ---- */
@@ -9072,7 +9111,7 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_part *par
    connection is barred by its being at an end already, without a descriptor. */
 static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
     reactor__stream_batch *b = ((reactor__stream_part *)part)->batch;
-    if (b) b->count = b->at = 0;
+    if (b) b->at = b->end = NULL;
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
@@ -9106,7 +9145,7 @@ static int reactor__stream_start(reactor *r) {
         REACTOR_FREE(p);
         return -ENOMEM;
     }
-    if (p->batch) memset(p->batch, 0, offsetof(reactor__stream_batch, moves));
+    if (p->batch) memset(p->batch, 0, offsetof(reactor__stream_batch, moves)); /* not the arena */
     r->lane.data = r->lane.buffer;
     r->lane.size = r->options.read_buffer;
     r->lane.most = r->lane.size - 1;

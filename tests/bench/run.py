@@ -220,7 +220,8 @@ def build(wanted):
         jobs.append(("client.c", "client", []))
         for name, (source, needs, flags, _) in SERVERS.items():
             alone = name.startswith("stream_")
-            if (needs is None or needs in available) and (not alone or "backends" in wanted):
+            named = "backends" in wanted or name in (options.servers or ())
+            if (needs is None or needs in available) and (not alone or named):
                 libs = [LIBRARIES[needs][2]] if needs and LIBRARIES[needs][2] else []
                 jobs.append((source, "server_" + name, [*flags, *libs]))
     if "heap" in wanted:
@@ -250,8 +251,9 @@ def runs(name):
 def servers():
     return [name for name, what in SERVERS.items()
             if (what[1] is None or what[1] in available)
-            and not name.startswith("stream_") and runs(name)
-            and (options.servers is None or name in options.servers or name == "epoll")]
+            and (name == "epoll" or name in options.servers if options.servers is not None
+                 else not name.startswith("stream_"))
+            and runs(name)]
 
 
 # ---- tables ----
