@@ -6,14 +6,60 @@
 #define _GNU_SOURCE 1
 #endif
 #include <errno.h>
+#include <stdarg.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 /* How many calls of io_uring_enter fail from now on. */
 static int failing_enters;
+
+/* What becomes of transfers, which are the calls that submit and do nothing else: of every so many
+   one fails with error, or has so many of its requests taken first. */
+static struct {
+    int every, error;
+    unsigned take;
+    int taken; /* a part was: the rest of it fails */
+    int seen;
+} transfers;
+
+/* A kernel without the first steps of what is asked for: 1 DEFER_TASKRUN. */
+static int steps_missing;
+static long outcome;
+
+/* 1: handled here, with this outcome. */
+static int is_handled(long number, ...) {
+    va_list list;
+    int handled = 0;
+    va_start(list, number);
+    if (number == SYS_io_uring_enter) {
+        int fd = va_arg(list, int);
+        unsigned count = va_arg(list, unsigned);
+        int least = va_arg(list, int), flags = va_arg(list, int);
+        handled = failing_enters > 0;
+        if (handled) failing_enters--, outcome = -1, errno = EBUSY;
+        if (!handled && count && !least && !flags) {
+            int fails =
+                transfers.every && (transfers.taken || transfers.seen % transfers.every == 0);
+            transfers.seen++;
+            handled = fails;
+            if (fails && transfers.take && !transfers.taken && count > transfers.take) {
+                transfers.taken = 1;
+                outcome = syscall(number, fd, transfers.take, 0, 0, NULL, (size_t)0);
+            } else if (fails)
+                transfers.taken = 0, outcome = -1, errno = transfers.error;
+        }
+    } else if (number == SYS_io_uring_setup && steps_missing) {
+        (void)va_arg(list, unsigned);
+        const uint32_t *p = va_arg(list, const uint32_t *); /* flags are its third word */
+        handled = (p[2] & (1u << 13)) != 0;
+        if (handled) outcome = -1, errno = EINVAL;
+    }
+    va_end(list);
+    return handled;
+}
 #define syscall(number, ...)                                                                       \
-    ((number) == SYS_io_uring_enter && failing_enters > 0 ? (failing_enters--, errno = EBUSY, -1L) \
-                                                          : syscall(number, __VA_ARGS__))
+    (is_handled(number, __VA_ARGS__) ? outcome : syscall(number, __VA_ARGS__))
 
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_IO_URING
@@ -22,7 +68,7 @@ static int failing_enters;
 #include "../reactor.h"
 #undef syscall
 
-#include "harness.h"
+#include "stream_help.h"
 
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -190,6 +236,166 @@ static void removing_lets_go_of_a_descriptor_though_there_is_no_room_to_ask(void
     reactor_destroy(r);
 }
 
+/* ---- streams ---- */
+
+enum { TALKERS = 300, BULK = 20000 };
+
+typedef struct talker {
+    probe p;
+    int fd;
+    size_t said, heard;
+    unsigned seed;
+} talker;
+
+static talker talkers[TALKERS];
+
+static void room_for_descriptors(rlim_t n) {
+    struct rlimit now;
+    getrlimit(RLIMIT_NOFILE, &now);
+    if (now.rlim_cur >= n) return;
+    now.rlim_cur = n;
+    assert_return_code(setrlimit(RLIMIT_NOFILE, &now), errno);
+}
+
+static reactor *gather_talkers(int count, int batch) {
+    reactor_options o = {0};
+    room_for_descriptors(2 * TALKERS + 100);
+    memset(talkers, 0, sizeof talkers);
+    o.backend = "io_uring";
+    o.batch = batch;
+    reactor *r = begin_with(&o);
+    for (int i = 0; i < count; i++) {
+        talkers[i].seed = (unsigned)i;
+        talkers[i].p.data = hook_echo;
+        talkers[i].fd = attach_tcp_pair(r, &talkers[i].p, NULL);
+    }
+    turns(r, 5);
+    return r;
+}
+
+/* All say so much before a turn is made, and get it back: nothing lost, doubled or out of order. */
+static void all_talk(reactor *r, int count, size_t len) {
+    static char text[BULK];
+    for (int i = 0; i < count; i++) {
+        talker *t = &talkers[i];
+        pattern_fill(text, len, t->seed, t->said);
+        assert_int_equal(send(t->fd, text, len, MSG_NOSIGNAL), (ssize_t)len);
+        t->said += len;
+    }
+    for (int i = 0; i < count; i++) {
+        talker *t = &talkers[i];
+        peer_takes_pattern(r, t->fd, t->said - t->heard, t->seed, t->heard);
+        t->heard = t->said;
+        assert_int_equal(t->p.in, t->said);
+    }
+}
+
+static void talkers_leave(reactor *r, int count) {
+    char more;
+    turns(r, 5);
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(recv(talkers[i].fd, &more, 1, MSG_DONTWAIT), -1);
+        assert_int_equal(errno, EAGAIN);
+        assert_int_equal(talkers[i].p.closes, 0);
+        close(talkers[i].fd);
+    }
+    for (int i = 0; i < count; i++) UNTIL(r, talkers[i].p.closes);
+    assert_int_equal(counters(r).queued, 0);
+    assert_int_equal(counters(r).bytes_out, counters(r).bytes_in);
+    end(r);
+}
+
+static void talk(int count, int batch) {
+    reactor *r = gather_talkers(count, batch);
+    for (int round = 0; round < 3; round++) {
+        all_talk(r, count, 10);
+        all_talk(r, count, 1000);
+    }
+    if (count < TALKERS) all_talk(r, count, BULK);
+    all_talk(r, count, 64);
+    talkers_leave(r, count);
+}
+
+CASE(a_ring_of_8_serves_300_streams) {
+    if (!offered()) skip();
+    transfers.seen = 0;
+    talk(TALKERS, 0);
+    assert_true(transfers.seen > TALKERS / 8);
+}
+
+CASE(more_streams_are_ready_than_the_arena_serves_at_once) {
+    if (!offered()) skip();
+    talk(TALKERS, 1000);
+}
+
+/* Every call that transfers fails, or some do, or some after a part of it. */
+CASE(law17_transfers_that_fail_lose_nothing) {
+    static const int errors[] = {EAGAIN, EBUSY, EINTR, ENOMEM, EPERM};
+    if (!offered()) skip();
+    for (size_t i = 0; i < COUNT(errors); i++)
+        for (int every = 1; every <= 3; every++)
+            for (unsigned take = 0; take <= 5; take += 5) {
+                reactor *r = gather_talkers(40, 0);
+                transfers.error = errors[i];
+                transfers.every = every;
+                transfers.take = take;
+                transfers.taken = transfers.seen = 0;
+                for (int round = 0; round < 4; round++) all_talk(r, 40, 30);
+                assert_true(transfers.seen > 0);
+                transfers.every = 0;
+                all_talk(r, 40, 30);
+                talkers_leave(r, 40);
+            }
+}
+
+/* Before Linux 6.1: by calls. */
+CASE(streams_on_a_ring_without_DEFER_TASKRUN) {
+    if (!offered()) skip();
+    steps_missing = 1;
+    transfers.seen = 0;
+    talk(60, 0);
+    assert_int_equal(transfers.seen, 0);
+    steps_missing = 0;
+}
+
+static int overflows;
+
+static void hook_echo_if_overflown(reactor *r, reactor_conn c, probe *p) {
+    const reactor__io_uring *b = (const reactor__io_uring *)r->core.data;
+    if (REACTOR__LOAD(b->sq_state) & REACTOR__IO_URING_FULL) overflows++;
+    hook_echo(r, c, p);
+}
+
+/* More answers than the kernel has room to write: those that found none come later. */
+CASE(answers_that_overflow_lose_nothing) {
+    if (!offered()) skip();
+    reactor *r = gather_talkers(TALKERS, 4);
+    overflows = 0;
+    for (int i = 0; i < TALKERS; i++) talkers[i].p.data = hook_echo_if_overflown;
+    for (int round = 0; round < 3; round++) all_talk(r, TALKERS, 50);
+    assert_true(overflows > 0);
+    talkers_leave(r, TALKERS);
+}
+
+static void ask_for_fd_once(reactor *r, reactor_conn c, probe *p) {
+    hook_echo(r, c, p);
+    if (!p->acted++) assert_true(reactor_fd(r) >= 0);
+}
+
+/* reactor_fd exchanges the ring while answers wait. */
+CASE(fd_asked_for_among_the_answers_loses_none) {
+    if (!offered()) skip();
+    reactor *r = gather_talkers(40, 0);
+    talkers[7].p.data = ask_for_fd_once;
+    transfers.seen = 0;
+    all_talk(r, 40, 30);
+    assert_true(talkers[7].p.acted);
+    int seen = transfers.seen;
+    for (int round = 0; round < 3; round++) all_talk(r, 40, 30);
+    assert_int_equal(transfers.seen, seen);
+    talkers_leave(r, 40);
+}
+
 static void refused(unsigned number, unsigned error) {
     if (!offered()) skip();
     pid_t child = fork();
@@ -221,6 +427,12 @@ int main(void) {
         TEST(a_ring_of_8_serves_300_edges),
         TEST(late_answers_are_not_taken_for_new_ones),
         TEST(removing_lets_go_of_a_descriptor_though_there_is_no_room_to_ask),
+        TEST(a_ring_of_8_serves_300_streams),
+        TEST(more_streams_are_ready_than_the_arena_serves_at_once),
+        TEST(law17_transfers_that_fail_lose_nothing),
+        TEST(streams_on_a_ring_without_DEFER_TASKRUN),
+        TEST(answers_that_overflow_lose_nothing),
+        TEST(fd_asked_for_among_the_answers_loses_none),
         TEST(setup_refused_by_a_filter),
         TEST(setup_missing),
         TEST(enter_refused_by_a_filter),
