@@ -144,8 +144,14 @@
             It does not pay, so far, for what it does is readiness alone: a report costs a poll
             to be asked for anew, and one poll(2) for each turn that looks at what is there, where
             epoll keeps both in the kernel. What it saves are the calls that change interests.
-   epoll    Linux. Connections are registered once, edge-triggered; ready descriptors cost, idle
-            ones do not. reactor_fd works.
+            Its traps: a report may be late or no longer true (each arming has its own name, and
+            poll(2) looks); a poll holds the file open (it is cancelled before the close).
+   epoll    Linux. Connections are registered once, edge-triggered: ready descriptors cost, idle
+            ones do not; a watcher's change of interest costs a call. reactor_fd works. Its traps:
+            it watches what is open, not the descriptor, so a duplicate goes on reporting what was
+            closed (the set is built anew, without it); it reports hang-ups unasked (who wants
+            nothing is registered for edges of nothing); it refuses files (core takes them for
+            ready).
    kqueue   the BSDs and macOS. Ready descriptors cost, idle ones do not; adding one costs a call,
             changing and removing none: that goes with the wait. reactor_fd works, to whole
             milliseconds. The wake-up is the kqueue's own (OpenBSD had no EVFILT_USER for long: a
@@ -157,14 +163,26 @@
             OpenBSD has keep_alive_s for all alike, by sysctl, and "*" is IPv4 alone; a turn's
             EDGE may be told once more. On Linux it takes libkqueue, -I for its <sys/event.h> and
             its library; it works but for reactor_fd and duplicates of closed descriptors.
-   poll     everywhere. Each wait costs by the number of descriptors. No reactor_fd.
-   select   everywhere. As poll, and costs by the highest descriptor. No reactor_fd.
-
+   poll     every Unix. A wait costs by the number of descriptors; a change of interest costs one
+            fcntl, to know whether it is open. No reactor_fd. Its traps: hang-ups are reported
+            unasked (who wants nothing is a hole to the kernel), and so is what was closed
+            unremoved (a hole, too); the first in the array would always be served first (the scan
+            goes on where the last one ended).
+   select   every Unix. As poll, but a wait costs by the highest descriptor, and one poll(2) for
+            all that is ready. No reactor_fd. Its traps: FD_SETSIZE (the sets are our own; where
+            the kernel has that limit as well, -ERANGE); errors and hang-ups look like data (poll
+            tells them apart); one closed descriptor fails the call (it is looked for and left
+            out).
    windows  Windows. Polls of its socket driver that end at a completion port, one each, asked anew
-            when it has told: ready sockets cost two system calls, idle ones none. It is what others
-            rest on, but is not documented; where it is refused, select takes over, with the reason.
-            No reactor_fd.
-   select   of Windows is another one: any number of sockets, each wait costs by their number.
+            when it has told: ready sockets cost two system calls, idle ones none. It is what
+            others rest on, but is not documented; where it is refused, select takes over, with the
+            reason. No reactor_fd. Its traps: a poll's memory is the kernel's until its end has
+            come through the port (it is kept till then); the polls of one open file are searched
+            one by one (there is a file for every 32).
+   select   of Windows is another one: a wait costs by the number of sockets, and there may be any.
+            No reactor_fd. Its traps: a failed connect shows in the third set alone, as urgent data
+            does (the socket is asked which); empty sets are an error (it sleeps instead); it may
+            come back early (it waits again).
 
    All report the same events and do the same with them: hundreds of scenarios, written and random,
    are played on each and their traces compared. What differs for the user:
@@ -179,17 +197,80 @@
    directions have ended in order is not told as HANGUP, but as the end of file that it is. Unix
    addresses are -EAFNOSUPPORT, reuse_port is -ENOTSUP, a listener has its port to itself
    (SO_EXCLUSIVEADDRUSE), interfaces go by number ("%2"). reactor_sendfile reads and sends, which
-   moves the HANDLE's own position. reactor_signal knows SIGINT, which is Ctrl-C, and SIGTERM, which
-   is Ctrl-Break and the closing of console, session or system; a program that is told one of the
-   latter three has some seconds to end by itself. Waits may be as coarse as the system's tick, 15 ms
-   by default; `windows` is finer where there are timers of high resolution (Windows 10), for which
-   it waits alertably. They are never early. Winsock is started by
-   reactor_create and given back by reactor_destroy: who goes on using sockets calls WSAStartup too.
-   WSAPoll is no backend: it tells a peer's FIN unasked, on which who waits to write would spin.
+   moves the HANDLE's own position. reactor_signal knows SIGINT, which is Ctrl-C, and SIGTERM,
+   which is Ctrl-Break and the closing of console, session or system; a program that is told one of
+   the latter three has some seconds to end by itself. Waits may be as coarse as the system's tick,
+   15 ms by default, but are never early; `windows` is finer where there are timers of high
+   resolution (Windows 10), for which it waits alertably. Winsock is started by reactor_create and
+   given back by reactor_destroy: who goes on using sockets calls WSAStartup too. WSAPoll is no
+   backend: it tells a peer's FIN unasked, on which who waits to write would spin.
 
-   A new one is a section of its own between `core` and `timer`: a reactor__core_backend with init,
-   fini, set and wait, whose wait puts reports into core->reports; then its macro in `config` and
-   its line in reactor__loop_backends. Nothing else knows backends.
+   To add one, write its section, between those of a worse and a better one, and name its macro in
+   `config`, in the question whether any is defined: no other line of code knows backends. Below
+   banner and comment it says:
+
+        #if defined(REACTOR_USE_MINE) && !defined(__linux__)
+        #error "reactor.h: REACTOR_USE_MINE needs Linux"
+        #elif defined(REACTOR_USE_MINE) || (defined(REACTOR_USE_ALL) && defined(__linux__))
+        #include <sys/mine.h>
+        ...
+        static const reactor__core_backend reactor__mine_backend = {
+            "mine", REACTOR__CORE_BEST, 0, reactor__mine_init, reactor__mine_fini,
+            reactor__mine_set, reactor__mine_wait, NULL, NULL, NULL};
+        #undef REACTOR__CORE_BEST
+        #define REACTOR__CORE_BEST (&reactor__mine_backend)
+        #endif
+
+   What is watched are slots. reactor__core_at(core, index) has the descriptor (fd) and the
+   interest that was last told (armed), both in bits of poll(2), see REACTOR__CORE_x. Slots move,
+   so an index is kept, never an address. The kernel is given reactor__core_id(core, index), and a
+   report brings it back; if the slot has gone or changed hands meanwhile, core drops it.
+   core->data is the backend's, and slot->aux is from the adding on. Everything but wake is called
+   by the loop's thread. Everything returns 0 or -errno.
+
+   name     what the options call it; in capitals the end of its macro.
+   worse    REACTOR__CORE_BEST, the best one above: it takes over if init fails.
+   traits   0 will do. HAS_EDGES: EDGE is told when something changes, not as long as it is so,
+            with PRI and RDHUP; streams are then registered once and for all. HAS_ONESHOT: a report
+            of ONESHOT has disarmed; else core sets it to silence.
+   init     finds out by trying, not by version, whether it works here, and leaves nothing behind
+            if not: the error is for reactor_backend_reason. core->batch is known. Another thread
+            may run the loop.
+   fini     after an init that worked; slots may still be armed. core->child: it is a forked copy,
+            so what is shared with the parent stays as it is. That goes for set, too.
+   set      the interest goes from before to after. before 0 adds: what is wrong is to be found out
+            now, -EBADF, -ERANGE, -ENOMEM; or -EPERM for a file without readiness, which core then
+            takes for ready and does not mention again. after 0 removes, and cannot fail: the
+            descriptor may be closed already, and will be next if closing. Anything else may be put
+            off until wait, by returning 1: then reactor__core_refused tells if it fails. It is set
+            once more, and the second time its watcher hears of ERROR; so a change of what is no
+            longer open must be refused (fcntl tells). The same interest again means: tell anew
+            what is there.
+            WATCHED, in all of them, alone is silence, also when the peer has gone. RDHUP without
+            READ and WRITE waits for an error or a full hang-up, to be told once. The peer's FIN it
+            means only to HAS_EDGES, as a hint like PRI; a level of that would spin beside WRITE.
+   wait     reports by reactor__core_report_slot, or into reports[report_count++], core->limit at
+            most: who is left out comes first next time. A slot comes once, in any order, with what
+            is true now; ERROR and HANGUP unasked, and core masks what nobody wants. A level comes
+            with every wait: if arming it again fails, that is told by reactor__core_refused, too,
+            unless the descriptor was closed unremoved, which is silent. timeout is in nanoseconds,
+            0 or -1 (for ever): never early, and as fine as the system can. -EINTR, after a signal
+            or with nothing to tell yet, has it called for the rest of the time; after a refusal it
+            does not wait. Any other error ends the loop, if it lasts. core->stale tells that it
+            has reported what went before this turn, see epoll.
+   fd       a descriptor that is readable while wait would report, and stays the same. For
+            reactor_fd; NULL, with alarm, if there is none.
+   alarm    makes that readable from a time of the clock on; REACTOR__NEVER: not. It comes with
+            whatever changes outside a turn, so it also tells what set has put off.
+   wake     has wait report READ of the slot core->waker, from any thread and from signal handlers;
+            with 0 takes that back. NULL: a descriptor is watched for it, like others.
+
+   The tests find it by themselves, and so do the build tests and the bench; `make test
+   BACKEND=mine` is it alone. test_selector and test_model tell first what is wrong, then
+   test_stream and the differential suite. Entered by hand is what is promised beyond the least:
+   edges and reactor_fd in tests/harness.h, which has it held to them; system calls of its own in
+   tests/test_faults.c, which has them fail; and for the user what is said of it above and in
+   README.md (`make docs` misses its macro).
 
    FAQ
 
@@ -1245,14 +1326,7 @@ typedef struct reactor__core_transfer {
     uint32_t more;  /* of a receive: there is more, or the end */
 } reactor__core_transfer;
 
-/* What a backend is. set: armed goes from before to after; 0 is not known at all, closing tells
-   that the descriptor is closed next, which on most kernels removes it by itself. wait: reports
-   what is ready, core->limit of them at most, waiting so many nanoseconds, -1 for ever; -EINTR if
-   a signal came. fd: see reactor_fd; NULL if there is none. alarm: makes that descriptor readable
-   at a time, also if it is past. wake: makes wait report the slot core->waker, from any thread and
-   from signal handlers; with 0 takes that back; NULL if it takes a descriptor. All return 0 or
-   -errno; set returns 1 for what is told with the next wait, and reactor__core_refused tells core
-   if that fails. */
+/* What a backend is. The manual says what each of these promises, and which may be NULL. */
 typedef struct reactor__core_backend {
     const char *name;
     const struct reactor__core_backend *worse;

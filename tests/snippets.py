@@ -287,9 +287,11 @@ def named_in(text):
 
 def macros_of(header):
     """What the preprocessor asks for in api and config, but not the header's own."""
+    begin = max(header.find("==== >> api ===="), 0)
     end = header.index("==== >> util ====") if "==== >> util ====" in header else len(header)
     asked = set()
-    for line in re.findall(r"^\s*#\s*(?:el)?if.*$", header[:end].replace("\\\n", " "), re.M):
+    code = header[begin:end].replace("\\\n", " ")
+    for line in re.findall(r"^\s*#\s*(?:el)?if.*$", code, re.M):
         asked.update(re.findall(r"\bREACTOR_[A-Z0-9][A-Z0-9_]*\b", line))
     # Some parts can be left out where they begin.
     asked.update(re.findall(r"\bREACTOR_NO_[A-Z]+\b", header))
