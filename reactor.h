@@ -86,7 +86,8 @@
          and select on Windows, where those two are all there are.
      REACTOR_USE_ALL      all that the platform has.
      REACTOR_MALLOC(size) REACTOR_REALLOC(old, size) REACTOR_FREE(memory)   all three or none.
-     REACTOR_ASSERT(condition)   for misuse that no correct program makes; nothing by default.
+     REACTOR_ASSERT(condition)   for misuse that no correct program makes, such as a call from a
+         thread that is not the loop's; nothing by default.
      REACTOR_NO_NET       leaves out addresses and streams, REACTOR_NO_SIGNALS reactor_signal.
    For every file that includes it, and the same in all of them:
      REACTOR_STATIC       all functions static: several implementations in one program.
@@ -910,7 +911,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR_FREE(memory)       free(memory)
 #endif
 
-/* For misuse that no correct program makes. Silent unless the user wants otherwise: a library does
+/* For misuse that no correct program makes and no error could help. Silent unless the user wants otherwise: a library does
    not abort its host. Inside sizeof the condition is compiled and not evaluated, so that it cannot
    rot and costs nothing. */
 #ifndef REACTOR_ASSERT
@@ -5421,6 +5422,11 @@ static int reactor__loop_enter(reactor *r, int pulling) {
     return 0;
 }
 
+/* What REACTOR_ASSERT asks on the way of every call but post, wake and stop. */
+REACTOR__OPTIONAL static int reactor__loop_is_mine(const reactor *r) {
+    return !r->owned || reactor__util_is_self(r->owner);
+}
+
 static void reactor__loop_free(reactor *r);
 
 /* The stop is used up only here, so that one made before the run counts. Its notification is used
@@ -5697,6 +5703,7 @@ REACTOR_API void reactor_destroy(reactor *r) {
 REACTOR__APART static int reactor__loop_watcher(const reactor *r, reactor_socket fd,
                                                 uint32_t *index) {
     if (!r) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
     *index = reactor__core_find(&r->core, fd);
     if (*index == REACTOR__NONE) return -ENOENT;
     return reactor__core_at(&r->core, *index)->kind == REACTOR__CORE_WATCHER ? 0 : -ENOENT;
@@ -5713,6 +5720,7 @@ static void reactor__loop_set_pulled(reactor *r, uint32_t index, int on) {
 REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user) {
     if (!r || (events & ~REACTOR__CORE_USER)) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (reactor__core_find(&r->core, fd) != REACTOR__NONE) return -EEXIST;
     int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_WATCHER, fn, user);
     if (index < 0) return (int)index;
@@ -5796,6 +5804,7 @@ REACTOR__APART static int reactor__loop_settle(reactor *r, int e) {
     return e;
 }
 
+/* Outside a turn the loop's time is that of the last one, so the clock is read. */
 REACTOR__APART static int reactor__loop_set_now(reactor *r, int64_t delay, int64_t interval,
                                                 reactor_timer_fn *fn, void *user, unsigned flags,
                                                 uint64_t *id) {
@@ -5807,6 +5816,7 @@ REACTOR__APART static int reactor__loop_set_now(reactor *r, int64_t delay, int64
 
 static int reactor__loop_set_timer(reactor *r, int64_t delay, int64_t interval,
                                    reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (!r->core.busy) return reactor__loop_set_now(r, delay, interval, fn, user, flags, id);
     int e = reactor__timer_set_fresh(&r->wheel, delay, interval, fn, user, flags, id);
     return reactor__timer_full(&r->wheel) ? reactor__loop_settle(r, e) : e;
@@ -5819,6 +5829,7 @@ REACTOR__APART static int reactor__loop_reset_now(reactor *r, uint64_t id, int64
 }
 
 static int reactor__loop_reset_timer(reactor *r, uint64_t id, int64_t delay) {
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (!r->core.busy) return reactor__loop_reset_now(r, id, delay);
     int e = reactor__timer_reset_fresh(&r->wheel, id, delay);
     return reactor__timer_full(&r->wheel) ? reactor__loop_settle(r, e) : e;
@@ -5886,6 +5897,7 @@ REACTOR_API int reactor_unref_timer(reactor *r, reactor_timer t) {
 
 REACTOR_API int reactor_defer(reactor *r, reactor_task_fn *fn, void *user) {
     if (!r || !fn) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (r->closing) return -ECANCELED;
     int e = reactor__wake_push(&r->deferred, fn, user);
     reactor__loop_touch(r);
@@ -9201,6 +9213,7 @@ static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
 /* What only programs with streams pay for: made with the first of them. */
 static int reactor__stream_start(reactor *r) {
     reactor__stream_part *p = reactor__stream_part_of(r);
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (r->closing) return -ECANCELED;
     if (p) return p->draining ? -ECANCELED : 0;
     p = REACTOR__NEW(reactor__stream_part);
@@ -9713,6 +9726,7 @@ static reactor__stream_conn *reactor__stream_find(const reactor *r, reactor_conn
 /* A connection that something may still be asked of. What is asked may bar the short way. */
 static int reactor__stream_live(reactor *r, reactor_conn handle, reactor__stream_conn **out) {
     if (!r) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
     *out = reactor__stream_find(r, handle);
     if (*out) reactor__stream_bar(r, reactor__stream_part_of(r));
     if (!*out || ((*out)->flags & REACTOR__STREAM_GONE)) return -EBADF;

@@ -24,6 +24,8 @@
 enum { HEAD = alignof(max_align_t) > sizeof(size_t) ? alignof(max_align_t) : sizeof(size_t) };
 enum { TAIL = 64, GUARD = 0xa5, GONE = 0xdd };
 
+static unsigned misuses; /* found by REACTOR_ASSERT */
+
 static struct {
     size_t live;    /* bytes */
     int refuse;     /* no memory from now on */
@@ -123,6 +125,7 @@ static ssize_t failing_write(int fd, const void *data, size_t len) {
 #define REACTOR_MALLOC(size)       guarded_malloc(size)
 #define REACTOR_REALLOC(old, size) guarded_realloc(old, size)
 #define REACTOR_FREE(data)         guarded_free(data)
+#define REACTOR_ASSERT(condition)  ((condition) ? (void)0 : (void)misuses++)
 #include "libkqueue.h"
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_ALL
@@ -987,6 +990,57 @@ CASE(law15_destroy_with_more_queued_than_a_turn_sends) {
     close(fd);
 }
 
+/* ---- calls from another thread ---- */
+
+typedef struct visitor {
+    reactor *r;
+    reactor_conn conn;
+    int ran;
+    unsigned misuses[8];
+} visitor;
+
+static void *visits(void *user) {
+    visitor *v = user;
+    unsigned *at = v->misuses;
+    misuses = 0;
+    assert_int_equal(reactor_post(v->r, take_note, &v->ran), 0);
+    reactor_wake(v->r);
+    *at++ = misuses;
+    reactor_defer(v->r, take_note, &v->ran);
+    *at++ = misuses;
+    reactor_find(v->r, 0, NULL);
+    *at++ = misuses;
+    reactor_pause(v->r, v->conn);
+    *at++ = misuses;
+    reactor_listen(v->r, "unix:@nobody", &probe_handler, NULL, NULL);
+    *at++ = misuses;
+    reactor_poll(v->r, 0); /* refused: an error says so */
+    *at++ = misuses;
+    return NULL;
+}
+
+/* The other thread has it to itself, so that nothing but the rule is broken. */
+CASE(a_call_from_another_thread_is_misuse_once_the_loop_has_run) {
+    for (int runs = 0; runs < 2; runs++) {
+        reactor *r = begin_counted(NULL);
+        probe p = {0};
+        int fd[2];
+        pthread_t thread;
+        visitor v = {.r = r};
+        make_pair(fd);
+        if (runs) turn(r);
+        v.conn = attach_as(r, fd[0], &p, NULL);
+        assert_int_equal(pthread_create(&thread, NULL, visits, &v), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        const unsigned each[] = {0, 1, 2, 3, 4, 4};
+        for (size_t i = 0; i < COUNT(each); i++) assert_int_equal(v.misuses[i], runs ? each[i] : 0);
+        reactor_destroy(r);
+        assert_int_equal(v.ran, 2);
+        close(fd[1]);
+        assert_int_equal(heap.live, 0);
+    }
+}
+
 /* ---- a child that destroys its copy inside a callback ---- */
 
 typedef struct family {
@@ -1137,6 +1191,7 @@ int main(void) {
         TEST(a_write_to_no_handle_is_EBADF_before_anything_was_written),
         TEST(law15_done_may_close_when_destroy_sends_the_rest),
         TEST(law15_destroy_with_more_queued_than_a_turn_sends),
+        TEST(a_call_from_another_thread_is_misuse_once_the_loop_has_run),
         TEST(law11_child_destroying_its_copy_in_a_callback_leaves_posts_waking),
         TEST(law11_child_destroying_its_copy_in_a_callback_sends_the_peer_nothing),
     };
