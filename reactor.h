@@ -8426,6 +8426,7 @@ static void reactor__stream_restart(reactor *r, reactor__stream_conn *c, int whi
     if (which == REACTOR_TIMEOUT_WRITE) c->last_out = r->now;
 }
 
+static void reactor__stream_end_batch(reactor *r, reactor__stream_part *p);
 static void reactor__stream_settle(reactor *r, reactor__stream_conn *c);
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c);
 
@@ -8438,6 +8439,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     int which;
     (void)t;
     c->timer = 0;
+    reactor__stream_end_batch(r, p); /* before this one is closed, and its number somebody else's */
     if (c->flags & REACTOR__STREAM_GRABBED) { /* nothing comes before on_open */
         reactor__stream_opened(r, c);
         return;
@@ -9748,8 +9750,9 @@ static int reactor__stream_admit(reactor *r, reactor_conn handle, size_t len,
     if (REACTOR__UNLIKELY(e < 0)) return e;
     reactor__stream_conn *c = *out;
     if (c->flags & (REACTOR__STREAM_SHUT | REACTOR__STREAM_BROKEN)) return -EPIPE;
-    size_t load = reactor__stream_load(r, c);
-    if (REACTOR__LIKELY(len <= c->policy->o.max_output - load)) return 0;
+    /* What was put back of an answer may have led above it. */
+    size_t load = reactor__stream_load(r, c), most = c->policy->o.max_output;
+    if (REACTOR__LIKELY(load <= most && len <= most - load)) return 0;
     c->flags |= REACTOR__STREAM_OWED;
     reactor__stream_kick(r, c);
     return -ENOBUFS;

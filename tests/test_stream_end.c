@@ -787,6 +787,96 @@ static void crowd_hears(reactor *r, crowd *all, const char *line) {
     }
 }
 
+/* For two, each the other's extra: the first echoes; then the second sees to it that the kernel takes
+   no more of the first, and writes to it. */
+static void hook_echo_or_fill_the_first(reactor *r, reactor_conn c, probe *p) {
+    static const char zeros[64 * KIB];
+    const probe *other = p->extra;
+    if (!other->datas) {
+        assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+        return;
+    }
+    int fd = reactor_conn_socket(r, other->conn);
+    while (send(fd, zeros, sizeof zeros, MSG_NOSIGNAL) > 0) continue;
+    while (send(fd, zeros, 1, MSG_NOSIGNAL) > 0) continue;
+    (void)reactor_write(r, other->conn, zeros, sizeof zeros);
+}
+
+CASE(law14_an_answer_that_the_kernel_does_not_take_does_not_lift_the_cap) {
+    const reactor_conn_options o = {.high_water = 64 * KIB, .max_output = 64 * KIB};
+    static const char zeros[1 * MIB];
+    reactor *r = begin();
+    probe p[2] = {{.data = hook_echo_or_fill_the_first}, {.data = hook_echo_or_fill_the_first}};
+    int fd[2];
+    for (int i = 0; i < 2; i++) {
+        p[i].extra = &p[1 - i];
+        fd[i] = attach_tcp_pair(r, &p[i], &o);
+    }
+    turns(r, 3);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(send(fd[i], "0123456789", LINE, MSG_NOSIGNAL), LINE);
+    UNTIL(r, p[0].datas && p[1].datas);
+    turns(r, 3);
+    for (int i = 0; i < 2; i++) {
+        assert_true(reactor_pending(r, p[i].conn) <= 64 * KIB + LINE);
+        assert_int_equal(reactor_write(r, p[i].conn, zeros, sizeof zeros), -ENOBUFS);
+        close(fd[i]);
+        UNTIL(r, p[i].closes);
+    }
+    end(r);
+}
+
+typedef struct two {
+    probe p[2];
+    int kept, pair[2];
+} two;
+
+static void hook_echo_and_detach_the_other(reactor *r, reactor_conn c, probe *p) {
+    two *t = p->extra;
+    char input[LINE];
+    size_t len = sizeof input;
+    assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+    probe *other = &t->p[p == t->p];
+    assert_int_equal(reactor_detach(r, other->conn, &t->kept, input, &len), 0);
+}
+
+static void hook_take_the_number(reactor *r, reactor_conn c, probe *p) {
+    two *t = p->extra;
+    (void)r, (void)c;
+    if (p->reason == -ETIMEDOUT) make_pair(t->pair);
+}
+
+/* Its deadline comes in the turn in which it has answered. */
+CASE(law2_an_answer_does_not_go_to_who_has_the_descriptor_next) {
+    two t = {.kept = -1, .pair = {-1, -1}};
+    reactor *r = begin();
+    int fd[2];
+    char byte;
+    for (int i = 0; i < 2; i++) {
+        t.p[i].extra = &t;
+        t.p[i].data = hook_echo_and_detach_the_other;
+        t.p[i].close = hook_take_the_number;
+        fd[i] = attach_tcp_pair(r, &t.p[i], NULL);
+    }
+    turns(r, 3);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(reactor_set_timeout(r, t.p[i].conn, REACTOR_TIMEOUT_DEADLINE, 1), 0);
+        assert_int_equal(send(fd[i], "0123456789", LINE, MSG_NOSIGNAL), LINE);
+    }
+    poll(NULL, 0, 20);
+    UNTIL(r, t.p[0].closes && t.p[1].closes);
+    turns(r, 3);
+    assert_true(t.kept >= 0);
+    assert_true(t.pair[0] >= 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(recv(t.pair[i], &byte, 1, 0), -1);
+        assert_int_equal(errno, EAGAIN);
+    }
+    for (int i = 0; i < 2; i++) close(t.pair[i]), close(fd[i]);
+    close(t.kept);
+    end(r);
+}
+
 static void hook_echo_and_stop(reactor *r, reactor_conn c, probe *p) {
     assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
     ((crowd *)p->extra)->served++;
@@ -1656,6 +1746,8 @@ int main(void) {
         TEST(law2_aborted_in_the_same_batch_gets_only_on_close),
         TEST(law2_detached_in_the_same_batch_gets_only_on_close),
         TEST(law14_paused_in_the_same_batch_gets_nothing),
+        TEST(law14_an_answer_that_the_kernel_does_not_take_does_not_lift_the_cap),
+        TEST(law2_an_answer_does_not_go_to_who_has_the_descriptor_next),
         TEST(stopped_at_each_of_many_inputs_loses_none),
         TEST(law14_an_answer_goes_before_what_others_write_later_in_the_turn),
         TEST(law14_paused_in_mid_turn_and_resumed_gets_all),
