@@ -911,9 +911,9 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR_FREE(memory)       free(memory)
 #endif
 
-/* For misuse that no correct program makes and no error could help. Silent unless the user wants otherwise: a library does
-   not abort its host. Inside sizeof the condition is compiled and not evaluated, so that it cannot
-   rot and costs nothing. */
+/* For misuse that no correct program makes and no error could help. Silent unless the user wants
+   otherwise: a library does not abort its host. Inside sizeof the condition is compiled and not
+   evaluated, so that it cannot rot and costs nothing. */
 #ifndef REACTOR_ASSERT
 #define REACTOR_ASSERT(condition) ((void)sizeof(condition))
 #endif
@@ -1214,7 +1214,7 @@ REACTOR__OPTIONAL static struct timespec reactor__util_timespec(int64_t ns) { /*
     return t;
 }
 
-/* The flag is of the open file, so also of duplicates elsewhere; its other flags (O_APPEND) stay. */
+/* The flag is of the open file, so of duplicates elsewhere too; its others (O_APPEND) stay. */
 REACTOR__OPTIONAL static int reactor__util_nonblock(reactor_socket fd) {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0) return -errno;
@@ -1959,7 +1959,7 @@ static void reactor__core_fini(reactor__core *core) {
 
 #define REACTOR__SELECT_BITS ((int)(8 * sizeof(unsigned long)))
 
-/* The sets. The call overwrites what it is given, so it is given copies, which come in one piece. */
+/* The sets. The call overwrites what it is given: copies, therefore, next to each other. */
 enum {
     REACTOR__SELECT_IN,
     REACTOR__SELECT_OUT,
@@ -5680,7 +5680,7 @@ static void reactor__loop_free(reactor *r) {
     REACTOR_FREE(r);
 }
 
-/* In a callback only what must hold from now on: no more posts, nothing new. The rest is leave's. */
+/* In a callback only what must hold from now on: no posts, nothing new. leave does the rest. */
 REACTOR_API void reactor_destroy(reactor *r) {
     if (!r) return;
     if (!r->running) {
@@ -6565,7 +6565,7 @@ REACTOR__OPTIONAL static ssize_t reactor__net_sys_sent(int result, off_t sent) {
     return errno == ENOTSOCK || errno == ENOTSUP ? -ENOSYS : -errno;
 }
 
-/* macOS takes the length and tells it in one place, FreeBSD in two; NetBSD and OpenBSD have none. */
+/* macOS takes and tells the length in one place, FreeBSD in two; NetBSD and OpenBSD have none. */
 #if defined(__APPLE__)
 static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, off_t offset,
                                          size_t len) {
@@ -7449,7 +7449,7 @@ static ssize_t reactor__net_copyfile(reactor_socket fd, unsigned how, reactor_fi
     return reactor__net_send(fd, how, &v, 1, 0);
 }
 
-/* Whether the kernel takes no more for now, and will tell when it does: asking makes sure of that. */
+/* Whether the kernel takes no more for now, and will tell when it does: asking makes it sure. */
 static int reactor__net_is_full(reactor_socket fd) {
     struct pollfd p;
     p.fd = fd;
@@ -7614,7 +7614,7 @@ struct reactor_buffer {
     int refs; /* atomic */
 };
 
-/* The options of a listener's connections, shared by them; a set_timeout makes a copy of its own. */
+/* The options of a listener's connections, shared by them; set_timeout makes a copy of its own. */
 typedef struct reactor__stream_policy {
     reactor_conn_options o;
     uint64_t listener; /* its handle, 0: none */
@@ -7823,7 +7823,7 @@ static void reactor__stream_again(reactor__stream_part *p, reactor__stream_conn 
    bytes in memory; those of files do not count, but the files do. Pieces of the usual sizes are
    kept for the next queue, whosever it is. */
 
-/* Whose list of spares a piece belongs to: 0 small, 1 large, 2 without bytes of its own, -1 none. */
+/* Whose list of spares a piece belongs to: 0 small, 1 large, 2 without bytes, -1 none. */
 static int reactor__stream_class(int kind, size_t size) {
     if (kind != REACTOR__STREAM_DATA) return 2;
     if (size == REACTOR__STREAM_SMALL - sizeof(reactor__stream_node)) return 0;
