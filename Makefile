@@ -89,7 +89,8 @@ sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
 # 64 and 32 bit. static_server and raw_echo speak POSIX to files and sockets; so do the tests left out.
 WIN_EXAMPLES = hello echo_server proxy chat_server
 WIN_TESTS    = $(if $(TESTS),$(TESTS),test_selector test_timer test_tasks test_loop test_stream \
-  test_stream_end test_connect test_address test_console)
+  test_stream_end test_connect test_address test_model test_limits test_findings test_console)
+WIN_SCRIPTS  = $(if $(TESTS),,tests/test_differential.py tests/win32/test_servers.py)
 WIN_CC       = $(1)-w64-mingw32-gcc $(STD) $(OPT) $(WARN)
 # The tests hold sockets in ints.
 WIN_LOOSE    = -Wno-conversion -Wno-sign-compare -Itests/portable
@@ -107,18 +108,20 @@ windows-%:
 	@set -e; d=$(B)/windows-$*; cc="$(call WIN_CC,$*)"; \
 	for e in $(WIN_EXAMPLES); do echo "cc  $$d/$$e.exe"; $$cc examples/$$e.c -o $$d/$$e.exe $(WIN_LIBS); done; \
 	$$cc -c tests/reactor_all.c -o $$d/reactor_all.o; \
+	rm -f $$d/reactor_all.a; $*-w64-mingw32-ar rcs $$d/reactor_all.a $$d/reactor_all.o; \
 	$$cc -DREACTOR_NO_NET -DREACTOR_NO_SIGNALS -c tests/reactor_all.c -o $$d/reactor_small.o; \
 	! command -v $*-w64-mingw32-g++ >/dev/null || \
 	  $*-w64-mingw32-g++ -std=c++11 $(WARN) -c -x c++ tests/reactor_all.c -o $$d/reactor_cpp.o; \
 	$$cc tests/backends.c $$d/reactor_all.o -o $$d/backends.exe $(WIN_LIBS); \
-	for t in $(WIN_TESTS); do echo "cc  $$d/$$t.exe"; f=tests/$$t.c; [ -f $$f ] || f=tests/win32/$$t.c; \
-	  $$cc $(WIN_LOOSE) $$f $$d/reactor_all.o -o $$d/$$t.exe $(WIN_LIBS); done
+	for t in $(WIN_TESTS) $(if $(TESTS),,differential); do echo "cc  $$d/$$t.exe"; f=tests/$$t.c; [ -f $$f ] || f=tests/win32/$$t.c; \
+	  $$cc $(WIN_LOOSE) $$f $$d/reactor_all.a -o $$d/$$t.exe $(WIN_LIBS); done
 
-test-windows: windows ## run those under wine, and say what wine cannot show
+test-windows: windows $(B)/tests/differential ## run those under wine, and say what wine cannot show
 	@command -v wine >/dev/null || { echo "test-windows: wine is not installed, skipped"; exit 0; }; \
 	status=0; for a in x86_64 i686; do \
 	  [ -f $(B)/windows-$$a/backends.exe ] || continue; \
-	  echo "$$a:"; tests/win32/run.py $(B)/windows-$$a $(WIN_TESTS:%=%.exe) || status=1; \
+	  echo "$$a:"; REACTOR_TEST_BUILD=$(B) REACTOR_TEST_COUNT=30 \
+	  tests/win32/run.py $(B)/windows-$$a $(WIN_TESTS:%=%.exe) $(WIN_SCRIPTS) || status=1; \
 	done; exit $$status
 
 differential: ## scenarios on every backend, traces compared; SEED= and N= random ones

@@ -1032,6 +1032,8 @@ static const struct reactor__util_row {
     const char *text;
 } reactor__util_table[] = {
     {0, ECANCELED, "Operation canceled"},
+    {0, ECONNABORTED, "Software caused connection abort"},
+    {0, ENETRESET, "Network dropped connection on reset"},
     {0, ENOTSUP, "Operation not supported"},
     {0, EPROTO, "Protocol error"},
     {0, EOVERFLOW, "Value too large for defined data type"},
@@ -1051,11 +1053,17 @@ static const struct reactor__util_row {
     {ERROR_INVALID_PARAMETER, EINVAL, NULL},
     {ERROR_BROKEN_PIPE, EPIPE, NULL},
     {ERROR_NO_SYSTEM_RESOURCES, ENOMEM, NULL},
+    {ERROR_NONPAGED_SYSTEM_RESOURCES, ENOMEM, NULL},
+    {ERROR_PAGED_SYSTEM_RESOURCES, ENOMEM, NULL},
+    {ERROR_WORKING_SET_QUOTA, ENOMEM, NULL},
+    {ERROR_PAGEFILE_QUOTA, ENOMEM, NULL},
+    {ERROR_COMMITMENT_LIMIT, ENOMEM, NULL},
+    {ERROR_NOT_ENOUGH_QUOTA, ENOMEM, NULL},
     {ERROR_OPERATION_ABORTED, ECANCELED, NULL},
     {ERROR_CONNECTION_REFUSED, ECONNREFUSED, NULL},
     {ERROR_NETWORK_UNREACHABLE, ENETUNREACH, NULL},
     {ERROR_HOST_UNREACHABLE, EHOSTUNREACH, NULL},
-    {ERROR_CONNECTION_ABORTED, ECONNABORTED, NULL},
+    {ERROR_CONNECTION_ABORTED, ECONNRESET, NULL},
     {WSAEINTR, EINTR, NULL},
     {WSAEBADF, EBADF, NULL},
     {WSAEACCES, EACCES, NULL},
@@ -1079,8 +1087,8 @@ static const struct reactor__util_row {
     {WSAEADDRNOTAVAIL, EADDRNOTAVAIL, "Cannot assign requested address"},
     {WSAENETDOWN, ENETDOWN, "Network is down"},
     {WSAENETUNREACH, ENETUNREACH, "Network is unreachable"},
-    {WSAENETRESET, ENETRESET, "Network dropped connection on reset"},
-    {WSAECONNABORTED, ECONNABORTED, "Software caused connection abort"},
+    {WSAENETRESET, ETIMEDOUT, NULL},     /* keep-alive got no answer */
+    {WSAECONNABORTED, ECONNRESET, NULL}, /* what a send may say after a reset */
     {WSAECONNRESET, ECONNRESET, "Connection reset by peer"},
     {WSAENOBUFS, ENOBUFS, "No buffer space available"},
     {WSAEISCONN, EISCONN, "Transport endpoint is already connected"},
@@ -1153,6 +1161,8 @@ REACTOR__OPTIONAL static int reactor__util_nonblock(reactor_socket fd) {
     u_long on = 1;
     return ioctlsocket(fd, (long)FIONBIO, &on) == SOCKET_ERROR ? reactor__util_error() : 0;
 }
+
+#define REACTOR__UTIL_NO_INHERIT 0x80 /* WSA_FLAG_NO_HANDLE_INHERIT, which not all headers have */
 
 /* Not inherited by child processes. */
 REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
@@ -2151,8 +2161,9 @@ static const reactor__core_backend reactor__select_backend = {"select",
 
    What was found is asked again with WSAPoll, which tells a reset from data. It is not what waits
    here, for it tells a peer's FIN unasked: a blocked writer would spin on it. As with the other
-   select, who waits to write is in the first set too, and leaves it when there is only data or an
-   end of file; and the third, when it is only urgent data. */
+   select, who waits to write, or for the end alone, is in the first set too, leaves it when there is
+   only data or an end of file, and is deaf from then on: the others are what wakes the loop, and
+   then it is asked about as well. It leaves the third when it is only urgent data. */
 #if (defined(REACTOR_USE_SELECT) || defined(REACTOR_USE_ALL)) && defined(_WIN32)
 
 /* What is known of a socket, besides its interest. */
@@ -2163,7 +2174,8 @@ enum {
     REACTOR__WINSELECT_FOUND = 7,
     REACTOR__WINSELECT_NO_IN = 8,      /* nothing more of it in the first set */
     REACTOR__WINSELECT_NO_FAILED = 16, /* and in the third */
-    REACTOR__WINSELECT_CLOSED = 32
+    REACTOR__WINSELECT_CLOSED = 32,
+    REACTOR__WINSELECT_DEAF = 64 /* left the first set, and may have an error to tell */
 };
 
 /* fd_set, whatever FD_SETSIZE is. */
@@ -2178,6 +2190,7 @@ typedef struct reactor__winselect {
     reactor__winselect_set *sets[3];
     WSAPOLLFD *found;
     uint32_t count, cap, at;
+    uint32_t deaf; /* how many */
 } reactor__winselect;
 
 static int reactor__winselect_init(reactor__core *core) {
@@ -2220,6 +2233,14 @@ static int reactor__winselect_grow(reactor__winselect *b) {
     return 0;
 }
 
+static void reactor__winselect_deafen(reactor__winselect *b, uint32_t at, int on) {
+    if (b->state[at] & REACTOR__WINSELECT_DEAF) b->deaf--;
+    b->state[at] &= (uint8_t)~REACTOR__WINSELECT_DEAF;
+    if (!on) return;
+    b->state[at] |= REACTOR__WINSELECT_DEAF;
+    b->deaf++;
+}
+
 static int reactor__winselect_is_socket(reactor_socket fd) {
     int type, len = sizeof type;
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0;
@@ -2230,6 +2251,7 @@ static int reactor__winselect_set_interest(reactor__core *core, uint32_t index, 
     reactor__winselect *b = (reactor__winselect *)core->data;
     reactor__core_slot *slot = reactor__core_at(core, index);
     (void)closing;
+    if (before) reactor__winselect_deafen(b, slot->aux, 0);
     if (!after) {
         uint32_t last = --b->count;
         b->who[slot->aux] = b->who[last];
@@ -2295,7 +2317,8 @@ static void reactor__winselect_drop_closed(const reactor__core *core, reactor__w
             b->state[i] |= REACTOR__WINSELECT_CLOSED;
 }
 
-/* Notes what the sets have, then collects up to a batch of it, from b->at on and around. */
+/* Notes what the sets have, then collects up to a batch of it and of the deaf, from b->at on and
+   around. */
 static uint32_t reactor__winselect_collect(const reactor__core *core, reactor__winselect *b) {
     uint32_t n = 0;
     for (unsigned k = 0; k < 3; k++)
@@ -2305,7 +2328,7 @@ static uint32_t reactor__winselect_collect(const reactor__core *core, reactor__w
         }
     for (uint32_t i = 0; i < b->count && n < core->limit; i++) {
         b->at = b->at + 1 < b->count ? b->at + 1 : 0;
-        if (!(b->state[b->at] & REACTOR__WINSELECT_FOUND)) continue;
+        if (!(b->state[b->at] & (REACTOR__WINSELECT_FOUND | REACTOR__WINSELECT_DEAF))) continue;
         const reactor__core_slot *slot = reactor__core_at(core, b->who[b->at]);
         b->found[n].fd = slot->fd;
         b->found[n].events = (SHORT)((slot->armed & (unsigned)REACTOR_READ ? POLLRDNORM : 0) |
@@ -2348,8 +2371,10 @@ static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, ui
         if (told) reactor__core_report_slot(core, index, events);
         /* What it is not there for, or has been told once and for all. */
         unsigned wanted = told ? REACTOR__CORE_BOTH : (unsigned)REACTOR_READ;
-        if ((*state & REACTOR__WINSELECT_IN) && !(slot->armed & wanted))
-            *state |= REACTOR__WINSELECT_NO_IN;
+        if (!(*state & (REACTOR__WINSELECT_IN | REACTOR__WINSELECT_DEAF)) || (slot->armed & wanted))
+            continue;
+        *state |= REACTOR__WINSELECT_NO_IN;
+        reactor__winselect_deafen(b, slot->aux, !told);
     }
     return 0;
 }
@@ -2357,6 +2382,7 @@ static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, ui
 /* It may return before its time is over, by the clock that counts. */
 static int reactor__winselect_wait(reactor__core *core, int64_t timeout) {
     reactor__winselect *b = (reactor__winselect *)core->data;
+    uint32_t before = core->report_count;
     int64_t until = REACTOR__NEVER;
     if (timeout >= 0) until = timeout ? reactor__util_add(reactor__util_clock(), timeout) : 0;
     for (;;) {
@@ -2366,9 +2392,10 @@ static int reactor__winselect_wait(reactor__core *core, int64_t timeout) {
             n = reactor__winselect_call(core, b, 0);
         }
         if (n == -EBADF) return 0; /* another one meanwhile */
-        if (n)
-            return n < 0 ? n : reactor__winselect_ask(core, b, reactor__winselect_collect(core, b));
-        if (timeout == 0) return 0;
+        if (n < 0) return n;
+        int e =
+            n || b->deaf ? reactor__winselect_ask(core, b, reactor__winselect_collect(core, b)) : 0;
+        if (e < 0 || n || core->report_count > before || timeout == 0) return e;
         if (until == REACTOR__NEVER) continue;
         timeout = until - reactor__util_clock();
         if (timeout <= 0) return 0;
@@ -2439,6 +2466,8 @@ typedef struct reactor__windows_op {
     uint32_t next;  /* in the free list or that of those to be asked for */
     uint32_t asked; /* while it is pending: for what */
     uint8_t pending, listed, told;
+    uint8_t cancelled; /* to be asked anew */
+    uint8_t changed;   /* the interest, since it was asked for last */
 } reactor__windows_op;
 
 typedef struct reactor__windows_group {
@@ -2450,9 +2479,11 @@ typedef struct reactor__windows {
     HANDLE port;
     HANDLE timer; /* NULL: none of high resolution */
     reactor__windows_group **groups;
-    uint32_t count, cap; /* of groups */
-    uint32_t pending;
-    uint32_t free_head, todo;
+    uint32_t count, cap;         /* of groups */
+    uint32_t pending, cancelled; /* of polls */
+    uint32_t free_head;
+    uint32_t todo;  /* to be asked for now */
+    uint32_t later; /* with the next wait, what this one has told already */
     OVERLAPPED_ENTRY *entries;
 } reactor__windows;
 
@@ -2534,9 +2565,11 @@ static void reactor__windows_fini(reactor__core *core) {
 static int reactor__windows_init(reactor__core *core) {
     reactor__windows *b = REACTOR__NEW(reactor__windows);
     if (!b) return -ENOMEM;
-    b->free_head = b->todo = REACTOR__NONE;
+    b->free_head = b->todo = b->later = REACTOR__NONE;
     b->entries = (OVERLAPPED_ENTRY *)REACTOR_MALLOC(core->batch * sizeof *b->entries);
-    b->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    /* As many threads as like: one that has run the loop counts until it waits elsewhere, and must
+       not keep the one that destroys it from getting anything. */
+    b->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, INT_MAX);
     int e = b->port ? 0 : reactor__util_error();
     if (!b->entries) e = -ENOMEM;
     if (e == 0) e = reactor__windows_grow(b); /* whether the driver can be opened is seen here */
@@ -2578,16 +2611,16 @@ static int reactor__windows_ask(reactor__windows *b, reactor__windows_op *op, ui
         return reactor__util_error();
     op->asked = events;
     op->pending = 1;
+    op->changed = 0;
     b->pending++;
     return 0;
 }
 
-static void reactor__windows_list(reactor__windows *b, uint32_t n) {
-    reactor__windows_op *op = reactor__windows_at(b, n);
+static void reactor__windows_list(reactor__windows_op *op, uint32_t *list) {
     if (op->listed) return;
     op->listed = 1;
-    op->next = b->todo;
-    b->todo = n;
+    op->next = *list;
+    *list = op->number;
 }
 
 static void reactor__windows_drop(reactor__windows *b, uint32_t n) {
@@ -2638,17 +2671,27 @@ static int reactor__windows_set(reactor__core *core, uint32_t index, unsigned be
     }
     reactor__windows_op *op = reactor__windows_at(b, slot->aux);
     op->told = 0;
+    op->changed = before != 0;
     if (!op->pending) {
-        reactor__windows_list(b, slot->aux);
-    } else if (reactor__windows_events(after, 0) & ~op->asked)
-        CancelIoEx(op->device, &op->overlapped); /* asked anew when that has ended */
-    return 0;
+        reactor__windows_list(op, &b->todo);
+    } else if ((reactor__windows_events(after, 0) & ~op->asked) && !op->cancelled) {
+        op->cancelled = 1;
+        b->cancelled++;
+        CancelIoEx(op->device, &op->overlapped);
+    }
+    return 1;
 }
 
-/* Asks for all that are not pending. A socket that was closed stays silent until it is removed. */
-static void reactor__windows_update(reactor__core *core, reactor__windows *b) {
-    uint32_t n = b->todo;
-    b->todo = REACTOR__NONE;
+/* A socket that was closed: silent until it is removed, but a change of interest is refused. */
+static void reactor__windows_closed(reactor__core *core, reactor__windows_op *op) {
+    if (op->changed) reactor__core_refused(core, op->slot);
+    op->changed = 0;
+}
+
+/* Asks for those in a list; for those without the memory for it, in the next call. */
+static void reactor__windows_update(reactor__core *core, reactor__windows *b, uint32_t *list) {
+    uint32_t n = *list;
+    *list = REACTOR__NONE;
     while (n != REACTOR__NONE) {
         reactor__windows_op *op = reactor__windows_at(b, n);
         uint32_t next = op->next;
@@ -2659,7 +2702,10 @@ static void reactor__windows_update(reactor__core *core, reactor__windows *b) {
             uint32_t events =
                 reactor__windows_events(reactor__core_at(core, op->slot)->armed, op->told);
             int e = events ? reactor__windows_ask(b, op, events) : 0;
-            if (e == -ENOMEM || e == -ENOBUFS) reactor__windows_list(b, n);
+            if (e == -ENOMEM || e == -ENOBUFS)
+                reactor__windows_list(op, &b->todo);
+            else if (e < 0)
+                reactor__windows_closed(core, op);
         }
         n = next;
     }
@@ -2681,16 +2727,24 @@ static void reactor__windows_report(reactor__core *core, reactor__windows_op *op
 /* One poll has ended. */
 static void reactor__windows_ended(reactor__core *core, reactor__windows *b,
                                    reactor__windows_op *op) {
+    const uint32_t dead = REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED;
+    int told = op->overlapped.Internal == 0;
+    /* It may have been too late for that: all that is there now is told by the next one. */
+    if (told && op->cancelled) told = (op->info.events & (dead | REACTOR__WINDOWS_CLOSED)) != 0;
     b->pending--;
-    op->pending = 0;
+    b->cancelled -= op->cancelled;
+    op->pending = op->cancelled = 0;
     if (op->slot == REACTOR__NONE) {
         reactor__windows_drop(b, op->number);
         return;
     }
-    int cancelled = op->overlapped.Internal != 0;
-    if (!cancelled && (op->info.events & REACTOR__WINDOWS_CLOSED)) return;
-    if (!cancelled) reactor__windows_report(core, op);
-    reactor__windows_list(b, op->number);
+    const uint32_t before = core->report_count;
+    if (told && (op->info.events & REACTOR__WINDOWS_CLOSED)) {
+        reactor__windows_closed(core, op);
+        return;
+    }
+    if (told) reactor__windows_report(core, op);
+    reactor__windows_list(op, core->report_count > before ? &b->later : &b->todo);
 }
 
 /* Nothing to do: that it was called has ended the wait. */
@@ -2705,14 +2759,26 @@ static int reactor__windows_set_timer(reactor__windows *b, int64_t timeout) {
     return SetWaitableTimer(b->timer, &due, 0, reactor__windows_ring, NULL, FALSE) != 0;
 }
 
+/* How long to wait in one call: not if core is to hear of a refusal; until what was cancelled has
+   ended, which takes no time to speak of; and what there was no memory for is tried again soon. */
+static int64_t reactor__windows_patience(const reactor__core *core, const reactor__windows *b,
+                                         int64_t timeout) {
+    const int64_t soon = 10 * REACTOR__MS;
+    if (core->dirty_head != REACTOR__NONE) return 0;
+    if (timeout == 0) return b->cancelled ? soon : 0;
+    return b->todo != REACTOR__NONE && (timeout < 0 || timeout > soon) ? soon : timeout;
+}
+
 /* Returns how many polls have ended, which may have been cancelled. The port counts time in the
    system's ticks, 15 ms or so; the timer interrupts it when the time has come. */
-static int reactor__windows_call(reactor__core *core, reactor__windows *b, int64_t timeout) {
+static int reactor__windows_call(reactor__core *core, reactor__windows *b, uint32_t room,
+                                 int64_t timeout) {
     ULONG n = 0;
+    reactor__windows_update(core, b, &b->todo);
+    timeout = reactor__windows_patience(core, b, timeout);
     int ms = reactor__util_wait_ms(timeout);
-    reactor__windows_update(core, b);
     int timed = reactor__windows_set_timer(b, timeout);
-    BOOL done = GetQueuedCompletionStatusEx(b->port, b->entries, core->limit, &n,
+    BOOL done = GetQueuedCompletionStatusEx(b->port, b->entries, room, &n,
                                             ms < 0 ? INFINITE : (DWORD)ms, timed);
     DWORD e = done ? 0 : GetLastError();
     if (timed) CancelWaitableTimer(b->timer);
@@ -2722,20 +2788,27 @@ static int reactor__windows_call(reactor__core *core, reactor__windows *b, int64
     return (int)n;
 }
 
-/* Goes on while there is nothing to report: what was cancelled is asked anew, by a glance too. And
-   the port may come back before the time is over, by the clock that counts. */
+/* Goes on while there is nothing to tell, for the port may come back before the time is over, by the
+   clock that counts; and by glances, until what was cancelled has been asked anew. */
 static int reactor__windows_wait(reactor__core *core, int64_t timeout) {
     reactor__windows *b = (reactor__windows *)core->data;
-    uint32_t before = core->report_count;
-    int64_t until = REACTOR__NEVER;
-    if (timeout >= 0) until = timeout ? reactor__util_add(reactor__util_clock(), timeout) : 0;
-    for (int tries = 0;; tries++) {
-        int n = reactor__windows_call(core, b, timeout);
-        if (n < 0 || core->report_count > before) return n < 0 ? n : 0;
-        if (until == REACTOR__NEVER) continue;
-        if (timeout > 0) timeout = until - reactor__util_clock();
-        if (timeout <= 0 && (n == 0 || tries >= 4)) return 0;
-        if (timeout < 0) timeout = 0;
+    const uint32_t before = core->report_count;
+    int64_t until = timeout > 0 ? reactor__util_add(reactor__util_clock(), timeout) : 0;
+    reactor__windows_update(core, b, &b->later);
+    for (int glances = 0;;) {
+        uint32_t told = core->report_count - before;
+        if (told >= core->limit) return 0;
+        int n = reactor__windows_call(core, b, core->limit - told, timeout);
+        if (n < 0) return n;
+        if (core->report_count > before || core->dirty_head != REACTOR__NONE) timeout = 0;
+        if (timeout > 0 && until != REACTOR__NEVER) {
+            timeout = until - reactor__util_clock();
+            if (timeout < 0) timeout = 0;
+        }
+        if (timeout != 0) continue;
+        int more = b->cancelled || b->todo != REACTOR__NONE;
+        if (core->report_count == before && n) more = 1;
+        if (!more || glances++ >= 4) return 0;
     }
 }
 
@@ -4831,7 +4904,7 @@ static int reactor__wake_open(reactor__wake *w) {
     WSADATA data;
     int e = reactor__util_code(WSAStartup(MAKEWORD(2, 2), &data));
     if (e < 0) return e;
-    w->in = w->out = socket(AF_INET, SOCK_DGRAM, 0);
+    w->in = w->out = WSASocketW(AF_INET, SOCK_DGRAM, 0, NULL, 0, REACTOR__UTIL_NO_INHERIT);
     e = w->in == REACTOR__UTIL_NO_SOCKET ? reactor__util_error() : reactor__util_cloexec(w->in);
     if (e == 0) e = reactor__wake_loop_back(w->in);
     if (e == 0) return 0;
@@ -6040,13 +6113,29 @@ static int reactor__signal_deliver(int signum) {
 #ifdef _WIN32
 /* Windows has no signals but the console's events, told on a thread of their own. When the handler
    of the last three returns, the process is ended: so it waits for the program to end by itself,
-   for which the system gives it some seconds. */
+   for which the system gives it some seconds. From then on no handler can be removed, that would
+   wait for this one: it stays, for the little that is left. */
+static int reactor__signal_ending;
+
 static BOOL WINAPI reactor__signal_on_interrupt(DWORD event) {
     return event == CTRL_C_EVENT && reactor__signal_deliver(SIGINT);
 }
 
+/* A service, in session 0, hears of everybody's logging off, which is not its end. */
+static int reactor__signal_is_end(DWORD event) {
+    DWORD session;
+    if (event != CTRL_LOGOFF_EVENT) return event != CTRL_C_EVENT;
+    return !ProcessIdToSessionId(GetCurrentProcessId(), &session) || session != 0;
+}
+
+/* ending comes before the look at who watches, as unlinking comes before the look at ending. */
 static BOOL WINAPI reactor__signal_on_end(DWORD event) {
-    if (event == CTRL_C_EVENT || !reactor__signal_deliver(SIGTERM)) return FALSE;
+    if (!reactor__signal_is_end(event)) return FALSE;
+    REACTOR__ADD(&reactor__signal_ending, event != CTRL_BREAK_EVENT);
+    if (!reactor__signal_deliver(SIGTERM)) {
+        REACTOR__ADD(&reactor__signal_ending, -(event != CTRL_BREAK_EVENT));
+        return FALSE;
+    }
     if (event != CTRL_BREAK_EVENT) Sleep(INFINITE);
     return TRUE;
 }
@@ -6063,6 +6152,7 @@ static int reactor__signal_install(int signum) {
 }
 
 static void reactor__signal_restore(int signum) {
+    if (REACTOR__LOAD(&reactor__signal_ending)) return;
     SetConsoleCtrlHandler(reactor__signal_routine(signum), FALSE);
 }
 #else
@@ -6113,8 +6203,8 @@ static void reactor__signal_unlink(reactor__signal_node *node) {
     if (!child) reactor__util_enter(&reactor__signal_lock);
     reactor__signal_node **at = &entry->first;
     while (*at != node) at = &(*at)->next;
-    if (entry->first == node && !node->next) reactor__signal_restore(node->signum);
     REACTOR__STORE(at, node->next);
+    if (!entry->first) reactor__signal_restore(node->signum);
     if (!child) reactor__util_leave(&reactor__signal_lock);
     while (!child && REACTOR__LOAD(&reactor__signal_walkers)) {
     }
@@ -6313,15 +6403,17 @@ static int64_t reactor__net_sys_ready(reactor_socket fd) {
 }
 
 static int64_t reactor__net_sys_socket(int family, int type) {
-    return reactor__net_sys_ready(WSASocketW(family, type, 0, NULL, 0, WSA_FLAG_OVERLAPPED));
+    const DWORD flags = WSA_FLAG_OVERLAPPED | REACTOR__UTIL_NO_INHERIT;
+    return reactor__net_sys_ready(WSASocketW(family, type, 0, NULL, 0, flags));
 }
 
-/* It is not documented that TCP_NODELAY is inherited. */
+/* A peer that has gone meanwhile is told as a reset. It is not documented that TCP_NODELAY is
+   inherited. */
 static int64_t reactor__net_sys_accept(reactor_socket listener) {
     BOOL on = 0;
     int len = sizeof on;
     int64_t fd = reactor__net_sys_ready(accept(listener, NULL, NULL));
-    if (fd < 0) return fd;
+    if (fd < 0) return fd == -ECONNRESET ? -ECONNABORTED : fd;
     if (getsockopt(listener, IPPROTO_TCP, TCP_NODELAY, (char *)&on, &len) == 0 && on)
         setsockopt((reactor_socket)fd, IPPROTO_TCP, TCP_NODELAY, (const char *)&on, len);
     return fd;
@@ -6980,6 +7072,12 @@ static int reactor__net_error(reactor_socket fd) {
     return r == -EAGAIN ? 0 : r;
 }
 
+/* Why a connection ended that was told as dead, which only a reset is. */
+static int reactor__net_death(reactor_socket fd) {
+    int e = reactor__net_error(fd);
+    return e < 0 ? e : -ECONNRESET;
+}
+
 /* Only a socket can be polled or be told from other handles. */
 static int reactor__net_kind(reactor_socket fd) { return reactor__net_kind_socket(fd); }
 
@@ -6994,6 +7092,8 @@ static int reactor__net_error(reactor_socket fd) {
     int r = reactor__net_get(fd, SO_ERROR, &error);
     return r < 0 ? r : reactor__util_code(error);
 }
+
+static int reactor__net_death(reactor_socket fd) { return reactor__net_error(fd); }
 
 /* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. Of the character
    devices only terminals behave like one: /dev/null never blocks, others have records. */
@@ -7315,18 +7415,23 @@ static int64_t reactor__net_file_left(reactor_file file, int64_t offset) {
 }
 
 /* Bytes of a file at an offset, 0 at its end. On a file opened for overlapped use the read may not
-   be done at once, and is waited for. */
+   be done at once, and is waited for: by an event, for on the file itself others may wait, and with
+   its lowest bit set, which keeps it from a completion port that is not ours. */
 static ssize_t reactor__net_read_at(reactor_file file, int64_t offset, void *buf, size_t size) {
     OVERLAPPED at;
     DWORD got = 0;
+    HANDLE event = CreateEventW(NULL, TRUE, FALSE, NULL);
+    if (!event) return reactor__util_error();
     memset(&at, 0, sizeof at);
     at.Offset = (DWORD)(uint64_t)offset;
     at.OffsetHigh = (DWORD)((uint64_t)offset >> 32);
+    at.hEvent = (HANDLE)((uintptr_t)event | 1);
     BOOL done = ReadFile(file, buf, (DWORD)reactor__net_sys_size(size), &got, &at);
     if (!done && GetLastError() == ERROR_IO_PENDING)
         done = GetOverlappedResult(file, &at, &got, TRUE);
-    if (!done && GetLastError() == ERROR_HANDLE_EOF) return 0;
-    return done ? (ssize_t)got : reactor__util_error();
+    int e = done ? 0 : GetLastError() == ERROR_HANDLE_EOF ? 0 : reactor__util_error();
+    CloseHandle(event);
+    return e < 0 ? e : (ssize_t)got;
 }
 
 /* TransmitFile does not tell how much has gone before it would have blocked; so a copy. What a
@@ -8706,7 +8811,7 @@ static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
     const unsigned unread = REACTOR__STREAM_ENDED | REACTOR__STREAM_PAUSED;
     if (c->flags & REACTOR__STREAM_OUTLET) reactor__stream_fail(c, -EPIPE, 0);
     if (!(c->flags & unread) || (c->flags & REACTOR__STREAM_PIPE)) return;
-    int e = reactor__net_error(c->fd);
+    int e = reactor__net_death(c->fd);
     if (e < 0) reactor__stream_break(r, c, e);
 }
 

@@ -16,6 +16,10 @@
 #include "../reactor.h"
 
 #include <ctype.h>
+#ifdef _WIN32
+#define POSIX_MISSING() exit(97) /* the scripts are chosen so that none asks for it */
+#include "win32/posix.h"
+#else
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -33,6 +37,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
+#endif
 
 enum {
     NAME = 24,
@@ -338,19 +343,30 @@ static int tcp_ports(int fd, int ports[2]) {
     return 1;
 }
 
+#ifdef _WIN32
+/* It cannot be asked everywhere. */
+static int under_way(int fd) {
+    int ports[2];
+    return tcp_ports(fd, ports);
+}
+enum { AWAIT_TRIES = 1 };
+#else
+static int under_way(int fd) {
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    int ports[2];
+    if (!tcp_ports(fd, ports) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) return 0;
+    return (int)info.tcpi_unacked;
+}
+enum { AWAIT_TRIES = 3 };
+#endif
+
 /* Until what was sent has arrived: on the loopback practically at once, but not by promise. What
    is acknowledged late costs a few milliseconds, no more. */
 static void await_delivery(void) {
-    for (int tries = 0; tries < 3; tries++) {
+    for (int tries = 0; tries < AWAIT_TRIES; tries++) {
         int unacked = 0;
-        for (const object *o = objects; o; o = o->next) {
-            struct tcp_info info;
-            socklen_t len = sizeof info;
-            int fd = socket_of(o), ports[2];
-            if (!tcp_ports(fd, ports)) continue;
-            if (!getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
-                unacked += (int)info.tcpi_unacked;
-        }
+        for (const object *o = objects; o; o = o->next) unacked += under_way(socket_of(o));
         if (!unacked) return;
         poll(NULL, 0, 1);
     }
@@ -587,8 +603,25 @@ static const char *option_text(int n, char **word, const char *name, const char 
     return otherwise;
 }
 
+#ifdef _WIN32
+/* Handles are multiples of 4. Whatever the system opens once is open after a first use. */
+#define IS_OPEN(n) handle_is_open((n)*4 + 4)
+static int handle_is_open(int n) {
+    DWORD flags;
+    return GetHandleInformation(posix_handle_of(n), &flags) != 0;
+}
+static void settle_descriptors(void) {
+    static const reactor_handler none;
+    static int begun;
+    reactor *first;
+    if (begun++ || reactor_create(&first, NULL) < 0) return;
+    reactor_listen(first, "127.0.0.1:0", &none, NULL, NULL);
+    reactor_poll(first, 1);
+    reactor_destroy(first);
+}
+#elif defined(REACTOR_TEST_KQUEUE)
 /* libkqueue has some of its own from the first kqueue on, and closes those of each in a thread. */
-#ifdef REACTOR_TEST_KQUEUE
+#define IS_OPEN(n) (fcntl(n, F_GETFD) >= 0)
 int kqueue(void);
 void libkqueue_drain_pending_close(void);
 static void settle_descriptors(void) {
@@ -598,13 +631,14 @@ static void settle_descriptors(void) {
     libkqueue_drain_pending_close();
 }
 #else
+#define IS_OPEN(n) (fcntl(n, F_GETFD) >= 0)
 static void settle_descriptors(void) {}
 #endif
 
 static int open_descriptors(void) {
     int n = 0;
     settle_descriptors();
-    for (int fd = 0; fd < 256; fd++) n += fcntl(fd, F_GETFD) >= 0;
+    for (int fd = 0; fd < 256; fd++) n += IS_OPEN(fd);
     return n;
 }
 
@@ -1003,7 +1037,7 @@ static int do_sink(int n, char **word) {
         int e = turn(k > 0 ? 0 : 1000000);
         if (e < 0) return e;
     }
-    say("= *%zu%s", got, wrong ? " WRONG" : "");
+    say("= *%lu%s", (unsigned long)got, wrong ? " WRONG" : "");
     return SAID;
 }
 
@@ -1019,7 +1053,7 @@ static int do_fill(int n, char **word) {
         for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = pattern(o->out + i);
         while ((k = write(o->fd, bytes, sizeof bytes - sizeof bytes % 26)) > 0)
             o->out += (uint64_t)k;
-    } while (ask(o->fd, POLLOUT, ms) == POLLOUT);
+    } while (errno == EAGAIN && ask(o->fd, POLLOUT, ms) == POLLOUT);
     o->full = 1;
     due_at(o->peer, REACTOR_READ);
     return 0;
@@ -1258,7 +1292,7 @@ static int end_write(object *o, const char *text) {
     o->out += (uint64_t)k;
     due_at(o->peer, REACTOR_READ);
     if ((size_t)k < len) o->full = 1;
-    if ((size_t)k < len) say("only %zd", k);
+    if ((size_t)k < len) say("only %ld", (long)k);
     return 0;
 }
 
@@ -1556,19 +1590,27 @@ static void play(const char *text) {
     print_lines();
 }
 
+#ifdef _WIN32
+static void prepare(void) {}
+#else
 static void time_is_up(int signum) {
     (void)signum;
     if (write(1, "  HUNG\n", 7) < 0) _exit(98);
     _exit(99);
 }
+static void prepare(void) {
+    signal(SIGPIPE, SIG_IGN); /* the scripts write where nobody reads */
+    signal(SIGALRM, time_is_up);
+}
+#endif
 
 static void begin(const char *title) {
     snprintf(now_playing, sizeof now_playing, "%s", title);
     printf("%s\n", title);
     fflush(stdout);
+    alarm(LIMIT_S);
     descriptors_before = open_descriptors();
     destroyed = 0;
-    alarm(LIMIT_S);
 }
 
 /* The loop goes first, then what the script has left open; then nothing may be left. */
@@ -1605,8 +1647,7 @@ int main(int argc, char **argv) {
         return 0;
     }
     backend = argv[1];
-    signal(SIGPIPE, SIG_IGN); /* the scripts write where nobody reads */
-    signal(SIGALRM, time_is_up);
+    prepare();
     while (fgets(text, sizeof text, stdin)) {
         text[strcspn(text, "\n")] = 0;
         if (!strncmp(text, "== ", 3)) {

@@ -32,12 +32,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#define IGNORE_SIGPIPE         signal(SIGPIPE, SIG_IGN)
 #define NEEDS_UNIX_PAIRS       ((void)0)
 #define NEEDS_FILES_TO_WATCH   ((void)0)
 #define NEEDS_REUSE_PORT       ((void)0)
 #define NEEDS_MODES_TO_ASK     ((void)0)
 #define NEEDS_INTERFACE_NAMES  ((void)0)
 #define PAIRS_HANG_UP          1
+#define SOCKETS_DUP            1
+#define KINDS_TO_WATCH         6 /* of descriptors */
 #define RESETS_SET_SO_ERROR    1
 #define FILES_KEEP_THEIR_PLACE 1
 #define BACKENDS_AT_LEAST      3

@@ -2,21 +2,31 @@
    connections at once, thousands that come and go, a forked child with a copy of the loop. */
 #include "stream_help.h"
 
+#ifndef _WIN32
 #include <sys/syscall.h>
+#endif
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 
 /* ldflags: -Wl,--wrap=syscall */
-static int refuse_accepts;
+#ifdef _WIN32
+static void refuse_accepts(int on) {
+    if (on) posix_missing();
+}
+#else
+static int refused_accepts;
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f);
 
 long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f) {
-    if (!refuse_accepts || number != SYS_accept4) return __real_syscall(number, a, b, c, d, e, f);
+    if (!refused_accepts || number != SYS_accept4) return __real_syscall(number, a, b, c, d, e, f);
     errno = EPERM;
     return -1;
 }
+
+static void refuse_accepts(int on) { refused_accepts = on; }
+#endif
 
 /* ---- a full table of descriptors ---- */
 
@@ -141,14 +151,14 @@ CASE(law16_accepts_refused_for_long_neither_spin_nor_end_the_listener) {
     server s = serve(r, &p);
     int fd;
     make_sockets(&fd, 1);
-    refuse_accepts = 1;
+    refuse_accepts(1);
     connect_to(fd, s.address);
     reactor_counters a = counters(r);
     for (int64_t till = clock_ns() + 400 * INT64_C(1000000); clock_ns() < till;)
         reactor_poll(r, 100);
     reactor_counters b = counters(r);
     assert_true(b.turns - a.turns < 100);
-    refuse_accepts = 0;
+    refuse_accepts(0);
     assert_true(echoes(r, fd));
     close(fd);
     UNTIL(r, p.opens == p.closes);
@@ -300,6 +310,9 @@ CASE(law14_peer_that_only_sends_is_made_to_wait) {
 
 /* ---- many ---- */
 
+#ifdef _WIN32
+static int may_open(rlim_t wanted) { return wanted < 10000; }
+#else
 /* Raises the limit for this process if it may. */
 static int may_open(rlim_t wanted) {
     struct rlimit l;
@@ -309,6 +322,7 @@ static int may_open(rlim_t wanted) {
     l.rlim_cur = wanted;
     return setrlimit(RLIMIT_NOFILE, &l) == 0;
 }
+#endif
 
 CASE(thousand_connections_at_once_echo) {
     enum { N = 1000, LEN = 100 };

@@ -9,7 +9,7 @@
 
 enum { ENDS = 40, STEPS = 3000 };
 
-typedef enum kind { UNIX, TCP, PIPE, EVENT, NUL, FILED, KINDS } kind;
+typedef enum kind { UNIX, TCP, PIPE, EVENT, NUL, FILED } kind;
 
 /* One descriptor, and the end it is connected with, if any. */
 typedef struct end {
@@ -223,7 +223,7 @@ static void random_change(model *m, end *e) {
 
 static void open_two(model *m, end *a, end *b) {
     int fd[2] = {-1, -1};
-    kind k = (kind)below(m, KINDS);
+    kind k = (kind)below(m, KINDS_TO_WATCH);
     switch (k) {
     case TCP:
         make_tcp_pair(fd);
@@ -326,9 +326,15 @@ static unsigned translate(short revents, unsigned interest) {
     return told;
 }
 
+/* On Windows POLLHUP is an end of file, and the reset that should bring it is POLLERR alone. */
+static short as_elsewhere(short revents) {
+    if (PAIRS_HANG_UP) return revents;
+    return (short)(revents & POLLERR ? revents | POLLHUP : revents & ~POLLHUP);
+}
+
 static void ask_kernel(const model *m, short *revents) {
     for (int i = 0; i < ENDS; i++)
-        revents[i] = m->e[i].fd < 0 ? 0 : ask(m->e[i].fd, POLLIN | POLLOUT);
+        revents[i] = m->e[i].fd < 0 ? 0 : as_elsewhere(ask(m->e[i].fd, POLLIN | POLLOUT));
 }
 
 /* select(2) tells a writer without room of no hang-up that is not an error too. */
@@ -392,6 +398,8 @@ static void compare(model *m) {
     int pulling = !below(m, 3), n = m->batch < ENDS ? 2 * ENDS / m->batch + 4 : 1;
     m->meddle = !below(m, 3);
     calm(m);
+    /* A poll of its that has ended already tells what was so then; the next one is up to date. */
+    if (on_backend("windows")) take_turns(m, n, pulling);
     for (int i = 0; i < m->made_count; i++) m->made[i].calls = m->made[i].touched = 0;
     for (int i = 0; i < m->made_count; i++) m->made[i].told = 0;
     for (int i = 0; i < ENDS; i++) {
@@ -430,7 +438,7 @@ static void run_model(uint64_t seed, int batch, int steps) {
     model *m = calloc(1, sizeof *m);
     int open_before = open_descriptors();
     m->r = make_loop_with(&o);
-    m->blind = libkqueue_cannot(SEE_A_CLOSE);
+    m->blind = !SOCKETS_DUP || libkqueue_cannot(SEE_A_CLOSE);
     m->start = m->seed = seed;
     m->batch = batch ? batch : 256;
     m->made_cap = steps * 12;
@@ -486,7 +494,7 @@ CASE(laws_2_4_5_6_given_or_random_seed_against_poll) {
 }
 
 int main(void) {
-    signal(SIGPIPE, SIG_IGN); /* the operations write where nobody reads */
+    IGNORE_SIGPIPE; /* the operations write where nobody reads */
     const struct CMUnitTest tests[] = {
         TEST(laws_2_4_5_6_fixed_seeds_against_poll),
         TEST(laws_2_4_5_6_8_small_batches_against_poll),

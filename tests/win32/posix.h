@@ -27,7 +27,11 @@
 #include <sys/types.h>
 #include <time.h>
 
+/* What ends a test that asks for what there is not. */
+#ifndef POSIX_MISSING
 #include "../portable/cmocka.h"
+#define POSIX_MISSING() skip()
+#endif
 
 #define POSIX static __attribute__((unused))
 
@@ -35,7 +39,7 @@
 
 /* Ends the test as skipped; an int for wherever one is needed. */
 POSIX int posix_missing(void) {
-    skip();
+    POSIX_MISSING();
     return -1;
 }
 
@@ -97,8 +101,15 @@ __attribute__((noinline)) POSIX int posix_missing_with(int n, ...) {
 #define mkdtemp(...)        ((char *)(intptr_t)posix_missing_with(0, __VA_ARGS__))
 #define if_indextoname(...) posix_missing_with(0, __VA_ARGS__)
 #define S_ISSOCK(...)       posix_missing_with(0, __VA_ARGS__)
-#define IF_NAMESIZE         16
-#define eventfd_write(...)  posix_missing_with(0, __VA_ARGS__)
+#undef IF_NAMESIZE
+#define IF_NAMESIZE        16
+#define posix_openpt(...)  posix_missing_with(0, __VA_ARGS__)
+#define grantpt(...)       posix_missing_with(0, __VA_ARGS__)
+#define unlockpt(...)      posix_missing_with(0, __VA_ARGS__)
+#define ptsname(...)       ((char *)(intptr_t)posix_missing_with(0, __VA_ARGS__))
+#define O_NOCTTY           0
+#define SO_SNDBUFFORCE     0x7fff /* none */
+#define eventfd_write(...) posix_missing_with(0, __VA_ARGS__)
 #undef far
 #undef near
 #define RLIMIT_NOFILE  7
@@ -124,12 +135,15 @@ struct sigaction {
 };
 
 /* What a pair of unix sockets does and one of TCP, which make_pair gives here, does not; and so on. */
+#define IGNORE_SIGPIPE         ((void)0)
 #define NEEDS_UNIX_PAIRS       posix_missing()
 #define NEEDS_FILES_TO_WATCH   posix_missing()
 #define NEEDS_REUSE_PORT       posix_missing()
 #define NEEDS_MODES_TO_ASK     posix_missing()
 #define NEEDS_INTERFACE_NAMES  posix_missing()
 #define PAIRS_HANG_UP          0
+#define SOCKETS_DUP            0
+#define KINDS_TO_WATCH         2
 #define RESETS_SET_SO_ERROR    0
 #define FILES_KEEP_THEIR_PLACE 0
 #define BACKENDS_AT_LEAST      1
@@ -189,6 +203,7 @@ POSIX int posix_fail(void) {
 #define F_SETFL         4
 #define F_DUPFD_CLOEXEC 5
 #define FD_CLOEXEC      1
+#define POLLRDHUP       POLLHUP /* asked for or not */
 #define O_NONBLOCK      0x10000
 #define O_CLOEXEC       0
 #define SHUT_RD         SD_RECEIVE
@@ -345,6 +360,8 @@ POSIX ssize_t posix_pwrite(int fd, const void *data, size_t len, int64_t offset)
 POSIX int posix_poll(struct pollfd *p, unsigned n, int timeout) {
     struct pollfd q[16];
     if (n > 16) return posix_missing();
+    if (n == 0) Sleep((DWORD)timeout);
+    if (n == 0) return 0;
     for (unsigned i = 0; i < n; i++) {
         q[i] = p[i];
         q[i].events = (short)((p[i].events & POLLRDNORM ? POLLRDNORM : 0) |
@@ -358,6 +375,15 @@ POSIX int posix_poll(struct pollfd *p, unsigned n, int timeout) {
         if (q[i].revents & POLLHUP) p[i].revents |= (short)(p[i].events & POLLRDNORM);
     }
     return r;
+}
+
+POSIX char *posix_strsep(char **rest, const char *ends) {
+    char *word = *rest;
+    if (!word) return NULL;
+    char *end = word + strcspn(word, ends);
+    *rest = *end ? end + 1 : NULL;
+    *end = 0;
+    return word;
 }
 
 POSIX int posix_socketpair(int family, int type, int protocol, int fd[2]) {
@@ -409,6 +435,7 @@ POSIX int posix_socketpair(int family, int type, int protocol, int fd[2]) {
 #define lseek(f, o, w)            posix_lseek(f, o, w)
 #define ftruncate(f, s)           posix_ftruncate(f, s)
 #define poll(p, n, t)             posix_poll(p, n, t)
+#define strsep(r, e)              posix_strsep(r, e)
 #define pipe(f)                   posix_missing_with(0, f)
 #define socketpair(f, t, p, s)    posix_socketpair(f, t, p, s)
 #define reactor_sendfile(r, c, f, ...)                                                             \

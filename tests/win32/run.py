@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Runs the tests that were built for Windows under wine, each on every backend compiled in.
 
-    run.py DIRECTORY [test_x.exe ...]     those in it, or the ones named
+    run.py DIRECTORY [test_x.exe script.py ...]
 
-known.txt lists, with the reason, what wine cannot show: those may fail, and are told as such. All
+A script is given the directory, and ends with "N passed, M failed, K skipped". known.txt lists, with the reason, what wine cannot show: those may fail, and are told as such. All
 else counts as in tests/run.py.
 """
 
@@ -28,9 +28,14 @@ def known():
     return found, reasons[1:]
 
 
+def prefix(directory):
+    return os.path.abspath(os.path.join(directory, "../wine"))
+
+
 def wine(directory, program, backend=""):
     env = dict(os.environ, WINEDEBUG="-all", REACTOR_TEST_BACKEND=backend,
-               WINEPREFIX=os.path.abspath(os.path.join(directory, "../wine")))
+               REACTOR_TEST_STEPS="400",  # of test_model: asking the oracle takes long
+               WINEPREFIX=prefix(directory))
     try:
         done = subprocess.run(["wine", os.path.join(directory, program)], env=env, timeout=LIMIT_S,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -40,14 +45,27 @@ def wine(directory, program, backend=""):
         return (e.stdout or b"").decode("utf-8", "replace") + "\nnot finished in time\n", 1
 
 
+def script(directory, path):
+    """Its numbers, and what it said."""
+    env = dict(os.environ, WINEDEBUG="-all", WINEPREFIX=prefix(directory))
+    done = subprocess.run([path, "--windows", directory], env=env, timeout=LIMIT_S, check=False,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    output = done.stdout.decode("utf-8", "replace")
+    last = re.findall(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", output, re.M)
+    if not last:
+        return (0, 1, 0), output
+    numbers = tuple(int(n or 0) for n in last[-1])
+    return (numbers if numbers[1] or not done.returncode else (numbers[0], 1, numbers[2])), output
+
+
 def names(output, word):
     return re.findall(r"\[ " + word + r" \] (\S+)", output)
 
 
 def main():
     directory = sys.argv[1]
-    programs = sys.argv[2:] or sorted(
-        p for p in os.listdir(directory) if re.match(r"test_.*\.exe$", p))
+    programs = [p for p in sys.argv[2:] if p.endswith(".exe")]
+    scripts = [p for p in sys.argv[2:] if p.endswith(".py")]
     wine(directory, "backends.exe")  # the first start makes wine's own files, and talks of it
     output, status = wine(directory, "backends.exe")
     backends = [name for name in output.split() if name in ("windows", "select")]
@@ -72,6 +90,13 @@ def main():
                 at = output.find(f"[ RUN      ] {n}\n")
                 print(f"    FAILED {n}\n" + "\n".join(
                     "      " + t for t in output[at:].split("\n")[1:6]), flush=True)
+    for path in scripts:
+        numbers, output = script(directory, path)
+        for i, n in enumerate(numbers):
+            sums[i] += n
+        print(f"{os.path.basename(path):<31} {numbers[0]:>3} passed, {numbers[2]} have no meaning here")
+        keep = output if numbers[1] else "".join(re.findall(r"^not played: .*\n", output, re.M))
+        print("".join("    " + line + "\n" for line in keep.splitlines()), end="", flush=True)
     for reason in reasons:
         print(f"wine cannot show: {reason}")
     print(f"{sums[0]} passed, {sums[1]} failed, {sums[2]} skipped, {sums[3]} excused")
