@@ -486,6 +486,28 @@ CASE(law14_eof_waits_when_the_last_offer_is_paused) {
     }
 }
 
+/* What the connection has to do next, a look by the new handler, is the next run's. */
+static void hook_change_and_stop(reactor *r, reactor_conn c, probe *p) {
+    if (p->datas > 1) return;
+    p->eat = 0;
+    assert_int_equal(reactor_set_handler(r, c, &probe_handler), 0);
+    reactor_stop(r);
+}
+
+CASE(stop_comes_before_the_next_callback_of_the_same_connection) {
+    reactor *r = begin();
+    probe p = {.data = hook_change_and_stop};
+    int fd = attach_pair(r, &p, NULL);
+    peer_say(r, fd, "abc");
+    assert_int_equal(reactor_run(r), 0);
+    assert_string_equal(p.log, "od");
+    UNTIL(r, p.in == 3);
+    assert_string_equal(p.log, "odd");
+    close(fd);
+    UNTIL(r, p.closes);
+    end(r);
+}
+
 CASE(pause_in_on_open_holds_the_first_data) {
     reactor *r = begin();
     probe p = {.open = hook_pause};
@@ -2402,6 +2424,7 @@ int main(void) {
         TEST(law14_eof_waits_when_the_last_offer_is_paused),
         TEST(law14_eof_waits_while_the_handler_waits_for_low_water),
         TEST(law14_eof_waits_when_the_last_offer_is_answered_above_high_water),
+        TEST(stop_comes_before_the_next_callback_of_the_same_connection),
         TEST(pause_in_on_open_holds_the_first_data),
         TEST(pause_then_resume_in_one_callback_loses_nothing),
         TEST(paused_still_writes),
