@@ -35,7 +35,7 @@ static const char usage[] =
     "  --max-behind    output that may wait for one member, 1024 KiB; more drops the member\n"
     "  --idle-timeout  seconds that a member may send nothing; 0, the default, is for ever\n"
     "  --keep-alive    seconds until a silent peer is probed by TCP; 0, the default, is never\n"
-    "  --backend       epoll, poll or select; the best that works\n";
+    "  --backend       one that is compiled in; the best that works\n";
 
 enum {
     NAME_BYTES = 20,                 /* of a nick or a room's name */

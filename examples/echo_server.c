@@ -20,7 +20,7 @@ static const char usage[] =
     "                   [--max-connections N] [--backend NAME] [--help]\n"
     "  --host     address to listen on, 127.0.0.1 (* is every address)\n"
     "  --port     7000; 0 takes any free one\n"
-    "  --backend  epoll, poll or select; the best that works\n";
+    "  --backend  one that is compiled in; the best that works\n";
 
 /* Above high water reading stops by itself, so a write is never refused here. The client's half-close
    is answered in kind, once its echo is out. */

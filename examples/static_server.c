@@ -2757,7 +2757,7 @@ static const char usage[] =
     "  --idle-timeout S       between requests, 15\n"
     "  --send-timeout S       for a client that does not read, 15\n"
     "  --max-connections N    no limit\n"
-    "  --backend NAME         epoll, poll or select; the best that works\n"
+    "  --backend NAME         one that is compiled in; the best that works\n"
     "  --help\n";
 
 typedef struct settings {
