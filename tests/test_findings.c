@@ -1179,6 +1179,42 @@ CASE(law11_child_destroying_its_copy_in_a_callback_sends_the_peer_nothing) {
     }
 }
 
+static void echo_and_part(reactor *r, reactor_conn c, probe *p) {
+    family *f = p->extra;
+    hook_echo(r, c, p);
+    if (++f->ran == 4) part(r, f);
+}
+
+/* Of what one turn brings some have answered when the process forks: each peer hears one answer. */
+CASE(law11_child_destroying_its_copy_among_many_answers_nobody) {
+    enum { MANY = 10 };
+    static probe p[MANY];
+    reactor *r = begin_counted(NULL);
+    family f = {.child = -1};
+    int fd[MANY];
+    memset(p, 0, sizeof p);
+    for (int i = 0; i < MANY; i++) {
+        p[i].extra = &f;
+        p[i].data = echo_and_part;
+        fd[i] = attach_tcp_pair(r, &p[i], NULL);
+    }
+    turns(r, 3);
+    for (int i = 0; i < MANY; i++) assert_int_equal(send(fd[i], "hello", 5, MSG_NOSIGNAL), 5);
+    while (f.child < 0) reactor_poll(r, PATIENCE_MS);
+    await_child(&f);
+    for (int i = 0; i < MANY; i++) peer_hears(r, fd[i], "hello");
+    turns(r, 5);
+    for (int i = 0; i < MANY; i++) {
+        char more;
+        assert_int_equal(recv(fd[i], &more, 1, 0), -1);
+        assert_int_equal(errno, EAGAIN);
+        assert_int_equal(p[i].closes, 0);
+        close(fd[i]);
+    }
+    for (int i = 0; i < MANY; i++) UNTIL(r, p[i].closes);
+    done_with(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(law12_run_does_not_end_before_posts_beyond_the_budget),
@@ -1217,6 +1253,7 @@ int main(void) {
         TEST(a_call_from_another_thread_is_misuse_once_the_loop_has_run),
         TEST(law11_child_destroying_its_copy_in_a_callback_leaves_posts_waking),
         TEST(law11_child_destroying_its_copy_in_a_callback_sends_the_peer_nothing),
+        TEST(law11_child_destroying_its_copy_among_many_answers_nobody),
     };
     return cmocka_run_group_tests_name("findings", tests, NULL, NULL);
 }

@@ -828,7 +828,8 @@ CASE(law14_an_answer_that_the_kernel_does_not_take_does_not_lift_the_cap) {
 
 typedef struct two {
     probe p[2];
-    int kept, pair[2];
+    reactor_socket kept;
+    int pair[2];
 } two;
 
 static void hook_echo_and_detach_the_other(reactor *r, reactor_conn c, probe *p) {
@@ -848,7 +849,7 @@ static void hook_take_the_number(reactor *r, reactor_conn c, probe *p) {
 
 /* Its deadline comes in the turn in which it has answered. */
 CASE(law2_an_answer_does_not_go_to_who_has_the_descriptor_next) {
-    two t = {.kept = -1, .pair = {-1, -1}};
+    two t = {.kept = (reactor_socket)-1, .pair = {-1, -1}};
     reactor *r = begin();
     int fd[2];
     char byte;
@@ -866,14 +867,14 @@ CASE(law2_an_answer_does_not_go_to_who_has_the_descriptor_next) {
     poll(NULL, 0, 20);
     UNTIL(r, t.p[0].closes && t.p[1].closes);
     turns(r, 3);
-    assert_true(t.kept >= 0);
+    assert_true(t.kept != (reactor_socket)-1);
     assert_true(t.pair[0] >= 0);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(recv(t.pair[i], &byte, 1, 0), -1);
         assert_int_equal(errno, EAGAIN);
     }
     for (int i = 0; i < 2; i++) close(t.pair[i]), close(fd[i]);
-    close(t.kept);
+    close((int)t.kept);
     end(r);
 }
 
@@ -964,6 +965,220 @@ CASE(detach_in_mid_turn_gives_back_what_was_received) {
     reactor *r = begin();
     crowd_gathers(r, &all, hook_detach_all);
     UNTIL(r, counters(r).closes == CROWD - 1);
+    for (int i = 0; i < CROWD; i++) close(all.fd[i]);
+    end(r);
+}
+
+enum { SOME = 5 };
+
+/* The first ones answer; then something is done to all, in the callback of the next. */
+static void some_answer_then(reactor *r, reactor_conn c, probe *p, probe_hook *then) {
+    crowd *all = p->extra;
+    if (all->served++ < SOME) {
+        assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+        return;
+    }
+    for (int i = 0; i < CROWD; i++) then(r, all->p[i].conn, &all->p[i]);
+}
+
+static void hook_some_answer_then_close_all(reactor *r, reactor_conn c, probe *p) {
+    some_answer_then(r, c, p, hook_close);
+}
+static void hook_some_answer_then_abort_all(reactor *r, reactor_conn c, probe *p) {
+    some_answer_then(r, c, p, act_abort);
+}
+static void hook_some_answer_then_shut_all(reactor *r, reactor_conn c, probe *p) {
+    some_answer_then(r, c, p, act_shutdown);
+}
+
+/* Who has answered is heard before its end, unless it is aborted; nobody else is asked any more. */
+static void crowd_is_ended(probe_hook *data, int reason) {
+    static crowd all;
+    reactor *r = begin();
+    int called = 0, heard = 0;
+    crowd_gathers(r, &all, data);
+    for (int i = 0; i < CROWD; i++) {
+        size_t bytes;
+        int e = peer_end(r, all.fd[i], &bytes);
+        if (bytes) heard++;
+        if (bytes && reason == REACTOR_ORDERLY) assert_int_equal(e, 0);
+        close(all.fd[i]);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        UNTIL(r, all.p[i].closes);
+        assert_int_equal(all.p[i].reason, reason);
+        called += all.p[i].datas;
+    }
+    assert_int_equal(called, SOME + 1);
+    assert_true(heard == SOME || reason != REACTOR_ORDERLY);
+    end(r);
+}
+CASE(law2_one_of_many_closes_all_in_mid_turn) {
+    crowd_is_ended(hook_some_answer_then_close_all, REACTOR_ORDERLY);
+}
+CASE(law2_one_of_many_aborts_all_in_mid_turn) {
+    crowd_is_ended(hook_some_answer_then_abort_all, -ECONNABORTED);
+}
+
+static void hook_echo_after_shutdown(reactor *r, reactor_conn c, probe *p) {
+    crowd *all = p->extra;
+    if (all->served <= SOME) {
+        hook_some_answer_then_shut_all(r, c, p);
+        return;
+    }
+    assert_int_equal(reactor_write(r, c, p->bytes, p->offered), -EPIPE);
+    all->served++;
+}
+
+CASE(one_of_many_shuts_all_in_mid_turn) {
+    static crowd all;
+    reactor *r = begin();
+    int answered = 0;
+    crowd_gathers(r, &all, hook_echo_after_shutdown);
+    UNTIL(r, all.served == CROWD);
+    for (int i = 0; i < CROWD; i++) {
+        size_t bytes;
+        assert_int_equal(peer_end(r, all.fd[i], &bytes), 0);
+        assert_true(bytes == 0 || bytes == LINE);
+        answered += bytes > 0;
+        close(all.fd[i]);
+    }
+    assert_int_equal(answered, SOME);
+    for (int i = 0; i < CROWD; i++) UNTIL(r, all.p[i].closes);
+    end(r);
+}
+
+static void hook_some_answer_then_destroy(reactor *r, reactor_conn c, probe *p) {
+    crowd *all = p->extra;
+    if (all->served++ < SOME)
+        assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+    else
+        reactor_destroy(r);
+}
+
+CASE(law15_destroy_among_many_sends_what_was_answered) {
+    static crowd all;
+    reactor *r = begin();
+    int answered = 0;
+    crowd_gathers(r, &all, hook_some_answer_then_destroy);
+    while (all.served <= SOME) assert_true(reactor_poll(r, 5) >= 0);
+    for (int i = 0; i < CROWD; i++) {
+        size_t bytes;
+        int e = peer_end(NULL, all.fd[i], &bytes);
+        assert_int_equal(all.p[i].closes, 1);
+        assert_true(bytes == 0 || (bytes == LINE && e == 0));
+        answered += bytes > 0;
+        close(all.fd[i]);
+    }
+    assert_int_equal(answered, SOME);
+    assert_int_equal(open_descriptors(), descriptors_before);
+}
+
+static void hook_reset_by_the_peer_then_echo(reactor *r, reactor_conn c, probe *p) {
+    crowd *all = p->extra;
+    close_with_reset(all->fd[p - all->p]);
+    assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+}
+
+CASE(reset_between_the_input_and_its_answer) {
+    static crowd all;
+    reactor *r = begin();
+    crowd_gathers(r, &all, hook_reset_by_the_peer_then_echo);
+    for (int i = 0; i < CROWD; i++) UNTIL(r, all.p[i].closes);
+    for (int i = 0; i < CROWD; i++) {
+        assert_int_equal(all.p[i].datas, 1);
+        assert_int_equal(all.p[i].reason, -ECONNRESET);
+    }
+    assert_int_equal(counters(r).bytes_out, 0);
+    assert_int_equal(counters(r).queued, 0);
+    end(r);
+}
+
+static void hook_echo_and_add_up(reactor *r, reactor_conn c, probe *p) {
+    crowd *all = p->extra;
+    uint64_t held = counters(r).bytes_out;
+    for (int i = 0; i < CROWD; i++) held += reactor_pending(r, all->p[i].conn);
+    assert_int_equal(held, LINE * all->served++);
+    assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+    assert_int_equal(reactor_pending(r, c), LINE);
+}
+
+CASE(pending_counts_what_the_kernel_has_not_been_given) {
+    static crowd all;
+    reactor *r = begin();
+    crowd_gathers(r, &all, hook_echo_and_add_up);
+    crowd_hears(r, &all, "0123456789");
+    end(r);
+}
+
+static char flood[100 * KIB];
+
+static void hook_flood_the_others(reactor *r, reactor_conn c, probe *p) {
+    crowd *all = p->extra;
+    (void)c;
+    if (all->served++) return;
+    for (int i = 0; i < CROWD; i++) {
+        if (&all->p[i] == p) continue;
+        assert_int_equal(reactor_write(r, all->p[i].conn, flood, sizeof flood), 1);
+        assert_int_equal(reactor_write(r, all->p[i].conn, "end", 3), 1);
+    }
+}
+
+/* Above the mark in mid-turn: its input waits until the peer has read, be it received already. */
+CASE(law14_throttled_in_mid_turn_gets_its_input_later) {
+    static crowd all;
+    reactor_conn_options o = {.coupled = 1, .high_water = 32 * KIB};
+    reactor *r = begin();
+    memset(&all, 0, sizeof all);
+    for (int i = 0; i < CROWD; i++) {
+        all.p[i].data = hook_flood_the_others;
+        all.p[i].extra = &all;
+        all.fd[i] = attach_tcp_pair(r, &all.p[i], &o);
+    }
+    turns(r, 3);
+    crowd_speaks(&all);
+    assert_true(reactor_poll(r, 1000) >= 0);
+    for (int i = 0; i < CROWD; i++) assert_true(all.p[i].in == 0 || all.p[i].in == LINE);
+    for (int i = 0; i < CROWD; i++) {
+        static char got[sizeof flood];
+        if (all.p[i].in && all.p[i].datas && !reactor_pending(r, all.p[i].conn) &&
+            recv(all.fd[i], got, 1, MSG_PEEK) < 0)
+            continue; /* the first */
+        peer_take(r, all.fd[i], got, sizeof got);
+        assert_memory_equal(got, flood, sizeof got);
+        peer_hears(r, all.fd[i], "end");
+    }
+    for (int i = 0; i < CROWD; i++) UNTIL(r, all.p[i].in == LINE);
+    for (int i = 0; i < CROWD; i++) close(all.fd[i]);
+    end(r);
+}
+
+/* Nobody reads, until what is answered finds no room. */
+CASE(law14_many_answers_of_which_the_kernel_takes_a_part) {
+    enum { PIECE = 20000 };
+    static crowd all;
+    static char text[PIECE];
+    reactor *r = begin();
+    size_t said = 0;
+    memset(&all, 0, sizeof all);
+    for (int i = 0; i < CROWD; i++) {
+        int size = 4096;
+        all.p[i].data = hook_echo;
+        all.fd[i] = attach_tcp_pair(r, &all.p[i], NULL);
+        setsockopt((int)reactor_conn_socket(r, all.p[i].conn), SOL_SOCKET, SO_SNDBUF,
+                   (const void *)&size, sizeof size);
+    }
+    turns(r, 3);
+    for (; counters(r).queued == 0; said += PIECE) {
+        for (int i = 0; i < CROWD; i++) {
+            pattern_fill(text, PIECE, (unsigned)i, said);
+            peer_send(r, all.fd[i], text, PIECE);
+        }
+        for (int i = 0; i < CROWD; i++) UNTIL(r, all.p[i].in == said + PIECE);
+    }
+    for (int i = 0; i < CROWD; i++) peer_takes_pattern(r, all.fd[i], said, (unsigned)i, 0);
+    UNTIL(r, counters(r).queued == 0);
+    assert_int_equal(counters(r).bytes_out, CROWD * said);
     for (int i = 0; i < CROWD; i++) close(all.fd[i]);
     end(r);
 }
@@ -1752,6 +1967,14 @@ int main(void) {
         TEST(law14_an_answer_goes_before_what_others_write_later_in_the_turn),
         TEST(law14_paused_in_mid_turn_and_resumed_gets_all),
         TEST(detach_in_mid_turn_gives_back_what_was_received),
+        TEST(law2_one_of_many_closes_all_in_mid_turn),
+        TEST(law2_one_of_many_aborts_all_in_mid_turn),
+        TEST(one_of_many_shuts_all_in_mid_turn),
+        TEST(law15_destroy_among_many_sends_what_was_answered),
+        TEST(reset_between_the_input_and_its_answer),
+        TEST(pending_counts_what_the_kernel_has_not_been_given),
+        TEST(law14_throttled_in_mid_turn_gets_its_input_later),
+        TEST(law14_many_answers_of_which_the_kernel_takes_a_part),
         TEST(law2_successor_of_a_descriptor_number_gets_none_of_its_events),
         TEST(law15_destroy_delivers_every_on_close_and_frees_everything),
         TEST(law15_destroy_right_after_connect_and_attach),

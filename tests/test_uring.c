@@ -41,7 +41,7 @@ static int is_handled(long number, ...) {
         if (!handled && count && !least && !flags) {
             int fails =
                 transfers.every && (transfers.taken || transfers.seen % transfers.every == 0);
-            transfers.seen++;
+            if (transfers.seen++ < 0) fails = 0;
             handled = fails;
             if (fails && transfers.take && !transfers.taken && count > transfers.take) {
                 transfers.taken = 1;
@@ -348,6 +348,36 @@ CASE(law17_transfers_that_fail_lose_nothing) {
             }
 }
 
+static const probe *answered_last;
+
+static void hook_echo_and_tell_the_last(reactor *r, reactor_conn c, probe *p) {
+    hook_echo(r, c, p);
+    if (answered_last) assert_int_equal(reactor_write(r, answered_last->conn, "!", 1), 0);
+    answered_last = p;
+}
+
+/* What is not sent with the others still goes before what has been written since. */
+CASE(law14_an_answer_that_fails_to_leave_keeps_its_place) {
+    if (!offered()) skip();
+    reactor *r = gather_talkers(10, 0);
+    answered_last = NULL;
+    for (int i = 0; i < 10; i++) {
+        talkers[i].p.data = hook_echo_and_tell_the_last;
+        assert_int_equal(send(talkers[i].fd, "answer", 6, MSG_NOSIGNAL), 6);
+    }
+    transfers.every = 1;
+    transfers.error = EBUSY;
+    transfers.take = 0;
+    transfers.seen = -1; /* the input comes yet */
+    transfers.taken = 0;
+    for (int i = 0; i < 10; i++)
+        peer_hears(r, talkers[i].fd, &talkers[i].p == answered_last ? "answer" : "answer!");
+    transfers.every = 0;
+    for (int i = 0; i < 10; i++) close(talkers[i].fd);
+    for (int i = 0; i < 10; i++) UNTIL(r, talkers[i].p.closes);
+    end(r);
+}
+
 /* Before Linux 6.1: by calls. */
 CASE(streams_on_a_ring_without_DEFER_TASKRUN) {
     if (!offered()) skip();
@@ -430,6 +460,7 @@ int main(void) {
         TEST(a_ring_of_8_serves_300_streams),
         TEST(more_streams_are_ready_than_the_arena_serves_at_once),
         TEST(law17_transfers_that_fail_lose_nothing),
+        TEST(law14_an_answer_that_fails_to_leave_keeps_its_place),
         TEST(streams_on_a_ring_without_DEFER_TASKRUN),
         TEST(answers_that_overflow_lose_nothing),
         TEST(fd_asked_for_among_the_answers_loses_none),
