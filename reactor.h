@@ -3458,6 +3458,7 @@ static int reactor__epoll_control(const reactor__core *core, int set, int what, 
 static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                               int closing) {
     reactor__epoll *b = (reactor__epoll *)core->data;
+    if (core->child) return 0; /* the set is the parent's too */
     if (!after) {
         if (!closing) reactor__epoll_control(core, b->fd, EPOLL_CTL_DEL, index, 0);
         return 0; /* closed already, so gone already; or a duplicate is left: see wait */
@@ -5436,6 +5437,7 @@ static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, 
    a post of this very turn the way through its descriptor. */
 REACTOR__APART static void reactor__loop_tasks(reactor *r) {
     int budget = r->options.post_budget;
+    if (r->child) return; /* the lock may be held by a thread that does not exist here */
     if (!r->posted.count && (r->woken || REACTOR__PEEK(&r->wake.woken))) {
         r->woken = 0;
         reactor__wake_take(&r->wake, &r->posted);

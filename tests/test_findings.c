@@ -104,8 +104,9 @@ static void hold(void) {
 }
 
 static int holding_lock(pthread_mutex_t *m) {
+    int e = pthread_mutex_lock(m);
     hold();
-    return pthread_mutex_lock(m);
+    return e;
 }
 
 static int holding_unlock(pthread_mutex_t *m) {
@@ -1132,6 +1133,81 @@ CASE(law11_child_destroying_its_copy_in_a_callback_leaves_posts_waking) {
     done_with(r);
 }
 
+typedef struct locked_family {
+    family f;
+    stages how;
+    reactor *r;
+    pthread_t thread;
+    sem_t locked, parted;
+} locked_family;
+
+static void *post_slowly(void *user) {
+    locked_family *l = user;
+    poster = &l->how;
+    return reactor_post(l->r, take_note, &l->f.ran) == -EIO ? NULL : user;
+}
+
+static void part_while_a_post_is_under_way(reactor *r, reactor_timer t, void *user) {
+    locked_family *l = user;
+    (void)t;
+    assert_int_equal(reactor_post(r, take_note, &l->f.ran), 0);
+    assert_int_equal(pthread_create(&l->thread, NULL, post_slowly, l), 0);
+    sem_wait(&l->locked);
+    part(r, &l->f);
+    if (l->f.child == 0)
+        alarm(10);
+    else
+        sem_post(&l->parted);
+}
+
+/* The thread that holds the lock of the posts is not there in the child. */
+CASE(law11_child_destroying_its_copy_while_another_thread_posts_ends) {
+    reactor *r = begin_counted(NULL);
+    locked_family l = {.f.child = -1, .r = r};
+    void *wrong = NULL;
+    assert_return_code(sem_init(&l.locked, 0, 0), errno);
+    assert_return_code(sem_init(&l.parted, 0, 0), errno);
+    l.how.at[LOCKS].go = &l.locked;
+    l.how.at[LOCKS].wait = &l.parted;
+    assert_int_equal(reactor_after(r, 1, part_while_a_post_is_under_way, &l, NULL), 0);
+    while (l.f.child < 0) reactor_poll(r, PATIENCE_MS);
+    await_child(&l.f);
+    assert_int_equal(pthread_join(l.thread, &wrong), 0);
+    while (!l.f.ran) assert_true(reactor_poll(r, PATIENCE_MS) > 0);
+    done_with(r);
+    (void)wrong; /* whether its wake-up was needed, and so failed, is a race */
+}
+
+/* What the callback goes on to do with the loop that it has destroyed stays in the child. */
+static void part_and_remove(reactor *r, reactor_timer t, void *user) {
+    int *fd = user;
+    (void)t;
+    fd[2] = fork();
+    if (fd[2]) return;
+    reactor_destroy(r);
+    reactor_remove(r, fd[0]);
+}
+
+CASE(law11_child_removing_a_watcher_after_destroy_does_not_remove_the_parents) {
+    reactor *r = begin_counted(NULL);
+    int fd[3] = {-1, -1, -1}, status = -1;
+    tally seen = {0};
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], REACTOR_READ, count_io, &seen), 0);
+    assert_int_equal(reactor_after(r, 1, part_and_remove, fd, NULL), 0);
+    while (fd[2] < 0) reactor_poll(r, PATIENCE_MS);
+    if (fd[2] == 0) _exit(0);
+    while (waitpid(fd[2], &status, 0) < 0) assert_int_equal(errno, EINTR);
+    assert_int_equal(status, 0);
+    assert_int_equal(send(fd[1], "x", 1, MSG_NOSIGNAL), 1);
+    assert_true(reactor_poll(r, PATIENCE_MS) > 0);
+    assert_int_equal(seen.calls, 1);
+    assert_int_equal(reactor_remove(r, fd[0]), 0);
+    close(fd[0]);
+    close(fd[1]);
+    done_with(r);
+}
+
 static void part_in_data(reactor *r, reactor_conn c, probe *p) {
     if (p->acted++) return;
     assert_int_equal(reactor_write(r, c, "hello", 5), 0);
@@ -1252,6 +1328,8 @@ int main(void) {
         TEST(law15_destroy_with_more_queued_than_a_turn_sends),
         TEST(a_call_from_another_thread_is_misuse_once_the_loop_has_run),
         TEST(law11_child_destroying_its_copy_in_a_callback_leaves_posts_waking),
+        TEST(law11_child_destroying_its_copy_while_another_thread_posts_ends),
+        TEST(law11_child_removing_a_watcher_after_destroy_does_not_remove_the_parents),
         TEST(law11_child_destroying_its_copy_in_a_callback_sends_the_peer_nothing),
         TEST(law11_child_destroying_its_copy_among_many_answers_nobody),
     };
