@@ -604,8 +604,8 @@ typedef struct reactor_handler {
     /* The output has drained to low water; exactly once after each run of writes of which one gave
        1 or -ENOBUFS, unless on_close comes first. */
     void (*on_writable)(reactor *r, reactor_conn c, void *state);
-    /* A timeout of REACTOR_TIMEOUT_x ran out. 0: abort with -ETIMEDOUT; 1: start it again, unless
-       the callback has set or closed something itself. NULL: 0. */
+    /* A timeout of REACTOR_TIMEOUT_x ran out. 0: abort with -ETIMEDOUT, unless the callback has
+       closed it; 1: start it again, unless it has set or closed something itself. NULL: 0. */
     int (*on_timeout)(reactor *r, reactor_conn c, int which, void *state);
     /* Exactly once, last, when the kernel and every free_fn are done with its buffers. reason: 0
        orderly, REACTOR_DETACHED, or why not: -ECONNRESET, -ETIMEDOUT (also of reactor_drain),
@@ -1699,7 +1699,6 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
     unsigned target = reactor__core_target(core, slot);
     if (!(slot->flags & REACTOR__CORE_BOUND)) return 0;
     if (slot->flags & REACTOR__CORE_TOLD) {
-        if (core->report_count >= core->batch) return 1;
         slot->flags &= (uint8_t)~REACTOR__CORE_TOLD;
         reactor__core_report_slot(core, index, REACTOR_ERROR);
         return 1;
@@ -1720,11 +1719,19 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
     return 0;
 }
 
-/* The list is taken whole first: what has to be tried again goes on a new one, for next time. */
+/* Whether this one has an error to report, for which there is no room before the next dispatch. */
+static int reactor__core_is_held_up(const reactor__core *core, uint32_t index) {
+    const uint8_t flags = core->slots[index].flags;
+    return (flags & REACTOR__CORE_TOLD) && (flags & REACTOR__CORE_BOUND) &&
+           core->report_count >= core->batch;
+}
+
+/* A queue: what has to be tried again goes to its end, for next time, and what there is no room for
+   stays at its head, with all behind it. So each has its turn, however many are refused for ever. */
 static void reactor__core_flush(reactor__core *core) {
-    uint32_t index = core->dirty_head;
+    uint32_t index = core->dirty_head, last = core->dirty_tail;
     core->dirty_head = core->dirty_tail = REACTOR__NONE;
-    while (index != REACTOR__NONE) {
+    while (index != REACTOR__NONE && !reactor__core_is_held_up(core, index)) {
         reactor__core_slot *slot = &core->slots[index];
         uint32_t next = slot->next;
         slot->flags &= (uint8_t)~REACTOR__CORE_DIRTY;
@@ -1735,6 +1742,12 @@ static void reactor__core_flush(reactor__core *core) {
             reactor__core_touch_again(core, index);
         index = next;
     }
+    if (index == REACTOR__NONE) return;
+    if (core->dirty_head == REACTOR__NONE)
+        core->dirty_tail = last;
+    else
+        core->slots[last].next = core->dirty_head;
+    core->dirty_head = index;
 }
 
 /* reactor_select arms the watchers without a callback, the other turns silence them: a level that

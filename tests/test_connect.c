@@ -616,16 +616,26 @@ CASE(timeout_that_its_callback_turned_off_stays_off) {
     end(r);
 }
 
-CASE(timeout_whose_callback_closed_does_not_start_again) {
-    reactor *r = begin();
-    probe p = {.answer = 1, .timeout = hook_close};
-    reactor_conn_options o = {.idle_timeout_ms = 10};
-    int fd = attach_pair(r, &p, &o);
-    UNTIL(r, p.closes);
-    assert_int_equal(p.reason, REACTOR_ORDERLY);
-    assert_string_equal(p.log, "otc");
-    close(fd);
-    end(r);
+static void hook_say_so_and_close(reactor *r, reactor_conn c, probe *p) {
+    assert_int_equal(reactor_write(r, c, "late", 4), 0);
+    hook_close(r, c, p);
+}
+
+/* Whatever it returns. */
+CASE(timeout_whose_callback_closed_neither_starts_again_nor_aborts) {
+    for (int answer = 0; answer < 2; answer++) {
+        reactor *r = begin();
+        probe p = {.answer = answer, .timeout = hook_say_so_and_close};
+        reactor_conn_options o = {.idle_timeout_ms = 10};
+        int fd = attach_pair(r, &p, &o);
+        peer_hears(r, fd, "late");
+        peer_sees_eof(r, fd);
+        UNTIL(r, p.closes);
+        assert_int_equal(p.reason, REACTOR_ORDERLY);
+        assert_string_equal(p.log, "otc");
+        close(fd);
+        end(r);
+    }
 }
 
 CASE(timeout_set_later_turned_off_and_set_again) {
@@ -1020,7 +1030,7 @@ int main(void) {
         TEST(timeout_idle_counts_from_the_last_byte_in_either_direction),
         TEST(timeout_answered_with_1_starts_again),
         TEST(timeout_that_its_callback_turned_off_stays_off),
-        TEST(timeout_whose_callback_closed_does_not_start_again),
+        TEST(timeout_whose_callback_closed_neither_starts_again_nor_aborts),
         TEST(timeout_set_later_turned_off_and_set_again),
         TEST(timeout_made_longer_and_shorter),
         TEST(timeout_read_runs_while_writing_goes_on),

@@ -373,6 +373,53 @@ CASE(law6_an_error_is_told_though_a_stop_comes_before) {
     done_with(r);
 }
 
+static void take_byte_and_stop(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    char byte;
+    (void)events, (void)user;
+    assert_int_equal(read(fd, &byte, 1), 1);
+    reactor_stop(r);
+}
+
+CASE(law17_an_interest_refused_once_is_told_again_though_nothing_else_happens) {
+    reactor *r = begin_counted(NULL);
+    int fd[2];
+    assert_return_code(pipe2(fd, O_CLOEXEC), errno);
+    assert_int_equal(reactor_add(r, fd[0], 0, take_byte_and_stop, NULL), 0);
+    assert_int_equal(write(fd[1], "x", 1), 1);
+    refuse_changes = 1;
+    assert_int_equal(reactor_modify(r, fd[0], REACTOR_READ), 0);
+    assert_int_equal(reactor_run(r), 0);
+    refuse_changes = 0;
+    assert_int_equal(reactor_remove(r, fd[0]), 0);
+    close(fd[0]);
+    close(fd[1]);
+    done_with(r);
+}
+
+/* More at once than a batch has room for. */
+CASE(law17_many_interests_refused_for_ever_are_told_as_errors) {
+    enum { MANY = 20 };
+    if (!on_backend("epoll")) skip();
+    const reactor_options o = {.batch = 2};
+    reactor *r = begin_counted(&o);
+    tally each[MANY] = {{0, 0}};
+    int fd[MANY][2];
+    refuse_changes = INT_MAX;
+    for (int i = 0; i < MANY; i++) {
+        assert_return_code(pipe2(fd[i], O_CLOEXEC), errno);
+        assert_int_equal(reactor_add(r, fd[i][0], 0, count_io, &each[i]), 0);
+        assert_int_equal(reactor_modify(r, fd[i][0], REACTOR_READ), 0);
+    }
+    for (int i = 0; i < MANY; i++) UNTIL(r, each[i].seen & REACTOR_ERROR);
+    refuse_changes = 0;
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(reactor_remove(r, fd[i][0]), 0);
+        close(fd[i][0]);
+        close(fd[i][1]);
+    }
+    done_with(r);
+}
+
 CASE(law17_a_listener_resumed_while_the_kernel_refuses_serves_later) {
     reactor *r = begin_counted(NULL);
     probe p = {0};
@@ -1298,6 +1345,8 @@ int main(void) {
         TEST(law17_posts_of_two_threads_that_cannot_wake_are_taken_back),
         TEST(law8_batch_of_one_with_a_told_error_and_a_file),
         TEST(law6_an_error_is_told_though_a_stop_comes_before),
+        TEST(law17_an_interest_refused_once_is_told_again_though_nothing_else_happens),
+        TEST(law17_many_interests_refused_for_ever_are_told_as_errors),
         TEST(law17_a_listener_resumed_while_the_kernel_refuses_serves_later),
         TEST(detach_inside_on_data_leaves_kept_input_readable),
         TEST(law4_data_and_eof_that_are_there_at_open_reach_an_attached_one),
