@@ -8,6 +8,7 @@ cmocka.h, so that neither their libraries nor a sysroot has to be there.
 """
 
 import concurrent.futures
+import glob
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(os.environ.get("B", "build"), "portability")
+TCC = " ".join(glob.glob("/usr/lib/*/tcc/libtcc1.a") + glob.glob("/usr/lib/tcc/libtcc1.a"))
 STATIC = ["CPPFLAGS=-Itests/portable", "CMOCKA=", "LDFLAGS=-static"]
 WIDE = ["CPPFLAGS=-Itests/portable -D_TIME_BITS=64 -D_FILE_OFFSET_BITS=64"]
 
@@ -27,7 +29,7 @@ PROGRAMS = {
     "clang": ("clang", None, ["OPT=-O3 -g"]),
     "musl": ("musl-gcc", None, STATIC),
     # Linked by gcc, for tcc's linker has no --wrap. It knows none of the warnings.
-    "tcc": ("tcc", "gcc", ["LINK=gcc -z noexecstack", "WARN=-Wall", "STD=", "DEPS=",
+    "tcc": ("tcc", "gcc", ["LINK=gcc -z noexecstack", "LDFLAGS=" + TCC, "WARN=-Wall", "STD=", "DEPS=",
                            "CPPFLAGS=-include tests/portable/tcc.h"]),
     "i686": ("i686-linux-gnu-gcc", None, STATIC),
     "time64": ("i686-linux-gnu-gcc", None, STATIC + WIDE),

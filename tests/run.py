@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-LIMIT_S = 300
+LIMIT_S = 900  # far more than any takes, for the machine may be busy
 KEEP = 400  # lines of a failing program that are shown at most
 
 

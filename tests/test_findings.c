@@ -94,13 +94,26 @@ typedef struct stages {
 } stages;
 
 enum { LOCKS = 0, UNLOCKS = 1, WRITES = 2, LOCKS_AGAIN = 3, UNLOCKS_AGAIN = 4 };
-static __thread stages *poster;
+
+/* Of this thread; tcc has no __thread. */
+static pthread_key_t poster_key;
+static pthread_once_t poster_once = PTHREAD_ONCE_INIT;
+static void make_poster_key(void) { (void)pthread_key_create(&poster_key, NULL); }
+static void set_poster(stages *s) {
+    pthread_once(&poster_once, make_poster_key);
+    pthread_setspecific(poster_key, s);
+}
+static stages *poster(void) {
+    pthread_once(&poster_once, make_poster_key);
+    return pthread_getspecific(poster_key);
+}
 
 static void hold(void) {
-    if (!poster) return;
-    int stage = poster->stage++;
-    if (poster->at[stage].go) sem_post(poster->at[stage].go);
-    if (poster->at[stage].wait) sem_wait(poster->at[stage].wait);
+    stages *s = poster();
+    if (!s) return;
+    int stage = s->stage++;
+    if (s->at[stage].go) sem_post(s->at[stage].go);
+    if (s->at[stage].wait) sem_wait(s->at[stage].wait);
 }
 
 static int holding_lock(pthread_mutex_t *m) {
@@ -117,7 +130,7 @@ static int holding_unlock(pthread_mutex_t *m) {
 
 static ssize_t failing_write(int fd, const void *data, size_t len) {
     hold();
-    if (!poster) return write(fd, data, len);
+    if (!poster()) return write(fd, data, len);
     errno = EIO;
     return -1;
 }
@@ -154,7 +167,7 @@ typedef struct stages {
         sem_t *go, *wait;
     } at[3];
 } stages;
-static stages *poster;
+#define set_poster(s) (void)(s)
 #endif
 
 /* ---- what several tests use ---- */
@@ -273,7 +286,7 @@ typedef struct failing_post {
 
 static void *post_held(void *user) {
     failing_post *f = user;
-    poster = &f->how;
+    set_poster(&f->how);
     f->result = reactor_post(f->r, take_note, &f->ran);
     if (f->end) sem_post(f->end);
     return NULL;
