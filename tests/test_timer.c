@@ -776,8 +776,8 @@ CASE(out_may_be_null_and_destroy_forgets_the_pending) {
 
 /* Of those that were set to the same delay the one set first fires first: seen from callbacks,
    whose changes are made together later, as from everywhere. */
-enum { CREW = 400, DELAYS = 4 };
-static const int64_t crew_delays[DELAYS] = {0, 100000, 1 * MS, 3 * MS};
+enum { CREW = 400, DELAYS = 5 };
+static const int64_t crew_delays[DELAYS] = {0, 100000, 1 * MS, 3 * MS, 40 * MS};
 typedef struct sailor {
     reactor_timer t;
     int64_t earliest;
@@ -876,20 +876,36 @@ static void change_some(reactor *r, void *user) {
     crew_change(r, (int)random_below(&crew.seed, 150));
 }
 
+/* Watchers come before the timers of their turn. */
+static void change_few(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)events;
+    assert_int_equal(reactor_modify(r, fd, 0), 0);
+    crew_change(r, (int)random_below(&crew.seed, 9));
+    (void)user;
+}
+
 CASE(law9_random_changes_in_callbacks_against_a_model) {
     reactor *r = make_loop();
+    int fd[2];
     crew_begin();
-    for (int round = 0; round < 400; round++) {
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], 0, change_few, NULL), 0);
+    for (int round = 0; round < 1000; round++) {
         crew.in_calls = round % 3;
-        assert_int_equal(reactor_defer(r, change_some, NULL), 0);
+        if (round % 4)
+            assert_int_equal(reactor_modify(r, fd[0], WRITE), 0);
+        else
+            assert_int_equal(reactor_defer(r, change_some, NULL), 0);
         turns(r, 1 + round % 2);
         crew_check(r);
     }
     crew.in_calls = 0;
+    assert_int_equal(reactor_remove(r, fd[0]), 0);
     assert_int_equal(reactor_run(r), 0);
     for (int i = 0; i < CREW; i++) assert_false(crew.sailors[i].alive);
     crew_check(r);
     reactor_destroy(r);
+    close_pair(fd);
 }
 
 /* Half of the overdue ones are changed by a watcher, whose turn comes before theirs. */
@@ -918,6 +934,39 @@ CASE(law2_overdue_ones_changed_by_a_watcher_of_the_same_turn) {
     for (int i = 0; i < 10; i++) assert_int_equal(g.calls[i], expected[i]);
     assert_int_equal(counters(r).timers, 1);
     assert_true(reactor_remaining(r, g.t[0]) > 900000);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+/* The soonest is cancelled and the next one set anew, to a delay that is no deadline. */
+static void change_coming(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    due *d = user;
+    (void)events;
+    assert_int_equal(reactor_modify(r, fd, 0), 0);
+    assert_int_equal(reactor_cancel(r, d[0].t), 0);
+    d[1].earliest = clock_ns() + 30 * MS;
+    assert_int_equal(reactor_reset(r, d[1].t, 30), 0);
+}
+
+CASE(law9_coming_ones_changed_by_a_watcher) {
+    static const int64_t ms[6] = {150, 151, 152, 300, 40, 20};
+    reactor *r = make_loop();
+    int sequence = 0, fd[2];
+    due d[6];
+    make_pair(fd);
+    memset(d, 0, sizeof d);
+    for (int i = 0; i < 6; i++) d[i].sequence = &sequence;
+    for (int i = 0; i < 4; i++) set_due(r, &d[i], ms[i] * MS);
+    assert_int_equal(reactor_add(r, fd[0], WRITE, change_coming, d), 0);
+    turns(r, 1);
+    for (int i = 4; i < 6; i++) set_due(r, &d[i], ms[i] * MS);
+    assert_int_equal(reactor_remove(r, fd[0]), 0);
+    assert_int_equal(reactor_run(r), 0);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(d[i].early, 0);
+        assert_int_equal(d[i].calls, i != 0);
+    }
+    assert_true(d[2].order < d[3].order);
     reactor_destroy(r);
     close_pair(fd);
 }
@@ -1111,6 +1160,44 @@ CASE(law9_an_idle_loop_does_not_wake) {
     reactor_destroy(r);
 }
 
+/* How many turns it takes until that timer fires. */
+static int turns_until(reactor *r, const record *seen) {
+    int n = 0;
+    for (; !seen->calls; n++) assert_true(reactor_poll(r, -1) >= 0);
+    return n;
+}
+
+/* The soonest is cancelled, then the next, of one slot mostly; or a whole crowd. A turn more may be
+   chance. */
+CASE(law9_a_cancelled_timer_does_not_wake_an_idle_loop) {
+    enum { ROUNDS = 6, CROWD = 50 };
+    reactor *r = make_loop();
+    int after_two = 0, after_crowd = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        record never = {0}, seen = {0}, last = {0};
+        reactor_timer t[CROWD];
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(reactor_after(r, 40 + 4 * i, on_timer, &never, &t[i]), 0);
+        assert_int_equal(reactor_after(r, 48, on_timer, &seen, NULL), 0);
+        for (int i = 0; i < 2; i++) {
+            turns(r, 1);
+            assert_int_equal(reactor_cancel(r, t[i]), 0);
+        }
+        after_two += turns_until(r, &seen);
+        for (int i = 0; i < CROWD; i++)
+            assert_int_equal(reactor_after(r, 20, on_timer, &never, &t[i]), 0);
+        assert_int_equal(reactor_after(r, 60, on_timer, &last, NULL), 0);
+        assert_int_equal(reactor_cancel(r, t[0]), 0);
+        turns(r, 1);
+        for (int i = 1; i < CROWD; i++) assert_int_equal(reactor_cancel(r, t[i]), 0);
+        after_crowd += turns_until(r, &last);
+        assert_int_equal(never.calls, 0);
+    }
+    assert_true(after_two <= ROUNDS + 2);
+    assert_true(after_crowd <= ROUNDS + 2);
+    reactor_destroy(r);
+}
+
 /* Some may be needed to spread a crowd; they do not grow with it. */
 CASE(law9_a_crowd_of_timers_wakes_an_idle_loop_seldom) {
     reactor *r = make_loop();
@@ -1269,11 +1356,13 @@ int main(void) {
         TEST(law9_changes_in_one_callback_count_in_their_order),
         TEST(law9_random_changes_in_callbacks_against_a_model),
         TEST(law2_overdue_ones_changed_by_a_watcher_of_the_same_turn),
+        TEST(law9_coming_ones_changed_by_a_watcher),
         TEST(law2_due_ones_changed_twice_in_a_turn),
         TEST(thousands_are_set_in_one_callback),
         TEST(law12_unref_in_the_callback_that_sets),
         TEST(law9_two_hundred_thousand_against_a_model),
         TEST(law9_an_idle_loop_does_not_wake),
+        TEST(law9_a_cancelled_timer_does_not_wake_an_idle_loop),
         TEST(law9_a_crowd_of_timers_wakes_an_idle_loop_seldom),
         TEST(law9_a_far_timer_does_not_wake_an_idle_loop),
         TEST(law9_fine_timers_fire),
