@@ -55,8 +55,8 @@ SERVERS = {
     "event": ("server_event.c", "event", [], "libevent event"),
     "bufferevent": ("server_bufferevent.c", "event", [], "libevent bufferevent"),
 }
-NAMES = {"wheel": "bare wheel", "hand": "hand-written", "reactor": "reactor.h", "ev": "libev",
-         "uv": "libuv", "outside": "reactor.h, outside"}
+NAMES = {"wheel": "bare wheel", "held": "wheel, handles", "hand": "hand-written",
+         "reactor": "reactor.h", "ev": "libev", "uv": "libuv", "outside": "reactor.h, outside"}
 
 children = []
 backends_here = []
