@@ -362,8 +362,8 @@ typedef struct reactor_listener {
     uint64_t id;
 } reactor_listener;
 
-/* Text for a code that a call or on_close gave, negative or positive; never NULL, never freed,
-   good until the process ends. Any thread. */
+/* Text for a code that a call or on_close gave, negative or positive; never NULL, never freed;
+   on some systems good only until the thread's next call. 1 is REACTOR_DETACHED. Any thread. */
 REACTOR_API const char *reactor_strerror(int error);
 
 /* ---- loop ---- */
@@ -439,7 +439,7 @@ REACTOR_API const char *reactor_backend_name(int index);
 
 /* A descriptor that is readable whenever reactor_poll(r, 0) has something to do, be it a
    descriptor, a timer or a post: watch it for reading in another loop and call reactor_poll(r, 0).
-   Level-triggered. Owned by the loop. -ENOTSUP on select and poll, which are no kernel objects;
+   Level-triggered. Owned by the loop. -ENOTSUP on select, poll and Windows, where there is no such object;
    or what making it cost (-EMFILE, -ENOMEM). */
 REACTOR_API int reactor_fd(reactor *r);
 
@@ -1991,7 +1991,15 @@ static void reactor__core_fini(reactor__core *core) {
 #define REACTOR__SELECT_LIMIT FD_SETSIZE
 #endif
 
-#define REACTOR__SELECT_BITS ((int)(8 * sizeof(unsigned long)))
+/* What the kernel counts bits in; where the greatest byte comes first it makes a difference. */
+#if defined(__NetBSD__) || defined(__OpenBSD__) || defined(__APPLE__)
+typedef uint32_t reactor__select_word;
+#else
+typedef unsigned long reactor__select_word;
+#endif
+
+#define REACTOR__SELECT_BITS ((int)(8 * sizeof(reactor__select_word)))
+#define REACTOR__SELECT_MOST (INT_MAX * REACTOR__MS) /* to wait: macOS refuses more than 3 years */
 
 /* The sets. The call overwrites what it is given: copies, therefore, next to each other. */
 enum {
@@ -2004,12 +2012,12 @@ enum {
 };
 
 typedef struct reactor__select {
-    unsigned long *sets;  /* all of them, one behind the other; no fd_set, see above */
-    int words;            /* of each */
-    int top;              /* highest descriptor in a set, plus 1 */
-    int at;               /* where the scan starts */
-    int deaf;             /* how many */
-    struct pollfd *found; /* a batch: what the scan has found, for poll */
+    reactor__select_word *sets; /* all of them, one behind the other; no fd_set, see above */
+    int words;                  /* of each */
+    int top;                    /* highest descriptor in a set, plus 1 */
+    int at;                     /* where the scan starts */
+    int deaf;                   /* how many */
+    struct pollfd *found;       /* a batch: what the scan has found, for poll */
 } reactor__select;
 
 static int reactor__select_init(reactor__core *core) {
@@ -2032,13 +2040,13 @@ static void reactor__select_fini(reactor__core *core) {
 }
 
 static int reactor__select_has(const reactor__select *b, int set, int fd) {
-    unsigned long word = b->sets[set * b->words + fd / REACTOR__SELECT_BITS];
+    reactor__select_word word = b->sets[set * b->words + fd / REACTOR__SELECT_BITS];
     return (int)(word >> (fd % REACTOR__SELECT_BITS) & 1);
 }
 
 static void reactor__select_put(reactor__select *b, int set, int fd, int on) {
-    unsigned long bit = 1UL << (fd % REACTOR__SELECT_BITS);
-    unsigned long *word = &b->sets[set * b->words + fd / REACTOR__SELECT_BITS];
+    reactor__select_word bit = (reactor__select_word)1 << (fd % REACTOR__SELECT_BITS);
+    reactor__select_word *word = &b->sets[set * b->words + fd / REACTOR__SELECT_BITS];
     *word = on ? *word | bit : *word & ~bit;
 }
 
@@ -2051,9 +2059,10 @@ static void reactor__select_deafen(reactor__select *b, int fd, int on) {
 static int reactor__select_grow(reactor__select *b, int fd) {
     int words = b->words;
     if (fd / REACTOR__SELECT_BITS < words) return 0;
-    words = (fd / REACTOR__SELECT_BITS + 1 + 15) / 16 * 16; /* FD_SETSIZE at a time */
+    words = (fd / REACTOR__SELECT_BITS + 1 + 31) / 32 * 32; /* FD_SETSIZE at a time */
     size_t row = (size_t)words * sizeof *b->sets;
-    unsigned long *sets = (unsigned long *)reactor__util_zeroed(REACTOR__SELECT_SETS * row);
+    reactor__select_word *sets =
+        (reactor__select_word *)reactor__util_zeroed(REACTOR__SELECT_SETS * row);
     if (!sets) return -ENOMEM;
     for (int set = 0; b->sets && set < REACTOR__SELECT_SETS; set++)
         memcpy(sets + set * words, b->sets + set * b->words, (size_t)b->words * sizeof *sets);
@@ -2140,8 +2149,9 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
 }
 
 static int reactor__select_call(reactor__select *b, int64_t timeout) {
-    struct timespec t = reactor__util_timespec(timeout < 0 ? 0 : timeout);
-    unsigned long *in = NULL, *out = NULL;
+    int64_t wait = timeout < REACTOR__SELECT_MOST ? timeout : REACTOR__SELECT_MOST;
+    struct timespec t = reactor__util_timespec(wait < 0 ? 0 : wait);
+    reactor__select_word *in = NULL, *out = NULL;
     if (b->sets) {
         in = b->sets + REACTOR__SELECT_IN_NOW * b->words;
         out = b->sets + REACTOR__SELECT_OUT_NOW * b->words;
@@ -2865,7 +2875,7 @@ typedef struct reactor__poll {
     uint32_t count, cap, at;
 } reactor__poll;
 
-#ifdef SYS_ppoll
+#if defined(__linux__) && defined(SYS_ppoll)
 /* By number, for <poll.h> shows it only to those who asked for all of GNU. The kernel's timespec
    has two longs. */
 static int reactor__poll_call(struct pollfd *fds, uint32_t count, int64_t timeout) {

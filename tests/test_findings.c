@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/epoll.h>
+#include <sys/select.h>
 #include <unistd.h>
 #endif
 
@@ -135,6 +136,17 @@ static ssize_t failing_write(int fd, const void *data, size_t len) {
     return -1;
 }
 
+/* ---- long waits ---- */
+
+static time_t longest_wait;
+
+static int noting_pselect(int n, fd_set *in, fd_set *out, fd_set *other, const struct timespec *t,
+                          const sigset_t *mask) {
+    if (t && t->tv_sec > longest_wait) longest_wait = t->tv_sec;
+    return pselect(n, in, out, other, t, mask);
+}
+
+#define pselect              noting_pselect
 #define write                failing_write
 #define pthread_mutex_lock   holding_lock
 #define pthread_mutex_unlock holding_unlock
@@ -149,6 +161,7 @@ static ssize_t failing_write(int fd, const void *data, size_t len) {
 #define REACTOR_USE_ALL
 #include "../reactor.h"
 #undef epoll_ctl
+#undef pselect
 #undef write
 #undef pthread_mutex_lock
 #undef pthread_mutex_unlock
@@ -184,6 +197,10 @@ static void done_with(reactor *r) {
     end(r);
     assert_int_equal(heap.trespassed, 0);
     assert_int_equal(heap.live, 0);
+}
+
+static void take_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)r, (void)fd, (void)events, (void)user;
 }
 
 static void take_note(reactor *r, void *user) {
@@ -322,6 +339,24 @@ CASE(law17_posts_of_two_threads_that_cannot_wake_are_taken_back) {
     done_with(r);
     assert_int_equal(ran, 1);
     assert_int_equal(posts[0].ran + posts[1].ran, 0);
+}
+
+/* ---- long waits ---- */
+
+CASE(law9_select_is_not_asked_to_wait_longer_than_every_system_takes) {
+    enum { MOST_S = 100000000 }; /* macOS */
+    reactor *r = begin_counted(NULL);
+    int fd[2];
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], REACTOR_WRITE, take_io, NULL), 0);
+    longest_wait = 0;
+    assert_int_equal(reactor_poll(r, INT64_C(2000) * MOST_S), 1);
+    assert_true(longest_wait <= MOST_S);
+    if (on_backend("select")) assert_true(longest_wait > 0);
+    assert_int_equal(reactor_remove(r, fd[0]), 0);
+    close(fd[0]);
+    close(fd[1]);
+    done_with(r);
 }
 
 /* ---- batches and told errors ---- */
@@ -1203,7 +1238,7 @@ typedef struct locked_family {
 
 static void *post_slowly(void *user) {
     locked_family *l = user;
-    poster = &l->how;
+    set_poster(&l->how);
     return reactor_post(l->r, take_note, &l->f.ran) == -EIO ? NULL : user;
 }
 
@@ -1356,6 +1391,7 @@ int main(void) {
         TEST(law12_run_does_not_end_before_posts_beyond_the_budget),
         TEST(law13_posts_beyond_the_budget_do_not_wait_for_another_event),
         TEST(law17_posts_of_two_threads_that_cannot_wake_are_taken_back),
+        TEST(law9_select_is_not_asked_to_wait_longer_than_every_system_takes),
         TEST(law8_batch_of_one_with_a_told_error_and_a_file),
         TEST(law6_an_error_is_told_though_a_stop_comes_before),
         TEST(law17_an_interest_refused_once_is_told_again_though_nothing_else_happens),
