@@ -1381,6 +1381,14 @@ static int do_sendfile(int n, char **word) {
                             n > 3 ? atol(word[3]) : -1, 0, on_done, o->name);
 }
 
+/* TCP does not tell its peer that nobody reads any more. */
+static int hears_of(const object *o, const char *how) {
+    struct sockaddr_storage at;
+    socklen_t size = sizeof at;
+    if (strcmp(how, "READ") != 0) return 1;
+    return getsockname(o->fd, (struct sockaddr *)&at, &size) < 0 || at.ss_family == AF_UNIX;
+}
+
 static int do_shutdown(int n, char **word) {
     object *o = find(word[0], END | CONN);
     const char *how = n > 1 ? word[1] : "WRITE";
@@ -1390,7 +1398,7 @@ static int do_shutdown(int n, char **word) {
     int e = shutdown(o->fd, !strcmp(how, "READ")   ? SHUT_RD
                             : !strcmp(how, "BOTH") ? SHUT_RDWR
                                                    : SHUT_WR);
-    due_at(o->peer, ~0u);
+    if (hears_of(o, how)) due_at(o->peer, ~0u);
     due_at(o, ~0u);
     return e < 0 ? -errno : 0;
 }
