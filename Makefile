@@ -89,7 +89,8 @@ sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
 # 64 and 32 bit. static_server and raw_echo speak POSIX to files and sockets; so do the tests left out.
 WIN_EXAMPLES = hello echo_server proxy chat_server
 WIN_TESTS    = $(if $(TESTS),$(TESTS),test_selector test_timer test_tasks test_loop test_stream \
-  test_stream_end test_connect test_address test_model test_limits test_findings test_console)
+  test_stream_end test_connect test_address test_model test_limits test_findings test_console \
+  test_refused)
 WIN_SCRIPTS  = $(if $(TESTS),,tests/test_differential.py tests/win32/test_servers.py)
 WIN_CC       = $(1)-w64-mingw32-gcc $(STD) $(OPT) $(WARN)
 # The tests hold sockets in ints.

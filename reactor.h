@@ -96,7 +96,7 @@
    Under -std=c99 (not gnu99) the implementation must come before every system header. gcc, clang
    and (on x86-64) tcc compile it, with glibc and musl; word size and byte order do not matter. On a
    32-bit system -D_FILE_OFFSET_BITS=64 lets reactor_sendfile go beyond 2 GiB.
-   On Windows (Vista and later) link with ws2_32, and with no thread library; gcc and clang compile
+   On Windows (7 SP1 and later) link with ws2_32, and with no thread library; gcc and clang compile
    it (mingw-w64), cl does not, which has no __atomic builtins. What differs there: see below.
 
    CONCEPTS
@@ -188,7 +188,9 @@
             others rest on, but is not documented; where it is refused, select takes over, with the
             reason. No reactor_fd. Its traps: a poll's memory is the kernel's until its end has
             come through the port (it is kept till then); the polls of one open file are searched
-            one by one (there is a file for every 32).
+            one by one (there is a file for every 32); one that has ended tells what was so then
+            (a socket that you read or write outside its callback may be told once too often, and
+            a change of interest makes it be asked anew).
    select   of Windows is another one: a wait costs by the number of sockets, and there may be any.
             No reactor_fd. Its traps: a failed connect shows in the third set alone, as urgent data
             does (the socket is asked which); empty sets are an error (it sleeps instead); it may
@@ -203,17 +205,19 @@
      the next turn that something else causes.
 
    What differs on Windows. A reactor_socket is a SOCKET and a reactor_file a HANDLE; only sockets
-   can be watched or attached, anything else is -EBADF. A reset is HANGUP with ERROR; that both
-   directions have ended in order is not told as HANGUP, but as the end of file that it is. Unix
-   addresses are -EAFNOSUPPORT, reuse_port is -ENOTSUP, a listener has its port to itself
-   (SO_EXCLUSIVEADDRUSE), interfaces go by number ("%2"). reactor_sendfile reads and sends, which
-   moves the HANDLE's own position. reactor_signal knows SIGINT, which is Ctrl-C, and SIGTERM,
-   which is Ctrl-Break and the closing of console, session or system; a program that is told one of
-   the latter three has some seconds to end by itself. Waits may be as coarse as the system's tick,
-   15 ms by default, but are never early; `windows` is finer where there are timers of high
-   resolution (Windows 10), for which it waits alertably. Winsock is started by reactor_create and
-   given back by reactor_destroy: who goes on using sockets calls WSAStartup too. WSAPoll is no
-   backend: it tells a peer's FIN unasked, on which who waits to write would spin.
+   can be watched or attached, anything else is -EBADF. A reset is HANGUP with ERROR, and ends a
+   connection with -ECONNRESET, where others may say -EPIPE; that both directions have ended in
+   order is not told as HANGUP, but as the end of file that it is, and what one has shut down
+   oneself not at all. Unix addresses are -EAFNOSUPPORT, reuse_port is -ENOTSUP, a listener has its
+   port to itself (SO_EXCLUSIVEADDRUSE), interfaces go by number ("%2"). reactor_sendfile reads and
+   sends, which moves the HANDLE's own position. reactor_signal knows SIGINT, which is Ctrl-C, and
+   SIGTERM, which is Ctrl-Break and the closing of console, session (not for services, who hear of
+   everybody's) or system; a program that is told one of the latter three has some seconds to end by
+   itself. Waits may be as coarse as the system's tick, 15 ms by default, but are never early;
+   `windows` is finer where there are timers of high resolution (Windows 10), for which it waits
+   alertably. Winsock is started by reactor_create and given back by reactor_destroy: who goes on
+   using sockets calls WSAStartup too. WSAPoll is no backend: it tells a peer's FIN unasked, on
+   which who waits to write would spin.
 
    To add one, write its section, between those of a worse and a better one, and name its macro in
    `config`, in the question whether any is defined: no other line of code knows backends. Below

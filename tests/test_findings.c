@@ -169,18 +169,19 @@ static int noting_pselect(int n, fd_set *in, fd_set *out, fd_set *other, const s
 #include "stream_help.h"
 
 #ifdef _WIN32
-/* For the one test that holds threads up. */
+/* For the tests that hold threads up, or look at how long select is to wait. */
 typedef int sem_t;
 #define sem_init(...) posix_missing_with(0, __VA_ARGS__)
 #define sem_post(s)   (void)(s)
 #define sem_wait(s)   (void)(s)
-enum { UNLOCKS, WRITES, LOCKS_AGAIN };
+enum { LOCKS, UNLOCKS, WRITES, LOCKS_AGAIN, UNLOCKS_AGAIN };
 typedef struct stages {
     struct {
         sem_t *go, *wait;
-    } at[3];
+    } at[5];
 } stages;
 #define set_poster(s) (void)(s)
+#define longest_wait  (*(time_t *)(intptr_t)posix_missing())
 #endif
 
 /* ---- what several tests use ---- */

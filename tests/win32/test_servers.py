@@ -27,12 +27,19 @@ class Server:
         self.process = subprocess.Popen(
             ["wine", os.path.join(directory, program + ".exe"), "--port", "0", "--backend", backend],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            self.port = self.started(backend)
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def started(self, backend):
         line = self.process.stdout.readline().decode()
         match = re.match(r"listening on .*:(\d+)\r?$", line)
         assert match, f"the server said {line!r}"
-        self.port = int(match.group(1))
         line = self.process.stdout.readline().decode().strip()
         assert re.match(rf"backend {backend}\b", line), line
+        return int(match.group(1))
 
     def __enter__(self):
         return self
