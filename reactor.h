@@ -4056,13 +4056,23 @@ static void reactor__io_uring_cancel(reactor__io_uring *b, uint64_t poll, int as
         return; /* there is none to cancel, or it goes with the next wait */
 }
 
+/* The kernel would say so later, and of a regular file that it is always ready, EDGE or not. The
+   descriptors of connections are known to be sockets. */
+static int reactor__io_uring_check(const reactor__core_slot *slot) {
+    struct stat s;
+    if (slot->kind == REACTOR__CORE_CONN) return 0;
+    if (fstat(slot->fd, &s) < 0) return -errno;
+    return S_ISREG(s.st_mode) ? -EPERM : 0;
+}
+
 static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned before,
                                  unsigned after, int closing) {
     reactor__io_uring *b = (reactor__io_uring *)core->data;
     (void)closing;
     if (core->child) return 0;
     if (!before) {
-        if (fcntl(reactor__core_at(core, index)->fd, F_GETFD) < 0) return -errno;
+        int e = reactor__io_uring_check(reactor__core_at(core, index));
+        if (e < 0) return e;
         if (reactor__io_uring_grow(core, b) < 0) return -ENOMEM;
         b->slots[index].flags &= (uint8_t)REACTOR__IO_URING_LISTED;
         b->slots[index].poll = 0;

@@ -445,7 +445,7 @@ CASE(law6_regular_file_once_and_at_edges) {
     assert_int_equal(reactor_add(r, fd[1], READ | EDGE, on_io, &edge), 0);
     turns(r, 5);
     assert_int_equal(once.calls, 1);
-    assert_true(edge.calls >= 1);
+    assert_int_equal(edge.calls, backend_has_edges() ? 1 : 5); /* nothing there ever changes */
     assert_int_equal(reactor_modify(r, fd[0], READ | ONESHOT), 0);
     assert_int_equal(reactor_modify(r, fd[1], READ | EDGE), 0);
     int before = edge.calls;
