@@ -66,11 +66,22 @@ CASE(create_accepts_the_ends_of_the_ranges) {
     }
 }
 
+/* A kernel may be too old for io_uring, a container may forbid it; all others are there. */
+static int refused(const char *name) {
+    reactor_options o = {.backend = name};
+    reactor *r = NULL;
+    if (strcmp(name, "io_uring") != 0) return 0;
+    if (reactor_create(&r, &o) < 0) return 1;
+    reactor_destroy(r);
+    return 0;
+}
+
 CASE(create_without_options_takes_the_best) {
     reactor *r = NULL;
+    int best = refused(reactor_backend_name(0)) ? 1 : 0;
     assert_int_equal(reactor_create(&r, NULL), 0);
-    assert_string_equal(reactor_backend(r), reactor_backend_name(0));
-    assert_string_equal(reactor_backend_reason(r), "");
+    assert_string_equal(reactor_backend(r), reactor_backend_name(best));
+    assert_int_equal(*reactor_backend_reason(r) != '\0', best);
     reactor_destroy(r);
 }
 
@@ -80,6 +91,7 @@ CASE(backend_by_name) {
         reactor_options o = {.backend = name};
         reactor *r = NULL;
         record seen = {0};
+        if (refused(name)) continue;
         assert_int_equal(reactor_create(&r, &o), 0);
         assert_string_equal(reactor_backend(r), name);
         assert_non_null(reactor_backend_reason(r));
