@@ -8340,16 +8340,18 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
 /* ---- callbacks ----
 
    Between enter and leave the connection is the current one: its writes are corked, its kicks are
-   dropped, for who calls leave settles it. leave sends, before anything else happens. The short way
-   does the same without the two: see reactor__stream_io. */
+   dropped, for who calls leave settles it. leave sends, before anything else happens: what is corked
+   by parting, what is queued by flush, whose done callbacks may detach the connection. So where it
+   was shown input, what it left of that is kept between these two. The short way does the same
+   without them: see reactor__stream_io. */
 
 static void reactor__stream_enter(reactor *r, reactor__stream_conn *c) {
     r->lane.current = c;
     r->lane.answer = REACTOR__LOOP_BARRED;
 }
 
-REACTOR__APART static void reactor__stream_leave(reactor *r, reactor__stream_part *p,
-                                                 reactor__stream_conn *c) {
+REACTOR__APART static void reactor__stream_parting(reactor *r, reactor__stream_part *p,
+                                                   reactor__stream_conn *c) {
     reactor__stream_bar(r, p);
     r->lane.current = NULL;
     if (p->corked) {
@@ -8358,9 +8360,13 @@ REACTOR__APART static void reactor__stream_leave(reactor *r, reactor__stream_par
             reactor__stream_uncorked(p);
         else
             reactor__stream_uncork(r, p, c);
-    } else if (c->tail && !(c->flags & REACTOR__STREAM_BLOCKED))
-        reactor__stream_flush(r, c);
+    }
     r->lane.len = 0; /* from here on no memory is lent: see cork */
+}
+
+static void reactor__stream_leave(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
+    reactor__stream_parting(r, p, c);
+    if (c->tail) reactor__stream_flush(r, c);
 }
 
 static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__loop_event_fn *fn) {
@@ -8434,7 +8440,8 @@ static void reactor__stream_consume(reactor *r, reactor__stream_conn *c, size_t 
     REACTOR_FREE(in);
 }
 
-/* Shows data to the handler. Returns how much of it was consumed. */
+/* Shows data to the handler. Returns how much of it was consumed; what it wrote to the queue is for
+   the caller to flush. */
 static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const char *data,
                                    size_t len) {
     reactor__stream_part *p = reactor__stream_part_of(r);
@@ -8446,7 +8453,7 @@ static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const ch
     size_t used = reactor__loop_call_data(r, c->h, reactor__stream_handle(c), data, len,
                                           reactor__stream_state(c));
     c->flags &= ~(unsigned)REACTOR__STREAM_OFFERING;
-    reactor__stream_leave(r, p, c);
+    reactor__stream_parting(r, p, c);
     r->lane.data = r->lane.buffer;
     return used;
 }
@@ -8469,6 +8476,7 @@ static void reactor__stream_offer(reactor *r, reactor__stream_conn *c) {
     size_t used = reactor__stream_show(r, c, (char *)(in + 1) + in->start, in->len);
     if (c->flags & REACTOR__STREAM_FAILED) return; /* finish frees what was shown */
     reactor__stream_consume(r, c, used);
+    if (c->tail) reactor__stream_flush(r, c);
     reactor__stream_check_limit(c);
 }
 
@@ -8483,8 +8491,9 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
         return;
     }
     size_t used = reactor__stream_show(r, c, data, len);
-    if (REACTOR__LIKELY(used == len) || (c->flags & REACTOR__STREAM_FAILED)) return;
-    reactor__stream_keep(r, c, data + used, len - used);
+    if (c->flags & REACTOR__STREAM_FAILED) return;
+    if (REACTOR__UNLIKELY(used < len)) reactor__stream_keep(r, c, data + used, len - used);
+    if (c->tail) reactor__stream_flush(r, c);
     reactor__stream_check_limit(c);
 }
 
@@ -8926,11 +8935,11 @@ REACTOR__APART static void reactor__stream_io_rest(reactor *r, size_t used) {
     reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
     reactor__stream_part *p = reactor__stream_part_of(r);
     size_t n = r->lane.len;
-    reactor__stream_leave(r, p, c);
-    if (used < n && !(c->flags & REACTOR__STREAM_FAILED)) {
+    reactor__stream_parting(r, p, c);
+    if (used < n && !(c->flags & REACTOR__STREAM_FAILED))
         reactor__stream_keep(r, c, r->lane.data + used, n - used);
-        reactor__stream_check_limit(c);
-    }
+    if (c->tail) reactor__stream_flush(r, c);
+    if (used < n) reactor__stream_check_limit(c);
     if (c->flags & REACTOR__STREAM_BUSY) reactor__stream_settle(r, c);
 }
 
@@ -9134,52 +9143,68 @@ static void reactor__stream_put_back(reactor *r, reactor__stream_conn *c, const 
     reactor__stream_account(r, c, len, 0);
 }
 
-/* An answer of which the kernel has not taken all. -EINTR: it was not asked. */
-REACTOR__APART static void reactor__stream_answer_rest(reactor *r, reactor__stream_conn *c,
-                                                       const reactor__core_transfer *m) {
+/* An answer of which the kernel has not taken all. -EINTR: it was not asked. Returns 1 if it was
+   refused and something is queued behind it, which gives done callbacks: not yet. */
+REACTOR__APART static int reactor__stream_answer_rest(reactor *r, reactor__stream_conn *c,
+                                                      const reactor__core_transfer *m) {
     const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
     int32_t n = m->result;
-    if (!c || !m->len || (c->flags & no)) return;
+    if (!c || !m->len || (c->flags & no)) return 0;
+    reactor__stream_kick(r, c);
     if (n >= 0 || n == -EAGAIN || n == -EINTR) {
         uint32_t sent = n > 0 ? (uint32_t)n : 0;
         if (n != -EINTR) c->flags |= REACTOR__STREAM_BLOCKED;
         if (sent) reactor__stream_sent(r, c, sent);
         reactor__stream_put_back(r, c, m->data + sent, m->len - sent);
-    } else
-        reactor__stream_break(r, c, n);
-    reactor__stream_kick(r, c);
+        return 0;
+    }
+    if (c->tail) return 1;
+    reactor__stream_break(r, c, n);
+    return 0;
 }
 
-/* Sends an answer the plain way. */
-static void reactor__stream_answer_one(reactor *r, reactor__stream_conn *c,
-                                       reactor__core_transfer *m) {
+/* Sends an answer the plain way; returns as rest does. */
+static int reactor__stream_answer_one(reactor *r, reactor__stream_conn *c,
+                                      reactor__core_transfer *m) {
     reactor__util_piece piece;
-    if (!m->len || !c) return;
+    if (!m->len || !c) return 0;
     piece.iov_base = m->data;
     piece.iov_len = m->len;
     m->result = (int32_t)reactor__net_send(c->fd, reactor__stream_how(r, c), &piece, 1, 0);
-    if (m->result == (int32_t)m->len)
-        reactor__stream_sent(r, c, m->len);
-    else
-        reactor__stream_answer_rest(r, c, m);
-    m->len = 0;
+    if (m->result != (int32_t)m->len) return reactor__stream_answer_rest(r, c, m);
+    reactor__stream_sent(r, c, m->len);
+    return 0;
+}
+
+/* Those that were refused with something queued behind them. A done callback may do anything to any
+   connection, so it comes when of no other an answer waits. */
+REACTOR__APART static void reactor__stream_answers_refused(reactor *r,
+                                                           const reactor__core_transfer *m,
+                                                           const reactor__core_transfer *end) {
+    for (; m < end; m++) {
+        if (!m->len || m->result >= 0 || m->result == -EAGAIN || m->result == -EINTR) continue;
+        reactor__stream_conn *c = reactor__stream_mover(r, m);
+        if (c && !(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_break(r, c, m->result);
+    }
 }
 
 /* Sends the answers. A backend may have changed its mind since, see reactor_fd. */
 static void reactor__stream_answer(reactor *r, reactor__stream_batch *b) {
     const reactor__core_transfer *end = b->end;
     const int plain = end == b->moves + 1 || !r->core.transfer;
+    int refused = 0;
     if (!end) return; /* a forked child has let go of it */
     b->at = b->end = NULL;
     if (!plain) r->core.transfer(&r->core, b->moves, (uint32_t)(end - b->moves), 1);
     for (reactor__core_transfer *m = b->moves; m < end; m++) {
         if (plain)
-            reactor__stream_answer_one(r, reactor__stream_mover(r, m), m);
+            refused |= reactor__stream_answer_one(r, reactor__stream_mover(r, m), m);
         else if (REACTOR__LIKELY(m->result == (int32_t)m->len))
             r->core.counters.bytes_out += m->len;
         else
-            reactor__stream_answer_rest(r, reactor__stream_mover(r, m), m);
+            refused |= reactor__stream_answer_rest(r, reactor__stream_mover(r, m), m);
     }
+    if (refused) reactor__stream_answers_refused(r, b->moves, end);
 }
 
 /* When all events have been served: what is left was not shown. */
@@ -9200,14 +9225,17 @@ static reactor__core_transfer *reactor__stream_batched(const reactor__stream_par
     return NULL;
 }
 
-/* One that leaves the loop in mid-turn gets its input, and its peer the answer. */
+/* One that leaves the loop in mid-turn gets its input, and its peer the answer. With something
+   queued behind that it cannot leave, and a call must not lead to done callbacks. */
 static void reactor__stream_unbatch(reactor *r, reactor__stream_conn *c) {
     reactor__core_transfer *m = reactor__stream_batched(reactor__stream_part_of(r), c);
     if (!m) return;
-    if (c->flags & REACTOR__STREAM_BATCHED)
+    if (c->flags & REACTOR__STREAM_BATCHED) {
         reactor__stream_pass_by(r, c, m);
-    else
+    } else if (!c->tail) {
         reactor__stream_answer_one(r, c, m);
+        m->len = 0;
+    }
 }
 
 /* Nothing was received, or there is more, or the connection has something to settle by now. What

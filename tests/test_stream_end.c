@@ -878,6 +878,128 @@ CASE(law2_an_answer_does_not_go_to_who_has_the_descriptor_next) {
     end(r);
 }
 
+/* Three with input in one turn. The first answers, but its peer resets it. The second queues a file
+   behind that answer and asks for the first (now) or, when the file is given up, for the third,
+   whose answer the kernel does not take. */
+typedef struct three {
+    probe p[3];
+    int fd[3], file, order, now, asking, dones, result;
+    size_t full; /* bytes that fill the third's way out */
+} three;
+
+static void note_done_and_detach(reactor *r, reactor_conn c, int result, void *user) {
+    three *t = user;
+    char input[LINE];
+    size_t len = sizeof input;
+    reactor_socket fd;
+    (void)c;
+    assert_false(t->asking); /* law 1 */
+    assert_true(result < 0);
+    t->dones++;
+    if (!t->now) t->result = reactor_detach(r, t->p[2].conn, &fd, input, &len);
+}
+
+static void fill_the_third(const reactor *r, three *t) {
+    static const char zeros[64 * KIB];
+    int fd = reactor_conn_socket(r, t->p[2].conn);
+    for (ssize_t n; (n = send(fd, zeros, sizeof zeros, MSG_NOSIGNAL)) > 0;) t->full += (size_t)n;
+    for (ssize_t n; (n = send(fd, zeros, 1, MSG_NOSIGNAL)) > 0;) t->full += (size_t)n;
+}
+
+static void hook_of_three(reactor *r, reactor_conn c, probe *p) {
+    const struct linger hard = {1, 0};
+    three *t = p->extra;
+    t->order = t->order * 10 + (int)(p - t->p) + 1;
+    assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
+    if (p == &t->p[0]) {
+        assert_return_code(setsockopt(t->fd[0], SOL_SOCKET, SO_LINGER, &hard, sizeof hard), errno);
+        close(t->fd[0]);
+    } else if (p == &t->p[1] && t->order == 12) {
+        char input[LINE];
+        size_t len = sizeof input;
+        reactor_socket fd;
+        fill_the_third(r, t);
+        int e = reactor_sendfile(r, t->p[0].conn, t->file, 0, 1, 0, note_done_and_detach, t);
+        if (e < 0) { /* it has been refused already */
+            assert_true(e == -EPIPE || e == -EBADF);
+            return;
+        }
+        t->asking = 1;
+        if (t->now) assert_true(reactor_detach(r, t->p[0].conn, &fd, input, &len) < 0);
+        t->asking = 0;
+    }
+}
+
+static void refused_with_a_file_behind(int now) {
+    three t = {.now = now, .result = -EBUSY};
+    reactor *r = begin();
+    t.file = pattern_file(1, 1, 0);
+    for (int i = 0; i < 3; i++) {
+        t.p[i].extra = &t;
+        t.p[i].data = hook_of_three;
+        t.fd[i] = attach_tcp_pair(r, &t.p[i], NULL);
+    }
+    turns(r, 3);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(send(t.fd[i], "0123456789", LINE, MSG_NOSIGNAL), LINE);
+    UNTIL(r, t.p[0].closes && t.p[1].datas && t.p[2].datas);
+    assert_int_equal(t.result, -EBUSY);
+    for (char some[16 * KIB]; t.full;) {
+        size_t n = t.full < sizeof some ? t.full : sizeof some;
+        peer_take(r, t.fd[2], some, n);
+        t.full -= n;
+    }
+    peer_hears(r, t.fd[2], "0123456789");
+    close(t.fd[1]), close(t.fd[2]), close(t.file);
+    end(r);
+}
+CASE(law1_detach_of_one_that_was_refused_calls_no_done) { refused_with_a_file_behind(1); }
+CASE(law14_done_comes_when_all_answers_are_accounted_for) { refused_with_a_file_behind(0); }
+
+typedef struct parted {
+    int file, dones;
+    size_t len, after; /* after: so much it sends the file */
+    char input[4 * LINE];
+    reactor_socket fd;
+} parted;
+
+static void done_detaches(reactor *r, reactor_conn c, int result, void *user) {
+    parted *t = user;
+    t->dones++;
+    t->len = sizeof t->input;
+    assert_int_equal(result, 0);
+    assert_int_equal(reactor_detach(r, c, &t->fd, t->input, &t->len), 0);
+}
+
+static void hook_send_file_and_eat_some(reactor *r, reactor_conn c, probe *p) {
+    parted *t = p->extra;
+    p->eat = 0;
+    if (p->offered < t->after) return;
+    p->eat = 3;
+    assert_int_equal(reactor_sendfile(r, c, t->file, 0, 1, 0, done_detaches, t), 0);
+}
+
+/* In the done callback of what on_data has sent, what that has left is there, and no more. */
+CASE(detach_in_done_gives_back_what_on_data_left) {
+    for (int lines = 1; lines <= 2; lines++) {
+        reactor *r = begin();
+        parted t = {.after = (size_t)lines * LINE};
+        probe p = {.data = hook_send_file_and_eat_some, .extra = &t};
+        int fd = attach_tcp_pair(r, &p, NULL);
+        t.file = pattern_file(1, 1, 0);
+        for (int i = 1; i <= lines; i++) {
+            peer_say(r, fd, "0123456789");
+            UNTIL(r, p.datas == i);
+        }
+        UNTIL(r, p.closes);
+        assert_int_equal(t.dones, 1);
+        assert_int_equal(t.len, lines * LINE - 3);
+        assert_memory_equal(t.input, "34567890123456789", t.len);
+        close((int)t.fd), close(fd), close(t.file);
+        end(r);
+    }
+}
+
 static void hook_echo_and_stop(reactor *r, reactor_conn c, probe *p) {
     assert_int_equal(reactor_write(r, c, p->bytes, p->offered), 0);
     ((crowd *)p->extra)->served++;
@@ -1963,6 +2085,9 @@ int main(void) {
         TEST(law14_paused_in_the_same_batch_gets_nothing),
         TEST(law14_an_answer_that_the_kernel_does_not_take_does_not_lift_the_cap),
         TEST(law2_an_answer_does_not_go_to_who_has_the_descriptor_next),
+        TEST(law1_detach_of_one_that_was_refused_calls_no_done),
+        TEST(law14_done_comes_when_all_answers_are_accounted_for),
+        TEST(detach_in_done_gives_back_what_on_data_left),
         TEST(stopped_at_each_of_many_inputs_loses_none),
         TEST(law14_an_answer_goes_before_what_others_write_later_in_the_turn),
         TEST(law14_paused_in_mid_turn_and_resumed_gets_all),
