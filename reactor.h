@@ -4012,6 +4012,7 @@ static int reactor__io_uring_arm(const reactor__core *core, reactor__io_uring *b
     reactor__io_uring_slot *s = &b->slots[index];
     const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
     if (s->poll || !(slot->armed & REACTOR__CORE_BOTH)) return 0;
+    if (slot->flags & REACTOR__CORE_ALWAYS) return 0; /* it was listed for the one before it */
     uint16_t events = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
     uint32_t name = reactor__io_uring_name(s);
     reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_POLL_ADD, slot->fd,
