@@ -276,9 +276,13 @@ CASE(law14_peers_that_never_read_do_not_make_memory_grow) {
         fd[i] = attach_pair(r, &p[i], &o);
     }
     turns(r, 200);
-    reactor_counters a = counters(r);
-    turns(r, 50);
-    reactor_counters b = counters(r);
+    reactor_counters a, b = counters(r);
+    for (int tries = 0; tries < 100; tries++) { /* a kernel may find some more room */
+        a = b;
+        turns(r, 50);
+        b = counters(r);
+        if (a.bytes_out == b.bytes_out) break;
+    }
     assert_true(b.queued <= (size_t)N * (MARK + 10000));
     assert_int_equal(b.queued, a.queued);
     assert_int_equal(b.bytes_out, a.bytes_out);
