@@ -276,7 +276,7 @@ CASE(law14_peers_that_never_read_do_not_make_memory_grow) {
         fd[i] = attach_pair(r, &p[i], &o);
     }
     turns(r, 200);
-    reactor_counters a, b = counters(r);
+    reactor_counters a = counters(r), b = a;
     for (int tries = 0; tries < 100; tries++) { /* a kernel may find some more room */
         a = b;
         turns(r, 50);
