@@ -4167,7 +4167,6 @@ REACTOR__APART static int reactor__io_uring_add(reactor__core *core, uint32_t co
 /* As many as one turn may take; the others stay where they are. */
 static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b) {
     const uint32_t tail = REACTOR__LOAD(b->cq_tail), mask = b->cq_mask, wait = ++b->waits;
-    const int doubt = !b->deferred;
     uint32_t head = *b->cq_head, count = core->report_count, most = count + core->limit;
     int doubtful = 0;
     b->first = count;
@@ -4189,9 +4188,9 @@ static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b
         s->told = wait;
         const reactor__core_slot *slot = reactor__core_at(core, index);
         reactor__core_report *report = &core->reports[count++];
-        doubtful |= doubt | (slot->kind != REACTOR__CORE_CONN);
+        doubtful |= reactor__io_uring_is_doubtful(b, slot);
         report->events = (unsigned)c->result;
-        report->id = (uint64_t)(slot->tag & ~1u) << 32 | index;
+        report->id = reactor__core_id(core, index);
     }
     core->report_count = count;
     REACTOR__STORE(b->cq_head, head);
