@@ -239,7 +239,7 @@
    interest that was last told (armed), both in bits of poll(2), see REACTOR__CORE_x. Slots move,
    so an index is kept, never an address. The kernel is given reactor__core_id(core, index), and a
    report brings it back; if the slot has gone or changed hands meanwhile, core drops it.
-   core->data is the backend's, and slot->aux is from the adding on. Everything but wake is called
+   core->data is the backend's, and *reactor__core_aux(core, index) is from the adding on. Everything but wake is called
    by the loop's thread. Everything returns 0 or -errno.
 
    name     what the options call it; in capitals the end of its macro.
@@ -263,10 +263,10 @@
             WATCHED, in all of them, alone is silence, also when the peer has gone. RDHUP without
             READ and WRITE waits for an error or a full hang-up, to be told once. The peer's FIN it
             means only to HAS_EDGES, as a hint like PRI; a level of that would spin beside WRITE.
-   wait     reports by reactor__core_report_slot, or into reports[report_count++], core->limit at
-            most: who is left out comes first next time. A slot comes once, in any order, with what
-            is true now; ERROR and HANGUP unasked, and core masks what nobody wants. A level comes
-            with every wait: if arming it again fails, that is told by reactor__core_refused, too,
+   wait     reports by reactor__core_report_slot, core->limit at most: who is left out comes first
+            next time. A slot comes once, in any order, with what is true now; ERROR and HANGUP
+            unasked, and what is not armed is left out. (A kernel may write to reports[report_count]
+            itself: then it has to leave that out, see epoll.) A level comes with every wait: if arming it again fails, that is told by reactor__core_refused, too,
             unless the descriptor was closed unremoved, which is silent. timeout is in nanoseconds,
             0 or -1 (for ever): never early, and as fine as the system can. -EINTR, after a signal
             or with nothing to tell yet, has it called for the rest of the time; after a refusal it
@@ -1310,19 +1310,24 @@ enum {
     REACTOR__CORE_FAILED = 128 /* the backend refused the last change once */
 };
 
+/* What an event has to look at: half a cache line. */
 typedef struct reactor__core_slot {
     reactor_io_fn *fn; /* NULL: pulled, or of no interest but for waking */
     void *user;        /* of fn; a listener's or connection's struct */
     reactor_socket fd; /* while BOUND, else none */
     uint32_t tag;      /* its generation, see below; 1 more if a report for it is special */
-    uint32_t next;     /* in the dirty or the free list */
-    uint32_t aux;      /* the backend's */
     uint16_t wanted;   /* interest as last asked for */
     uint16_t armed;    /* interest as last told to the backend; 0: it does not know the slot */
     uint16_t since;    /* the turn in which it was taken or freed, its last 16 bits */
     uint8_t flags;     /* TOLD ... FAILED */
     uint8_t kind;      /* FREE ... CONN */
 } reactor__core_slot;
+
+/* What else there is of a slot. */
+typedef struct reactor__core_link {
+    uint32_t next; /* in the dirty or the free list */
+    uint32_t aux;  /* the backend's */
+} reactor__core_link;
 
 typedef struct reactor__core reactor__core;
 
@@ -1331,16 +1336,13 @@ typedef void reactor__core_slow_fn(reactor *r, const reactor__core_slot *slot, u
 
 /* A report: what happened, and to which slot. The layout is that of epoll's events, so that the
    kernel can write them where they are read. */
-#if defined(__linux__) && defined(__x86_64__)
-#pragma pack(push, 4)
-#endif
 typedef struct reactor__core_report {
     uint32_t events;
-    uint64_t id;
-} reactor__core_report;
-#if defined(__linux__) && defined(__x86_64__)
-#pragma pack(pop)
+#if defined(__linux__) && !defined(__x86_64__) && !defined(__i386__)
+    uint32_t unused; /* there the kernel has it at a multiple of 8 */
 #endif
+    uint32_t index, tag;
+} reactor__core_report;
 
 /* A receive or a send, one of several that a backend does with one system call; none waits. */
 typedef struct reactor__core_transfer {
@@ -1384,13 +1386,15 @@ struct reactor__core {
     const reactor__core_backend *backend;
     void *data;                          /* the backend's */
     reactor__core_transfer_fn *transfer; /* NULL: a receive or a send costs a call anyway */
-    reactor *owner;                /* handed to callbacks, for core does not know what it is */
-    reactor__core_slot *slots;     /* move when they grow: no pointer outlives a callback */
-    reactor__core_report *reports; /* of a wait, errors of telling and one file: 2 batches + 1 */
-    uint32_t report_count;         /* not dispatched yet */
-    uint32_t limit;                /* how many the next wait may bring */
-    uint32_t kept;                 /* of them, for reactor_select */
-    uint32_t count;                /* slots ever used */
+    reactor *owner;            /* handed to callbacks, for core does not know what it is */
+    reactor__core_slot *slots; /* move when they grow: no pointer outlives a callback */
+    reactor__core_link *links; /* one for each */
+    reactor__core_report
+        *reports;          /* of a wait, errors of telling, one file, an end: 2 batches + 2 */
+    uint32_t report_count; /* not dispatched yet */
+    uint32_t limit;        /* how many the next wait may bring */
+    uint32_t kept;         /* of them, for reactor_select */
+    uint32_t count;        /* slots ever used */
     uint32_t cap;
     uint32_t free_head;              /* through next, as is the dirty list; ends with NONE */
     uint32_t dirty_head, dirty_tail; /* told in the order in which they changed */
@@ -1419,15 +1423,21 @@ static reactor__core_slot *reactor__core_at(const reactor__core *core, uint32_t 
     return &core->slots[index];
 }
 
+/* A number that the backend may keep with a slot. */
+REACTOR__OPTIONAL static uint32_t *reactor__core_aux(const reactor__core *core, uint32_t index) {
+    return &core->links[index].aux;
+}
+
 /* What the kernel is given, and comes back in reports. */
 static uint64_t reactor__core_id(const reactor__core *core, uint32_t index) {
     return (uint64_t)(core->slots[index].tag & ~1u) << 32 | index;
 }
 
 /* Generations are even, and a timer's is odd: their handles never look alike. Of a slot's tag the
-   lowest bit is thus free to tell that it is without a callback, or ONESHOT. */
-static int reactor__core_is(const reactor__core_slot *slot, uint64_t id) {
-    return (slot->tag & ~1u) == (uint32_t)(id >> 32);
+   lowest bit is thus free to tell that it is without a callback, ONESHOT, or wants something else
+   than the backend knows. */
+static int reactor__core_is(const reactor__core_slot *slot, uint32_t tag) {
+    return (slot->tag & ~1u) == tag;
 }
 
 /* The slot of a handle, or NULL if it is stale, foreign or of another kind. */
@@ -1436,7 +1446,7 @@ REACTOR__OPTIONAL static reactor__core_slot *reactor__core_resolve(const reactor
     uint32_t index = (uint32_t)id;
     if (REACTOR__UNLIKELY(index >= core->count)) return NULL;
     reactor__core_slot *slot = &core->slots[index];
-    if (REACTOR__UNLIKELY(slot->tag != (uint32_t)(id >> 32))) return NULL;
+    if (REACTOR__UNLIKELY(!reactor__core_is(slot, (uint32_t)(id >> 32)))) return NULL;
     return slot->kind == kind ? slot : NULL;
 }
 
@@ -1500,10 +1510,13 @@ static void reactor__core_map_delete(reactor__core *core, uint32_t index) {
 /* ---- slots ---- */
 
 static int reactor__core_grow(reactor__core *core) {
-    uint32_t cap = core->cap;
+    uint32_t cap = core->cap, same = cap;
     void *slots = reactor__util_grown(core->slots, &cap, core->count + 1, sizeof *core->slots);
     if (!slots) return -ENOMEM;
     core->slots = (reactor__core_slot *)slots;
+    void *links = reactor__util_grown(core->links, &same, core->count + 1, sizeof *core->links);
+    if (!links) return -ENOMEM;
+    core->links = (reactor__core_link *)links;
     core->cap = cap;
     return 0;
 }
@@ -1514,7 +1527,7 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
     reactor__core_slot *slot;
     if (index != REACTOR__NONE) {
         slot = &core->slots[index];
-        core->free_head = slot->next;
+        core->free_head = core->links[index].next;
     } else {
         if (core->count == core->cap && reactor__core_grow(core) < 0) return -ENOMEM;
         index = core->count++;
@@ -1539,12 +1552,18 @@ static int reactor__core_is_active(const reactor__core_slot *slot) {
            !(slot->flags & (REACTOR__CORE_UNREF | REACTOR__CORE_PULLED));
 }
 
-/* The only places where wanted, UNREF or PULLED change: active counts what they decide. And wanted
-   decides with fn the tag's lowest bit, which makes it unlike every report's: see dispatch. */
+/* The tag's lowest bit makes it unlike every report's: see dispatch. */
+static void reactor__core_mark(reactor__core_slot *slot) {
+    int special = !slot->fn || (slot->wanted & (unsigned)REACTOR_ONESHOT) ||
+                  slot->armed != (slot->wanted | REACTOR__CORE_WATCHED);
+    slot->tag = (slot->tag & ~1u) | (unsigned)special;
+}
+
+/* The only places where wanted, UNREF or PULLED change: active counts what they decide. */
 static void reactor__core_want(reactor__core *core, reactor__core_slot *slot, unsigned wanted) {
     core->active -= (uint32_t)reactor__core_is_active(slot);
     slot->wanted = (uint16_t)wanted;
-    slot->tag = (slot->tag & ~1u) | (!slot->fn || (wanted & (unsigned)REACTOR_ONESHOT));
+    reactor__core_mark(slot);
     core->active += (uint32_t)reactor__core_is_active(slot);
 }
 
@@ -1559,11 +1578,11 @@ static void reactor__core_touch(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     if (!(slot->flags & REACTOR__CORE_DIRTY)) {
         slot->flags |= REACTOR__CORE_DIRTY;
-        slot->next = REACTOR__NONE;
+        core->links[index].next = REACTOR__NONE;
         if (core->dirty_head == REACTOR__NONE)
             core->dirty_head = index;
         else
-            core->slots[core->dirty_tail].next = index;
+            core->links[core->dirty_tail].next = index;
         core->dirty_tail = index;
     }
     if (core->changed) core->changed(core);
@@ -1580,7 +1599,7 @@ static void reactor__core_release(reactor__core *core, uint32_t index) {
     slot->tag = (slot->tag & ~1u) + 2;
     if (!slot->tag) slot->tag = 2;
     if (slot->flags & REACTOR__CORE_DIRTY) return;
-    slot->next = core->free_head;
+    core->links[index].next = core->free_head;
     core->free_head = index;
 }
 
@@ -1596,15 +1615,15 @@ static int reactor__core_always_add(reactor__core *core, uint32_t index) {
         core->always = (uint32_t *)grown;
     }
     core->slots[index].flags |= REACTOR__CORE_ALWAYS;
-    core->slots[index].aux = core->always_count;
+    core->links[index].aux = core->always_count;
     core->always[core->always_count++] = index;
     return 0;
 }
 
 static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
     uint32_t last = core->always[--core->always_count];
-    core->always[core->slots[index].aux] = last;
-    core->slots[last].aux = core->slots[index].aux;
+    core->always[core->links[index].aux] = last;
+    core->links[last].aux = core->links[index].aux;
     core->slots[index].flags &= (uint8_t)~REACTOR__CORE_ALWAYS;
 }
 
@@ -1681,8 +1700,9 @@ REACTOR__APART static void reactor__core_modify(reactor__core *core, uint32_t in
 REACTOR__OPTIONAL static void reactor__core_report_slot(reactor__core *core, uint32_t index,
                                                         unsigned events) {
     reactor__core_report *report = &core->reports[core->report_count++];
-    report->events = events;
-    report->id = reactor__core_id(core, index);
+    report->events = events & (core->slots[index].armed | REACTOR__CORE_INFO);
+    report->index = index;
+    report->tag = core->slots[index].tag & ~1u;
 }
 
 /* A refusal, for the first or the second time. */
@@ -1729,6 +1749,7 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
         return 1;
     }
     slot->armed = (uint16_t)target;
+    reactor__core_mark(slot);
     slot->flags &= (uint8_t)~REACTOR__CORE_REARM;
     if (e == 0) slot->flags &= (uint8_t)~REACTOR__CORE_FAILED;
     return 0;
@@ -1748,10 +1769,10 @@ static void reactor__core_flush(reactor__core *core) {
     core->dirty_head = core->dirty_tail = REACTOR__NONE;
     while (index != REACTOR__NONE && !reactor__core_is_held_up(core, index)) {
         reactor__core_slot *slot = &core->slots[index];
-        uint32_t next = slot->next;
+        uint32_t next = core->links[index].next;
         slot->flags &= (uint8_t)~REACTOR__CORE_DIRTY;
         if (slot->kind == REACTOR__CORE_FREE) {
-            slot->next = core->free_head;
+            core->links[index].next = core->free_head;
             core->free_head = index;
         } else if (reactor__core_tell(core, index))
             reactor__core_touch_again(core, index);
@@ -1761,7 +1782,7 @@ static void reactor__core_flush(reactor__core *core) {
     if (core->dirty_head == REACTOR__NONE)
         core->dirty_tail = last;
     else
-        core->slots[last].next = core->dirty_head;
+        core->links[last].next = core->dirty_head;
     core->dirty_head = index;
 }
 
@@ -1842,9 +1863,9 @@ static void reactor__core_shot(reactor__core *core, uint32_t index, unsigned got
 /* A report that cannot be delivered now is asked for again: a level comes by itself, an edge or a
    shot when it is armed anew. */
 static void reactor__core_postpone(reactor__core *core, const reactor__core_report *report) {
-    uint32_t index = (uint32_t)report->id;
+    uint32_t index = report->index;
     reactor__core_slot *slot = &core->slots[index];
-    if (!reactor__core_is(slot, report->id) || !(slot->wanted & REACTOR__CORE_ONCE)) return;
+    if (!reactor__core_is(slot, report->tag) || !(slot->wanted & REACTOR__CORE_ONCE)) return;
     slot->flags |= REACTOR__CORE_REARM;
     reactor__core_touch(core, index);
 }
@@ -1867,8 +1888,8 @@ REACTOR__APART static void reactor__core_stop(reactor__core *core, int on) {
 /* A report that is not simply handed to a callback. Returns 1 if it is after all. */
 static int reactor__core_odd(reactor__core *core, const reactor__core_report *report,
                              unsigned got) {
-    reactor__core_slot *slot = &core->slots[(uint32_t)report->id];
-    if (!reactor__core_is(slot, report->id)) {
+    reactor__core_slot *slot = &core->slots[report->index];
+    if (!reactor__core_is(slot, report->tag)) {
         reactor__core_gone(core, slot);
         return 0;
     }
@@ -1880,41 +1901,42 @@ static int reactor__core_odd(reactor__core *core, const reactor__core_report *re
             reactor__core_postpone(core, report);
         return 0;
     }
-    if (slot->wanted & (unsigned)REACTOR_ONESHOT)
-        reactor__core_shot(core, (uint32_t)report->id, got);
+    if (slot->wanted & (unsigned)REACTOR_ONESHOT) reactor__core_shot(core, report->index, got);
     return got && slot->fn;
 }
 
 /* A report that may be special, looked at: the events to hand to its callback, 0 for none. */
 REACTOR__APART static unsigned reactor__core_special(reactor__core *core,
                                                      const reactor__core_report *report) {
-    const reactor__core_slot *slot = &core->slots[(uint32_t)report->id];
+    const reactor__core_slot *slot = &core->slots[report->index];
     unsigned got = reactor__core_mask(report->events, slot->wanted);
-    int odd = slot->tag != (uint32_t)(report->id >> 32) || !got;
+    int odd = slot->tag != report->tag || !got;
     return odd && !reactor__core_odd(core, report, got) ? 0 : got;
 }
 
 /* Hands the reports of the last wait to whom they belong; those for reactor_select are kept for the
    end of the turn. This is every event's way, so one word, special, stands for all that is rare:
-   being stopped, timing callbacks, errors and hang-ups. A tag that differs stands for the rest:
-   gone, pulled, ONESHOT. Callbacks are counted in one go at the end; parts whose events are none
-   take themselves off again. What a stop leaves is asked for again: nothing is lost. */
+   being stopped, timing callbacks, errors and hang-ups; and for the end, which one more report
+   marks. A tag that differs stands for the rest: gone, pulled, ONESHOT, interest changed in this
+   turn. Callbacks are counted in one go at the end; parts whose events are none take themselves off
+   again. What a stop leaves is asked for again: nothing is lost. */
 static void reactor__core_dispatch(reactor__core *core) {
-    const reactor__core_report *at = core->reports, *end = at + core->report_count;
+    reactor__core_report *at = core->reports, *end = at + core->report_count;
     uint32_t skipped = 0; /* not handed to a callback */
     core->counters.events += core->report_count;
     core->kept = 0;
-    for (; at < end; at++) {
-        const reactor__core_slot *slot = &core->slots[(uint32_t)at->id];
+    end->events = REACTOR__CORE_INFO;
+    end->index = 0;
+    for (;; at++) {
+        const reactor__core_slot *slot = &core->slots[at->index];
         unsigned got = at->events;
-        if (REACTOR__LIKELY(!(got & REACTOR__PEEK(&core->special)) &&
-                            slot->tag == (uint32_t)(at->id >> 32) && (got &= slot->wanted))) {
+        if (REACTOR__LIKELY(!(got & REACTOR__PEEK(&core->special)) && slot->tag == at->tag)) {
             slot->fn(core->owner, slot->fd, got, slot->user);
             continue;
         }
-        if (REACTOR__PEEK(&core->stop)) break;
+        if (at == end || REACTOR__PEEK(&core->stop)) break;
         got = reactor__core_special(core, at);
-        slot = &core->slots[(uint32_t)at->id];
+        slot = &core->slots[at->index];
         if (!got)
             skipped++;
         else if (core->slow)
@@ -1933,15 +1955,14 @@ static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int ma
     int count = 0;
     for (uint32_t i = 0; i < core->kept; i++) {
         const reactor__core_report *report = &core->reports[i];
-        const reactor__core_slot *slot = &core->slots[(uint32_t)report->id];
-        if (!reactor__core_is(slot, report->id)) continue;
+        const reactor__core_slot *slot = &core->slots[report->index];
+        if (!reactor__core_is(slot, report->tag)) continue;
         unsigned got = reactor__core_mask(report->events, slot->wanted);
         if (count == max || !(slot->flags & REACTOR__CORE_PULLED)) {
             reactor__core_postpone(core, report);
             continue;
         }
-        if (slot->wanted & (unsigned)REACTOR_ONESHOT)
-            reactor__core_shot(core, (uint32_t)report->id, got);
+        if (slot->wanted & (unsigned)REACTOR_ONESHOT) reactor__core_shot(core, report->index, got);
         if (!got) continue;
         keys[count].fd = slot->fd;
         keys[count].events = got;
@@ -1962,7 +1983,7 @@ static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed
     core->slow = slow;
     reactor__core_stop(core, 0);
     core->reports =
-        (reactor__core_report *)REACTOR_MALLOC((2 * (size_t)batch + 1) * sizeof *core->reports);
+        (reactor__core_report *)REACTOR_MALLOC((2 * (size_t)batch + 2) * sizeof *core->reports);
     core->free_head = core->dirty_head = core->dirty_tail = REACTOR__NONE;
     return core->reports ? 0 : -ENOMEM;
 }
@@ -1970,6 +1991,7 @@ static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed
 static void reactor__core_fini(reactor__core *core) {
     if (core->backend) core->backend->fini(core);
     REACTOR_FREE(core->slots);
+    REACTOR_FREE(core->links);
     REACTOR_FREE(core->reports);
     REACTOR_FREE(core->map);
     REACTOR_FREE(core->always);
@@ -2287,23 +2309,24 @@ static int reactor__winselect_is_socket(reactor_socket fd) {
 static int reactor__winselect_set_interest(reactor__core *core, uint32_t index, unsigned before,
                                            unsigned after, int closing) {
     reactor__winselect *b = (reactor__winselect *)core->data;
-    reactor__core_slot *slot = reactor__core_at(core, index);
+    const reactor__core_slot *slot = reactor__core_at(core, index);
+    uint32_t *aux = reactor__core_aux(core, index);
     (void)closing;
-    if (before) reactor__winselect_deafen(b, slot->aux, 0);
+    if (before) reactor__winselect_deafen(b, *aux, 0);
     if (!after) {
         uint32_t last = --b->count;
-        b->who[slot->aux] = b->who[last];
-        b->state[slot->aux] = b->state[last];
-        reactor__core_at(core, b->who[last])->aux = slot->aux;
+        b->who[*aux] = b->who[last];
+        b->state[*aux] = b->state[last];
+        *reactor__core_aux(core, b->who[last]) = *aux;
         return 0;
     }
     if (!reactor__winselect_is_socket(slot->fd)) return -EBADF;
     if (!before) {
         if (reactor__winselect_grow(b) < 0) return -ENOMEM;
-        slot->aux = b->count;
+        *aux = b->count;
         b->who[b->count++] = index;
     }
-    b->state[slot->aux] = 0;
+    b->state[*aux] = 0;
     return 0;
 }
 
@@ -2362,7 +2385,7 @@ static uint32_t reactor__winselect_collect(const reactor__core *core, reactor__w
     for (unsigned k = 0; k < 3; k++)
         for (u_int i = 0; i < b->sets[k]->count; i++) {
             uint32_t index = reactor__core_find(core, b->sets[k]->sockets[i]);
-            b->state[reactor__core_at(core, index)->aux] |= (uint8_t)(1u << k);
+            b->state[*reactor__core_aux(core, index)] |= (uint8_t)(1u << k);
         }
     for (uint32_t i = 0; i < b->count && n < core->limit; i++) {
         b->at = b->at + 1 < b->count ? b->at + 1 : 0;
@@ -2397,8 +2420,9 @@ static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, ui
     if (n && WSAPoll(b->found, n, 0) == SOCKET_ERROR) return reactor__util_error();
     for (uint32_t i = 0; i < n; i++) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
+        const uint32_t at = *reactor__core_aux(core, index);
         const reactor__core_slot *slot = reactor__core_at(core, index);
-        uint8_t *state = &b->state[slot->aux];
+        uint8_t *state = &b->state[at];
         unsigned events = reactor__winselect_events(&b->found[i]);
         if (*state & REACTOR__WINSELECT_FAILED) {
             unsigned failed = reactor__winselect_failed(slot->fd);
@@ -2412,7 +2436,7 @@ static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, ui
         if (!(*state & (REACTOR__WINSELECT_IN | REACTOR__WINSELECT_DEAF)) || (slot->armed & wanted))
             continue;
         *state |= REACTOR__WINSELECT_NO_IN;
-        reactor__winselect_deafen(b, slot->aux, !told);
+        reactor__winselect_deafen(b, at, !told);
     }
     return 0;
 }
@@ -2695,19 +2719,20 @@ static void reactor__windows_remove(reactor__windows *b, uint32_t n) {
 static int reactor__windows_set(reactor__core *core, uint32_t index, unsigned before,
                                 unsigned after, int closing) {
     reactor__windows *b = (reactor__windows *)core->data;
-    reactor__core_slot *slot = reactor__core_at(core, index);
+    const reactor__core_slot *slot = reactor__core_at(core, index);
+    uint32_t *aux = reactor__core_aux(core, index);
     (void)closing;
     if (!after) {
-        reactor__windows_remove(b, slot->aux);
+        reactor__windows_remove(b, *aux);
         return 0;
     }
     if (!before) {
         int64_t n = reactor__windows_take(b, slot->fd);
         if (n < 0) return (int)n;
-        slot->aux = (uint32_t)n;
-        reactor__windows_at(b, slot->aux)->slot = index;
+        *aux = (uint32_t)n;
+        reactor__windows_at(b, *aux)->slot = index;
     }
-    reactor__windows_op *op = reactor__windows_at(b, slot->aux);
+    reactor__windows_op *op = reactor__windows_at(b, *aux);
     op->told = 0;
     op->changed = before != 0;
     if (!op->pending) {
@@ -2927,26 +2952,27 @@ static void reactor__poll_remove(reactor__core *core, reactor__poll *b, uint32_t
     uint32_t last = --b->count;
     b->fds[place] = b->fds[last];
     b->who[place] = b->who[last];
-    reactor__core_at(core, b->who[place])->aux = place;
+    *reactor__core_aux(core, b->who[place]) = place;
 }
 
 /* As in select, fcntl tells the caller what the kernel would tell the next wait. */
 static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                              int closing) {
     reactor__poll *b = (reactor__poll *)core->data;
-    reactor__core_slot *slot = reactor__core_at(core, index);
+    const reactor__core_slot *slot = reactor__core_at(core, index);
+    uint32_t *aux = reactor__core_aux(core, index);
     (void)closing;
     if (!after) {
-        reactor__poll_remove(core, b, slot->aux);
+        reactor__poll_remove(core, b, *aux);
         return 0;
     }
     if (fcntl(slot->fd, F_GETFD) < 0) return -errno;
     if (!before) {
         if (reactor__poll_grow(b) < 0) return -ENOMEM;
-        slot->aux = b->count;
+        *aux = b->count;
         b->who[b->count++] = index;
     }
-    struct pollfd *p = &b->fds[slot->aux];
+    struct pollfd *p = &b->fds[*aux];
     p->events = (short)(after & REACTOR__CORE_BOTH);
     p->fd = after & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP) ? slot->fd : -1;
     p->revents = 0;
@@ -3169,12 +3195,11 @@ static int reactor__kqueue_set(reactor__core *core, uint32_t index, unsigned bef
 
 /* aux is where the slot's report is, if that one is still it; or core has told an error of it. */
 static void reactor__kqueue_place(reactor__core *core, const reactor__kqueue *b, uint32_t index) {
-    reactor__core_slot *slot = reactor__core_at(core, index);
-    const uint64_t id = reactor__core_id(core, index);
-    if (slot->aux < core->report_count && core->reports[slot->aux].id == id) return;
-    for (slot->aux = 0; slot->aux < b->told; slot->aux++)
-        if (core->reports[slot->aux].id == id) return;
-    slot->aux = core->report_count;
+    uint32_t *aux = reactor__core_aux(core, index);
+    if (*aux < core->report_count && core->reports[*aux].index == index) return;
+    for (*aux = 0; *aux < b->told; ++*aux)
+        if (core->reports[*aux].index == index) return;
+    *aux = core->report_count;
     reactor__core_report_slot(core, index, 0);
 }
 
@@ -3188,11 +3213,12 @@ static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const
             reactor__kqueue_change(b, e->ident, (unsigned)EV_DELETE, 0)->filter = e->filter;
         return;
     }
-    reactor__core_slot *slot = reactor__core_at(core, index);
     if (e->flags & EV_EOF) events |= REACTOR__KQUEUE_ENDED;
     if (e->fflags) events |= (unsigned)REACTOR_ERROR;
     reactor__kqueue_place(core, b, index);
-    core->reports[slot->aux].events |= events;
+    core->reports[*reactor__core_aux(core, index)].events |=
+        events &
+        (reactor__core_at(core, index)->armed | REACTOR__CORE_INFO | REACTOR__KQUEUE_ENDED);
 }
 
 /* What has ended is asked what that means. An error that the event brought is kept: poll does not
@@ -3201,7 +3227,7 @@ static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
     nfds_t n = 0;
     for (uint32_t i = 0; i < core->report_count; i++) {
         if (!(core->reports[i].events & REACTOR__KQUEUE_ENDED)) continue;
-        const reactor__core_slot *slot = reactor__core_at(core, (uint32_t)core->reports[i].id);
+        const reactor__core_slot *slot = reactor__core_at(core, core->reports[i].index);
         b->ended[n].fd = slot->fd;
         b->ended[n].events = (short)(slot->armed & REACTOR__CORE_BOTH);
         b->ended[n++].revents = 0;
@@ -3449,15 +3475,18 @@ typedef struct reactor__epoll {
 typedef char reactor__epoll_same_layout
     [sizeof(reactor__core_report) == sizeof(struct epoll_event) &&
              offsetof(reactor__core_report, events) == offsetof(struct epoll_event, events) &&
-             offsetof(reactor__core_report, id) == offsetof(struct epoll_event, data)
+             offsetof(reactor__core_report, index) == offsetof(struct epoll_event, data)
          ? 1
          : -1];
 #endif
 
-static int reactor__epoll_tell(int set, int what, int fd, unsigned events, uint64_t id) {
+static int reactor__epoll_tell(int set, int what, int fd, unsigned events, uint32_t index,
+                               uint32_t tag) {
     reactor__core_report e;
+    memset(&e, 0, sizeof e);
     e.events = events;
-    e.id = id;
+    e.index = index;
+    e.tag = tag;
     return epoll_ctl(set, what, fd, (struct epoll_event *)(void *)&e) < 0 ? -errno : 0;
 }
 
@@ -3489,8 +3518,8 @@ static int reactor__epoll_control(const reactor__core *core, int set, int what, 
     unsigned events = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
     if (interest & (unsigned)REACTOR_EDGE || !events) events |= (unsigned)EPOLLET;
     if (interest & (unsigned)REACTOR_ONESHOT) events |= (unsigned)EPOLLONESHOT;
-    return reactor__epoll_tell(set, what, core->slots[index].fd, events,
-                               reactor__core_id(core, index));
+    const reactor__core_slot *slot = reactor__core_at(core, index);
+    return reactor__epoll_tell(set, what, slot->fd, events, index, slot->tag & ~1u);
 }
 
 static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
@@ -3525,11 +3554,11 @@ REACTOR__APART static void reactor__epoll_rebuild(reactor__core *core) {
         }
     }
     if (b->outer >= 0) {
-        if (reactor__epoll_tell(b->outer, EPOLL_CTL_ADD, fresh, EPOLLIN, 0) < 0) {
+        if (reactor__epoll_tell(b->outer, EPOLL_CTL_ADD, fresh, EPOLLIN, 0, 0) < 0) {
             reactor__util_close(fresh);
             return;
         }
-        reactor__epoll_tell(b->outer, EPOLL_CTL_DEL, b->fd, 0, 0);
+        reactor__epoll_tell(b->outer, EPOLL_CTL_DEL, b->fd, 0, 0, 0);
     }
     reactor__util_close(b->fd);
     b->fd = fresh;
@@ -3587,7 +3616,7 @@ static int reactor__epoll_fd(reactor__core *core) {
     if (e < 0) return e;
     int outer = epoll_create1(EPOLL_CLOEXEC);
     if (outer < 0) return -errno;
-    e = reactor__epoll_tell(outer, EPOLL_CTL_ADD, b->fd, EPOLLIN, 0);
+    e = reactor__epoll_tell(outer, EPOLL_CTL_ADD, b->fd, EPOLLIN, 0, 0);
     if (e < 0) {
         reactor__util_close(outer);
         return e;
@@ -4135,7 +4164,7 @@ REACTOR__APART static void reactor__io_uring_look(reactor__core *core, reactor__
     uint32_t kept = b->first, n = 0;
     for (uint32_t i = b->first; i < core->report_count; i++) {
         const reactor__core_report *report = &core->reports[i];
-        const reactor__core_slot *slot = reactor__core_at(core, (uint32_t)report->id);
+        const reactor__core_slot *slot = reactor__core_at(core, report->index);
         if (!reactor__io_uring_is_doubtful(b, slot)) continue;
         b->looks[n].fd = slot->fd;
         b->looks[n].events = (short)(slot->armed & all);
@@ -4145,13 +4174,13 @@ REACTOR__APART static void reactor__io_uring_look(reactor__core *core, reactor__
     n = 0;
     for (uint32_t i = b->first; i < core->report_count; i++) {
         reactor__core_report report = core->reports[i];
-        const reactor__core_slot *slot = reactor__core_at(core, (uint32_t)report.id);
+        const reactor__core_slot *slot = reactor__core_at(core, report.index);
         if (reactor__io_uring_is_doubtful(b, slot))
             report.events = (unsigned)b->looks[n++].revents & ~(unsigned)POLLNVAL;
         if (report.events)
             core->reports[kept++] = report;
         else /* ONESHOT has not been used up */
-            reactor__io_uring_list(b, (uint32_t)report.id);
+            reactor__io_uring_list(b, report.index);
     }
     core->report_count = kept;
 }
@@ -4159,7 +4188,7 @@ REACTOR__APART static void reactor__io_uring_look(reactor__core *core, reactor__
 /* Several answers for one slot become one report. */
 REACTOR__APART static int reactor__io_uring_add(reactor__core *core, uint32_t count, uint32_t index,
                                                 unsigned events) {
-    while (count > 0 && (uint32_t)core->reports[count - 1].id != index) count--;
+    while (count > 0 && core->reports[count - 1].index != index) count--;
     if (count > 0) core->reports[count - 1].events |= events;
     return count > 0;
 }
@@ -4190,7 +4219,8 @@ static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b
         reactor__core_report *report = &core->reports[count++];
         doubtful |= reactor__io_uring_is_doubtful(b, slot);
         report->events = (unsigned)c->result;
-        report->id = reactor__core_id(core, index);
+        report->index = index;
+        report->tag = slot->tag & ~1u;
     }
     core->report_count = count;
     REACTOR__STORE(b->cq_head, head);
@@ -8120,11 +8150,17 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
    that leave sends with one call. There is one cork for all, for callbacks do not nest. What does
    not fit goes to the queue, and everything corked before it. */
 
+/* How much of its input the running callback has answered with on the short way. */
+static size_t reactor__stream_answered(const reactor *r) {
+    return r->lane.answer >> 32 ? 0 : (size_t)r->lane.answer;
+}
+
 /* Bars the short way for the rest of the callback. What went there becomes the first piece. */
 static void reactor__stream_bar(reactor *r, reactor__stream_part *p) {
-    if (r->lane.current && r->lane.answer == r->lane.len) {
+    size_t answered = reactor__stream_answered(r);
+    if (r->lane.current && answered) {
         p->cork[0].iov_base = (void *)(uintptr_t)r->lane.data;
-        p->cork[0].iov_len = p->corked = r->lane.len;
+        p->cork[0].iov_len = p->corked = answered;
         p->corks = 1;
     }
     r->lane.answer = REACTOR__LOOP_BARRED;
@@ -8235,15 +8271,21 @@ REACTOR__APART static void reactor__stream_uncork_rest(reactor *r, reactor__stre
     reactor__stream_uncorked(p);
 }
 
-/* Sends what is corked; what the kernel does not take is queued. */
-static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
-    ssize_t n = reactor__net_send(c->fd, reactor__stream_how(r, c), p->cork, p->corks, 0);
+/* n is what send has said of what is corked. */
+static void reactor__stream_uncork_sent(reactor *r, reactor__stream_part *p,
+                                        reactor__stream_conn *c, ssize_t n) {
     if (n != (ssize_t)p->corked) {
         reactor__stream_uncork_rest(r, p, c, n);
         return;
     }
     reactor__stream_sent(r, c, (size_t)n);
     reactor__stream_uncorked(p);
+}
+
+/* Sends what is corked; what the kernel does not take is queued. */
+static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
+    ssize_t n = reactor__net_send(c->fd, reactor__stream_how(r, c), p->cork, p->corks, 0);
+    reactor__stream_uncork_sent(r, p, c, n);
 }
 
 /* Takes n bytes that were sent off the queue. */
@@ -8930,12 +8972,8 @@ REACTOR__APART static void reactor__stream_io_odd(reactor *r, ssize_t n) {
     reactor__stream_settle(r, c);
 }
 
-/* The handler did not simply answer, or not consume it all. */
-REACTOR__APART static void reactor__stream_io_rest(reactor *r, size_t used) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    size_t n = r->lane.len;
-    reactor__stream_parting(r, p, c);
+/* The handler's output is out or queued; what it did not consume is kept. */
+static void reactor__stream_io_leave(reactor *r, reactor__stream_conn *c, size_t used, size_t n) {
     if (used < n && !(c->flags & REACTOR__STREAM_FAILED))
         reactor__stream_keep(r, c, r->lane.data + used, n - used);
     if (c->tail) reactor__stream_flush(r, c);
@@ -8943,17 +8981,27 @@ REACTOR__APART static void reactor__stream_io_rest(reactor *r, size_t used) {
     if (c->flags & REACTOR__STREAM_BUSY) reactor__stream_settle(r, c);
 }
 
-/* The kernel did not take all of a short answer. */
+/* The handler did not simply answer, or not consume it all. */
+REACTOR__APART static void reactor__stream_io_rest(reactor *r, size_t used) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
+    size_t n = r->lane.len;
+    reactor__stream_parting(r, reactor__stream_part_of(r), c);
+    reactor__stream_io_leave(r, c, used, n);
+}
+
+/* The kernel did not take all of a short answer, or that was not all of the input. */
 REACTOR__APART static void reactor__stream_io_unsent(reactor *r, ssize_t sent) {
     reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
     reactor__stream_part *p = reactor__stream_part_of(r);
+    const size_t n = r->lane.len;
+    const size_t used = r->lane.answer == REACTOR__LOOP_BARRED ? n : (size_t)r->lane.answer;
     reactor__stream_bar(r, p);
     r->lane.current = NULL;
     if (sent == -EINTR)
         reactor__stream_uncork(r, p, c);
     else
-        reactor__stream_uncork_rest(r, p, c, sent);
-    reactor__stream_settle(r, c);
+        reactor__stream_uncork_sent(r, p, c, sent);
+    reactor__stream_io_leave(r, c, used, n);
 }
 
 /* The handler did not send its input back. If it wrote one piece of something else, and neither it
@@ -9043,7 +9091,7 @@ static uint32_t reactor__stream_stride(const reactor *r, reactor__stream_batch *
 }
 
 /* Whom to receive for, from this connection's report on, and where to. */
-static uint32_t reactor__stream_gather(reactor *r, reactor__stream_batch *b, uint64_t first) {
+static uint32_t reactor__stream_gather(reactor *r, reactor__stream_batch *b, uint32_t first) {
     const reactor__core *core = &r->core;
     uint32_t n = 0, i = b->next, stride = reactor__stream_stride(r, b);
     const uint32_t end = core->report_count;
@@ -9051,11 +9099,11 @@ static uint32_t reactor__stream_gather(reactor *r, reactor__stream_batch *b, uin
     const uint32_t size = stride < r->lane.size ? stride : (uint32_t)r->lane.size;
     char *piece = b->arena;
     if (most > REACTOR__STREAM_BATCH) most = REACTOR__STREAM_BATCH;
-    while (i < end && core->reports[i].id != first) i++;
+    while (i < end && core->reports[i].index != first) i++;
     for (; i < end && n < most; i++) {
         const reactor__core_report *report = &core->reports[i];
-        const reactor__core_slot *slot = reactor__core_at(core, (uint32_t)report->id);
-        if (slot->kind != REACTOR__CORE_CONN || slot->tag != (uint32_t)(report->id >> 32)) continue;
+        const reactor__core_slot *slot = reactor__core_at(core, report->index);
+        if (slot->kind != REACTOR__CORE_CONN || slot->tag != report->tag) continue;
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
         if ((c->flags ^ (report->events & ~REACTOR__CORE_PRI)) & ~REACTOR__STREAM_PEACE) continue;
         c->flags |= REACTOR__STREAM_BATCHED;
@@ -9080,7 +9128,7 @@ REACTOR__APART static void reactor__stream_begin_batch(reactor *r, reactor__stre
         b->next = 0;
     }
     if (b->at != b->end || !r->core.transfer) return;
-    uint32_t count = reactor__stream_gather(r, b, c->id);
+    uint32_t count = reactor__stream_gather(r, b, (uint32_t)c->id);
     if (!count) return;
     b->at = b->moves;
     b->end = b->moves + count;
@@ -9298,7 +9346,7 @@ static inline void reactor__stream_io_show(reactor *r, reactor__stream_batch *b,
     c->last_in = r->now;
     size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), m->data, n,
                                                   reactor__stream_state(c));
-    if (REACTOR__LIKELY(lane->answer == used)) {
+    if (REACTOR__LIKELY(lane->answer == used && used == n)) {
         m->len = (uint32_t)used;
         lane->current = NULL;
     } else
@@ -9921,8 +9969,7 @@ static int reactor__stream_live(reactor *r, reactor_conn handle, reactor__stream
 /* Output that is in memory, the callback's own included. */
 static size_t reactor__stream_load(const reactor *r, const reactor__stream_conn *c) {
     if (r->lane.current != c) return c->queued;
-    size_t answered = r->lane.answer == r->lane.len ? r->lane.len : 0;
-    return c->queued + answered + reactor__stream_part_of(r)->corked;
+    return c->queued + reactor__stream_answered(r) + reactor__stream_part_of(r)->corked;
 }
 
 /* Whether len more bytes may be written now. max_output is never exceeded, so the difference is not
@@ -9989,10 +10036,10 @@ REACTOR__APART static int reactor__stream_write_first(reactor *r, reactor_conn h
     return 0;
 }
 
-/* An answer that is the very input that is being shown needs only be remembered. */
+/* An answer that is the very input that is being shown, or its beginning, needs only be remembered:
+   how long it is. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
-    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data &&
-                        len == r->lane.len)) {
+    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data)) {
         r->lane.answer = len;
         return 0;
     }

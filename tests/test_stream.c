@@ -1100,6 +1100,54 @@ CASE(law14_a_short_answer_of_which_the_kernel_takes_a_part) {
     }
 }
 
+/* The rest of the input is kept, the rest of the answer queued. */
+CASE(law14_an_answer_that_is_the_beginning_of_the_input) {
+    static const int taken[] = {0, 1, 3, -EAGAIN, -EINTR};
+    for (size_t i = 0; i < COUNT(taken); i++) {
+        size_t left = taken[i] > 0 ? 4 - (size_t)taken[i] : taken[i] == -EAGAIN ? 4 : 0;
+        reactor *r = begin();
+        probe p = {.data = hook_echo, .most = 4};
+        int fd = attach_tcp_pair(r, &p, NULL);
+        turns(r, 3);
+        count_sends_of(r, p.conn);
+        next_send = taken[i];
+        assert_int_equal(send(fd, "0123456789", 10, MSG_NOSIGNAL), 10);
+        for (int n = 0; n < 1000 && !p.datas; n++) reactor_poll(r, 5);
+        assert_int_equal(next_send, 0);
+        assert_int_equal(counters(r).queued, left);
+        assert_int_equal(counters(r).unread, 6);
+        assert_int_equal(send(fd, "ab", 2, MSG_NOSIGNAL), 2);
+        peer_hears(r, fd, "01234567");
+        counted_fd = -1;
+        turns(r, 3);
+        assert_string_equal(p.text, "01234567");
+        assert_int_equal(p.offered, 8);
+        assert_int_equal(counters(r).unread, 4);
+        assert_int_equal(counters(r).queued, 0);
+        assert_int_equal(counters(r).bytes_out, 8);
+        close(fd);
+        end(r);
+    }
+}
+
+CASE(law14_an_answer_of_nothing_consumes_nothing) {
+    reactor *r = begin();
+    probe p = {.data = hook_echo, .hold = 1};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    turns(r, 3);
+    peer_say(r, fd, "012");
+    UNTIL(r, p.datas == 1);
+    turns(r, 3);
+    assert_int_equal(counters(r).unread, 3);
+    assert_int_equal(counters(r).queued, 0);
+    p.hold = 0;
+    peer_say(r, fd, "345");
+    peer_hears(r, fd, "012345");
+    assert_int_equal(counters(r).bytes_out, 6);
+    close(fd);
+    end(r);
+}
+
 static void hook_answer_wrongly_first(reactor *r, reactor_conn c, probe *p) {
     assert_int_equal(reactor_write(r, c, NULL, 1), -EINVAL);
     hook_answer_from_a_copy(r, c, p);
@@ -2441,6 +2489,8 @@ int main(void) {
         TEST(output_of_an_earlier_callback_of_the_turn_leaves_first),
         TEST(law14_marks_and_cap_hold_for_input_sent_back_too),
         TEST(law14_an_answer_and_then_something_else),
+        TEST(law14_an_answer_that_is_the_beginning_of_the_input),
+        TEST(law14_an_answer_of_nothing_consumes_nothing),
         TEST(an_answer_after_one_of_nothing_or_from_nowhere),
         TEST(short_answers_to_a_peer_that_reads_late),
         TEST(law14_a_short_answer_of_which_the_kernel_takes_a_part),
