@@ -266,12 +266,13 @@
    wait     reports by reactor__core_report_slot, core->limit at most: who is left out comes first
             next time. A slot comes once, in any order, with what is true now; ERROR and HANGUP
             unasked, and what is not armed is left out. (A kernel may write to reports[report_count]
-            itself: then it has to leave that out, see epoll.) A level comes with every wait: if arming it again fails, that is told by reactor__core_refused, too,
-            unless the descriptor was closed unremoved, which is silent. timeout is in nanoseconds,
-            0 or -1 (for ever): never early, and as fine as the system can. -EINTR, after a signal
-            or with nothing to tell yet, has it called for the rest of the time; after a refusal it
-            does not wait. Any other error ends the loop, if it lasts. core->stale tells that it
-            has reported what went before this turn, see epoll.
+            itself: then it has to leave that out, see epoll.) A level comes with every wait: if
+            arming it again fails, that is told by reactor__core_refused, too, unless the descriptor
+            was closed unremoved, which is silent. timeout is in nanoseconds, 0 or -1 (for ever):
+            never early, and as fine as the system can. -EINTR, after a signal or with nothing to
+            tell yet, has it called for the rest of the time; after a refusal it does not wait. Any
+            other error ends the loop, if it lasts. core->stale tells that it has reported what went
+            before this turn, see epoll.
    fd       a descriptor that is readable while wait would report, and stays the same. For
             reactor_fd; NULL, with alarm, if there is none.
    alarm    makes that readable from a time of the clock on; REACTOR__NEVER: not. It comes with
