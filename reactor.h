@@ -1429,8 +1429,8 @@ REACTOR__OPTIONAL static uint32_t *reactor__core_aux(const reactor__core *core, 
     return &core->links[index].aux;
 }
 
-/* What the kernel is given, and comes back in reports. */
-static uint64_t reactor__core_id(const reactor__core *core, uint32_t index) {
+/* A handle. The kernel is given the same, to bring it back in reports. */
+REACTOR__OPTIONAL static uint64_t reactor__core_id(const reactor__core *core, uint32_t index) {
     return (uint64_t)(core->slots[index].tag & ~1u) << 32 | index;
 }
 
@@ -3283,6 +3283,7 @@ static int reactor__kqueue_failed(reactor__core *core, reactor__kqueue *b, int e
         }
         reactor__core_slot *slot = reactor__core_at(core, index);
         slot->armed |= (uint16_t)REACTOR__CORE_BOTH;
+        reactor__core_mark(slot);
         slot->flags |= REACTOR__CORE_REARM;
         reactor__core_touch_again(core, index);
     }
@@ -5747,6 +5748,7 @@ static int reactor__loop_start_wake(reactor *r) {
     core->waker = (uint32_t)slot;
     if (core->backend->wake) {
         r->wake.core = core;
+        reactor__core_at(core, core->waker)->armed = REACTOR_READ | REACTOR__CORE_WATCHED;
         reactor__core_want(core, reactor__core_at(core, core->waker), REACTOR_READ);
         return 0;
     }
