@@ -147,7 +147,7 @@ struct sigaction {
 #define RESETS_SET_SO_ERROR    0
 #define FILES_KEEP_THEIR_PLACE 0
 #define BACKENDS_AT_LEAST      1
-#define SETTLE_MS              200 /* under wine */
+#define SETTLE_MS              500 /* more than an acknowledgement is held back: 200 */
 
 /* A unix address is none here; the structure is for what handles it. */
 struct sockaddr_un {
