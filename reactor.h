@@ -1348,10 +1348,10 @@ typedef struct reactor__core_report {
 /* A receive or a send, one of several that a backend does with one system call; none waits. */
 typedef struct reactor__core_transfer {
     char *data;
-    uint64_t id; /* the asker's own */
     reactor_socket fd;
+    int32_t result; /* bytes or -errno; -EINTR: not done; of a send len beforehand */
+    void *user;     /* the asker's own */
     uint32_t len;   /* 0: leave it out */
-    int32_t result; /* bytes or -errno; -EINTR: not done */
     uint32_t more;  /* of a receive: there is more, or the end */
 } reactor__core_transfer;
 
@@ -1373,10 +1373,11 @@ typedef struct reactor__core_backend {
 #define REACTOR__CORE_BEST NULL
 
 /* What a backend's init may put into core->transfer: does all of them in this order, and when it
-   returns the kernel holds none of their memory. Such a backend may report READ of a connection
+   returns the kernel holds none of their memory. Sends: 0 if each was taken whole, and then nothing
+   is written into them. Such a backend may report READ of a connection twice in a wait, and
    together with PRI for no other reason than that input has come: more tells what matters. */
-typedef void reactor__core_transfer_fn(reactor__core *core, reactor__core_transfer *list,
-                                       uint32_t count, int sending);
+typedef int reactor__core_transfer_fn(reactor__core *core, reactor__core_transfer *list,
+                                      uint32_t count, int sending);
 
 enum {
     REACTOR__CORE_HAS_EDGES = 1,  /* streams are registered once, for edges; else for levels */
@@ -1387,6 +1388,7 @@ struct reactor__core {
     const reactor__core_backend *backend;
     void *data;                          /* the backend's */
     reactor__core_transfer_fn *transfer; /* NULL: a receive or a send costs a call anyway */
+    void (*ahead)(reactor *owner);       /* or NULL: takes its own out of the reports of a wait */
     reactor *owner;            /* handed to callbacks, for core does not know what it is */
     reactor__core_slot *slots; /* move when they grow: no pointer outlives a callback */
     reactor__core_link *links; /* one for each */
@@ -1922,6 +1924,7 @@ REACTOR__APART static unsigned reactor__core_special(reactor__core *core,
    turn. Callbacks are counted in one go at the end; parts whose events are none take themselves off
    again. What a stop leaves is asked for again: nothing is lost. */
 static void reactor__core_dispatch(reactor__core *core) {
+    if (core->ahead) core->ahead(core->owner);
     reactor__core_report *at = core->reports, *end = at + core->report_count;
     uint32_t skipped = 0; /* not handed to a callback */
     core->counters.events += core->report_count;
@@ -3701,7 +3704,7 @@ enum {
     REACTOR__IO_URING_SYNC_CANCEL = 24,
     REACTOR__IO_URING_NEEDED = 1 | 2 | 256 /* features: SINGLE_MMAP, NODROP, EXT_ARG */
 };
-#define REACTOR__IO_URING_SQES 0x10000000 /* where they are mapped */
+#define REACTOR__IO_URING_SQES      0x10000000 /* where they are mapped */
 
 /* What to ask setup for, in steps: each leaves out what an older kernel does not know. */
 enum {
@@ -3758,25 +3761,27 @@ enum {
     REACTOR__IO_URING_IS_ALARM = 0x20,
     REACTOR__IO_URING_IS_TRANSFER = 0x30
 };
+#define REACTOR__IO_URING_TRANSFERS ((uint64_t)REACTOR__IO_URING_IS_TRANSFER << 56)
 
 enum {
     REACTOR__IO_URING_LISTED = 1, /* in the list of those to be armed with the next wait */
     REACTOR__IO_URING_CHANGED = 2 /* since the last answer, by the user */
 };
 
+/* Beside core's. Its aux names the poll that the kernel has for the slot: the upper half of that
+   one's user_data; 0: none. */
 typedef struct reactor__io_uring_slot {
     uint32_t next;   /* in the list */
-    uint32_t poll;   /* that the kernel has for it: the upper half of its user_data; 0: none */
-    uint32_t told;   /* the wait that reported it last */
+    uint32_t told;   /* the wait that reported it last, if it is doubtful */
     uint32_t rounds; /* its last 28 bits: how often it was armed; goes on when it changes hands */
     uint8_t flags;   /* so does LISTED */
 } reactor__io_uring_slot;
 
 typedef struct reactor__io_uring {
     int fd, enabled;
-    int deferred; /* the kernel's work is done in the calls that ask for it */
-    int plain;    /* others may poll the ring */
-    int outer;    /* for reactor_fd; -1: not asked for yet */
+    int sure;  /* the kind of slot whose reports are taken as they are: see is_doubtful */
+    int plain; /* others may poll the ring */
+    int outer; /* for reactor_fd; -1: not asked for yet */
     char *rings;
     size_t rings_size, requests_size;
     reactor__io_uring_request *requests;
@@ -3838,7 +3843,7 @@ static int reactor__io_uring_map(reactor__io_uring *b, const reactor__io_uring_p
     b->cq_tail = (uint32_t *)(void *)(b->rings + p->cq_tail);
     b->sq_mask = p->entries - 1;
     b->cq_mask = p->completions - 1;
-    b->deferred = (p->flags & (unsigned)REACTOR__IO_URING_SINGLE) != 0;
+    b->sure = p->flags & (unsigned)REACTOR__IO_URING_SINGLE ? REACTOR__CORE_CONN : -1;
     uint32_t *array = (uint32_t *)(void *)(b->rings + p->array);
     for (uint32_t i = 0; i < p->entries; i++) array[i] = i;
     return 0;
@@ -3924,6 +3929,10 @@ static uint32_t reactor__io_uring_name(reactor__io_uring_slot *s) {
     return (uint32_t)REACTOR__IO_URING_IS_POLL << 24 | (++s->rounds & 0xfffffff);
 }
 
+static int reactor__io_uring_is_poll(uint32_t name) {
+    return name >> 28 == REACTOR__IO_URING_IS_POLL >> 4;
+}
+
 static uint64_t reactor__io_uring_alarm_id(const reactor__io_uring *b) {
     return (uint64_t)REACTOR__IO_URING_IS_ALARM << 56 | b->alarm_number;
 }
@@ -3941,25 +3950,22 @@ static uint32_t reactor__io_uring_room(const reactor__io_uring *b) {
 
 /* Asks for transfers from one on, and returns the first that found no room. Of sends one hears only
    if they fail. */
-static uint32_t reactor__io_uring_ask_for(reactor__io_uring *b, reactor__core_transfer *list,
+static uint32_t reactor__io_uring_ask_for(reactor__io_uring *b, const reactor__core_transfer *list,
                                           uint32_t from, uint32_t count, int sending) {
     const int what = sending ? REACTOR__IO_URING_SEND : REACTOR__IO_URING_RECEIVE;
     const uint32_t whole = sending ? REACTOR__IO_URING_WHOLE : 0;
     const uint32_t room = reactor__io_uring_room(b), mask = b->sq_mask;
     const uint8_t silent = sending ? REACTOR__IO_URING_SILENT : 0;
-    const uint64_t kind = (uint64_t)REACTOR__IO_URING_IS_TRANSFER << 56;
     reactor__io_uring_request *requests = b->requests;
     uint32_t tail = b->tail, end = count - from < room ? count : from + room;
     for (; from < end; from++) {
-        reactor__core_transfer *m = &list[from];
-        uint32_t len = m->len;
-        m->result = (int32_t)len;
-        if (!len) continue;
-        reactor__io_uring_request *q =
-            reactor__io_uring_fill(&requests[tail++ & mask], what, m->fd, kind | from);
+        const reactor__core_transfer *m = &list[from];
+        if (!m->len) continue;
+        reactor__io_uring_request *q = reactor__io_uring_fill(&requests[tail++ & mask], what, m->fd,
+                                                              REACTOR__IO_URING_TRANSFERS | from);
         q->flags = silent;
         q->address = (uint64_t)(uintptr_t)m->data;
-        q->len = len;
+        q->len = m->len;
         q->how = REACTOR__IO_URING_AT_ONCE | whole;
     }
     b->tail = tail;
@@ -3976,40 +3982,44 @@ static int reactor__io_uring_take_back(reactor__io_uring *b, reactor__core_trans
     return 1;
 }
 
-/* Takes the results out of the answers that came since; other answers are left there. */
-static void reactor__io_uring_results(reactor__io_uring *b, reactor__core_transfer *list,
-                                      uint32_t since) {
+/* Takes the results out of the answers that came since; other answers are left there. Returns how
+   many results there were. */
+static uint32_t reactor__io_uring_results(reactor__io_uring *b, reactor__core_transfer *list,
+                                          uint32_t count, uint32_t since) {
     const reactor__io_uring_completion *completions = b->completions;
     const uint32_t tail = REACTOR__LOAD(b->cq_tail), mask = b->cq_mask;
-    uint32_t others = since - *b->cq_head;
+    const uint32_t before = since - *b->cq_head, came = tail - since;
+    uint32_t others = 0;
     for (; since != tail; since++) {
         const reactor__io_uring_completion *c = &completions[since & mask];
-        if (REACTOR__UNLIKELY(c->id >> 56 != REACTOR__IO_URING_IS_TRANSFER)) {
+        const uint64_t i = c->id - REACTOR__IO_URING_TRANSFERS;
+        if (REACTOR__UNLIKELY(i >= count)) {
             others++;
             continue;
         }
-        reactor__core_transfer *m = &list[(uint32_t)c->id];
-        m->result = c->result;
-        m->more = c->flags & REACTOR__IO_URING_NONEMPTY;
+        list[i].result = c->result;
+        list[i].more = c->flags; /* NONEMPTY, for nothing else is said of these */
     }
-    if (!others) REACTOR__STORE(b->cq_head, tail);
+    if (!before && !others) REACTOR__STORE(b->cq_head, tail);
+    return came - others;
 }
 
 /* With DONTWAIT they are done when they have been submitted: the kernel keeps no memory of ours, and
    there is never anything to cancel. */
-static void reactor__io_uring_transfer(reactor__core *core, reactor__core_transfer *list,
-                                       uint32_t count, int sending) {
+static int reactor__io_uring_transfer(reactor__core *core, reactor__core_transfer *list,
+                                      uint32_t count, int sending) {
     reactor__io_uring *b = (reactor__io_uring *)core->data;
-    uint32_t done = 0;
+    uint32_t done = 0, results = 0;
     for (int more = 1; more && done < count;) {
         uint32_t since = REACTOR__LOAD(b->cq_tail), tail = b->tail, from = done;
         done = reactor__io_uring_ask_for(b, list, done, count, sending);
         while (reactor__io_uring_waiting(b))
             if (reactor__io_uring_enter(b, 0, 0, NULL, 0) <= 0) break;
         more = done > from && !reactor__io_uring_take_back(b, list, tail);
-        reactor__io_uring_results(b, list, since);
+        results += reactor__io_uring_results(b, list, count, since) + !more;
     }
     for (; done < count; done++) list[done].result = -EINTR;
+    return results > 0;
 }
 
 /* ---- arming ---- */
@@ -4040,18 +4050,18 @@ static void reactor__io_uring_list(reactor__io_uring *b, uint32_t index) {
 
 static int reactor__io_uring_arm(const reactor__core *core, reactor__io_uring *b, uint32_t index) {
     const reactor__core_slot *slot = reactor__core_at(core, index);
-    reactor__io_uring_slot *s = &b->slots[index];
+    uint32_t *poll = reactor__core_aux(core, index);
     const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
-    if (s->poll || !(slot->armed & REACTOR__CORE_BOTH)) return 0;
     if (slot->flags & REACTOR__CORE_ALWAYS) return 0; /* it was listed for the one before it */
+    if (*poll || !(slot->armed & REACTOR__CORE_BOTH)) return 0;
     uint16_t events = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
-    uint32_t name = reactor__io_uring_name(s);
+    uint32_t name = reactor__io_uring_name(&b->slots[index]);
     reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_POLL_ADD, slot->fd,
                                                          (uint64_t)name << 32 | index);
     if (!q) return -EAGAIN;
     memcpy(&q->how, &events, sizeof events);
     if ((slot->armed & once) == (unsigned)REACTOR_EDGE) q->len = REACTOR__IO_URING_MULTI;
-    s->poll = name;
+    *poll = name;
     return 0;
 }
 
@@ -4100,24 +4110,23 @@ static int reactor__io_uring_check(const reactor__core_slot *slot) {
 static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned before,
                                  unsigned after, int closing) {
     reactor__io_uring *b = (reactor__io_uring *)core->data;
+    uint32_t *poll = reactor__core_aux(core, index);
+    int e = 0;
     (void)closing;
     if (core->child) return 0;
     if (!before) {
-        int e = reactor__io_uring_check(reactor__core_at(core, index));
+        e = reactor__io_uring_check(reactor__core_at(core, index));
         if (e < 0) return e;
         if (reactor__io_uring_grow(core, b) < 0) return -ENOMEM;
         b->slots[index].flags &= (uint8_t)REACTOR__IO_URING_LISTED;
-        b->slots[index].poll = 0;
+        *poll = 0;
     }
-    const uint64_t poll = (uint64_t)b->slots[index].poll << 32 | index;
-    int e = b->slots[index].poll ? reactor__io_uring_disarm(b, poll) : 0;
+    const uint64_t id = (uint64_t)*poll << 32 | index;
+    if (*poll) e = reactor__io_uring_disarm(b, id);
     if (e < 0 && after) return e;
-    if (!after) {
-        if (b->slots[index].poll) reactor__io_uring_cancel(b, poll, e == 0);
-        b->slots[index].poll = 0;
-        return 0;
-    }
-    b->slots[index].poll = 0;
+    if (!after && *poll) reactor__io_uring_cancel(b, id, e == 0);
+    *poll = 0;
+    if (!after) return 0;
     if (before) b->slots[index].flags |= REACTOR__IO_URING_CHANGED;
     if (!(after & REACTOR__CORE_BOTH)) return 0;
     reactor__io_uring_list(b, index);
@@ -4127,17 +4136,17 @@ static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned b
 /* ---- waiting ---- */
 
 /* Whether an answer is to something that still stands. */
-static int reactor__io_uring_matters(const reactor__io_uring *b,
+static int reactor__io_uring_matters(const reactor__core *core, const reactor__io_uring *b,
                                      const reactor__io_uring_completion *c) {
     uint32_t name = (uint32_t)(c->id >> 32);
-    if (name >> 28 == REACTOR__IO_URING_IS_POLL >> 4) return name == b->slots[(uint32_t)c->id].poll;
+    if (reactor__io_uring_is_poll(name)) return name == *reactor__core_aux(core, (uint32_t)c->id);
     return c->id == reactor__io_uring_alarm_id(b);
 }
 
-/* A connection's report is taken as it is: see reactor__core_transfer_fn. */
+/* Not where there are transfers, and it is a connection's: see reactor__core_transfer_fn. */
 static int reactor__io_uring_is_doubtful(const reactor__io_uring *b,
                                          const reactor__core_slot *slot) {
-    return !b->deferred || slot->kind != REACTOR__CORE_CONN;
+    return slot->kind != b->sure;
 }
 
 /* A poll has come to its end. A descriptor that was closed behind our back is silent, unless its
@@ -4147,7 +4156,7 @@ REACTOR__APART static int reactor__io_uring_over(reactor__core *core, reactor__i
                                                  uint32_t index, int32_t result) {
     reactor__io_uring_slot *s = &b->slots[index];
     const unsigned was = s->flags;
-    s->poll = 0;
+    *reactor__core_aux(core, index) = 0;
     s->flags &= (uint8_t)~REACTOR__IO_URING_CHANGED;
     if (result == -EBADF && !(was & REACTOR__IO_URING_CHANGED)) return 0;
     if (result < 0 && result != -ECANCELED) {
@@ -4187,53 +4196,60 @@ REACTOR__APART static void reactor__io_uring_look(reactor__core *core, reactor__
     core->report_count = kept;
 }
 
-/* Several answers for one slot become one report. */
-REACTOR__APART static int reactor__io_uring_add(reactor__core *core, uint32_t count, uint32_t index,
+/* For a slot that is looked at. Several answers for it become one report: whether there is one. */
+REACTOR__APART static int reactor__io_uring_add(const reactor__core *core, reactor__io_uring *b,
+                                                reactor__core_report *end, uint32_t index,
                                                 unsigned events) {
-    while (count > 0 && core->reports[count - 1].index != index) count--;
-    if (count > 0) core->reports[count - 1].events |= events;
-    return count > 0;
+    uint32_t *told = &b->slots[index].told;
+    if (*told != b->waits) end = core->reports;
+    *told = b->waits;
+    while (end > core->reports && end[-1].index != index) end--;
+    if (end == core->reports) return 0;
+    end[-1].events |= events;
+    return 1;
 }
 
 /* As many as one turn may take; the others stay where they are. */
-static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b) {
-    const uint32_t tail = REACTOR__LOAD(b->cq_tail), mask = b->cq_mask, wait = ++b->waits;
-    uint32_t head = *b->cq_head, count = core->report_count, most = count + core->limit;
+REACTOR__APART static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b) {
+    const reactor__io_uring_completion *completions = b->completions;
+    const uint32_t tail = REACTOR__LOAD(b->cq_tail), mask = b->cq_mask;
+    reactor__core_report *at = core->reports + core->report_count, *end = at + core->limit;
+    uint32_t head = *b->cq_head;
     int doubtful = 0;
-    b->first = count;
-    for (; head != tail && count < most; head++) {
-        const reactor__io_uring_completion *c = &b->completions[head & mask];
+    b->first = core->report_count;
+    b->waits++;
+    for (; head != tail && at < end; head++) {
+        const reactor__io_uring_completion *c = &completions[head & mask];
         const uint32_t index = (uint32_t)c->id, name = (uint32_t)(c->id >> 32);
-        if (REACTOR__UNLIKELY(name >> 28 != REACTOR__IO_URING_IS_POLL >> 4)) {
+        if (REACTOR__UNLIKELY(!reactor__io_uring_is_poll(name))) {
             if (c->id == reactor__io_uring_alarm_id(b)) b->alarm_at = REACTOR__NEVER;
             continue;
         }
-        reactor__io_uring_slot *s = &b->slots[index];
-        if (REACTOR__UNLIKELY(name != s->poll)) continue;
+        if (REACTOR__UNLIKELY(name != *reactor__core_aux(core, index))) continue;
         if (REACTOR__UNLIKELY(!(c->flags & REACTOR__IO_URING_MORE)) &&
             !reactor__io_uring_over(core, b, index, c->result))
             continue;
-        if (REACTOR__UNLIKELY(s->told == wait) &&
-            reactor__io_uring_add(core, count, index, (unsigned)c->result))
-            continue;
-        s->told = wait;
         const reactor__core_slot *slot = reactor__core_at(core, index);
-        reactor__core_report *report = &core->reports[count++];
-        doubtful |= reactor__io_uring_is_doubtful(b, slot);
-        report->events = (unsigned)c->result;
-        report->index = index;
-        report->tag = slot->tag & ~1u;
+        const unsigned events = (unsigned)c->result & (slot->armed | REACTOR__CORE_INFO);
+        if (reactor__io_uring_is_doubtful(b, slot)) {
+            if (reactor__io_uring_add(core, b, at, index, events)) continue;
+            doubtful = 1;
+        } else if (REACTOR__UNLIKELY(!events))
+            continue;
+        at->events = events;
+        at->index = index;
+        at++->tag = slot->tag & ~1u;
     }
-    core->report_count = count;
+    core->report_count = (uint32_t)(at - core->reports);
     REACTOR__STORE(b->cq_head, head);
     if (doubtful) reactor__io_uring_look(core, b);
     return core->report_count - b->first;
 }
 
 /* Answers that nobody waits for any more: they would end the wait. */
-static void reactor__io_uring_skip(reactor__io_uring *b) {
+static void reactor__io_uring_skip(const reactor__core *core, reactor__io_uring *b) {
     uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail);
-    while (head != tail && !reactor__io_uring_matters(b, &b->completions[head & b->cq_mask]))
+    while (head != tail && !reactor__io_uring_matters(core, b, &b->completions[head & b->cq_mask]))
         head++;
     REACTOR__STORE(b->cq_head, head);
 }
@@ -4267,7 +4283,7 @@ static int reactor__io_uring_wait(reactor__core *core, int64_t timeout) {
     if (e == 0) e = reactor__io_uring_arm_listed(core, b);
     if (e < 0) return e;
     if (core->report_count) timeout = 0;
-    reactor__io_uring_skip(b);
+    reactor__io_uring_skip(core, b);
     e = reactor__io_uring_call(core, b, timeout);
     if (e < 0 && e != -ETIME && !reactor__io_uring_has_answers(b)) return e;
     return reactor__io_uring_reap(core, b) || timeout == 0 || e == -ETIME ? 0 : -EINTR;
@@ -4302,9 +4318,10 @@ static int reactor__io_uring_exchange(reactor__core *core, reactor__io_uring *b)
     }
     reactor__io_uring_close(&old);
     core->transfer = NULL;
-    for (uint32_t i = 0; i < core->count && i < b->slot_cap; i++) {
-        if (!b->slots[i].poll) continue;
-        b->slots[i].poll = 0;
+    for (uint32_t i = 0; i < core->count; i++) {
+        uint32_t *poll = reactor__core_aux(core, i);
+        if (!reactor__io_uring_is_poll(*poll)) continue;
+        *poll = 0;
         reactor__io_uring_list(b, i);
     }
     return 0;
@@ -4366,7 +4383,7 @@ static int reactor__io_uring_alarm(reactor__core *core, int64_t at) {
     int e = reactor__io_uring_arm_listed(core, b);
     if (e == 0) e = reactor__io_uring_set_alarm(b, at);
     if (e == 0) e = reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
-    reactor__io_uring_skip(b); /* the others only a wait may take */
+    reactor__io_uring_skip(core, b); /* the others only a wait may take */
     return e < 0 ? e : 0;
 }
 
@@ -4385,7 +4402,7 @@ static int reactor__io_uring_init(reactor__core *core) {
         return e;
     }
     core->data = b;
-    if (b->deferred) core->transfer = reactor__io_uring_transfer;
+    if (b->sure >= 0) core->transfer = reactor__io_uring_transfer;
     return 0;
 }
 
@@ -7759,7 +7776,7 @@ enum {
     REACTOR__STREAM_KEPT = 1 << 27,      /* input is kept: u.input is not NULL */
     REACTOR__STREAM_SPECIAL = 1 << 28,   /* something in handler or options bars the short way */
     REACTOR__STREAM_OUTLET = 1 << 29,    /* a pipe's write end */
-    REACTOR__STREAM_BATCHED = 1 << 30    /* input of it is in the batch */
+    REACTOR__STREAM_BATCHED = 1 << 30    /* is received for, and has not been shown it yet */
 };
 
 /* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
@@ -7849,9 +7866,12 @@ typedef struct reactor__stream_dial {
 
 /* Every byte here is paid for by each idle connection. state follows, aligned. */
 typedef struct reactor__stream_conn {
-    const reactor_handler *h;
+    const reactor_handler *h; /* this and the next four are what every message touches */
+    uint64_t id;              /* its handle */
+    int64_t last_in;          /* as last_out */
+    reactor_socket fd;        /* none: not dialed yet, detached, or finished */
+    unsigned flags;
     reactor__stream_policy *policy;
-    uint64_t id;                            /* its handle */
     struct reactor__stream_conn *kick_next; /* while KICKED */
     reactor__stream_node *tail;             /* the queue is a ring: tail->next is its head */
     size_t queued;                          /* bytes of it in memory */
@@ -7859,13 +7879,11 @@ typedef struct reactor__stream_conn {
         reactor__stream_input *input;
         reactor__stream_dial *dial;
     } u;
-    uint64_t timer;                    /* of all its timeouts; 0: none */
-    int64_t last_in, last_out, opened; /* what these count from: nanoseconds, see loop_latest */
-    reactor_socket fd;                 /* none: not dialed yet, detached, or finished */
-    unsigned flags;
-    uint32_t room;  /* bytes of state */
-    int16_t reason; /* for on_close */
-    uint16_t files; /* queued */
+    uint64_t timer;           /* of all its timeouts; 0: none */
+    int64_t last_out, opened; /* what these count from: nanoseconds, see loop_latest */
+    uint32_t room;            /* bytes of state */
+    int16_t reason;           /* for on_close */
+    uint16_t files;           /* queued */
 } reactor__stream_conn;
 
 #define REACTOR__STREAM_HEAD ((sizeof(reactor__stream_conn) + 15) / 16 * 16)
@@ -7889,20 +7907,18 @@ typedef struct reactor__stream_listener {
     unsigned flags;   /* of its connections */
 } reactor__stream_listener;
 
-/* What was read with one call, then what is sent with one: see below. Up to at it has been shown,
-   and len is that of the answer. */
+/* What was read with one call, then what is sent with one: see below. */
 typedef struct reactor__stream_batch {
-    reactor__core_transfer *at, *end; /* alike: there is none */
+    reactor__core_transfer *end; /* NULL: there is none */
+    uint64_t answered;           /* bytes of the answers so far */
     uint32_t size, need; /* of a piece of the arena; what one would have had to hold lately */
-    uint32_t next;       /* report to go on with */
-    uint64_t turn;
+    reactor__core_report *next, *kept; /* to go on with; the end of what is left for dispatch */
     reactor__core_transfer moves[REACTOR__STREAM_BATCH];
     char arena[REACTOR__STREAM_ARENA];
 } reactor__stream_batch;
 
 typedef struct reactor__stream_part {
     reactor__loop_part part;
-    reactor_io_fn *io;            /* of connections */
     reactor__stream_batch *batch; /* NULL where a receive costs a call anyway */
     char *stage;                  /* copies of what is corked; scratch for files when nothing is */
     size_t corked, staged;        /* bytes in all; of them in stage */
@@ -8635,7 +8651,6 @@ static void reactor__stream_restart(reactor *r, reactor__stream_conn *c, int whi
     if (which == REACTOR_TIMEOUT_WRITE) c->last_out = r->now;
 }
 
-static void reactor__stream_end_batch(reactor *r, reactor__stream_part *p);
 static void reactor__stream_settle(reactor *r, reactor__stream_conn *c);
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c);
 
@@ -8648,7 +8663,6 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     int which;
     (void)t;
     c->timer = 0;
-    reactor__stream_end_batch(r, p); /* before this one is closed, and its number somebody else's */
     if (c->flags & REACTOR__STREAM_GRABBED) { /* nothing comes before on_open */
         reactor__stream_opened(r, c);
         return;
@@ -9069,18 +9083,12 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
 
 /* ---- batches ---- */
 
-/* Where one call receives for many, the first of a turn's connections to have input has it received
-   for all that would take the short way, as far as the arena goes; each is shown its own when its
-   turn has come. Their answers are sent with one call when the last was shown its input: until then
-   nothing else is sent on any of them, for a connection has one event a turn and settles after the
-   events. After a stop, and after a report that was not for its connection, what was not shown
-   becomes kept input; detach takes its connection out. */
-
-static reactor__stream_conn *reactor__stream_mover(const reactor *r,
-                                                   const reactor__core_transfer *m) {
-    reactor__core_slot *slot = reactor__core_resolve(&r->core, m->id, REACTOR__CORE_CONN);
-    return slot ? (reactor__stream_conn *)slot->user : NULL;
-}
+/* Where one call receives for many, the reports of a wait come here before they are dispatched. Those
+   that say no more than that there is input for a connection which would take the short way are
+   taken out. It is received for all of them, as far as the arena goes, each is shown its own, and
+   their answers are sent with one call. Until then nothing else is sent on any of them, nor is one
+   freed, for only the connection that is being shown its input settles. After a stop, what was not
+   shown becomes kept input; detach takes its connection out. */
 
 /* What a piece has to hold, and a quarter more, in odd multiples of a cache line, which keep the
    pieces apart there. Small ones are few cache lines, large ones make a small batch. */
@@ -9093,50 +9101,40 @@ static uint32_t reactor__stream_stride(const reactor *r, reactor__stream_batch *
     return (need / line | 1) * line + 2 * line;
 }
 
-/* Whom to receive for, from this connection's report on, and where to. */
-static uint32_t reactor__stream_gather(reactor *r, reactor__stream_batch *b, uint32_t first) {
-    const reactor__core *core = &r->core;
-    uint32_t n = 0, i = b->next, stride = reactor__stream_stride(r, b);
-    const uint32_t end = core->report_count;
-    uint32_t most = REACTOR__STREAM_ARENA / stride;
+/* Whom to receive for, from the next report on, and where to. What is left for dispatch moves up. A
+   report of input may lack WRITE: whoever waits to send finds out by trying. */
+static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *b) {
+    const reactor__core_slot *slots = r->core.slots;
+    reactor__core_report *at = b->next, *kept = b->kept;
+    const reactor__core_report *last = r->core.reports + r->core.report_count;
+    const uint32_t stride = reactor__stream_stride(r, b);
     const uint32_t size = stride < r->lane.size ? stride : (uint32_t)r->lane.size;
-    char *piece = b->arena;
+    uint32_t most = REACTOR__STREAM_ARENA / stride;
     if (most > REACTOR__STREAM_BATCH) most = REACTOR__STREAM_BATCH;
-    while (i < end && core->reports[i].index != first) i++;
-    for (; i < end && n < most; i++) {
-        const reactor__core_report *report = &core->reports[i];
-        const reactor__core_slot *slot = reactor__core_at(core, report->index);
-        if (slot->kind != REACTOR__CORE_CONN || slot->tag != report->tag) continue;
+    reactor__core_transfer *m = b->moves, *end = m + most;
+    char *piece = b->arena;
+    for (; at < last && m < end; at++) {
+        const reactor__core_slot *slot = &slots[at->index];
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
-        if ((c->flags ^ (report->events & ~REACTOR__CORE_PRI)) & ~REACTOR__STREAM_PEACE) continue;
+        const unsigned events = at->events & ~REACTOR__CORE_PRI;
+        const int ours = slot->fn == reactor__stream_io && slot->tag == at->tag;
+        if (REACTOR__UNLIKELY(!ours || ((c->flags ^ events) & ~REACTOR__STREAM_PEACE))) {
+            if (ours && c->tail) at->events |= (unsigned)REACTOR_WRITE;
+            *kept++ = *at;
+            continue;
+        }
         c->flags |= REACTOR__STREAM_BATCHED;
-        reactor__core_transfer *m = &b->moves[n++];
         m->data = piece;
-        m->id = c->id;
         m->fd = c->fd;
+        m->user = c;
         m->len = size;
+        m++;
         piece += stride;
     }
-    b->next = i;
+    b->next = at;
+    b->kept = kept;
     b->size = size;
-    return n;
-}
-
-/* For a connection that is in none. */
-REACTOR__APART static void reactor__stream_begin_batch(reactor *r, reactor__stream_part *p,
-                                                       const reactor__stream_conn *c) {
-    reactor__stream_batch *b = p->batch;
-    if (b->turn != r->core.counters.turns) {
-        b->turn = r->core.counters.turns;
-        b->next = 0;
-    }
-    if (b->at != b->end || !r->core.transfer) return;
-    uint32_t count = reactor__stream_gather(r, b, (uint32_t)c->id);
-    if (!count) return;
-    b->at = b->moves;
-    b->end = b->moves + count;
-    r->core.transfer(&r->core, b->moves, count, 0);
-    REACTOR__STORE(&p->part.pending, 1);
+    return (uint32_t)(m - b->moves);
 }
 
 /* Input that cannot be shown now, or an end of it. */
@@ -9162,20 +9160,11 @@ static void reactor__stream_note_rest(reactor__stream_conn *c, const reactor__co
 
 /* Takes one out of the batch that is not to be shown its input in this turn. */
 static void reactor__stream_pass_by(reactor *r, reactor__stream_conn *c,
-                                    reactor__core_transfer *m) {
-    m->len = 0;
-    if (!c || !(c->flags & REACTOR__STREAM_BATCHED)) return;
+                                    const reactor__core_transfer *m) {
     c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
     reactor__stream_note_rest(c, m);
     reactor__stream_put_by(r, c, m);
     reactor__stream_kick(r, c);
-}
-
-/* Those before this one, or all: their turn has passed. */
-REACTOR__APART static void reactor__stream_pass_others(reactor *r, reactor__stream_batch *b,
-                                                       uint64_t before) {
-    for (; b->at < b->end && b->at->id != before; b->at++)
-        reactor__stream_pass_by(r, reactor__stream_mover(r, b->at), b->at);
 }
 
 /* What the kernel did not take of an answer goes before what has been queued since. */
@@ -9196,11 +9185,11 @@ static void reactor__stream_put_back(reactor *r, reactor__stream_conn *c, const 
 
 /* An answer of which the kernel has not taken all. -EINTR: it was not asked. Returns 1 if it was
    refused and something is queued behind it, which gives done callbacks: not yet. */
-REACTOR__APART static int reactor__stream_answer_rest(reactor *r, reactor__stream_conn *c,
-                                                      const reactor__core_transfer *m) {
+REACTOR__APART static int reactor__stream_answer_rest(reactor *r, const reactor__core_transfer *m) {
     const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
+    reactor__stream_conn *c = (reactor__stream_conn *)m->user;
     int32_t n = m->result;
-    if (!c || !m->len || (c->flags & no)) return 0;
+    if (!m->len || (c->flags & no)) return 0;
     reactor__stream_kick(r, c);
     if (n >= 0 || n == -EAGAIN || n == -EINTR) {
         uint32_t sent = n > 0 ? (uint32_t)n : 0;
@@ -9215,14 +9204,14 @@ REACTOR__APART static int reactor__stream_answer_rest(reactor *r, reactor__strea
 }
 
 /* Sends an answer the plain way; returns as rest does. */
-static int reactor__stream_answer_one(reactor *r, reactor__stream_conn *c,
-                                      reactor__core_transfer *m) {
+static int reactor__stream_answer_one(reactor *r, reactor__core_transfer *m) {
+    reactor__stream_conn *c = (reactor__stream_conn *)m->user;
     reactor__util_piece piece;
-    if (!m->len || !c) return 0;
+    if (!m->len) return 0;
     piece.iov_base = m->data;
     piece.iov_len = m->len;
     m->result = (int32_t)reactor__net_send(c->fd, reactor__stream_how(r, c), &piece, 1, 0);
-    if (m->result != (int32_t)m->len) return reactor__stream_answer_rest(r, c, m);
+    if (m->result != (int32_t)m->len) return reactor__stream_answer_rest(r, m);
     reactor__stream_sent(r, c, m->len);
     return 0;
 }
@@ -9234,8 +9223,8 @@ REACTOR__APART static void reactor__stream_answers_refused(reactor *r,
                                                            const reactor__core_transfer *end) {
     for (; m < end; m++) {
         if (!m->len || m->result >= 0 || m->result == -EAGAIN || m->result == -EINTR) continue;
-        reactor__stream_conn *c = reactor__stream_mover(r, m);
-        if (c && !(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_break(r, c, m->result);
+        reactor__stream_conn *c = (reactor__stream_conn *)m->user;
+        if (!(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_break(r, c, m->result);
     }
 }
 
@@ -9245,25 +9234,20 @@ static void reactor__stream_answer(reactor *r, reactor__stream_batch *b) {
     const int plain = end == b->moves + 1 || !r->core.transfer;
     int refused = 0;
     if (!end) return; /* a forked child has let go of it */
-    b->at = b->end = NULL;
-    if (!plain) r->core.transfer(&r->core, b->moves, (uint32_t)(end - b->moves), 1);
+    b->end = NULL;
+    if (!plain && !r->core.transfer(&r->core, b->moves, (uint32_t)(end - b->moves), 1)) {
+        r->core.counters.bytes_out += b->answered;
+        return;
+    }
     for (reactor__core_transfer *m = b->moves; m < end; m++) {
         if (plain)
-            refused |= reactor__stream_answer_one(r, reactor__stream_mover(r, m), m);
-        else if (REACTOR__LIKELY(m->result == (int32_t)m->len))
+            refused |= reactor__stream_answer_one(r, m);
+        else if (m->result == (int32_t)m->len)
             r->core.counters.bytes_out += m->len;
         else
-            refused |= reactor__stream_answer_rest(r, reactor__stream_mover(r, m), m);
+            refused |= reactor__stream_answer_rest(r, m);
     }
     if (refused) reactor__stream_answers_refused(r, b->moves, end);
-}
-
-/* When all events have been served: what is left was not shown. */
-REACTOR__APART static void reactor__stream_end_batch(reactor *r, reactor__stream_part *p) {
-    reactor__stream_batch *b = p->batch;
-    if (!b || !b->end) return;
-    reactor__stream_pass_others(r, b, 0);
-    reactor__stream_answer(r, b);
 }
 
 /* What the batch has of this connection; NULL for nothing. */
@@ -9272,31 +9256,40 @@ static reactor__core_transfer *reactor__stream_batched(const reactor__stream_par
     reactor__stream_batch *b = p->batch;
     if (!b || !b->end) return NULL;
     for (reactor__core_transfer *m = b->moves; m < b->end; m++)
-        if (m->id == c->id) return m;
+        if (m->user == c) return m;
     return NULL;
 }
 
 /* One that leaves the loop in mid-turn gets its input, and its peer the answer. With something
    queued behind that it cannot leave, and a call must not lead to done callbacks. */
 static void reactor__stream_unbatch(reactor *r, reactor__stream_conn *c) {
-    reactor__core_transfer *m = reactor__stream_batched(reactor__stream_part_of(r), c);
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__core_transfer *m = reactor__stream_batched(p, c);
     if (!m) return;
     if (c->flags & REACTOR__STREAM_BATCHED) {
         reactor__stream_pass_by(r, c, m);
+        m->len = 0;
     } else if (!c->tail) {
-        reactor__stream_answer_one(r, c, m);
+        reactor__stream_answer_one(r, m);
+        p->batch->answered -= m->len;
         m->len = 0;
     }
 }
 
-/* Nothing was received, or there is more, or the connection has something to settle by now. What
-   filled its piece is shown together with the rest, as if the piece had been larger. */
-REACTOR__APART static void reactor__stream_io_batch_odd(reactor *r, reactor__stream_conn *c,
-                                                        reactor__core_transfer *m) {
-    reactor__stream_batch *b = reactor__stream_part_of(r)->batch;
+/* It was taken out, the loop was stopped, nothing was received, or there is more, or the connection
+   has something to settle by now. What filled its piece is shown together with the rest, as if the
+   piece had been larger. */
+REACTOR__APART static void reactor__stream_show_odd(reactor *r, reactor__stream_batch *b,
+                                                    const reactor__core_transfer *m) {
     const unsigned busy = REACTOR__STREAM_BUSY & ~(unsigned)REACTOR__STREAM_HINTED;
+    reactor__stream_conn *c = (reactor__stream_conn *)m->user;
     int full = m->result == (int32_t)b->size;
-    r->core.counters.callbacks--; /* see io_long */
+    if (!(c->flags & REACTOR__STREAM_BATCHED)) return;
+    if (REACTOR__PEEK(&r->core.stop)) {
+        reactor__stream_pass_by(r, c, m);
+        return;
+    }
+    c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
     if (c->flags & REACTOR__STREAM_FAILED) return;
     reactor__stream_note_rest(c, m);
     if (m->result > 0 && !full && !(c->flags & busy))
@@ -9310,13 +9303,22 @@ REACTOR__APART static void reactor__stream_io_batch_odd(reactor *r, reactor__str
     reactor__stream_settle(r, c);
 }
 
+/* An answer that waits for the others. */
+static inline void reactor__stream_has_answered(reactor *r, reactor__stream_batch *b,
+                                                reactor__core_transfer *m, size_t len) {
+    m->len = (uint32_t)len;
+    m->result = (int32_t)len;
+    b->answered += len;
+    r->lane.current = NULL;
+}
+
 /* The handler has something else to say than its input. One piece for which there is nothing to
-   settle takes the place of the input, and waits for the others. */
-REACTOR__APART static void reactor__stream_io_batch_answer(reactor *r, reactor__core_transfer *m,
-                                                           size_t used) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
+   settle takes the place of the input. */
+REACTOR__APART static void reactor__stream_show_answer(reactor *r, reactor__stream_batch *b,
+                                                       reactor__core_transfer *m, size_t used) {
+    const reactor__stream_conn *c = (reactor__stream_conn *)m->user;
     reactor__stream_part *p = reactor__stream_part_of(r);
-    reactor__stream_batch *b = p->batch;
+    reactor__stream_bar(r, p);
     if (p->corked > b->need && p->corked <= REACTOR__STREAM_BACKLOG) b->need = (uint32_t)p->corked;
     if (used < r->lane.len || p->corks != 1 || p->corked > b->size ||
         (c->flags & REACTOR__STREAM_BUSY)) {
@@ -9324,53 +9326,60 @@ REACTOR__APART static void reactor__stream_io_batch_answer(reactor *r, reactor__
         return;
     }
     memmove(m->data, p->cork[0].iov_base, p->corked);
-    m->len = (uint32_t)p->corked;
-    r->lane.current = NULL;
+    reactor__stream_has_answered(r, b, m, p->corked);
     reactor__stream_uncorked(p);
 }
 
-/* Shows a connection of the batch what was received for it: reactor__stream_io without its calls. */
-static inline void reactor__stream_io_show(reactor *r, reactor__stream_batch *b,
-                                           reactor__stream_conn *c, reactor__core_transfer *m) {
+/* Shows each connection of the batch what was received for it: reactor__stream_io without its calls. */
+static void reactor__stream_show_batch(reactor *r, reactor__stream_batch *b) {
     reactor__loop_lane *lane = &r->lane;
-    c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
-    m->len = 0;
-    if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_BUSY) || m->result <= 0 || m->more)) {
-        reactor__stream_io_batch_odd(r, c, m);
-        return;
+    for (reactor__core_transfer *m = b->moves; m < b->end; m++) {
+        reactor__stream_conn *c = (reactor__stream_conn *)m->user;
+        m->len = 0;
+        if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_BUSY) != REACTOR__STREAM_BATCHED ||
+                              m->result <= 0 || m->more || REACTOR__PEEK(&r->core.stop))) {
+            reactor__stream_show_odd(r, b, m);
+            continue;
+        }
+        const size_t n = (size_t)m->result;
+        if (n > b->need) b->need = (uint32_t)n;
+        c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
+        c->last_in = r->now;
+        r->core.counters.bytes_in += n;
+        r->core.counters.callbacks++;
+        lane->current = c;
+        lane->answer = c->id;
+        lane->data = m->data;
+        lane->len = n;
+        size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), m->data,
+                                                      n, reactor__stream_state(c));
+        if (REACTOR__LIKELY(lane->answer == used && used == n))
+            reactor__stream_has_answered(r, b, m, used);
+        else
+            reactor__stream_show_answer(r, b, m, used);
     }
-    const size_t n = (size_t)m->result;
-    if (n > b->need) b->need = (uint32_t)n;
-    lane->current = c;
-    lane->answer = c->id;
-    lane->data = m->data;
-    lane->len = n;
-    r->core.counters.bytes_in += n;
-    c->last_in = r->now;
-    size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), m->data, n,
-                                                  reactor__stream_state(c));
-    if (REACTOR__LIKELY(lane->answer == used && used == n)) {
-        m->len = (uint32_t)used;
-        lane->current = NULL;
-    } else
-        reactor__stream_io_batch_answer(r, m, used);
     lane->data = lane->buffer;
 }
 
-/* A connection's event where there are batches. */
-static void reactor__stream_io_batch(reactor *r, reactor_socket fd, unsigned events, void *user) {
-    reactor__stream_conn *c = (reactor__stream_conn *)user;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    reactor__stream_batch *b = p->batch;
-    if (!(c->flags & REACTOR__STREAM_BATCHED)) reactor__stream_begin_batch(r, p, c);
-    if (!(c->flags & REACTOR__STREAM_BATCHED)) {
-        if (c->tail) events |= (unsigned)REACTOR_WRITE; /* input is told without it: let send say */
-        reactor__stream_io(r, fd, events, user);
-        return;
+/* From dispatch, with the reports of a wait. */
+static void reactor__stream_ahead(reactor *r) {
+    reactor__stream_batch *b = reactor__stream_part_of(r)->batch;
+    reactor__core *core = &r->core;
+    const reactor__core_report *end = core->reports + core->report_count;
+    b->next = b->kept = core->reports;
+    while (b->next < end && core->transfer && !REACTOR__PEEK(&core->stop)) {
+        uint32_t n = reactor__stream_gather(r, b);
+        if (!n) break;
+        b->end = b->moves + n;
+        b->answered = 0;
+        core->transfer(core, b->moves, n, 0);
+        reactor__stream_show_batch(r, b);
+        reactor__stream_answer(r, b);
     }
-    if (REACTOR__UNLIKELY(b->at->id != c->id)) reactor__stream_pass_others(r, b, c->id);
-    reactor__stream_io_show(r, b, c, b->at++);
-    if (b->at == b->end) reactor__stream_answer(r, b);
+    uint32_t taken = (uint32_t)(b->next - b->kept);
+    core->report_count -= taken;
+    core->counters.events += taken;
+    while (b->next < end) *b->kept++ = *b->next++;
 }
 
 /* ---- making connections ---- */
@@ -9385,8 +9394,7 @@ static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_
         h->state_size ? REACTOR__STREAM_HEAD + h->state_size : sizeof(reactor__stream_conn);
     reactor__stream_conn *c = (reactor__stream_conn *)reactor__util_zeroed(size);
     if (!c) return NULL;
-    int64_t index =
-        reactor__core_reserve(&r->core, REACTOR__CORE_CONN, reactor__stream_part_of(r)->io, c);
+    int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_CONN, reactor__stream_io, c);
     if (index < 0) {
         REACTOR_FREE(c);
         return NULL;
@@ -9433,7 +9441,7 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_part *par
    connection is barred by its being at an end already, without a descriptor. */
 static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
     reactor__stream_batch *b = ((reactor__stream_part *)part)->batch;
-    if (b) b->at = b->end = NULL;
+    if (b) b->end = NULL;
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
@@ -9456,11 +9464,7 @@ static int reactor__stream_start(reactor *r) {
     if (!p) return -ENOMEM;
     r->lane.buffer = (char *)REACTOR_MALLOC(r->options.read_buffer);
     p->stage = (char *)REACTOR_MALLOC(REACTOR__STREAM_STAGE);
-    p->io = reactor__stream_io;
-    if (r->core.transfer) {
-        p->io = reactor__stream_io_batch;
-        p->batch = (reactor__stream_batch *)REACTOR_MALLOC(sizeof *p->batch);
-    }
+    if (r->core.transfer) p->batch = (reactor__stream_batch *)REACTOR_MALLOC(sizeof *p->batch);
     if (!r->lane.buffer || !p->stage || (r->core.transfer && !p->batch)) {
         REACTOR_FREE(r->lane.buffer);
         REACTOR_FREE(p->stage);
@@ -9468,7 +9472,10 @@ static int reactor__stream_start(reactor *r) {
         REACTOR_FREE(p);
         return -ENOMEM;
     }
-    if (p->batch) memset(p->batch, 0, offsetof(reactor__stream_batch, moves)); /* not the arena */
+    if (p->batch) {
+        memset(p->batch, 0, offsetof(reactor__stream_batch, moves)); /* not the arena */
+        r->core.ahead = reactor__stream_ahead;
+    }
     r->lane.data = r->lane.buffer;
     r->lane.size = r->options.read_buffer;
     r->lane.most = r->lane.size - 1;
@@ -9498,7 +9505,7 @@ static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     c->timer = 0;
     if (!reactor__net_sys_is_tcp(c->fd)) c->flags |= REACTOR__STREAM_THOROUGH;
-    reactor__core_at(&r->core, index)->fn = reactor__stream_part_of(r)->io;
+    reactor__core_at(&r->core, index)->fn = reactor__stream_io;
     if (!reactor__stream_part_of(r)->edges) reactor__core_modify(&r->core, index, REACTOR_READ);
     r->core.counters.connects++;
     reactor__stream_opened(r, c);
@@ -10462,7 +10469,6 @@ static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
    so that a relayed message leaves in the turn in which it came; the rest is for the next turn. */
 static void reactor__stream_turn(reactor *r, reactor__loop_part *part) {
     reactor__stream_part *p = (reactor__stream_part *)part;
-    reactor__stream_end_batch(r, p);
     for (int round = 0; round < 4 && p->kick_head; round++) {
         const reactor__stream_conn *last = p->kick_tail;
         for (int more = 1; more && !REACTOR__PEEK(&r->core.stop);) {
@@ -10522,6 +10528,7 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
     }
     if (p->drain_timer) reactor__timer_cancel(&r->wheel, p->drain_timer);
     r->parts[REACTOR__LOOP_STREAM] = NULL;
+    r->core.ahead = NULL;
     REACTOR_FREE(r->lane.buffer);
     REACTOR_FREE(p->stage);
     REACTOR_FREE(p->batch);
