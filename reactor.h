@@ -1397,7 +1397,8 @@ struct reactor__core {
     uint32_t report_count; /* not dispatched yet */
     uint32_t limit;        /* how many the next wait may bring */
     uint32_t kept;         /* of them, for reactor_select */
-    uint32_t count;        /* slots ever used */
+    uint32_t left;  /* the slot behind the one that stopped the loop, if others were ready; NONE */
+    uint32_t count; /* slots ever used */
     uint32_t cap;
     uint32_t free_head;              /* through next, as is the dirty list; ends with NONE */
     uint32_t dirty_head, dirty_tail; /* told in the order in which they changed */
@@ -1917,6 +1918,21 @@ REACTOR__APART static unsigned reactor__core_special(reactor__core *core,
     return odd && !reactor__core_odd(core, report, got) ? 0 : got;
 }
 
+static int reactor__core_compare(const void *a, const void *b) {
+    const uint32_t x = ((const reactor__core_report *)a)->index;
+    const uint32_t y = ((const reactor__core_report *)b)->index;
+    return (x > y) - (x < y);
+}
+
+/* Who stops the loop whenever it is called might be reported before the others in every turn. So
+   after a stop the order is that of the slots, from the one behind it on and around. */
+REACTOR__APART static void reactor__core_resume(reactor__core *core) {
+    const uint32_t n = core->report_count, left = core->left;
+    for (uint32_t i = 0; i < n; i++) core->reports[i].index -= left;
+    qsort(core->reports, n, sizeof *core->reports, reactor__core_compare);
+    for (uint32_t i = 0; i < n; i++) core->reports[i].index += left;
+}
+
 /* Hands the reports of the last wait to whom they belong; those for reactor_select are kept for the
    end of the turn. This is every event's way, so one word, special, stands for all that is rare:
    being stopped, timing callbacks, errors and hang-ups; and for the end, which one more report
@@ -1924,7 +1940,10 @@ REACTOR__APART static unsigned reactor__core_special(reactor__core *core,
    turn. Callbacks are counted in one go at the end; parts whose events are none take themselves off
    again. What a stop leaves is asked for again: nothing is lost. */
 static void reactor__core_dispatch(reactor__core *core) {
-    if (core->ahead) core->ahead(core->owner);
+    if (REACTOR__UNLIKELY(core->left != REACTOR__NONE))
+        reactor__core_resume(core);
+    else if (core->ahead)
+        core->ahead(core->owner);
     reactor__core_report *at = core->reports, *end = at + core->report_count;
     uint32_t skipped = 0; /* not handed to a callback */
     core->counters.events += core->report_count;
@@ -1949,6 +1968,7 @@ static void reactor__core_dispatch(reactor__core *core) {
             slot->fn(core->owner, slot->fd, got, slot->user);
     }
     core->counters.callbacks += (uint64_t)(at - core->reports) - skipped;
+    core->left = at == end ? REACTOR__NONE : at > core->reports ? at[-1].index + 1 : at->index;
     for (; at < end; at++) reactor__core_postpone(core, at);
     core->report_count = 0;
 }
@@ -1988,7 +2008,7 @@ static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed
     reactor__core_stop(core, 0);
     core->reports =
         (reactor__core_report *)REACTOR_MALLOC((2 * (size_t)batch + 2) * sizeof *core->reports);
-    core->free_head = core->dirty_head = core->dirty_tail = REACTOR__NONE;
+    core->free_head = core->dirty_head = core->dirty_tail = core->left = REACTOR__NONE;
     return core->reports ? 0 : -ENOMEM;
 }
 
@@ -5196,6 +5216,14 @@ typedef struct reactor__loop_part {
 /* In this order they take their turns, and end in the opposite one. */
 enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_PARTS };
 
+/* What a turn does after the events: in this order, and last the parts. */
+enum {
+    REACTOR__LOOP_FIRE,
+    REACTOR__LOOP_TASKS,
+    REACTOR__LOOP_FIRST_PART,
+    REACTOR__LOOP_STAGES = REACTOR__LOOP_FIRST_PART + REACTOR__LOOP_PARTS
+};
+
 /* A turn that took longer than a millisecond. */
 enum { REACTOR__LOOP_SPANS = 16 };
 typedef struct reactor__loop_span {
@@ -5231,6 +5259,7 @@ struct reactor {
     uint32_t refs;
     int woken;  /* the posts are to be taken */
     int noting; /* the turn that began at now has not been noted yet */
+    int left;   /* the stage that a stop has left to the next turn; STAGES: none */
     int owned;  /* a thread has run it: owner */
     reactor__util_thread owner;
     int pid;       /* of the process that made it; a child differs */
@@ -5372,7 +5401,8 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
         hand out  reactor_select's keys, of watchers that are still there
 
    A stop is looked at before each callback. What it leaves undone stays where it is (reports are
-   asked for again), and the next run goes on with it. */
+   asked for again), and the next turn begins with it: what stops the loop whenever it is called
+   keeps it from nobody. */
 
 /* Of this thread, and posts that have been heard of. */
 static int reactor__loop_has_tasks(const reactor *r) {
@@ -5548,26 +5578,52 @@ REACTOR__APART static void reactor__loop_tasks(reactor *r) {
     if (r->due.count) reactor__loop_run_tasks(r, &r->due, budget);
 }
 
+static void reactor__loop_stage(reactor *r, int stage) {
+    if (stage == REACTOR__LOOP_FIRE) {
+        if (reactor__timer_next(&r->wheel) != REACTOR__NEVER) reactor__loop_fire(r);
+    } else if (stage == REACTOR__LOOP_TASKS) {
+        if (reactor__loop_has_tasks(r) || REACTOR__PEEK(&r->wake.woken)) reactor__loop_tasks(r);
+    } else {
+        reactor__loop_part *part = r->parts[stage - REACTOR__LOOP_FIRST_PART];
+        if (part && REACTOR__PEEK(&part->pending)) part->turn(r, part);
+    }
+}
+
+/* After a stop the parts call nobody, but what was written leaves. */
+static void reactor__loop_stages(reactor *r, int stage) {
+    while (stage < REACTOR__LOOP_STAGES && !REACTOR__PEEK(&r->core.stop))
+        reactor__loop_stage(r, stage++);
+    r->left = stage;
+    if (stage < REACTOR__LOOP_FIRST_PART) stage = REACTOR__LOOP_FIRST_PART;
+    for (; stage < REACTOR__LOOP_STAGES; stage++) reactor__loop_stage(r, stage);
+}
+
+static int reactor__loop_events(reactor *r, int64_t timeout) {
+    int e = reactor__loop_wait(r, timeout);
+    if (e < 0) return e;
+    r->core.counters.turns++;
+    reactor__core_dispatch(&r->core);
+    reactor__loop_stages(r, REACTOR__LOOP_FIRE);
+    return 0;
+}
+
 /* keys NULL: not reactor_select. More than max reports are not taken then, for nobody could be
    given the rest, and a level is free to wait in the kernel. */
 static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, int max) {
-    int handed = 0;
+    int go_on = 1, e = 0;
     r->core.busy = 1;
     r->core.limit = keys && (uint32_t)max < r->core.batch ? (uint32_t)max : r->core.batch;
-    int e = reactor__loop_wait(r, timeout);
-    if (e == 0) {
-        r->core.counters.turns++;
-        reactor__core_dispatch(&r->core);
-        if (reactor__timer_next(&r->wheel) != REACTOR__NEVER) reactor__loop_fire(r);
-        if (reactor__loop_has_tasks(r) || REACTOR__PEEK(&r->wake.woken)) reactor__loop_tasks(r);
-        for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
-            if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending))
-                r->parts[i]->turn(r, r->parts[i]);
-        if (r->core.kept) handed = reactor__core_hand_out(&r->core, keys, max);
+    if (r->left != REACTOR__LOOP_STAGES) {
+        const uint64_t called = r->core.counters.callbacks;
+        reactor__loop_stages(r, r->left);
+        if (r->core.counters.callbacks != called) timeout = 0;
+        go_on = !REACTOR__PEEK(&r->core.stop);
     }
+    if (go_on) e = reactor__loop_events(r, timeout);
+    if (e == 0 && r->core.kept) e = reactor__core_hand_out(&r->core, keys, max);
     r->core.busy = 0;
     if (r->core.changed && !r->child) reactor__loop_renest(r);
-    return e < 0 ? e : handed;
+    return e;
 }
 
 /* ---- run ---- */
@@ -5801,6 +5857,7 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
     if (e == 0) {
         r->now = reactor__util_clock();
         r->pid = reactor__util_pid();
+        r->left = REACTOR__LOOP_STAGES;
         r->lane.answer = REACTOR__LOOP_BARRED; /* 0 would be what no handle means */
         e = reactor__loop_start(r, r->options.backend);
     }
@@ -8961,7 +9018,8 @@ REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_c
     if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
     reactor__stream_note(c, events);
     if (!(c->flags & REACTOR__STREAM_OPEN)) return; /* an attached one opens at the turn's end */
-    if (c->tail && (events & (unsigned)REACTOR_WRITE)) {
+    /* With batches a report of input may lack WRITE: whoever waits to send finds out by trying. */
+    if (c->tail && ((events & (unsigned)REACTOR_WRITE) || r->core.ahead)) {
         c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
         reactor__stream_flush(r, c);
     }
@@ -9101,8 +9159,7 @@ static uint32_t reactor__stream_stride(const reactor *r, reactor__stream_batch *
     return (need / line | 1) * line + 2 * line;
 }
 
-/* Whom to receive for, from the next report on, and where to. What is left for dispatch moves up. A
-   report of input may lack WRITE: whoever waits to send finds out by trying. */
+/* Whom to receive for, from the next report on, and where to. What is left for dispatch moves up. */
 static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *b) {
     const reactor__core_slot *slots = r->core.slots;
     reactor__core_report *at = b->next, *kept = b->kept;
@@ -9119,7 +9176,6 @@ static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *
         const unsigned events = at->events & ~REACTOR__CORE_PRI;
         const int ours = slot->fn == reactor__stream_io && slot->tag == at->tag;
         if (REACTOR__UNLIKELY(!ours || ((c->flags ^ events) & ~REACTOR__STREAM_PEACE))) {
-            if (ours && c->tail) at->events |= (unsigned)REACTOR_WRITE;
             *kept++ = *at;
             continue;
         }

@@ -321,6 +321,55 @@ CASE(stop_among_timers_and_tasks_loses_nothing) {
     reactor_destroy(r);
 }
 
+/* Who stops the loop whenever it is called: each of them, or only one. */
+typedef struct stopper {
+    int stops, calls;
+} stopper;
+
+static void stopper_called(reactor *r, stopper *s) {
+    s->calls++;
+    if (s->stops) reactor_stop(r);
+}
+static void stopper_on_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)fd, (void)events;
+    stopper_called(r, user);
+}
+static void stopper_on_timer(reactor *r, reactor_timer t, void *user) {
+    (void)t;
+    stopper_called(r, user);
+    assert_int_equal(reactor_after(r, 0, stopper_on_timer, user, NULL), 0);
+}
+static void stopper_on_task(reactor *r, void *user) {
+    stopper_called(r, user);
+    int e = reactor_defer(r, stopper_on_task, user);
+    assert_true(e == 0 || e == -ECANCELED); /* destroy runs what is left */
+}
+
+CASE(stop_in_every_turn_starves_nobody) {
+    enum { WATCHERS = 4, TIMER = WATCHERS, TASK, ALL };
+    for (int only = 0; only <= ALL; only++) {
+        reactor *r = make_loop();
+        stopper s[ALL] = {{0, 0}};
+        int fd[WATCHERS][2];
+        for (int i = 0; i < ALL; i++) s[i].stops = only == i || only == ALL;
+        for (int i = 0; i < WATCHERS; i++) {
+            make_pair(fd[i]);
+            put(fd[i][1]);
+            assert_int_equal(reactor_add(r, fd[i][0], READ, stopper_on_io, &s[i]), 0);
+        }
+        assert_int_equal(reactor_after(r, 0, stopper_on_timer, &s[TIMER], NULL), 0);
+        assert_int_equal(reactor_defer(r, stopper_on_task, &s[TASK]), 0);
+        for (int runs = 0; runs < 20 * ALL; runs++) assert_int_equal(reactor_run(r), 0);
+        for (int i = 0; i < ALL; i++)
+            if (s[i].calls < 5) fail_msg("%d of %d called %d times", i, only, s[i].calls);
+        for (int i = 0; i < WATCHERS; i++) {
+            reactor_remove(r, fd[i][0]);
+            close_pair(fd[i]);
+        }
+        reactor_destroy(r);
+    }
+}
+
 CASE(stop_ends_one_poll_and_is_used_up) {
     reactor *r = make_loop();
     reactor_stop(r);
@@ -1362,6 +1411,7 @@ int main(void) {
         TEST(stop_before_run_counts),
         TEST(stop_ends_run_after_the_callback_and_loses_nothing),
         TEST(stop_among_timers_and_tasks_loses_nothing),
+        TEST(stop_in_every_turn_starves_nobody),
         TEST(stop_ends_one_poll_and_is_used_up),
         TEST(wake_ends_one_wait),
         TEST(poll_waits_also_when_empty_and_no_less),

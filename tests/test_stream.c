@@ -508,6 +508,54 @@ CASE(stop_comes_before_the_next_callback_of_the_same_connection) {
     end(r);
 }
 
+static void hook_echo_and_stop(reactor *r, reactor_conn c, probe *p) {
+    hook_echo(r, c, p);
+    reactor_stop(r);
+}
+
+static void count_and_stop(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)fd, (void)events;
+    ++*(int *)user;
+    reactor_stop(r);
+}
+
+/* All have input at all times, and a watcher is ready as well. */
+CASE(stop_in_every_on_data_starves_nobody) {
+    enum { N = 4 };
+    reactor *r = begin();
+    probe p[N];
+    int fd[N], ready[2], called = 0;
+    size_t said[N] = {0};
+    for (int i = 0; i < N; i++) {
+        p[i] = (probe){.data = hook_echo_and_stop};
+        fd[i] = attach_tcp_pair(r, &p[i], NULL);
+    }
+    make_pair(ready);
+    assert_int_equal(send(ready[1], "x", 1, MSG_NOSIGNAL), 1);
+    assert_int_equal(reactor_add(r, ready[0], REACTOR_READ, count_and_stop, &called), 0);
+    for (int runs = 0; runs < 20 * (N + 1); runs++) {
+        for (int i = 0; i < N; i++)
+            if (p[i].in == said[i]) {
+                assert_int_equal(send(fd[i], "x", 1, MSG_NOSIGNAL), 1);
+                said[i]++;
+            }
+        assert_int_equal(reactor_run(r), 0);
+    }
+    for (int i = 0; i < N; i++)
+        if (p[i].in < 5) fail_msg("%d was called %d times", i, (int)p[i].in);
+    if (called < 5) fail_msg("the watcher was called %d times", called);
+    for (int i = 0; i < N; i++) {
+        char all[20 * (N + 1) + 1] = {0};
+        memset(all, 'x', said[i]);
+        peer_hears(r, fd[i], all);
+        close(fd[i]);
+    }
+    reactor_remove(r, ready[0]);
+    close(ready[0]);
+    close(ready[1]);
+    end(r);
+}
+
 CASE(pause_in_on_open_holds_the_first_data) {
     reactor *r = begin();
     probe p = {.open = hook_pause};
@@ -2473,6 +2521,7 @@ int main(void) {
         TEST(law14_eof_waits_while_the_handler_waits_for_low_water),
         TEST(law14_eof_waits_when_the_last_offer_is_answered_above_high_water),
         TEST(stop_comes_before_the_next_callback_of_the_same_connection),
+        TEST(stop_in_every_on_data_starves_nobody),
         TEST(pause_in_on_open_holds_the_first_data),
         TEST(pause_then_resume_in_one_callback_loses_nothing),
         TEST(paused_still_writes),
