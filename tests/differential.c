@@ -64,6 +64,7 @@ typedef struct object {
     int dgram;           /* END: whose end the peer does not hear of */
     unsigned interest;   /* END: watched for */
     unsigned due;        /* END: directions of which EDGE owes a report */
+    int jammed;          /* END: what it writes may wait in the kernel until all was read */
     int full;            /* END: has refused a write */
     reactor_conn conn;
     reactor_listener listener;
@@ -972,6 +973,7 @@ static int do_urgent(int n, char **word) {
 /* How much goes into a full socket is the kernel's affair. */
 static void say_read(object *o, const char *data, size_t got) {
     char shown[2 * LINE];
+    if (!got && o->peer) o->peer->jammed = 0;
     if (!got) return;
     if (got > MUCH)
         snprintf(shown, sizeof shown, "much");
@@ -1054,8 +1056,8 @@ static int do_fill(int n, char **word) {
         while ((k = write(o->fd, bytes, sizeof bytes - sizeof bytes % 26)) > 0)
             o->out += (uint64_t)k;
     } while (errno == EAGAIN && ask(o->fd, POLLOUT, ms) == POLLOUT);
-    o->full = 1;
     due_at(o->peer, REACTOR_READ);
+    o->full = o->jammed = 1;
     return 0;
 }
 
@@ -1290,8 +1292,8 @@ static int end_write(object *o, const char *text) {
     if (k < 0 && e == EAGAIN) o->full = 1;
     if (k < 0) return -e;
     o->out += (uint64_t)k;
-    due_at(o->peer, REACTOR_READ);
-    if ((size_t)k < len) o->full = 1;
+    if (!o->jammed) due_at(o->peer, REACTOR_READ);
+    if ((size_t)k < len) o->full = o->jammed = 1;
     if ((size_t)k < len) say("only %ld", (long)k);
     return 0;
 }
