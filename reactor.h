@@ -3784,8 +3784,9 @@ enum {
 #define REACTOR__IO_URING_TRANSFERS ((uint64_t)REACTOR__IO_URING_IS_TRANSFER << 56)
 
 enum {
-    REACTOR__IO_URING_LISTED = 1, /* in the list of those to be armed with the next wait */
-    REACTOR__IO_URING_CHANGED = 2 /* since the last answer, by the user */
+    REACTOR__IO_URING_LISTED = 1,  /* in the list of those to be armed with the next wait */
+    REACTOR__IO_URING_CHANGED = 2, /* since the last answer, by the user */
+    REACTOR__IO_URING_LASTING = 4  /* has a lasting poll instead of one for one report: see look */
 };
 
 /* Beside core's. Its aux names the poll that the kernel has for the slot: the upper half of that
@@ -4068,11 +4069,26 @@ static void reactor__io_uring_list(reactor__io_uring *b, uint32_t index) {
     b->list_tail = index;
 }
 
+/* Not by POLL_REMOVE, which leaves a poll alone that has an answer under way. */
+static int reactor__io_uring_disarm(reactor__io_uring *b, uint64_t poll) {
+    reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
+    if (!q) return -EAGAIN;
+    q->address = poll;
+    return 0;
+}
+
 static int reactor__io_uring_arm(const reactor__core *core, reactor__io_uring *b, uint32_t index) {
     const reactor__core_slot *slot = reactor__core_at(core, index);
     uint32_t *poll = reactor__core_aux(core, index);
+    uint8_t *flags = &b->slots[index].flags;
     const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
     if (slot->flags & REACTOR__CORE_ALWAYS) return 0; /* it was listed for the one before it */
+    if (*poll && (*flags & REACTOR__IO_URING_LASTING)) {
+        int e = reactor__io_uring_disarm(b, (uint64_t)*poll << 32 | index);
+        if (e < 0) return e;
+        *poll = 0;
+        *flags &= (uint8_t)~REACTOR__IO_URING_LASTING;
+    }
     if (*poll || !(slot->armed & REACTOR__CORE_BOTH)) return 0;
     uint16_t events = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
     uint32_t name = reactor__io_uring_name(&b->slots[index]);
@@ -4080,7 +4096,8 @@ static int reactor__io_uring_arm(const reactor__core *core, reactor__io_uring *b
                                                          (uint64_t)name << 32 | index);
     if (!q) return -EAGAIN;
     memcpy(&q->how, &events, sizeof events);
-    if ((slot->armed & once) == (unsigned)REACTOR_EDGE) q->len = REACTOR__IO_URING_MULTI;
+    if ((slot->armed & once) == (unsigned)REACTOR_EDGE || (*flags & REACTOR__IO_URING_LASTING))
+        q->len = REACTOR__IO_URING_MULTI;
     *poll = name;
     return 0;
 }
@@ -4093,14 +4110,6 @@ static int reactor__io_uring_arm_listed(const reactor__core *core, reactor__io_u
         b->slots[index].flags &= (uint8_t)~REACTOR__IO_URING_LISTED;
         b->list_head = b->slots[index].next;
     }
-    return 0;
-}
-
-/* Not by POLL_REMOVE, which leaves a poll alone that has an answer under way. */
-static int reactor__io_uring_disarm(reactor__io_uring *b, uint64_t poll) {
-    reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
-    if (!q) return -EAGAIN;
-    q->address = poll;
     return 0;
 }
 
@@ -4147,6 +4156,7 @@ static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned b
     if (!after && *poll) reactor__io_uring_cancel(b, id, e == 0);
     *poll = 0;
     if (!after) return 0;
+    b->slots[index].flags &= (uint8_t)~REACTOR__IO_URING_LASTING;
     if (before) b->slots[index].flags |= REACTOR__IO_URING_CHANGED;
     if (!(after & REACTOR__CORE_BOTH)) return 0;
     reactor__io_uring_list(b, index);
@@ -4188,11 +4198,11 @@ REACTOR__APART static int reactor__io_uring_over(reactor__core *core, reactor__i
     return result != -ECANCELED;
 }
 
-/* Fills in what is there now for what was reported by this wait and is doubtful, and forgets what
-   has nothing after all. If that fails, what was reported is as good as there is. */
-REACTOR__APART static void reactor__io_uring_look(reactor__core *core, reactor__io_uring *b) {
+/* Asks what is there now for what was reported by this wait and is doubtful. If that fails, what was
+   reported is as good as there is. */
+static void reactor__io_uring_look(const reactor__core *core, reactor__io_uring *b) {
     const unsigned all = REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP;
-    uint32_t kept = b->first, n = 0;
+    uint32_t n = 0;
     for (uint32_t i = b->first; i < core->report_count; i++) {
         const reactor__core_report *report = &core->reports[i];
         const reactor__core_slot *slot = reactor__core_at(core, report->index);
@@ -4202,16 +4212,30 @@ REACTOR__APART static void reactor__io_uring_look(reactor__core *core, reactor__
         b->looks[n++].revents = (short)report->events;
     }
     poll(b->looks, n, 0);
-    n = 0;
+}
+
+/* Forgets what has nothing after all. Its poll, if that is over, would be over for nothing again and
+   again: the kernel tells of a peer's FIN unasked. So it gets a lasting one, which is told once, and
+   is exchanged when there is something. */
+static int reactor__io_uring_settle(const reactor__core *core, reactor__io_uring *b, uint32_t index,
+                                    unsigned events) {
+    uint8_t *flags = &b->slots[index].flags;
+    const int over = !*reactor__core_aux(core, index);
+    if (!events && over) *flags |= REACTOR__IO_URING_LASTING;
+    if (events ? *flags & REACTOR__IO_URING_LASTING : over) reactor__io_uring_list(b, index);
+    return events != 0;
+}
+
+REACTOR__APART static void reactor__io_uring_correct(reactor__core *core, reactor__io_uring *b) {
+    uint32_t kept = b->first, n = 0;
+    reactor__io_uring_look(core, b);
     for (uint32_t i = b->first; i < core->report_count; i++) {
         reactor__core_report report = core->reports[i];
-        const reactor__core_slot *slot = reactor__core_at(core, report.index);
-        if (reactor__io_uring_is_doubtful(b, slot))
+        if (reactor__io_uring_is_doubtful(b, reactor__core_at(core, report.index))) {
             report.events = (unsigned)b->looks[n++].revents & ~(unsigned)POLLNVAL;
-        if (report.events)
-            core->reports[kept++] = report;
-        else /* ONESHOT has not been used up */
-            reactor__io_uring_list(b, report.index);
+            if (!reactor__io_uring_settle(core, b, report.index, report.events)) continue;
+        }
+        core->reports[kept++] = report;
     }
     core->report_count = kept;
 }
@@ -4262,7 +4286,7 @@ REACTOR__APART static uint32_t reactor__io_uring_reap(reactor__core *core, react
     }
     core->report_count = (uint32_t)(at - core->reports);
     REACTOR__STORE(b->cq_head, head);
-    if (doubtful) reactor__io_uring_look(core, b);
+    if (doubtful) reactor__io_uring_correct(core, b);
     return core->report_count - b->first;
 }
 

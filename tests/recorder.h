@@ -91,9 +91,11 @@ HELPER void assert_silent(reactor *r) {
     uint64_t before = counters(r).events;
     assert_int_equal(turns(r, 20), 0);
     assert_int_equal(counters(r).events, before);
+    uint64_t waits = counters(r).waits;
     int64_t start = clock_ns();
     assert_int_equal(reactor_poll(r, 2), 0);
     if (clock_ns() < start + 2 * MS) fail_msg("a turn with nothing to do did not sleep");
+    if (counters(r).waits - waits > 8) fail_msg("a turn with nothing to do kept waking up");
 }
 
 /* Keeps the processor until so long has passed, as a slow callback does. */

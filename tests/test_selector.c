@@ -222,6 +222,37 @@ CASE(law4_fin_reaches_readers_and_no_blocked_writer) {
     reactor_destroy(r);
 }
 
+/* Nor does the loop spin: the kernel may tell of the FIN unasked. */
+CASE(law4_writer_that_a_fin_does_not_wake_hears_of_room) {
+    static const unsigned how[] = {0, EDGE, ONESHOT};
+    reactor *r = make_loop();
+    for (int i = 0; i < 3; i++) {
+        record writer = {0};
+        int fd[2];
+        make_tcp_pair(fd);
+        fill(fd[0]);
+        assert_return_code(shutdown(fd[1], SHUT_WR), errno);
+        await(fd[0], POLLIN);
+        assert_int_equal(reactor_add(r, fd[0], WRITE | how[i], on_io, &writer), 0);
+        for (int round = 0; round < 2; round++) {
+            assert_silent(r);
+            while (!writer.calls) {
+                drain(fd[1]);
+                assert_true(reactor_poll(r, 1) >= 0);
+            }
+            assert_int_equal(writer.all, WRITE);
+            if (how[i] != EDGE) assert_int_equal(turns(r, 5), how[i] ? 0 : 5);
+            fill(fd[0]);
+            writer.calls = 0;
+            assert_int_equal(reactor_modify(r, fd[0], WRITE | how[i]), 0);
+        }
+        assert_int_equal(writer.calls, 0);
+        assert_int_equal(reactor_remove(r, fd[0]), 0);
+        close_pair(fd);
+    }
+    reactor_destroy(r);
+}
+
 CASE(law4_half_closed_peer_is_not_dead) {
     reactor *r = make_loop();
     for (int tcp = 0; tcp < 2; tcp++) {
@@ -1740,6 +1771,7 @@ int main(void) {
         TEST(law4_socket_data_and_room),
         TEST(law4_level_is_told_until_it_is_gone),
         TEST(law4_fin_reaches_readers_and_no_blocked_writer),
+        TEST(law4_writer_that_a_fin_does_not_wake_hears_of_room),
         TEST(law4_half_closed_peer_is_not_dead),
         TEST(law4_data_comes_before_end_of_file),
         TEST(law4_full_hangup_reaches_either_direction),
