@@ -155,7 +155,11 @@
             poll(2) looks, and of a connection its receive tells whether there is more); a poll
             holds the file open (it is cancelled before the close); a request may outlive the call
             (those of streams are MSG_DONTWAIT: over when they have been submitted, so no memory
-            stays with the kernel); answers for which there is no room (then streams have calls).
+            stays with the kernel); answers for which there is no room (then streams have calls),
+            nor memory (every poll is asked for anew); a peer's FIN is told to who waits to write
+            (that one's poll then lasts, and is not over again and again); files without readiness
+            are polled like others (epoll is asked when they are added, and core takes them for
+            ready).
    epoll    Linux. Connections are registered once, edge-triggered: ready descriptors cost, idle
             ones do not; a watcher's change of interest costs a call. reactor_fd works. Its traps:
             it watches what is open, not the descriptor, so a duplicate goes on reporting what was
@@ -3813,6 +3817,7 @@ typedef struct reactor__io_uring {
     reactor__io_uring_slot *slots;
     uint32_t slot_cap;
     uint32_t list_head, list_tail;
+    uint32_t lost;         /* slot to go on from, asking anew; NONE: no answer was lost */
     uint32_t waits;        /* how many there were */
     uint32_t first;        /* report of this one */
     struct pollfd *looks;  /* at what is doubtful of it */
@@ -3894,6 +3899,7 @@ static int reactor__io_uring_open(reactor__io_uring *b, int step) {
     b->enabled = 0;
     b->tail = 0;
     b->alarm_at = REACTOR__NEVER;
+    b->lost = REACTOR__NONE;
     return 0;
 }
 
@@ -3907,13 +3913,18 @@ static int reactor__io_uring_has_answers(const reactor__io_uring *b) {
     return *b->cq_head != REACTOR__LOAD(b->cq_tail);
 }
 
-/* Submits what was asked for, and with GETEVENTS has the kernel do what is due. */
+/* Submits what was asked for, and with GETEVENTS has the kernel do what is due. -EBADR: it had
+   neither room nor memory for some answers, nobody knows whose. */
 static int reactor__io_uring_enter(reactor__io_uring *b, unsigned least, unsigned flags, void *arg,
                                    size_t size) {
     uint32_t count = reactor__io_uring_waiting(b);
     REACTOR__STORE(b->sq_tail, b->tail);
     int n = (int)syscall(SYS_io_uring_enter, b->fd, count, least, flags, arg, size);
-    return n < 0 ? -errno : n;
+    if (n >= 0) return n;
+    if (errno != EBADR) return -errno;
+    b->lost = 0;
+    b->alarm_at = REACTOR__NEVER; /* if it was not that one it comes as well */
+    return -EBADR;
 }
 
 /* What no request of ours uses stays 0. */
@@ -4102,6 +4113,22 @@ static int reactor__io_uring_arm(const reactor__core *core, reactor__io_uring *b
     return 0;
 }
 
+/* After a loss: lists every slot that has a poll, without it, for a new one tells of what is there. As
+   many as have room for their answers, or -EAGAIN: the others later. */
+static int reactor__io_uring_list_lost(const reactor__core *core, reactor__io_uring *b) {
+    for (; b->lost < core->count; b->lost++) {
+        uint32_t *poll = reactor__core_aux(core, b->lost);
+        if (!reactor__io_uring_is_poll(*poll)) continue;
+        if (!reactor__io_uring_room(b)) return -EAGAIN;
+        int e = reactor__io_uring_disarm(b, (uint64_t)*poll << 32 | b->lost);
+        if (e < 0) return e;
+        *poll = 0;
+        reactor__io_uring_list(b, b->lost);
+    }
+    b->lost = REACTOR__NONE;
+    return 0;
+}
+
 static int reactor__io_uring_arm_listed(const reactor__core *core, reactor__io_uring *b) {
     while (b->list_head != REACTOR__NONE) {
         uint32_t index = b->list_head;
@@ -4127,13 +4154,26 @@ static void reactor__io_uring_cancel(reactor__io_uring *b, uint64_t poll, int as
         return; /* there is none to cancel, or it goes with the next wait */
 }
 
-/* The kernel would say so later, and of a regular file that it is always ready, EDGE or not. The
-   descriptors of connections are known to be sockets. */
+/* The kernel polls any file: one without readiness is always ready, EDGE or not. epoll(7) refuses
+   those; if it cannot be asked, only devices have readiness. */
+static int reactor__io_uring_check_file(int fd, int device) {
+    struct epoll_event event;
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    if (set < 0) return device ? 0 : -EPERM;
+    memset(&event, 0, sizeof event);
+    int e = epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+    reactor__util_close(set);
+    return e;
+}
+
+/* What the kernel would say later. The descriptors of connections are known to be sockets; what has
+   no type is the kernel's own, such as an eventfd. */
 static int reactor__io_uring_check(const reactor__core_slot *slot) {
     struct stat s;
     if (slot->kind == REACTOR__CORE_CONN) return 0;
     if (fstat(slot->fd, &s) < 0) return -errno;
-    return S_ISREG(s.st_mode) ? -EPERM : 0;
+    if (S_ISSOCK(s.st_mode) || S_ISFIFO(s.st_mode) || !(s.st_mode & S_IFMT)) return 0;
+    return reactor__io_uring_check_file(slot->fd, S_ISCHR(s.st_mode));
 }
 
 static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned before,
@@ -4226,6 +4266,7 @@ static int reactor__io_uring_settle(const reactor__core *core, reactor__io_uring
     return events != 0;
 }
 
+/* What this wait has reported, as it is now. */
 REACTOR__APART static void reactor__io_uring_correct(reactor__core *core, reactor__io_uring *b) {
     uint32_t kept = b->first, n = 0;
     reactor__io_uring_look(core, b);
@@ -4262,6 +4303,7 @@ REACTOR__APART static uint32_t reactor__io_uring_reap(reactor__core *core, react
     int doubtful = 0;
     b->first = core->report_count;
     b->waits++;
+    for (uint32_t i = 0; i < b->first; i++) b->slots[core->reports[i].index].told = b->waits;
     for (; head != tail && at < end; head++) {
         const reactor__io_uring_completion *c = &completions[head & mask];
         const uint32_t index = (uint32_t)c->id, name = (uint32_t)(c->id >> 32);
@@ -4324,11 +4366,13 @@ static int reactor__io_uring_call(const reactor__core *core, reactor__io_uring *
 static int reactor__io_uring_wait(reactor__core *core, int64_t timeout) {
     reactor__io_uring *b = (reactor__io_uring *)core->data;
     int e = reactor__io_uring_enable(b);
+    const int again = e == 0 && reactor__io_uring_list_lost(core, b) < 0;
     if (e == 0) e = reactor__io_uring_arm_listed(core, b);
     if (e < 0) return e;
     if (core->report_count) timeout = 0;
     reactor__io_uring_skip(core, b);
-    e = reactor__io_uring_call(core, b, timeout);
+    e = reactor__io_uring_call(core, b, again ? 0 : timeout);
+    if (e == -EBADR) e = -EINTR;
     if (e < 0 && e != -ETIME && !reactor__io_uring_has_answers(b)) return e;
     return reactor__io_uring_reap(core, b) || timeout == 0 || e == -ETIME ? 0 : -EINTR;
 }
@@ -4424,7 +4468,8 @@ static int reactor__io_uring_set_alarm(reactor__io_uring *b, int64_t at) {
    deadline is an answer like any other. */
 static int reactor__io_uring_alarm(reactor__core *core, int64_t at) {
     reactor__io_uring *b = (reactor__io_uring *)core->data;
-    int e = reactor__io_uring_arm_listed(core, b);
+    int e = reactor__io_uring_list_lost(core, b);
+    if (e == 0) e = reactor__io_uring_arm_listed(core, b);
     if (e == 0) e = reactor__io_uring_set_alarm(b, at);
     if (e == 0) e = reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
     reactor__io_uring_skip(core, b); /* the others only a wait may take */

@@ -23,6 +23,10 @@ static struct {
     int seen;
 } transfers;
 
+/* Drops the answers that there are, once: as a kernel does that has no memory for those which find no
+   room. It says so in a call that waits. */
+static void (*lose_answers)(void);
+
 /* A kernel without the first steps of what is asked for: 1 DEFER_TASKRUN. */
 static int steps_missing;
 static long outcome;
@@ -36,8 +40,15 @@ static int is_handled(long number, ...) {
         int fd = va_arg(list, int);
         unsigned count = va_arg(list, unsigned);
         int least = va_arg(list, int), flags = va_arg(list, int);
+        void *arg = va_arg(list, void *);
         handled = failing_enters > 0;
         if (handled) failing_enters--, outcome = -1, errno = EBUSY;
+        if (!handled && lose_answers && (flags & 1)) {
+            syscall(number, fd, count, least, flags, arg, va_arg(list, size_t));
+            lose_answers();
+            lose_answers = NULL;
+            handled = 1, outcome = -1, errno = EBADR;
+        }
         if (!handled && count && !least && !flags) {
             int fails =
                 transfers.every && (transfers.taken || transfers.seen % transfers.every == 0);
@@ -243,6 +254,167 @@ static void removing_lets_go_of_a_descriptor_though_there_is_no_room_to_ask(void
     reactor_destroy(r);
 }
 
+/* A change of interest is refused for want of room, twice, while the poll from before it stands. */
+static void a_refusal_and_an_old_poll_are_one_report(void **state) {
+    enum { COUNT = 10 };
+    static int fd[COUNT][2], keys[COUNT];
+    reactor_key k[3 * COUNT];
+    reactor_options o = {0};
+    int told = 0;
+    (void)state;
+    if (!offered()) skip();
+    o.backend = "io_uring";
+    reactor *r = make_loop_with(&o);
+    for (int i = 0; i < COUNT; i++) {
+        make_pair(fd[i]);
+        keys[i] = 0;
+        assert_int_equal(reactor_add(r, fd[i][0], REACTOR_READ, NULL, &keys[i]), 0);
+    }
+    assert_int_equal(reactor_select(r, k, 3 * COUNT, 0), 0);
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(write(fd[i][1], "x", 1), 1);
+        assert_int_equal(reactor_modify(r, fd[i][0], REACTOR_READ | REACTOR_EDGE), 0);
+    }
+    failing_enters = 6; /* two changes, and what was to go with the wait; and again */
+    int n = reactor_select(r, k, 3 * COUNT, 0);
+    assert_int_equal(failing_enters, 0);
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(++*(int *)k[i].user, 1);
+        if (k[i].events & REACTOR_ERROR) told++;
+    }
+    assert_int_equal(told, 2);
+    reactor_destroy(r);
+    for (int i = 0; i < COUNT; i++) close(fd[i][0]), close(fd[i][1]);
+}
+
+/* Files, devices and what only looks like them: as epoll takes them. */
+static void files_are_ready_as_they_are_for_epoll(void **state) {
+    static const char *const names[] = {"/dev/null", "/dev/zero",         "/dev/urandom",
+                                        "/",         "/proc/self/mounts", "/proc/self/stat"};
+    static const char *const backends[] = {"io_uring", "epoll"};
+    (void)state;
+    if (!offered()) skip();
+    for (int i = 0; i < 6; i++) {
+        int calls[2][3] = {{0, 0, 0}, {0, 0, 0}};
+        for (int b = 0; b < 2; b++) {
+            static const unsigned how[] = {0, REACTOR_EDGE, REACTOR_ONESHOT};
+            reactor_options o = {0};
+            o.backend = backends[b];
+            reactor *r = make_loop_with(&o);
+            for (int h = 0; h < 3; h++) {
+                int fd = open(names[i], O_RDONLY | O_CLOEXEC);
+                if (fd < 0) continue; /* not everywhere */
+                assert_int_equal(reactor_add(r, fd, REACTOR_READ | how[h], on_io, &calls[b][h]), 0);
+                for (int turn = 0; turn < 5; turn++) assert_true(reactor_poll(r, 0) >= 0);
+                assert_int_equal(reactor_modify(r, fd, REACTOR_READ | how[h]), 0);
+                for (int turn = 0; turn < 5; turn++) assert_true(reactor_poll(r, 0) >= 0);
+                assert_int_equal(reactor_remove(r, fd), 0);
+                close(fd);
+            }
+            reactor_destroy(r);
+        }
+        for (int h = 0; h < 3; h++) {
+            if (calls[0][h] != calls[1][h])
+                fail_msg("%s: %d, epoll %d", names[i], calls[0][h], calls[1][h]);
+        }
+    }
+}
+
+/* ---- answers that are lost ---- */
+
+static reactor__io_uring *losing;
+static int lost;
+
+static void lose_all(void) {
+    uint32_t tail = REACTOR__LOAD(losing->cq_tail);
+    lost += (int)(tail - *losing->cq_head);
+    REACTOR__STORE(losing->cq_head, tail);
+}
+
+static void lose_next(reactor *r) {
+    losing = (reactor__io_uring *)r->core.data;
+    lost = 0;
+    lose_answers = lose_all;
+}
+
+static void on_time(reactor *r, reactor_timer t, void *user) {
+    (void)r;
+    (void)t;
+    ++*(int *)user;
+}
+
+/* Whatever was to be told by what is lost is told all the same. Nested, only the loop's descriptor
+   says when to look. */
+static void watchers_hear_of_what_was_lost(unsigned flags, int nested) {
+    enum { COUNT = 40 };
+    static int fd[COUNT][2], calls[COUNT], times;
+    reactor_options o = {0};
+    struct pollfd p = {-1, POLLIN, 0};
+    if (!offered()) skip();
+    o.backend = "io_uring";
+    reactor *r = make_loop_with(&o);
+    memset(calls, times = 0, sizeof calls);
+    for (int i = 0; i < COUNT; i++) {
+        make_pair(fd[i]);
+        assert_int_equal(reactor_add(r, fd[i][0], REACTOR_READ | flags, on_io, &calls[i]), 0);
+    }
+    if (nested) p.fd = reactor_fd(r);
+    assert_int_equal(reactor_poll(r, 0), 0);
+    assert_int_equal(reactor_after(r, 30, on_time, &times, NULL), 0);
+    for (int i = 0; i < COUNT; i++) assert_int_equal(write(fd[i][1], "x", 1), 1);
+    lose_next(r);
+    for (int i = 0; i <= COUNT; i++)
+        while (i < COUNT ? !calls[i] : !times) {
+            if (nested) assert_int_equal(poll(&p, 1, 5000), 1);
+            assert_true(reactor_poll(r, nested ? 0 : 5000) >= 0);
+        }
+    assert_true(lost > 0);
+    assert_int_equal(times, 1);
+    reactor_destroy(r);
+    for (int i = 0; i < COUNT; i++) close(fd[i][0]), close(fd[i][1]);
+}
+
+static void levels_that_were_lost_are_told(void **state) {
+    (void)state;
+    watchers_hear_of_what_was_lost(0, 0);
+}
+static void edges_that_were_lost_are_told(void **state) {
+    (void)state;
+    watchers_hear_of_what_was_lost(REACTOR_EDGE, 0);
+}
+static void shots_that_were_lost_are_told(void **state) {
+    (void)state;
+    watchers_hear_of_what_was_lost(REACTOR_ONESHOT, 0);
+}
+
+static void what_was_lost_is_told_by_a_nested_loop(void **state) {
+    (void)state;
+    watchers_hear_of_what_was_lost(0, 1);
+    watchers_hear_of_what_was_lost(REACTOR_EDGE, 1);
+}
+
+/* A file that is always ready is an alarm that is always due. */
+static void a_nested_loop_has_another_alarm_when_one_was_lost(void **state) {
+    int calls = 0, file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    reactor_options o = {0};
+    (void)state;
+    if (!offered()) skip();
+    assert_return_code(file, errno);
+    o.backend = "io_uring";
+    reactor *r = make_loop_with(&o);
+    struct pollfd p = {reactor_fd(r), POLLIN, 0};
+    assert_int_equal(reactor_add(r, file, REACTOR_READ, on_io, &calls), 0);
+    for (int turn = 1; turn <= 6; turn++) {
+        assert_int_equal(poll(&p, 1, 5000), 1);
+        if (turn == 3) lose_next(r);
+        assert_int_equal(reactor_poll(r, 0), 1);
+    }
+    assert_int_equal(calls, 6);
+    assert_true(lost > 0);
+    reactor_destroy(r);
+    close(file);
+}
+
 /* ---- streams ---- */
 
 enum { TALKERS = 300, BULK = 20000 };
@@ -395,6 +567,17 @@ CASE(streams_on_a_ring_without_DEFER_TASKRUN) {
     steps_missing = 0;
 }
 
+CASE(input_whose_report_was_lost_is_read) {
+    if (!offered()) skip();
+    reactor *r = gather_talkers(TALKERS, 0);
+    for (int round = 0; round < 3; round++) {
+        lose_next(r);
+        all_talk(r, TALKERS, 30);
+        assert_true(lost > 0);
+    }
+    talkers_leave(r, TALKERS);
+}
+
 static int overflows;
 
 static void hook_echo_if_overflown(reactor *r, reactor_conn c, probe *p) {
@@ -464,11 +647,19 @@ int main(void) {
         TEST(a_ring_of_8_serves_300_edges),
         TEST(late_answers_are_not_taken_for_new_ones),
         TEST(removing_lets_go_of_a_descriptor_though_there_is_no_room_to_ask),
+        TEST(a_refusal_and_an_old_poll_are_one_report),
+        TEST(files_are_ready_as_they_are_for_epoll),
+        TEST(levels_that_were_lost_are_told),
+        TEST(edges_that_were_lost_are_told),
+        TEST(shots_that_were_lost_are_told),
+        TEST(what_was_lost_is_told_by_a_nested_loop),
+        TEST(a_nested_loop_has_another_alarm_when_one_was_lost),
         TEST(a_ring_of_8_serves_300_streams),
         TEST(more_streams_are_ready_than_the_arena_serves_at_once),
         TEST(law17_transfers_that_fail_lose_nothing),
         TEST(law14_an_answer_that_fails_to_leave_keeps_its_place),
         TEST(streams_on_a_ring_without_DEFER_TASKRUN),
+        TEST(input_whose_report_was_lost_is_read),
         TEST(answers_that_overflow_lose_nothing),
         TEST(fd_asked_for_among_the_answers_loses_none),
         TEST(setup_refused_by_a_filter),
