@@ -2810,7 +2810,8 @@ static void reactor__windows_report(reactor__core *core, reactor__windows_op *op
     if (got & REACTOR__WINDOWS_SEND) events |= (unsigned)REACTOR_WRITE;
     if (got & (REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED))
         events |= REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
-    if (!events) return;
+    events &= reactor__core_at(core, op->slot)->armed | REACTOR__CORE_INFO;
+    if (!events) return; /* less is wanted since it was asked */
     op->told = 1;
     reactor__core_report_slot(core, op->slot, events);
 }

@@ -1257,7 +1257,7 @@ CASE(law9_the_wait_is_finer_than_a_millisecond) {
     struct timespec resolution;
     clock_getres(CLOCK_MONOTONIC, &resolution);
     if (resolution.tv_nsec > 100000 || resolution.tv_sec) skip();
-    if (old_kernel() && !on_backend("select")) skip();
+    if (old_kernel() && !on_backend("select")) skip(); /* milliseconds are all it has */
     if (on_backend("epoll")) {
         long none = syscall(SYS_epoll_pwait2, -1, NULL, 0, NULL, NULL, (size_t)8);
         if (none < 0 && (errno == ENOSYS || errno == EPERM)) skip();
