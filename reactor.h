@@ -4586,6 +4586,8 @@ typedef struct reactor__timer_wheel {
     uint32_t fresh_count;
     uint32_t detached;                    /* of those, surely on no list */
     uint32_t fresh[REACTOR__TIMER_BATCH]; /* in the order of their setting */
+    uint32_t gone_count;
+    uint32_t gone[REACTOR__TIMER_BATCH]; /* cancelled, and still linked */
     uint64_t occupied[REACTOR__TIMER_LEVELS + 1];
 } reactor__timer_wheel;
 
@@ -4765,35 +4767,49 @@ static inline uint32_t reactor__timer_make(reactor__timer_wheel *w, int64_t inte
     return t;
 }
 
-/* One that is on no list. Its handle is stale from here on. A node that has used up its generations
-   is not used again, at 44 bytes in 2^27 timers: no handle ever comes back to life. */
-static inline void reactor__timer_release(reactor__timer_wheel *w, uint32_t t) {
-    reactor__timer_node *n = &w->nodes[t];
-    uint32_t tag = n->tag;
+/* Its handle is stale from here on. */
+static inline void reactor__timer_retire(reactor__timer_wheel *w, uint32_t t) {
+    uint32_t tag = w->nodes[t].tag;
     w->count--;
     if (REACTOR__UNLIKELY(tag & REACTOR__TIMER_UNREF)) w->unref_count--;
-    n->tag = tag = (tag | REACTOR__TIMER_BITS) + 1;
-    if (REACTOR__UNLIKELY(!tag)) return;
-    n->next = w->unused;
+    w->nodes[t].tag = (tag | REACTOR__TIMER_BITS) + 1;
+}
+
+/* A retired one that is on no list. A node that has used up its generations is not used again, at
+   44 bytes in 2^27 timers: no handle ever comes back to life. */
+static inline void reactor__timer_free(reactor__timer_wheel *w, uint32_t t) {
+    if (REACTOR__UNLIKELY(!w->nodes[t].tag)) return;
+    w->nodes[t].next = w->unused;
     w->unused = t;
 }
 
 /* ---- fresh ones ---- */
 
-/* Takes them off their lists: all together, for that needs their neighbours, which are seldom in
-   the cache, and so come at once. Until then deadlines in slots may be delays. */
-REACTOR__APART static void reactor__timer_detach(reactor__timer_wheel *w) {
-    for (uint32_t i = w->detached; i < w->fresh_count; i++) {
-        const reactor__timer_node *n = &w->nodes[w->fresh[i]];
-        REACTOR__PREFETCH(&w->nodes[n->next]);
-        REACTOR__PREFETCH(&w->nodes[n->prev]);
+static void reactor__timer_fetch(const reactor__timer_wheel *w, const uint32_t *t, uint32_t n) {
+    for (; n > 0; n--, t++) {
+        REACTOR__PREFETCH(&w->nodes[w->nodes[*t].next]);
+        REACTOR__PREFETCH(&w->nodes[w->nodes[*t].prev]);
     }
+}
+
+/* Takes them, and those that are gone, off their lists: all together, for that needs their
+   neighbours, which are seldom in the cache, and so come at once. Until then deadlines in slots may
+   be delays. */
+REACTOR__APART static void reactor__timer_detach(reactor__timer_wheel *w) {
+    reactor__timer_fetch(w, w->fresh + w->detached, w->fresh_count - w->detached);
+    reactor__timer_fetch(w, w->gone, w->gone_count);
     for (; w->detached < w->fresh_count; w->detached++) {
         uint32_t t = w->fresh[w->detached];
         if (w->nodes[t].next == t) continue;
         reactor__timer_unlink(w, t);
         w->nodes[t].next = w->nodes[t].prev = t;
     }
+    for (uint32_t i = 0; i < w->gone_count; i++) {
+        uint32_t t = w->gone[i];
+        if (w->nodes[t].next != t) reactor__timer_unlink(w, t);
+        reactor__timer_free(w, t);
+    }
+    w->gone_count = 0;
 }
 
 /* It is set or cancelled again. */
@@ -4881,8 +4897,10 @@ static inline int reactor__timer_reset_fresh(reactor__timer_wheel *w, uint64_t i
 static int reactor__timer_cancel(reactor__timer_wheel *w, uint64_t id) {
     uint32_t t = reactor__timer_find(w, id);
     if (t == REACTOR__NONE) return -EBADF;
-    reactor__timer_leave(w, t);
-    reactor__timer_release(w, t);
+    if (REACTOR__UNLIKELY(w->nodes[t].tag & REACTOR__TIMER_FRESH)) reactor__timer_forget(w, t);
+    if (REACTOR__UNLIKELY(w->gone_count == REACTOR__TIMER_BATCH)) reactor__timer_detach(w);
+    reactor__timer_retire(w, t);
+    w->gone[w->gone_count++] = t;
     return 0;
 }
 
@@ -5035,9 +5053,10 @@ static int reactor__timer_pop(reactor__timer_wheel *w, int64_t now, reactor_time
     *deadline = w->deadlines[t];
     *flags = w->nodes[t].tag;
     reactor__timer_unlink(w, t);
-    if (call->interval == 0)
-        reactor__timer_release(w, t);
-    else
+    if (call->interval == 0) {
+        reactor__timer_retire(w, t);
+        reactor__timer_free(w, t);
+    } else
         reactor__timer_place(w, t, reactor__timer_grid(*deadline, call->interval, now));
     return 1;
 }
