@@ -4530,8 +4530,8 @@ static const reactor__core_backend reactor__io_uring_backend = {
    Traps. cur may lag behind the caller's clock, but no timer it has passed is left in a slot. All
    times and delays are >= 0, and now never goes back. Timers fire by (deadline, setting); one set
    for a time before cur counts as set for cur, a FRESH one as set when it is settled. Until it is
-   detached that may still be linked where it was: who walks a list detaches first. Spreading a
-   crowded slot takes a step per timer, 11 times in its life at most. Memory is kept until fini. */
+   detached that may still be linked where it was, as may a cancelled one: who walks a list detaches
+   first. Spreading a crowded slot takes a step per timer, 11 times in its life at most. Memory is kept until fini. */
 #define REACTOR__TIMER_LEVELS  11u
 #define REACTOR__TIMER_SLOTS   (REACTOR__TIMER_LEVELS * 64u)
 #define REACTOR__TIMER_LISTS   (REACTOR__TIMER_SLOTS + 64u)
