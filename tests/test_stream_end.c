@@ -1233,6 +1233,44 @@ CASE(pending_counts_what_the_kernel_has_not_been_given) {
     end(r);
 }
 
+/* The input, its beginning, that and no more of it is consumed, something else, two pieces, none. */
+static const char *const answers[] = {"0123456789", "01234", "01234", "else", "0123456789!", ""};
+
+static void hook_answer_as_each_does(reactor *r, reactor_conn c, probe *p) {
+    crowd *all = p->extra;
+    size_t how = (size_t)(p - all->p) % COUNT(answers);
+    if (how < 2) assert_int_equal(reactor_write(r, c, p->bytes, how ? 5 : LINE), 0);
+    if (how == 2) assert_int_equal(reactor_write(r, c, p->bytes, p->eat = 5), 0);
+    if (how == 3) assert_int_equal(reactor_write(r, c, "else", 4), 0);
+    if (how == 4) assert_int_equal(reactor_write(r, c, p->bytes, LINE), 0);
+    if (how == 4) assert_int_equal(reactor_write(r, c, "!", 1), 0);
+    all->served++;
+}
+
+CASE(answers_of_all_kinds_in_one_turn) {
+    static crowd all;
+    reactor *r = begin();
+    uint64_t bytes = 0;
+    crowd_gathers(r, &all, hook_answer_as_each_does);
+    UNTIL(r, all.served == CROWD);
+    for (int i = 0; i < CROWD; i++) {
+        const char *answer = answers[(size_t)i % COUNT(answers)];
+        peer_hears(r, all.fd[i], answer);
+        bytes += strlen(answer);
+    }
+    turns(r, 3);
+    assert_int_equal(counters(r).bytes_out, bytes);
+    assert_int_equal(counters(r).bytes_in, CROWD * LINE);
+    assert_int_equal(counters(r).unread, CROWD / (int)COUNT(answers) * 5 + 5);
+    for (int i = 0; i < CROWD; i++) {
+        char more;
+        assert_int_equal(recv(all.fd[i], &more, 1, MSG_DONTWAIT), -1);
+        all.p[i].data = NULL;
+        close(all.fd[i]);
+    }
+    end(r);
+}
+
 static char flood[100 * KIB];
 
 static void hook_flood_the_others(reactor *r, reactor_conn c, probe *p) {
@@ -2098,6 +2136,7 @@ int main(void) {
         TEST(law15_destroy_among_many_sends_what_was_answered),
         TEST(reset_between_the_input_and_its_answer),
         TEST(pending_counts_what_the_kernel_has_not_been_given),
+        TEST(answers_of_all_kinds_in_one_turn),
         TEST(law14_throttled_in_mid_turn_gets_its_input_later),
         TEST(law14_many_answers_of_which_the_kernel_takes_a_part),
         TEST(law2_successor_of_a_descriptor_number_gets_none_of_its_events),
