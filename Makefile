@@ -184,8 +184,10 @@ help: ## print this list
 
 programs: $(EXAMPLES:$(B)/%=$(B)/tests/%) $(PROGRAMS) $(B)/tests/backends $(B)/tests/differential
 
-# Another compiler or other flags: everything anew.
-FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(LDFLAGS) $(KQUEUE_LIBS)
+# Another compiler or other flags: everything anew. So it is when a header has changed and the
+# compiler does not tell who reads it.
+FLAGS_NOW = $(CC) $(LINK) $(ALL_CFLAGS) $(LDFLAGS) $(KQUEUE_LIBS) \
+  $(if $(DEPS),,$(shell cat reactor.h tests/*.h tests/*/*.h | cksum))
 $(B)/flags: FORCE | $(B)/tests
 	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' > $@
 FORCE:
