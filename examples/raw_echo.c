@@ -10,17 +10,89 @@
 
    cc -O2 -o raw_echo examples/raw_echo.c -pthread */
 #define REACTOR_IMPLEMENTATION
+#ifdef __linux__
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
 #define REACTOR_USE_SELECT
+#endif
 #include "../reactor.h"
 
+#include <signal.h>
+#ifndef _WIN32
 #include <arpa/inet.h>
+#endif
 
 enum { QUEUE = 64 * 1024, RETRY_MS = 100 };
 
-typedef struct client {
+/* ---- what differs between the systems ---- */
+
+#ifdef _WIN32
+typedef int socklen_t;
+static const reactor_socket none = INVALID_SOCKET;
+
+static int prepare_process(void) {
+    WSADATA data;
+    return WSAStartup(MAKEWORD(2, 2), &data) == 0 ? 0 : -1;
+}
+
+static void prepare_socket(reactor_socket fd) {
+    u_long on = 1;
+    ioctlsocket(fd, (long)FIONBIO, &on);
+}
+
+static int socket_error(void) {
+    switch (WSAGetLastError()) {
+    case WSAEWOULDBLOCK:
+        return EAGAIN;
+    case WSAECONNRESET: /* of accept */
+        return ECONNABORTED;
+    case WSAEADDRINUSE:
+        return EADDRINUSE;
+    case WSAEACCES:
+        return EACCES;
+    default:
+        return EIO;
+    }
+}
+
+static int receive(reactor_socket fd, char *data, size_t len) {
+    return recv(fd, data, (int)len, 0);
+}
+static int transmit(reactor_socket fd, const char *data, size_t len) {
+    return send(fd, data, (int)len, 0);
+}
+static void close_socket(reactor_socket fd) { closesocket(fd); }
+#else
+static const reactor_socket none = -1;
+
+/* Whoever starts it without standard streams would find a socket in their place. And a peer that
+   is gone must not be a signal. */
+static int prepare_process(void) {
     int fd;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= 2);
+    signal(SIGPIPE, SIG_IGN);
+    return fd < 0 ? -1 : close(fd);
+}
+
+static void prepare_socket(reactor_socket fd) {
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+static int socket_error(void) { return errno; }
+
+static ssize_t receive(reactor_socket fd, char *data, size_t len) { return recv(fd, data, len, 0); }
+static ssize_t transmit(reactor_socket fd, const char *data, size_t len) {
+    return send(fd, data, len, 0);
+}
+static void close_socket(reactor_socket fd) { close(fd); }
+#endif
+
+/* ---- a client ---- */
+
+typedef struct client {
+    reactor_socket fd;
     int ended;    /* the peer has finished sending */
     int deferred; /* a turn of its own is under way */
     unsigned interest;
@@ -35,17 +107,17 @@ static void end_client(reactor *r, client *c) {
     *c->at = c->next;
     if (c->next) c->next->at = c->at;
     reactor_remove(r, c->fd);
-    close(c->fd);
-    c->fd = -1;
+    close_socket(c->fd);
+    c->fd = none;
     if (!c->deferred) free(c); /* else its task does it */
 }
 
 /* 1: go on; 0: the kernel takes no more; -1: the peer is gone. */
 static int send_queue(client *c) {
     while (c->len) {
-        ssize_t n = send(c->fd, c->queue + c->start, c->len, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return errno == EAGAIN ? 0 : -1;
+        ssize_t n = transmit(c->fd, c->queue + c->start, c->len);
+        if (n < 0 && socket_error() == EINTR) continue;
+        if (n < 0) return socket_error() == EAGAIN ? 0 : -1;
         c->start += (size_t)n;
         c->len -= (size_t)n;
     }
@@ -56,9 +128,9 @@ static int send_queue(client *c) {
 /* The same for input: 1: the queue is full, there may be more; 0: there is no more for now. */
 static int fill_queue(client *c) {
     while (c->start + c->len < QUEUE && !c->ended) {
-        ssize_t n = recv(c->fd, c->queue + c->start + c->len, QUEUE - c->start - c->len, 0);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return errno == EAGAIN ? 0 : -1;
+        ssize_t n = receive(c->fd, c->queue + c->start + c->len, QUEUE - c->start - c->len);
+        if (n < 0 && socket_error() == EINTR) continue;
+        if (n < 0) return socket_error() == EAGAIN ? 0 : -1;
         if (n == 0) c->ended = 1;
         c->len += (size_t)n;
     }
@@ -89,7 +161,7 @@ static void serve(reactor *r, client *c) {
 static void serve_again(reactor *r, void *user) {
     client *c = user;
     c->deferred = 0;
-    if (c->fd < 0)
+    if (c->fd == none)
         free(c);
     else
         serve(r, c);
@@ -101,23 +173,25 @@ static void on_client(reactor *r, reactor_socket fd, unsigned events, void *user
     serve(r, user);
 }
 
+/* ---- the listener ---- */
+
 static void accept_again(reactor *r, reactor_timer t, void *user) {
     (void)t;
-    reactor_modify(r, *(int *)user, REACTOR_READ);
+    reactor_modify(r, *(reactor_socket *)user, REACTOR_READ);
 }
 
 static void on_listener(reactor *r, reactor_socket fd, unsigned events, void *user) {
     (void)events;
     for (;;) {
-        int made = accept(fd, NULL, NULL);
-        if (made < 0 && (errno == EINTR || errno == ECONNABORTED)) continue;
-        if (made < 0 && errno == EAGAIN) return;
-        client *c = made < 0 ? NULL : malloc(sizeof *c);
+        reactor_socket made = accept(fd, NULL, NULL);
+        int e = made == none ? socket_error() : 0;
+        if (e == EINTR || e == ECONNABORTED) continue;
+        if (e == EAGAIN) return;
+        client *c = e ? NULL : malloc(sizeof *c);
         if (c) {
             memset(c, 0, offsetof(client, queue));
             c->fd = made;
-            fcntl(made, F_SETFL, fcntl(made, F_GETFL) | O_NONBLOCK);
-            fcntl(made, F_SETFD, FD_CLOEXEC);
+            prepare_socket(made);
             c->interest = REACTOR_READ | REACTOR_EDGE;
             if (reactor_add(r, made, c->interest, on_client, c) == 0) {
                 c->next = clients;
@@ -128,40 +202,41 @@ static void on_listener(reactor *r, reactor_socket fd, unsigned events, void *us
             }
         }
         free(c);
-        if (made >= 0) close(made);
+        if (!e) close_socket(made);
         if (reactor_after(r, RETRY_MS, accept_again, user, NULL) == 0) reactor_modify(r, fd, 0);
         return;
     }
 }
 
-static int listen_on(const char *port, struct sockaddr_in *a) {
+static int try_to_listen(reactor_socket fd, struct sockaddr_in *a) {
     socklen_t len = sizeof *a;
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+#ifndef _WIN32 /* where it would let others take the port over */
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+#endif
+    if (bind(fd, (struct sockaddr *)a, len) == 0 && listen(fd, SOMAXCONN) == 0 &&
+        getsockname(fd, (struct sockaddr *)a, &len) == 0)
+        return 0;
+    return -socket_error();
+}
+
+static int listen_on(const char *port, struct sockaddr_in *a, reactor_socket *fd) {
     memset(a, 0, sizeof *a);
     a->sin_family = AF_INET;
     a->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     a->sin_port = htons((uint16_t)atoi(port));
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        bind(fd, (struct sockaddr *)a, len) < 0 || listen(fd, SOMAXCONN) < 0 ||
-        getsockname(fd, (struct sockaddr *)a, &len) < 0)
-        return -1;
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return fd;
+    *fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (*fd == none) return -socket_error();
+    prepare_socket(*fd);
+    int e = try_to_listen(*fd, a);
+    if (e < 0) close_socket(*fd);
+    return e;
 }
 
 static void on_signal(reactor *r, int signum, void *user) {
     (void)signum;
     (void)user;
     reactor_stop(r);
-}
-
-/* Whoever starts it without standard streams would find a socket in their place. */
-static int open_standard_streams(void) {
-    int fd;
-    do fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= 2);
-    return fd < 0 ? -1 : close(fd);
 }
 
 static int is_port(const char *text) {
@@ -174,8 +249,9 @@ int main(int argc, char **argv) {
     reactor_options options = {0};
     const char *port = "7000";
     struct sockaddr_in address;
+    reactor_socket fd;
     reactor *r;
-    if (open_standard_streams() < 0) return 1;
+    if (prepare_process() < 0) return 1;
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 < argc && strcmp(argv[i], "--port") == 0 && is_port(argv[i + 1]))
             port = argv[i + 1];
@@ -187,12 +263,12 @@ int main(int argc, char **argv) {
             return asked ? 0 : 2;
         }
     }
-    int fd = listen_on(port, &address);
-    if (fd < 0) {
-        fprintf(stderr, "raw_echo: port %s: %s\n", port, strerror(errno));
+    int e = listen_on(port, &address, &fd);
+    if (e < 0) {
+        fprintf(stderr, "raw_echo: port %s: %s\n", port, reactor_strerror(e));
         return 1;
     }
-    int e = reactor_create(&r, &options);
+    e = reactor_create(&r, &options);
     if (e == 0) e = reactor_add(r, fd, REACTOR_READ, on_listener, &fd);
     if (e == 0) e = reactor_signal(r, SIGINT, on_signal, NULL);
     if (e == 0) e = reactor_signal(r, SIGTERM, on_signal, NULL);
@@ -205,6 +281,6 @@ int main(int argc, char **argv) {
     if (e < 0) fprintf(stderr, "raw_echo: %s\n", reactor_strerror(e));
     while (clients) end_client(r, clients);
     reactor_destroy(r); /* runs what is deferred, for clients that have ended too */
-    close(fd);
+    close_socket(fd);
     return e < 0;
 }
