@@ -1378,8 +1378,8 @@ typedef struct reactor__core_backend {
 
 /* What a backend's init may put into core->transfer: does all of them in this order, and when it
    returns the kernel holds none of their memory. Sends: 0 if each was taken whole, and then nothing
-   is written into them. Such a backend may report READ of a connection twice in a wait, and
-   together with PRI for no other reason than that input has come: more tells what matters. */
+   is written into them. Such a backend may report a connection twice in a wait, and READ together
+   with PRI for no other reason than that input has come: more tells what matters. */
 typedef int reactor__core_transfer_fn(reactor__core *core, reactor__core_transfer *list,
                                       uint32_t count, int sending);
 
@@ -1541,6 +1541,7 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
         index = core->count++;
         slot = &core->slots[index];
         slot->tag = core->seed + index * 0x9E3779B2u; /* neighbours differ, too */
+        if (!slot->tag) slot->tag = 2;
     }
     slot->fn = fn;
     slot->user = user;
@@ -9724,7 +9725,8 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_dial_next(r, c);
 }
 
-/* Whatever is reported, SO_ERROR tells the outcome. Input may have come with it: see note. */
+/* Whatever is reported, SO_ERROR tells the outcome. Input may have come with it: see note. The next
+   address is for the end of the turn: another report of this wait would be taken for its outcome. */
 static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     int e = reactor__net_error(fd);
@@ -9736,7 +9738,7 @@ static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned even
         return;
     }
     reactor__stream_hang_up(r, c, e);
-    reactor__stream_dial_next(r, c);
+    reactor__stream_kick(r, c);
 }
 
 /* What a kick does to one that is connecting. close before it is open waits only for what was
@@ -10192,9 +10194,10 @@ REACTOR__APART static int reactor__stream_write_first(reactor *r, reactor_conn h
 }
 
 /* An answer that is the very input that is being shown, or its beginning, needs only be remembered:
-   how long it is. */
+   how long it is. Not 0: that is no answer, and what no handle means. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
-    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data)) {
+    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data &&
+                        len - 1 < r->lane.len)) {
         r->lane.answer = len;
         return 0;
     }

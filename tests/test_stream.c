@@ -795,6 +795,30 @@ static void answer_in_pieces(int tcp) {
 CASE(answers_made_of_the_input_in_any_order_over_tcp) { answer_in_pieces(1); }
 CASE(answers_made_of_the_input_in_any_order_over_unix) { answer_in_pieces(0); }
 
+/* Of the input nothing is sent back, but what comes after it, and not by a handle of nobody's. */
+static void hook_answer_with_nothing_first(reactor *r, reactor_conn c, probe *p) {
+    const reactor_conn none = {0};
+    p->eat = p->bytes[0] == '0' ? 0 : p->offered;
+    assert_int_equal(reactor_write(r, c, p->bytes, 0), 0);
+    assert_int_equal(reactor_write(r, none, p->bytes, 4), -EBADF);
+    if (p->bytes[0] == '1') assert_int_equal(reactor_write(r, c, p->bytes, 2), 0);
+}
+
+CASE(an_answer_of_no_bytes_is_none) {
+    reactor *r = begin();
+    probe p = {.data = hook_answer_with_nothing_first};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    peer_say(r, fd, "1abc");
+    peer_hears(r, fd, "1a");
+    peer_say(r, fd, "0abc");
+    UNTIL(r, p.datas == 2);
+    p.data = hook_echo;
+    peer_say(r, fd, "def");
+    peer_hears(r, fd, "0abcdef");
+    close(fd);
+    end(r);
+}
+
 static int batch_first; /* whose callback came first */
 static void hook_echo_and_tell_the_other(reactor *r, reactor_conn c, probe *p) {
     const probe *other = p->extra;
@@ -2535,6 +2559,7 @@ int main(void) {
         TEST(output_leaves_in_the_order_of_the_calls_through_a_narrow_socket),
         TEST(answers_made_of_the_input_in_any_order_over_tcp),
         TEST(answers_made_of_the_input_in_any_order_over_unix),
+        TEST(an_answer_of_no_bytes_is_none),
         TEST(output_of_an_earlier_callback_of_the_turn_leaves_first),
         TEST(law14_marks_and_cap_hold_for_input_sent_back_too),
         TEST(law14_an_answer_and_then_something_else),

@@ -495,6 +495,53 @@ static void talk(int count, int batch) {
     talkers_leave(r, count);
 }
 
+static const reactor__core_backend *once;
+static int wait_that_tells_twice(reactor__core *core, int64_t timeout) {
+    int e = once->wait(core, timeout);
+    for (uint32_t i = 0, n = core->report_count; i < n; i++)
+        core->reports[core->report_count++] = core->reports[i];
+    return e;
+}
+
+/* How an attempt ended may be told by two answers at once, for the kernel wakes for the error and for
+   the change of state. The second one says nothing of the next address. */
+CASE(a_refusal_told_twice_does_not_open_the_next_address) {
+    enum { MANY = 64 };
+    static reactor__core_backend twice;
+    reactor_options o = {0};
+    if (!offered()) skip();
+    o.backend = "io_uring";
+    reactor *r = begin_with(&o);
+    probe q = {0};
+    char refused[REACTOR_ADDRESS_MAX], busy[REACTOR_ADDRESS_MAX], list[2 * REACTOR_ADDRESS_MAX + 1];
+    int dead = bound(refused), full = bound(busy), fd[MANY], n = 0;
+    assert_return_code(listen(full, 0), errno);
+    for (struct pollfd p = {.revents = 1}; p.revents && n < MANY; n++) {
+        struct sockaddr_in a;
+        socklen_t len = sizeof a;
+        assert_return_code(getsockname(full, (struct sockaddr *)&a, &len), errno);
+        fd[n] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        connect(fd[n], (struct sockaddr *)&a, len);
+        p.fd = fd[n];
+        p.events = POLLOUT;
+        poll(&p, 1, 100);
+    }
+    once = r->core.backend;
+    twice = *once;
+    twice.wait = wait_that_tells_twice;
+    r->core.backend = &twice;
+    snprintf(list, sizeof list, "%s,%s", refused, busy);
+    reactor_conn c = probe_connect(r, list, &q, NULL);
+    turns(r, 20);
+    assert_string_equal(q.log, "");
+    assert_int_equal(reactor_abort(r, c), 0);
+    turns(r, 2);
+    assert_string_equal(q.log, "c");
+    while (n > 0) close(fd[--n]);
+    close(dead), close(full);
+    end(r);
+}
+
 CASE(a_ring_of_8_serves_300_streams) {
     if (!offered()) skip();
     transfers.seen = 0;
@@ -654,6 +701,7 @@ int main(void) {
         TEST(shots_that_were_lost_are_told),
         TEST(what_was_lost_is_told_by_a_nested_loop),
         TEST(a_nested_loop_has_another_alarm_when_one_was_lost),
+        TEST(a_refusal_told_twice_does_not_open_the_next_address),
         TEST(a_ring_of_8_serves_300_streams),
         TEST(more_streams_are_ready_than_the_arena_serves_at_once),
         TEST(law17_transfers_that_fail_lose_nothing),
