@@ -3792,7 +3792,7 @@ enum {
 enum {
     REACTOR__IO_URING_LISTED = 1,  /* in the list of those to be armed with the next wait */
     REACTOR__IO_URING_CHANGED = 2, /* since the last answer, by the user */
-    REACTOR__IO_URING_LASTING = 4  /* has a lasting poll instead of one for one report: see look */
+    REACTOR__IO_URING_LASTING = 4 /* has a lasting poll instead of one for one report: see settle */
 };
 
 /* Beside core's. Its aux names the poll that the kernel has for the slot: the upper half of that
