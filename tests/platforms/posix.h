@@ -70,6 +70,7 @@ int *errno_of_this_thread(void);
 int snprintf(char *text, size_t size, const char *format, ...);
 void *malloc(size_t size);
 void *realloc(void *old, size_t size);
+void qsort(void *list, size_t count, size_t size, int (*compare)(const void *, const void *));
 void free(void *memory);
 void *memchr(const void *data, int c, size_t len);
 int memcmp(const void *a, const void *b, size_t len);
