@@ -1914,13 +1914,19 @@ static int reactor__core_odd(reactor__core *core, const reactor__core_report *re
     return got && slot->fn;
 }
 
-/* A report that may be special, looked at: the events to hand to its callback, 0 for none. */
-REACTOR__APART static unsigned reactor__core_special(reactor__core *core,
-                                                     const reactor__core_report *report) {
+/* A report that may be special: looked at, and handed to its callback after all, or not: 0. */
+REACTOR__APART static int reactor__core_special(reactor__core *core,
+                                                const reactor__core_report *report) {
     const reactor__core_slot *slot = &core->slots[report->index];
     unsigned got = reactor__core_mask(report->events, slot->wanted);
     int odd = slot->tag != report->tag || !got;
-    return odd && !reactor__core_odd(core, report, got) ? 0 : got;
+    if (odd && !reactor__core_odd(core, report, got)) return 0;
+    slot = &core->slots[report->index];
+    if (core->slow)
+        core->slow(core->owner, slot, got);
+    else
+        slot->fn(core->owner, slot->fd, got, slot->user);
+    return 1;
 }
 
 static int reactor__core_compare(const void *a, const void *b) {
@@ -1963,14 +1969,7 @@ static void reactor__core_dispatch(reactor__core *core) {
             continue;
         }
         if (at == end || REACTOR__PEEK(&core->stop)) break;
-        got = reactor__core_special(core, at);
-        slot = &core->slots[at->index];
-        if (!got)
-            skipped++;
-        else if (core->slow)
-            core->slow(core->owner, slot, got);
-        else
-            slot->fn(core->owner, slot->fd, got, slot->user);
+        skipped += !reactor__core_special(core, at);
     }
     core->counters.callbacks += (uint64_t)(at - core->reports) - skipped;
     core->left = at == end ? REACTOR__NONE : at > core->reports ? at[-1].index + 1 : at->index;
@@ -4796,7 +4795,7 @@ static void reactor__timer_fetch(const reactor__timer_wheel *w, const uint32_t *
 /* Takes them, and those that are gone, off their lists: all together, for that needs their
    neighbours, which are seldom in the cache, and so come at once. Until then deadlines in slots may
    be delays. */
-REACTOR__APART static void reactor__timer_detach(reactor__timer_wheel *w) {
+REACTOR__APART static void reactor__timer_detach_some(reactor__timer_wheel *w) {
     reactor__timer_fetch(w, w->fresh + w->detached, w->fresh_count - w->detached);
     reactor__timer_fetch(w, w->gone, w->gone_count);
     for (; w->detached < w->fresh_count; w->detached++) {
@@ -4811,6 +4810,10 @@ REACTOR__APART static void reactor__timer_detach(reactor__timer_wheel *w) {
         reactor__timer_free(w, t);
     }
     w->gone_count = 0;
+}
+
+static inline void reactor__timer_detach(reactor__timer_wheel *w) {
+    if (w->detached != w->fresh_count || w->gone_count) reactor__timer_detach_some(w);
 }
 
 /* It is set or cancelled again. */
@@ -5693,7 +5696,9 @@ static int reactor__loop_events(reactor *r, int64_t timeout) {
     if (e < 0) return e;
     r->core.counters.turns++;
     reactor__core_dispatch(&r->core);
-    reactor__loop_stages(r, REACTOR__LOOP_FIRE);
+    if (reactor__timer_next(&r->wheel) != REACTOR__NEVER || reactor__loop_pending(r) ||
+        REACTOR__PEEK(&r->wake.woken))
+        reactor__loop_stages(r, REACTOR__LOOP_FIRE);
     return 0;
 }
 
@@ -10196,8 +10201,7 @@ REACTOR__APART static int reactor__stream_write_first(reactor *r, reactor_conn h
 /* An answer that is the very input that is being shown, or its beginning, needs only be remembered:
    how long it is. Not 0: that is no answer, and what no handle means. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
-    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data &&
-                        len - 1 < r->lane.len)) {
+    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data && len)) {
         r->lane.answer = len;
         return 0;
     }
