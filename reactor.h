@@ -1915,8 +1915,8 @@ static int reactor__core_odd(reactor__core *core, const reactor__core_report *re
 }
 
 /* A report that may be special: looked at, and handed to its callback after all, or not: 0. */
-REACTOR__APART static int reactor__core_special(reactor__core *core,
-                                                const reactor__core_report *report) {
+REACTOR__APART static int reactor__core_dispatch_special(reactor__core *core,
+                                                         const reactor__core_report *report) {
     const reactor__core_slot *slot = &core->slots[report->index];
     unsigned got = reactor__core_mask(report->events, slot->wanted);
     int odd = slot->tag != report->tag || !got;
@@ -1969,7 +1969,7 @@ static void reactor__core_dispatch(reactor__core *core) {
             continue;
         }
         if (at == end || REACTOR__PEEK(&core->stop)) break;
-        skipped += !reactor__core_special(core, at);
+        skipped += !reactor__core_dispatch_special(core, at);
     }
     core->counters.callbacks += (uint64_t)(at - core->reports) - skipped;
     core->left = at == end ? REACTOR__NONE : at > core->reports ? at[-1].index + 1 : at->index;
@@ -5368,7 +5368,7 @@ struct reactor {
 
 /* ---- callbacks ----
 
-   One small function for each kind: only these and dispatch call the user (but for free_fn, which
+   One small function for each kind: only these and core's dispatch call the user (but for free_fn, which
    must not call back). After any of them everything may be different: whoever calls one keeps
    nothing over it that a callback can free or move. */
 

@@ -18,7 +18,7 @@ The file is cut into sections by its banners. The rules:
   net        uses config, util and itself, and knows no reactor
   timer      uses config, util, core and itself, and touches no descriptor
   callback   the user's functions are called in reactor__loop_call_x, a watcher's also in
-             reactor__core_dispatch, on_slow in reactor__loop_end; nowhere else
+             reactor__core_dispatch and dispatch_special, on_slow in reactor__loop_end; nowhere else
   if         no #if inside a function, but in config and the backends
   length     no function above 80 lines
 """
@@ -32,7 +32,7 @@ FIRST = ["manual", "api", "config", "util", "core"]
 LAST = ["timer", "wake", "loop", "signal", "net", "stream"]  # others may join them
 EXEMPT = ("manual", "api", "licence", "license")
 LIMIT, SMELL = 80, 40
-CALLERS = re.compile(r"reactor__loop_call_\w+$|reactor__core_dispatch$|reactor__loop_end$")
+CALLERS = re.compile(r"reactor__loop_call_\w+$|reactor__core_dispatch(_special)?$|reactor__loop_end$")
 # free_fn is no callback of the loop: any thread may drop the last reference to a buffer.
 CALL = re.compile(r"(?:->|\.|\*)\s*(on_\w+|fn|done)\s*\)?\s*\(|(?<![\w>.])(fn|done)\s*\(")
 TOUCHES = re.compile(r"\b(close|read|write|readv|writev|recv\w*|send\w*|ioctl|fcntl|select|poll|"
