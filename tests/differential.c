@@ -1050,13 +1050,14 @@ static int do_fill(int n, char **word) {
     (void)n;
     if (!o || o->closed) return UNKNOWN;
     int ports[2], ms = tcp_ports(o->fd, ports) ? 20 : 0;
+    uint64_t before = o->out;
     ssize_t k;
     do {
         for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = pattern(o->out + i);
         while ((k = write(o->fd, bytes, sizeof bytes - sizeof bytes % 26)) > 0)
             o->out += (uint64_t)k;
     } while (errno == EAGAIN && ask(o->fd, POLLOUT, ms) == POLLOUT);
-    due_at(o->peer, REACTOR_READ);
+    if (o->out != before) due_at(o->peer, REACTOR_READ);
     o->full = o->jammed = 1;
     return 0;
 }
