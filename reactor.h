@@ -1814,7 +1814,9 @@ static void reactor__core_pull(reactor__core *core, int on) {
    tells whether the slot is still the one reported, and the interest of now what is delivered. */
 
 /* Files are as ready as they were; with EDGE there is nothing that would ever change, so one
-   report for each time they are armed. They take turns when they are more than a batch. */
+   report for each time they are armed: after it armed is what no watcher wants, so that whatever
+   one is changed to, before its report's turn has come, differs. They take turns when they are more
+   than a batch. */
 static void reactor__core_report_always(reactor__core *core) {
     uint32_t room = core->report_count < core->limit ? core->limit - core->report_count : 1;
     for (uint32_t i = 0; i < core->always_count && room > 0; i++) {
@@ -1824,7 +1826,8 @@ static void reactor__core_report_always(reactor__core *core) {
         if (!(slot->armed & REACTOR__CORE_BOTH)) continue;
         reactor__core_report_slot(core, index, REACTOR__CORE_BOTH);
         room--;
-        if (slot->wanted & (unsigned)REACTOR_EDGE) slot->armed = REACTOR__CORE_WATCHED;
+        if (slot->wanted & (unsigned)REACTOR_EDGE)
+            slot->armed = REACTOR__CORE_WATCHED | REACTOR__CORE_PRI;
     }
 }
 

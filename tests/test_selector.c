@@ -492,6 +492,30 @@ CASE(law6_regular_files_and_dev_null_once_and_at_edges) {
     reactor_destroy(r);
 }
 
+/* user: the two files. */
+static int files_called;
+static void silence_the_other_file(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    const int *files = user;
+    assert_int_equal(events, READ);
+    assert_int_equal(reactor_modify(r, fd == files[0] ? files[1] : files[0], 0), 0);
+    files_called++;
+}
+
+CASE(law6_regular_file_is_silenced_in_the_turn_in_which_it_is_ready) {
+    static const unsigned how[] = {0, EDGE, ONESHOT, EDGE | ONESHOT};
+    for (int i = 0; i < 4; i++) {
+        reactor *r = make_loop();
+        int fd[] = {regular_file(), regular_file()};
+        files_called = 0;
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(reactor_add(r, fd[k], READ | how[i], silence_the_other_file, fd), 0);
+        assert_int_equal(reactor_poll(r, 0), 1);
+        assert_int_equal(files_called, 1);
+        reactor_destroy(r);
+        close_pair(fd);
+    }
+}
+
 static void stop_once(reactor *r, reactor_socket fd, unsigned events, void *user) {
     record *seen = user;
     on_io(r, fd, events, user);
@@ -1788,6 +1812,7 @@ int main(void) {
         TEST(law4_eventfd),
         TEST(law6_regular_files_and_dev_null_are_always_ready),
         TEST(law6_regular_files_and_dev_null_once_and_at_edges),
+        TEST(law6_regular_file_is_silenced_in_the_turn_in_which_it_is_ready),
         TEST(law6_regular_files_at_edges_lose_none_to_a_stop_or_a_full_array),
         TEST(law6_regular_file_starves_nobody),
         TEST(law6_removed_file_is_forgotten),
