@@ -3276,6 +3276,14 @@ static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
     }
 }
 
+/* An event of what is not armed, or an end of which poll knows nothing, is no report after all. */
+static void reactor__kqueue_sift(reactor__core *core, const reactor__kqueue *b) {
+    uint32_t kept = b->told;
+    for (uint32_t i = b->told; i < core->report_count; i++)
+        if (core->reports[i].events) core->reports[kept++] = core->reports[i];
+    core->report_count = kept;
+}
+
 /* How many of those n were refusals. */
 static int reactor__kqueue_take(reactor__core *core, reactor__kqueue *b, int n) {
     int refusals = 0;
@@ -3294,6 +3302,7 @@ static int reactor__kqueue_take(reactor__core *core, reactor__kqueue *b, int n) 
             reactor__core_report_slot(core, core->waker, REACTOR_READ);
     }
     if (flags & EV_EOF) reactor__kqueue_ask(core, b);
+    reactor__kqueue_sift(core, b);
     return refusals;
 }
 
