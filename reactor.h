@@ -3156,10 +3156,10 @@ static void reactor__kqueue_filters(reactor__core *core, reactor__kqueue *b, uin
     after = reactor__kqueue_meant(after);
     const int anew = ((before ^ after) & edge) || (slot->flags & REACTOR__CORE_REARM);
     const unsigned add = (unsigned)EV_ADD | (after & edge ? (unsigned)EV_CLEAR : 0u);
-    for (int writes = 0; writes < 2; writes++) {
-        unsigned bit = writes ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
-        for (int adds = 0; adds < 2; adds++) {
-            unsigned is = adds ? after : before, other = adds ? before : after;
+    for (int adds = 0; adds < 2; adds++) { /* last: libkqueue mixes both filters' flags */
+        unsigned is = adds ? after : before, other = adds ? before : after;
+        for (int writes = 0; writes < 2; writes++) {
+            unsigned bit = writes ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
             if (!(is & bit) || ((other & bit) && !anew)) continue;
             struct kevent *k =
                 reactor__kqueue_change(b, (uintptr_t)slot->fd, adds ? add : (unsigned)EV_DELETE,
