@@ -5714,8 +5714,9 @@ static int reactor__loop_events(reactor *r, int64_t timeout) {
     return 0;
 }
 
-/* keys NULL: not reactor_select. More than max reports are not taken then, for nobody could be
-   given the rest, and a level is free to wait in the kernel. */
+/* What a stop has left is a turn of its own if it calls anybody, for what they set or defer waits for
+   the next. keys NULL: not reactor_select. More than max reports are not taken then, for nobody
+   could be given the rest, and a level is free to wait in the kernel. */
 static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, int max) {
     int go_on = 1, e = 0;
     r->core.busy = 1;
@@ -5723,8 +5724,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
     if (r->left != REACTOR__LOOP_STAGES) {
         const uint64_t called = r->core.counters.callbacks;
         reactor__loop_stages(r, r->left);
-        if (r->core.counters.callbacks != called) timeout = 0;
-        go_on = !REACTOR__PEEK(&r->core.stop);
+        go_on = r->core.counters.callbacks == called && !REACTOR__PEEK(&r->core.stop);
     }
     if (go_on) e = reactor__loop_events(r, timeout);
     if (e == 0 && r->core.kept) e = reactor__core_hand_out(&r->core, keys, max);

@@ -370,6 +370,22 @@ CASE(stop_in_every_turn_starves_nobody) {
     }
 }
 
+/* What a stop has left sets and defers more: that waits for the next turn, as ever. */
+CASE(stop_does_not_make_two_turns_one) {
+    reactor *r = make_loop();
+    stopper timer = {0, 0}, task = {0, 0};
+    assert_int_equal(reactor_after(r, 0, stopper_on_timer, &timer, NULL), 0);
+    assert_int_equal(reactor_defer(r, stopper_on_task, &task), 0);
+    reactor_stop(r);
+    assert_int_equal(reactor_poll(r, 0), 0);
+    for (int turn = 1; turn <= 3; turn++) {
+        assert_int_equal(reactor_poll(r, 0), 2);
+        assert_int_equal(timer.calls, turn);
+        assert_int_equal(task.calls, turn);
+    }
+    reactor_destroy(r);
+}
+
 CASE(stop_ends_one_poll_and_is_used_up) {
     reactor *r = make_loop();
     reactor_stop(r);
@@ -1412,6 +1428,7 @@ int main(void) {
         TEST(stop_ends_run_after_the_callback_and_loses_nothing),
         TEST(stop_among_timers_and_tasks_loses_nothing),
         TEST(stop_in_every_turn_starves_nobody),
+        TEST(stop_does_not_make_two_turns_one),
         TEST(stop_ends_one_poll_and_is_used_up),
         TEST(wake_ends_one_wait),
         TEST(poll_waits_also_when_empty_and_no_less),
