@@ -1895,6 +1895,8 @@ static void reactor__core_gone(reactor__core *core, const reactor__core_slot *sl
 REACTOR__APART static void reactor__core_stop(reactor__core *core, int on) {
     REACTOR__STORE(&core->stop, on);
     REACTOR__STORE(&core->special, on || core->slow ? ~0u : REACTOR__CORE_INFO);
+    if (!on && REACTOR__LOAD(&core->stop)) /* another thread's, in between */
+        REACTOR__STORE(&core->special, ~0u);
 }
 
 /* A report that is not simply handed to a callback. Returns 1 if it is after all. */
