@@ -239,12 +239,13 @@
         #define REACTOR__CORE_BEST (&reactor__mine_backend)
         #endif
 
-   What is watched are slots. reactor__core_at(core, index) has the descriptor (fd) and the
-   interest that was last told (armed), both in bits of poll(2), see REACTOR__CORE_x. Slots move,
-   so an index is kept, never an address. The kernel is given reactor__core_id(core, index), and a
-   report brings it back; if the slot has gone or changed hands meanwhile, core drops it.
-   core->data is the backend's, and *reactor__core_aux(core, index) is from the adding on. Everything but wake is called
-   by the loop's thread. Everything returns 0 or -errno.
+   What is watched are slots. reactor__core_at(core, index) has the descriptor (fd) and the interest
+   that was last told (armed), both in bits of poll(2), see REACTOR__CORE_x. Slots move, so an index
+   is kept, never an address. A report says which slot and of which generation (tag); if that has
+   gone or changed hands meanwhile, core drops it, so a kernel whose reports may come late is given
+   both, as in reactor__core_id. core->data is the backend's, and *reactor__core_aux(core, index) is
+   from the adding on. Everything but wake is called by the loop's thread. Everything returns 0 or
+   -errno.
 
    name     what the options call it; in capitals the end of its macro.
    worse    REACTOR__CORE_BEST, the best one above: it takes over if init fails.
@@ -448,8 +449,8 @@ REACTOR_API const char *reactor_backend_name(int index);
 
 /* A descriptor that is readable whenever reactor_poll(r, 0) has something to do, be it a
    descriptor, a timer or a post: watch it for reading in another loop and call reactor_poll(r, 0).
-   Level-triggered. Owned by the loop. -ENOTSUP on select, poll and Windows, where there is no such object;
-   or what making it cost (-EMFILE, -ENOMEM). */
+   Level-triggered. Owned by the loop. -ENOTSUP on select, poll and Windows, where there is no such
+   object; or what making it cost (-EMFILE, -ENOMEM). */
 REACTOR_API int reactor_fd(reactor *r);
 
 /* ---- descriptors: the selector ---- */
@@ -3237,8 +3238,8 @@ static void reactor__kqueue_place(reactor__core *core, const reactor__kqueue *b,
     reactor__core_report_slot(core, index, 0);
 }
 
-/* One of the two events of a descriptor. What is nobody's has a deletion that was lost, for want of memory or by a failing call:
-   it is made good. */
+/* One of the two events of a descriptor. What is nobody's has a deletion that was lost, for want of
+   memory or by a failing call: it is made good. */
 static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const struct kevent *e) {
     uint32_t index = reactor__kqueue_owner(core, e);
     unsigned events = e->filter == EVFILT_WRITE ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
