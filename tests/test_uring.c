@@ -96,6 +96,14 @@ static int offered(void) {
     return 1;
 }
 
+/* For the tests that need nothing else. */
+static reactor *ring_loop(void) {
+    reactor_options o = {0};
+    if (!offered()) skip();
+    o.backend = "io_uring";
+    return make_loop_with(&o);
+}
+
 static void on_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     (void)r;
     (void)fd;
@@ -237,11 +245,8 @@ static void late_answers_are_not_taken_for_new_ones(void **state) {
 static void removing_lets_go_of_a_descriptor_though_there_is_no_room_to_ask(void **state) {
     enum { COUNT = 9 };
     static int fd[COUNT][2], calls;
-    reactor_options o = {0};
     (void)state;
-    if (!offered()) skip();
-    o.backend = "io_uring";
-    reactor *r = make_loop_with(&o);
+    reactor *r = ring_loop();
     for (int i = 0; i < COUNT; i++) {
         make_pair(fd[i]);
         assert_int_equal(reactor_add(r, fd[i][0], REACTOR_READ, on_io, &calls), 0);
@@ -259,12 +264,9 @@ static void a_refusal_and_an_old_poll_are_one_report(void **state) {
     enum { COUNT = 10 };
     static int fd[COUNT][2], keys[COUNT];
     reactor_key k[3 * COUNT];
-    reactor_options o = {0};
     int told = 0;
     (void)state;
-    if (!offered()) skip();
-    o.backend = "io_uring";
-    reactor *r = make_loop_with(&o);
+    reactor *r = ring_loop();
     for (int i = 0; i < COUNT; i++) {
         make_pair(fd[i]);
         keys[i] = 0;
@@ -348,11 +350,8 @@ static void on_time(reactor *r, reactor_timer t, void *user) {
 static void watchers_hear_of_what_was_lost(unsigned flags, int nested) {
     enum { COUNT = 40 };
     static int fd[COUNT][2], calls[COUNT], times;
-    reactor_options o = {0};
     struct pollfd p = {-1, POLLIN, 0};
-    if (!offered()) skip();
-    o.backend = "io_uring";
-    reactor *r = make_loop_with(&o);
+    reactor *r = ring_loop();
     memset(calls, times = 0, sizeof calls);
     for (int i = 0; i < COUNT; i++) {
         make_pair(fd[i]);
