@@ -333,8 +333,13 @@ static short as_elsewhere(short revents) {
 }
 
 static void ask_kernel(const model *m, short *revents) {
+    struct pollfd p[ENDS];
+    unsigned n = 0;
     for (int i = 0; i < ENDS; i++)
-        revents[i] = m->e[i].fd < 0 ? 0 : as_elsewhere(ask(m->e[i].fd, POLLIN | POLLOUT));
+        if (m->e[i].fd >= 0) p[n++] = (struct pollfd){m->e[i].fd, POLLIN | POLLOUT, 0};
+    assert_return_code(poll(p, n, 0), errno);
+    n = 0;
+    for (int i = 0; i < ENDS; i++) revents[i] = m->e[i].fd < 0 ? 0 : as_elsewhere(p[n++].revents);
 }
 
 /* select(2) tells a writer without room of no hang-up that is not an error too. */

@@ -358,8 +358,8 @@ POSIX ssize_t posix_pwrite(int fd, const void *data, size_t len, int64_t offset)
 
 /* The end of input is POLLHUP alone here, urgent data is POLLRDBAND, and POLLPRI an error. */
 POSIX int posix_poll(struct pollfd *p, unsigned n, int timeout) {
-    struct pollfd q[16];
-    if (n > 16) return posix_missing();
+    struct pollfd q[64];
+    if (n > 64) return posix_missing();
     if (n == 0) Sleep((DWORD)timeout);
     if (n == 0) return 0;
     for (unsigned i = 0; i < n; i++) {

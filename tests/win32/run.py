@@ -35,7 +35,7 @@ def prefix(directory):
 
 def wine(directory, program, backend=""):
     env = dict(os.environ, WINEDEBUG="-all", REACTOR_TEST_BACKEND=backend,
-               REACTOR_TEST_STEPS="400",  # of test_model: asking the oracle takes long
+               REACTOR_TEST_STEPS="250",  # of test_model: each takes tens of wine's calls
                WINEPREFIX=prefix(directory))
     try:
         done = subprocess.run(["wine", os.path.join(directory, program)], env=env, timeout=LIMIT_S,
