@@ -17,13 +17,7 @@
 #define REACTOR_USE_SELECT
 #include "../reactor.h"
 
-#include <dirent.h>
-#include <poll.h>
 #include <strings.h>
-#include <sys/resource.h>
-#if defined(__linux__) && __has_include(<linux/openat2.h>)
-#include <linux/openat2.h>
-#endif
 
 /* ==== >> parser ==== */
 /* A request's head and body, from bytes. It knows nothing of files or connections, allocates
@@ -645,6 +639,325 @@ static int http_body_parse(http_body *b, const char *data, size_t len, size_t *u
     return e < 0 ? e : b->state == HTTP_BODY_DONE;
 }
 
+/* ==== >> platform ==== */
+/* What the rest asks of the system: the calendar, files below the root, an output for the log, the
+   process. Names are UTF-8, with a slash between their segments, "" is the root itself, and they
+   have no segment that is empty or made of dots: path_plain sees to that. Errors are -errno.
+
+   A name is opened by openat2 with RESOLVE_BENEATH, so that a symbolic link may lead about within
+   the root and not out of it; where that call is missing or forbidden, by a walk that follows no
+   link at all. It is first opened with O_PATH, which has no effect on what it finds, so that FIFOs
+   and devices are recognised without being touched. */
+enum { SYS_PATH_MAX = 4096 };
+
+typedef struct sys_time {
+    int64_t sec;
+    long nsec;
+} sys_time;
+
+/* What changes when a file does. */
+typedef struct file_stamp {
+    uint64_t dev, ino;
+    int64_t size;
+    sys_time mtime, ctime;
+} file_stamp;
+
+enum { SYS_FILE, SYS_DIRECTORY, SYS_OTHER }; /* what a name stands for */
+
+#include <dirent.h>
+#include <poll.h>
+#include <sys/resource.h>
+#if defined(__linux__) && __has_include(<linux/openat2.h>)
+#include <linux/openat2.h>
+#endif
+#define SYS_NO_FILE (-1)
+
+/* ---- time ---- */
+
+static sys_time sys_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    sys_time now = {t.tv_sec, t.tv_nsec};
+    return now;
+}
+
+static int sys_calendar(int64_t t, struct tm *tm) {
+    time_t seconds = (time_t)t;
+    return gmtime_r(&seconds, tm) ? 0 : -EOVERFLOW;
+}
+
+/* The other way; a day that its month has not becomes another one in tm. */
+static int64_t sys_seconds(struct tm *tm) { return timegm(tm); }
+
+/* Local time as a log has it, with its distance from GMT. */
+static int sys_log_time(int64_t t, char *out, size_t size) {
+    time_t seconds = (time_t)t;
+    struct tm tm;
+    if (!localtime_r(&seconds, &tm)) return -EOVERFLOW;
+    return strftime(out, size, "%d/%b/%Y:%H:%M:%S %z", &tm) ? 0 : -EOVERFLOW;
+}
+
+/* ---- files ---- */
+
+typedef struct sys_root {
+    const char *path;
+    int fd;
+    int no_openat2; /* it was tried */
+    dev_t dev;
+    ino_t ino;
+} sys_root;
+
+static sys_time sys_time_of(struct timespec t) {
+    sys_time out = {t.tv_sec, t.tv_nsec};
+    return out;
+}
+
+static file_stamp sys_stamp_of(const struct stat *st) {
+    file_stamp s = {(uint64_t)st->st_dev, (uint64_t)st->st_ino, (int64_t)st->st_size,
+                    sys_time_of(st->st_mtim), sys_time_of(st->st_ctim)};
+    return s;
+}
+
+static void sys_close(int fd) { close(fd); }
+
+static int sys_stamp(int fd, file_stamp *out) {
+    struct stat st;
+    if (fstat(fd, &st) < 0) return -errno;
+    *out = sys_stamp_of(&st);
+    return 0;
+}
+
+/* Of what a name stands for now. That it is still within the root is not asked: who compares the
+   stamp with that of a file opened before knows. */
+static int sys_stamp_by_name(const sys_root *root, const char *name, file_stamp *out) {
+    char full[2 * SYS_PATH_MAX];
+    struct stat st;
+    int n = snprintf(full, sizeof full, "%s/%s", root->path, name);
+    if (n < 0 || (size_t)n >= sizeof full) return -ENAMETOOLONG;
+    if (stat(full, &st) < 0) return -errno;
+    *out = sys_stamp_of(&st);
+    return 0;
+}
+
+/* Bytes from an offset on, 0 at the end. */
+static int64_t sys_read(int fd, char *to, size_t size, int64_t offset) {
+    ssize_t n;
+    do n = pread(fd, to, size, (off_t)offset);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+/* Segment by segment, following no symbolic link. */
+static int sys_walk(int root, const char *name, int flags) {
+    char segment[256];
+    int at = root;
+    for (;;) {
+        size_t n = strcspn(name, "/");
+        int last = name[n] == 0, fd = -1;
+        if (n < sizeof segment) {
+            memcpy(segment, name, n);
+            segment[n] = 0;
+            fd = openat(at, *segment ? segment : ".",
+                        (last ? flags : O_PATH | O_DIRECTORY) | O_NOFOLLOW | O_CLOEXEC);
+        } else
+            errno = ENAMETOOLONG;
+        int saved = errno;
+        if (at != root) close(at);
+        errno = saved;
+        if (fd < 0 || last) return fd;
+        at = fd;
+        name += n + 1;
+    }
+}
+
+/* A descriptor, or -1 and errno. */
+static int sys_open_beneath(sys_root *root, const char *name, int flags) {
+#if defined(__linux__) && defined(SYS_openat2) && defined(RESOLVE_BENEATH)
+    struct open_how how;
+    memset(&how, 0, sizeof how);
+    how.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC);
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+    for (int tries = 0; !root->no_openat2 && tries < 4; tries++) {
+        long fd = syscall(SYS_openat2, root->fd, *name ? name : ".", &how, sizeof how);
+        if (fd >= 0) return (int)fd;
+        if (errno == ENOSYS || errno == EPERM) /* an old kernel; a container's filter */
+            root->no_openat2 = 1;
+        else if (errno != EAGAIN) /* something was renamed meanwhile */
+            return -1;
+    }
+#endif
+    return sys_walk(root->fd, name, flags);
+}
+
+/* The root may have been replaced, as when a link to the current release is turned over. */
+static int sys_root_check(sys_root *root) {
+    struct stat st;
+    if (stat(root->path, &st) < 0) return -errno;
+    if (root->fd >= 0 && st.st_dev == root->dev && st.st_ino == root->ino) return 0;
+    int fd = open(root->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    if (fstat(fd, &st) == 0) {
+        root->dev = st.st_dev;
+        root->ino = st.st_ino;
+    }
+    if (root->fd >= 0) close(root->fd);
+    root->fd = fd;
+    return 0;
+}
+
+static int sys_root_open(sys_root *root, const char *path) {
+    root->path = path;
+    root->fd = -1;
+    return sys_root_check(root);
+}
+
+static void sys_root_close(sys_root *root) {
+    if (root->fd >= 0) close(root->fd);
+}
+
+/* Opens for reading what was found to be a regular file, and makes sure that it is that one. */
+static int sys_open_regular(sys_root *root, const char *name, const struct stat *found, int *out) {
+    struct stat st;
+    int fd = sys_open_beneath(root, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) return -errno;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == found->st_ino &&
+        st.st_dev == found->st_dev) {
+        *out = fd;
+        return SYS_FILE;
+    }
+    close(fd);
+    return -ENOENT;
+}
+
+/* What the name stands for; if it is a file, it is opened for reading. */
+static int sys_open(sys_root *root, const char *name, int *fd, file_stamp *stamp) {
+    struct stat st;
+    int found = sys_open_beneath(root, name, O_PATH);
+    if (found < 0) return -errno;
+    int e = fstat(found, &st) < 0 ? -EIO : 0;
+    close(found);
+    if (e < 0) return e;
+    if (S_ISDIR(st.st_mode)) return SYS_DIRECTORY;
+    if (S_ISLNK(st.st_mode)) return -ENOENT; /* the walk does not follow it */
+    if (!S_ISREG(st.st_mode)) return SYS_OTHER;
+    *stamp = sys_stamp_of(&st);
+    return sys_open_regular(root, name, &st, fd);
+}
+
+/* ---- directories ---- */
+
+typedef struct sys_list {
+    sys_root *root;
+    const char *path; /* below the root */
+    DIR *dir;
+    const char *name; /* of the present entry */
+} sys_list;
+
+static int sys_list_open(sys_list *l, sys_root *root, const char *path) {
+    int fd = sys_open_beneath(root, path, O_RDONLY | O_DIRECTORY);
+    l->root = root;
+    l->path = path;
+    l->dir = fd < 0 ? NULL : fdopendir(fd);
+    if (l->dir) return 0;
+    int e = errno;
+    if (fd >= 0) close(fd);
+    return -e;
+}
+
+static void sys_list_close(sys_list *l) { closedir(l->dir); }
+
+/* 0 at the end. */
+static int sys_list_next(sys_list *l) {
+    const struct dirent *d = readdir(l->dir);
+    if (d) l->name = d->d_name;
+    return d != NULL;
+}
+
+/* Whether the present entry may be served: files and directories (size -1), also by a link that
+   stays inside. */
+static int sys_list_stat(const sys_list *l, int64_t *size) {
+    char full[SYS_PATH_MAX + 300];
+    struct stat st;
+    if (fstatat(dirfd(l->dir), l->name, &st, AT_SYMLINK_NOFOLLOW) < 0) return 0;
+    if (S_ISLNK(st.st_mode)) {
+        snprintf(full, sizeof full, "%s%s%s", l->path, *l->path ? "/" : "", l->name);
+        int fd = sys_open_beneath(l->root, full, O_PATH);
+        if (fd < 0) return 0;
+        int e = fstat(fd, &st);
+        close(fd);
+        if (e < 0) return 0;
+    }
+    *size = S_ISDIR(st.st_mode) ? -1 : (int64_t)st.st_size;
+    return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode);
+}
+
+/* ---- the log's output ---- */
+
+typedef struct sys_out {
+    int fd;
+    int regular; /* a file, which never makes one wait */
+} sys_out;
+
+/* path NULL: standard output. What was open before is closed once the new one is there. */
+static int sys_out_open(sys_out *o, const char *path) {
+    struct stat st;
+    int fd = 1;
+    if (path) fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0644);
+    if (path && fd < 0) /* a log that may only be written, or a socket */
+        fd = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    if (path && o->fd > 2) close(o->fd);
+    o->fd = fd;
+    o->regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    return 0;
+}
+
+/* How much may be written at once: whole lines, for a pipe as many as it takes in one piece. */
+static size_t sys_out_portion(const sys_out *o, const char *data, size_t len) {
+    if (o->regular || len <= PIPE_BUF) return len;
+    const char *end = (const char *)memrchr(data, '\n', PIPE_BUF);
+    return end ? (size_t)(end - data) + 1 : PIPE_BUF;
+}
+
+/* Bytes taken; 0: none for now, nor within that time; below 0: it is gone. */
+static int64_t sys_out_write(sys_out *o, const char *data, size_t len, int wait_ms) {
+    struct pollfd p = {o->fd, POLLOUT, 0};
+    ssize_t n;
+    if (!o->regular && poll(&p, 1, wait_ms) <= 0) return 0;
+    do n = write(o->fd, data, sys_out_portion(o, data, len));
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && (errno == EAGAIN || errno == ENOSPC)) return 0;
+    return n < 0 ? -errno : n;
+}
+
+/* ---- the process ---- */
+
+#define SYS_HELP_REOPEN "; SIGUSR1 reopens"
+#define SYS_HELP_NOTES  ""
+enum { SYS_REOPEN = SIGUSR1 }; /* the signal that asks for another log */
+
+/* A server may be started without standard streams; its sockets must not take their places. */
+static int sys_prepare(char ***argv) {
+    int fd;
+    (void)argv;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= 2);
+    if (fd < 0) return -errno;
+    close(fd);
+    signal(SIGPIPE, SIG_IGN); /* of a log's pipe; and sendfile is cheaper without a guard */
+    return 0;
+}
+
+/* As many descriptors as are allowed. Returns how many of them may be kept open for files. */
+static int sys_files_max(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return 64;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return 64;
+    return limit.rlim_cur / 8 < 1024 ? (int)(limit.rlim_cur / 8) + 1 : 1024;
+}
+
 /* ==== >> dates and types ==== */
 /* Dates in the one form that is sent and the three that have to be understood (RFC 9110, 5.6.7);
    media types by the file name's extension. */
@@ -655,12 +968,10 @@ static const char date_months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun"
 
 enum { DATE_LEN = 29 };
 
-static void date_format(char out[DATE_LEN + 1], time_t t) {
+static void date_format(char out[DATE_LEN + 1], int64_t t) {
     struct tm tm;
-    if (!gmtime_r(&t, &tm) || tm.tm_year < -1900 || tm.tm_year > 9999 - 1900) {
-        t = 0;
-        gmtime_r(&t, &tm);
-    }
+    if (sys_calendar(t, &tm) < 0 || tm.tm_year < -1900 || tm.tm_year > 9999 - 1900)
+        sys_calendar(0, &tm);
     char text[80];
     snprintf(text, sizeof text, "%.3s, %02d %s %04d %02d:%02d:%02d GMT", date_days[tm.tm_wday],
              tm.tm_mday, date_months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
@@ -721,7 +1032,7 @@ static void date_clock(date_text *d, struct tm *tm) {
 
 /* Sun, 06 Nov 1994 08:49:37 GMT, and Sunday, 06-Nov-94 08:49:37 GMT. A year of two digits is the
    latest with those digits that is not more than 50 years ahead. */
-static void date_fixed(date_text *d, struct tm *tm, int full, time_t now) {
+static void date_fixed(date_text *d, struct tm *tm, int full, int64_t now) {
     const char *gap = full ? "-" : " ";
     struct tm today;
     date_word(d, ", ");
@@ -730,7 +1041,7 @@ static void date_fixed(date_text *d, struct tm *tm, int full, time_t now) {
     tm->tm_mon = date_month(d);
     date_word(d, gap);
     int year = date_number(d, full ? 2 : 4);
-    if (full && gmtime_r(&now, &today)) {
+    if (full && sys_calendar(now, &today) == 0) {
         int most = today.tm_year + 1900 + 50;
         year += most / 100 * 100;
         if (year > most) year -= 100;
@@ -758,7 +1069,7 @@ static void date_asctime(date_text *d, struct tm *tm) {
 }
 
 /* Seconds since 1970, or 0 in *ok if it is no HTTP-date, which is case-sensitive. */
-static time_t date_parse(const char *s, size_t len, time_t now, int *ok) {
+static int64_t date_parse(const char *s, size_t len, int64_t now, int *ok) {
     struct tm tm;
     date_text d = {s, len, 1};
     int day = 0, full;
@@ -777,7 +1088,7 @@ static time_t date_parse(const char *s, size_t len, time_t now, int *ok) {
     int leap = tm.tm_sec == 60;
     tm.tm_sec -= leap;
     struct tm same = tm;
-    time_t t = timegm(&same) + leap;
+    int64_t t = sys_seconds(&same) + leap;
     if (!d.ok || d.len || same.tm_mday != tm.tm_mday) return 0; /* 31 Feb has become another day */
     *ok = 1;
     return t;
@@ -951,10 +1262,7 @@ static void text_html(text_out *t, const char *s) {
 /* From a request's path to an open file, and never outside the root.
 
    A path is decoded once and made plain: no empty segment, no "." and no "..", before any file is
-   asked for. It is then opened by openat2 with RESOLVE_BENEATH, so that a symbolic link may lead
-   about within the root and not out of it; where that call is missing or forbidden, by a walk that
-   follows no link at all. A name is first opened with O_PATH, which has no effect on what it finds,
-   so that FIFOs and devices are recognised without being touched.
+   asked for. How it is then opened beneath the root is the platform's.
 
    Files are cached: what the head says of one, and its content if that is small, or else a
    descriptor. What is cached is proven fresh by one stat of its path for every request (the
@@ -971,7 +1279,7 @@ enum {
     FILE_COUNT = 4096,             /* files known at once */
     FILE_BUCKETS = 8192,           /* a power of 2 */
     FILE_SETTLED_NS = 2000000000,  /* as coarse as any file system's clock */
-    FILE_PATH_MAX = 4096,
+    FILE_PATH_MAX = SYS_PATH_MAX,
     FILE_FIELDS_MAX = 1536 /* of head kept with a file */
 };
 
@@ -979,21 +1287,13 @@ typedef enum file_coding { FILE_PLAIN, FILE_GZIP, FILE_BROTLI } file_coding;
 static const char *const file_suffix[] = {"", ".gz", ".br"};
 static const char *const file_coding_name[] = {"", "gzip", "br"};
 
-/* What changes when a file does. */
-typedef struct file_stamp {
-    dev_t dev;
-    ino_t ino;
-    off_t size;
-    struct timespec mtime, ctime;
-} file_stamp;
-
 typedef struct file {
     struct file *bucket;
     struct file *older, *newer; /* in the order in which they came */
     char *path;                 /* below the root, with the coding's suffix */
+    reactor_file fd;            /* SYS_NO_FILE: its content is in memory, or it does not exist */
     uint32_t hash;
     int refs;      /* the table's, and one for each answer that is being sent from fd */
-    int fd;        /* -1: its content is in memory, or it does not exist */
     int used;      /* since it was last looked at for eviction */
     int settled;   /* the stamp proves the content */
     int missing;   /* there is no such file */
@@ -1009,12 +1309,10 @@ typedef struct file {
 
 typedef struct server {
     reactor *r;
-    const char *root, *index, *charset, *cache_control;
-    int root_fd;
+    const char *index, *charset, *cache_control;
     int list;
-    int no_openat2; /* it was tried */
     int draining;
-    file_stamp root_stamp;
+    sys_root root;
     /* files */
     file *buckets[FILE_BUCKETS];
     file *oldest, *newest;
@@ -1022,7 +1320,7 @@ typedef struct server {
     size_t bytes;
     uint64_t epoch; /* counts calls of on_data */
     /* time */
-    time_t now;
+    int64_t now;
     long now_ns;
     char date[DATE_LEN + 1];
     char ok_head[96]; /* status line and Date of a 200 */
@@ -1036,14 +1334,7 @@ typedef struct server {
     struct log *log;
 } server;
 
-static file_stamp file_stamp_of(const struct stat *st) {
-    file_stamp s = {st->st_dev, st->st_ino, st->st_size, st->st_mtim, st->st_ctim};
-    return s;
-}
-
-static int file_same_time(struct timespec a, struct timespec b) {
-    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
+static int file_same_time(sys_time a, sys_time b) { return a.sec == b.sec && a.nsec == b.nsec; }
 
 static int file_same(const file_stamp *a, const file_stamp *b) {
     return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
@@ -1139,59 +1430,12 @@ static int file_status(int error) {
     }
 }
 
-/* Segment by segment, following no symbolic link. */
-static int file_walk(int root, const char *name, int flags) {
-    char segment[256];
-    int at = root;
-    for (;;) {
-        size_t n = strcspn(name, "/");
-        int last = name[n] == 0, fd = -1;
-        if (n < sizeof segment) {
-            memcpy(segment, name, n);
-            segment[n] = 0;
-            fd = openat(at, *segment ? segment : ".",
-                        (last ? flags : O_PATH | O_DIRECTORY) | O_NOFOLLOW | O_CLOEXEC);
-        } else
-            errno = ENAMETOOLONG;
-        int saved = errno;
-        if (at != root) close(at);
-        errno = saved;
-        if (fd < 0 || last) return fd;
-        at = fd;
-        name += n + 1;
-    }
-}
-
-/* name: below the root, "" is the root itself. A descriptor, or -1 and errno. */
-static int file_open_beneath(server *s, const char *name, int flags) {
-#if defined(__linux__) && defined(SYS_openat2) && defined(RESOLVE_BENEATH)
-    struct open_how how;
-    memset(&how, 0, sizeof how);
-    how.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC);
-    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-    for (int tries = 0; !s->no_openat2 && tries < 4; tries++) {
-        long fd = syscall(SYS_openat2, s->root_fd, *name ? name : ".", &how, sizeof how);
-        if (fd >= 0) return (int)fd;
-        if (errno == ENOSYS || errno == EPERM) /* an old kernel; a container's filter */
-            s->no_openat2 = 1;
-        else if (errno != EAGAIN) /* something was renamed meanwhile */
-            return -1;
-    }
-#endif
-    return file_walk(s->root_fd, name, flags);
-}
-
-/* The root may have been replaced, as when a link to the current release is turned over. */
-static int file_check_root(server *s) {
-    struct stat st;
-    if (stat(s->root, &st) < 0) return -1;
-    if (st.st_dev == s->root_stamp.dev && st.st_ino == s->root_stamp.ino) return 0;
-    int fd = open(s->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    if (fstat(fd, &st) == 0) s->root_stamp = file_stamp_of(&st);
-    if (s->root_fd >= 0) close(s->root_fd);
-    s->root_fd = fd;
-    return 0;
+/* 0 and an open file with its stamp, 1 a directory, or a refusal. */
+static int file_open(server *s, const char *name, reactor_file *fd, file_stamp *stamp) {
+    if (sys_root_check(&s->root) < 0) return -404;
+    int found = sys_open(&s->root, name, fd, stamp);
+    if (found < 0) return file_status(-found);
+    return found == SYS_OTHER ? -403 : found == SYS_DIRECTORY;
 }
 
 /* ---- the table ---- */
@@ -1204,7 +1448,7 @@ static uint32_t file_hash(const char *name, int coding) {
 
 static void file_unref(file *f) {
     if (--f->refs) return;
-    if (f->fd >= 0) close(f->fd);
+    if (f->fd != SYS_NO_FILE) sys_close(f->fd);
     reactor_buffer_unref(f->shared);
     if (!f->shared) free(f->memory);
     free(f->path);
@@ -1219,7 +1463,7 @@ static void file_free_memory(void *data, size_t len, void *user) {
 }
 
 static size_t file_weight(const file *f) {
-    return f->fd < 0 && !f->missing ? (size_t)f->stamp.size : 0;
+    return f->fd == SYS_NO_FILE && !f->missing ? (size_t)f->stamp.size : 0;
 }
 
 static void file_remove(server *s, file *f) {
@@ -1236,7 +1480,7 @@ static void file_remove(server *s, file *f) {
         s->newest = f->older;
     s->count--;
     s->bytes -= file_weight(f);
-    if (f->fd >= 0) s->open_count--;
+    if (f->fd != SYS_NO_FILE) s->open_count--;
     file_unref(f);
 }
 
@@ -1273,7 +1517,7 @@ static void file_insert(server *s, file *f) {
     file_append(s, f);
     s->count++;
     s->bytes += file_weight(f);
-    if (f->fd >= 0) s->open_count++;
+    if (f->fd != SYS_NO_FILE) s->open_count++;
     f->used = 1;
 }
 
@@ -1292,8 +1536,8 @@ static void file_fields(server *s, file *f, const char *type_name, text_out *t) 
     f->type = type_of(type_name);
     snprintf(f->etag, sizeof f->etag, "\"%llx-%llx-%llx.%lx-%llx.%lx%s%s\"",
              (unsigned long long)f->stamp.ino, (unsigned long long)f->stamp.size,
-             (unsigned long long)f->stamp.mtime.tv_sec, (unsigned long)f->stamp.mtime.tv_nsec,
-             (unsigned long long)f->stamp.ctime.tv_sec, (unsigned long)f->stamp.ctime.tv_nsec,
+             (unsigned long long)f->stamp.mtime.sec, (unsigned long)f->stamp.mtime.nsec,
+             (unsigned long long)f->stamp.ctime.sec, (unsigned long)f->stamp.ctime.nsec,
              f->coding ? "-" : "", file_coding_name[f->coding]);
     text_put(t, "Content-Type: ");
     text_put(t, f->type);
@@ -1305,7 +1549,7 @@ static void file_fields(server *s, file *f, const char *type_name, text_out *t) 
     text_number(t, (uint64_t)f->stamp.size);
     text_put(t, "\r\n");
     /* RFC 9110, 8.8.2.1: never later than Date. */
-    date_format(date, f->stamp.mtime.tv_sec < s->now ? f->stamp.mtime.tv_sec : s->now);
+    date_format(date, f->stamp.mtime.sec < s->now ? f->stamp.mtime.sec : s->now);
     text_field(t, "Last-Modified", date);
     text_field(t, "ETag", f->etag);
     text_put(t, "Accept-Ranges: bytes\r\nVary: Accept-Encoding\r\n");
@@ -1315,11 +1559,10 @@ static void file_fields(server *s, file *f, const char *type_name, text_out *t) 
 }
 
 /* All of the content, or -1 if the file is not as long as its stamp says. */
-static int file_read(int fd, char *to, size_t size) {
+static int file_read(reactor_file fd, char *to, size_t size) {
     size_t at = 0;
     while (at < size) {
-        ssize_t n = pread(fd, to + at, size - at, (off_t)at);
-        if (n < 0 && errno == EINTR) continue;
+        int64_t n = sys_read(fd, to + at, size - at, (int64_t)at);
         if (n <= 0) return -1;
         at += (size_t)n;
     }
@@ -1329,9 +1572,9 @@ static int file_read(int fd, char *to, size_t size) {
 /* Fields, an empty line and the content in one piece of memory, so that the usual answer is two
    writes. The stamp is taken before and after: if it is the same, and old enough, it stands for
    these bytes. */
-static int file_load_small(server *s, file *f, int fd, const char *type_name) {
+static int file_load_small(server *s, file *f, reactor_file fd, const char *type_name) {
     for (int tries = 0; tries < 4; tries++) {
-        struct stat st;
+        file_stamp after = f->stamp;
         size_t size = (size_t)f->stamp.size;
         char *memory = (char *)malloc(FILE_FIELDS_MAX + 2 + size);
         if (!memory) return -503;
@@ -1339,8 +1582,7 @@ static int file_load_small(server *s, file *f, int fd, const char *type_name) {
         file_fields(s, f, type_name, &t);
         memcpy(memory + t.len, "\r\n", 2);
         int e = t.full ? -1 : file_read(fd, memory + t.len + 2, size);
-        if (fstat(fd, &st) < 0) e = -1;
-        file_stamp after = file_stamp_of(&st);
+        if (sys_stamp(fd, &after) < 0) e = -1;
         if (e == 0 && file_same(&after, &f->stamp)) {
             f->memory = memory;
             f->fields_len = t.len;
@@ -1363,64 +1605,37 @@ static int file_load_large(server *s, file *f, const char *type_name) {
 }
 
 static int file_is_settled(const server *s, const file_stamp *stamp) {
-    int64_t changed = (int64_t)stamp->ctime.tv_sec * 1000000000 + stamp->ctime.tv_nsec;
-    int64_t now = (int64_t)s->now * 1000000000 + s->now_ns;
-    return changed < now - FILE_SETTLED_NS && stamp->mtime.tv_sec < s->now;
+    int64_t changed = stamp->ctime.sec * 1000000000 + stamp->ctime.nsec;
+    int64_t now = s->now * 1000000000 + s->now_ns;
+    return changed < now - FILE_SETTLED_NS && stamp->mtime.sec < s->now;
 }
 
 /* Fills f from a descriptor that is the file's from here on. */
-static int file_load(server *s, file *f, int fd, const char *type_name) {
+static int file_load(server *s, file *f, reactor_file fd, const char *type_name) {
     int e = 1;
     f->settled = file_is_settled(s, &f->stamp);
     if (f->stamp.size <= FILE_SMALL) e = file_load_small(s, f, fd, type_name);
     if (e < 0) {
-        close(fd);
+        sys_close(fd);
         return e;
     }
     if (e == 0) {
-        close(fd);
+        sys_close(fd);
         if (f->stamp.size <= FILE_COPY) return 0;
         f->shared = reactor_buffer_wrap(f->memory + f->fields_len + 2, (size_t)f->stamp.size,
                                         file_free_memory, f->memory);
         return f->shared ? 0 : -503;
     }
     f->fd = fd;
-    f->settled = f->stamp.mtime.tv_sec < s->now; /* only its date could become another */
+    f->settled = f->stamp.mtime.sec < s->now; /* only its date could become another */
     return file_load_large(s, f, type_name);
-}
-
-/* Opens for reading what was found to be a regular file, and makes sure that it is that one. */
-static int file_open_regular(server *s, const char *name, const struct stat *found) {
-    struct stat st;
-    int fd = file_open_beneath(s, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) return file_status(errno);
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == found->st_ino &&
-        st.st_dev == found->st_dev)
-        return fd;
-    close(fd);
-    return -404;
-}
-
-/* 0 and the file's descriptor and stat, 1 a directory, or a refusal. */
-static int file_open(server *s, const char *name, int *fd, struct stat *st) {
-    if (file_check_root(s) < 0) return -404;
-    int found = file_open_beneath(s, name, O_PATH);
-    if (found < 0) return file_status(errno);
-    int e = fstat(found, st) < 0 ? -500 : 0;
-    close(found);
-    if (e == 0 && S_ISDIR(st->st_mode)) return 1;
-    if (e == 0 && S_ISLNK(st->st_mode)) return -404; /* the walk does not follow it */
-    if (e == 0 && !S_ISREG(st->st_mode)) return -403;
-    if (e < 0) return e;
-    *fd = file_open_regular(s, name, st);
-    return *fd < 0 ? *fd : 0;
 }
 
 static file *file_new(const char *name, int coding, uint32_t hash) {
     file *f = (file *)calloc(1, sizeof *f);
     if (!f) return NULL;
     f->path = strdup(name);
-    f->fd = -1;
+    f->fd = SYS_NO_FILE;
     f->coding = coding;
     f->hash = hash;
     f->refs = 1;
@@ -1432,26 +1647,27 @@ static file *file_new(const char *name, int coding, uint32_t hash) {
 /* A file that is not in the table, or no longer as it was. Files that a coding's suffix leads to
    are remembered when they are missing too, for most are. */
 static int file_make(server *s, const char *name, int coding, uint32_t hash, file **out) {
-    struct stat st;
-    int fd = -1, e = file_open(s, name, &fd, &st);
+    file_stamp stamp;
+    reactor_file fd = SYS_NO_FILE;
+    int e = file_open(s, name, &fd, &stamp);
     if (e == -503 && s->oldest) { /* perhaps our own descriptors are those that are missing */
         int most = s->open_max;
         s->open_max = 0;
         file_evict(s);
         s->open_max = most;
-        e = file_open(s, name, &fd, &st);
+        e = file_open(s, name, &fd, &stamp);
     }
     if (e && !(e == -404 && coding)) return e;
     file *f = file_new(name, coding, hash);
     if (!f) {
-        if (e == 0) close(fd);
+        if (e == 0) sys_close(fd);
         return -503;
     }
     if (e == 0) {
         char type_name[FILE_PATH_MAX];
         snprintf(type_name, sizeof type_name, "%.*s",
                  (int)(strlen(name) - strlen(file_suffix[coding])), name);
-        f->stamp = file_stamp_of(&st);
+        f->stamp = stamp;
         e = file_load(s, f, fd, type_name);
         if (e < 0) {
             file_unref(f);
@@ -1467,13 +1683,11 @@ static int file_make(server *s, const char *name, int coding, uint32_t hash, fil
 
 /* Whether what is known of a file is still so. */
 static int file_fresh(server *s, file *f) {
-    char full[2 * FILE_PATH_MAX];
-    struct stat st;
+    file_stamp now;
     if (f->seen == s->epoch) return 1;
-    int n = snprintf(full, sizeof full, "%s/%s", s->root, f->path);
-    if (n < 0 || (size_t)n >= sizeof full || !f->settled) return 0;
-    if (stat(full, &st) < 0) return f->missing && (errno == ENOENT || errno == ENOTDIR);
-    file_stamp now = file_stamp_of(&st);
+    if (!f->settled) return 0;
+    int e = sys_stamp_by_name(&s->root, f->path, &now);
+    if (e < 0) return f->missing && (e == -ENOENT || e == -ENOTDIR);
     return !f->missing && file_same(&now, &f->stamp);
 }
 
@@ -1527,7 +1741,7 @@ static int etag_listed(const http_head *h, const char *data, http_name name, con
 
 /* The one date of a field; a field that is repeated or no date is ignored (13.1.3, 13.1.4). */
 static int condition_date(const server *s, const http_head *h, const char *data, http_name name,
-                          time_t *out) {
+                          int64_t *out) {
     http_slice v;
     int ok;
     if (!http_single(h, data, name, &v)) return 0;
@@ -1538,8 +1752,8 @@ static int condition_date(const server *s, const http_head *h, const char *data,
 /* 13.2.2. etag and mtime of what would be sent; etag NULL: it has none, and no date. Returns 200 to
    go on, 304 or 412. */
 static int condition_status(const server *s, const http_head *h, const char *data, const char *etag,
-                            time_t mtime) {
-    time_t date;
+                            int64_t mtime) {
+    int64_t date;
     if (h->known == 0) return 200;
     if (http_has(h, HTTP_IF_MATCH)) {
         if (!etag_listed(h, data, HTTP_IF_MATCH, etag, 1)) return 412;
@@ -1563,8 +1777,8 @@ static int condition_if_range(const server *s, const http_head *h, const char *d
     if (!http_single(h, data, HTTP_IF_RANGE, &v)) return 0;
     if (v.len && v.data[0] == '"')
         return strlen(f->etag) == v.len && memcmp(f->etag, v.data, v.len) == 0;
-    time_t date = date_parse(v.data, v.len, s->now, &ok);
-    return ok && date == f->stamp.mtime.tv_sec && date < s->now;
+    int64_t date = date_parse(v.data, v.len, s->now, &ok);
+    return ok && date == f->stamp.mtime.sec && date < s->now;
 }
 
 /* ---- ranges ---- */
@@ -1798,9 +2012,9 @@ static void on_sent(reactor *r, reactor_conn c, int result, void *user) {
 static void send_content(exchange *x, file *f, int64_t from, int64_t len) {
     reactor *r = x->s->r;
     if (x->h->method == HTTP_HEAD || len == 0) return;
-    if (f->fd < 0 && f->shared && len == f->stamp.size) {
+    if (f->fd == SYS_NO_FILE && f->shared && len == f->stamp.size) {
         send_verdict(x, reactor_write_shared(r, x->k->id, f->shared));
-    } else if (f->fd < 0) {
+    } else if (f->fd == SYS_NO_FILE) {
         send_bytes(x, f->memory + f->fields_len + 2 + from, (size_t)len);
     } else {
         int e = reactor_sendfile(r, x->k->id, f->fd, from, len, 0, on_sent, f);
@@ -1910,7 +2124,7 @@ static void head_partial(exchange *x, const file *f) {
     head_validators(x, f);
     text_put(&x->head, "Accept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n");
     if (http_has(x->h, HTTP_IF_RANGE)) return;
-    date_format(date, f->stamp.mtime.tv_sec < x->s->now ? f->stamp.mtime.tv_sec : x->s->now);
+    date_format(date, f->stamp.mtime.sec < x->s->now ? f->stamp.mtime.sec : x->s->now);
     text_field(&x->head, "Last-Modified", date);
     if (f->coding) text_field(&x->head, "Content-Encoding", file_coding_name[f->coding]);
 }
@@ -1994,11 +2208,11 @@ static void send_not_modified(exchange *x, const file *f) {
 static void send_whole(exchange *x, file *f) {
     const char *end = head_end(x);
     size_t len = f->fields_len;
-    int here = f->fd < 0 && !f->shared && x->h->method != HTTP_HEAD;
+    int here = f->fd == SYS_NO_FILE && !f->shared && x->h->method != HTTP_HEAD;
     x->status = 200;
     x->length = (uint64_t)f->stamp.size;
     send_bytes(x, x->s->ok_head, x->s->ok_head_len);
-    if (*end == '\r' && f->fd < 0) {
+    if (*end == '\r' && f->fd == SYS_NO_FILE) {
         send_bytes(x, f->memory, len + 2 + (here ? (size_t)f->stamp.size : 0));
         if (!here) send_content(x, f, 0, f->stamp.size);
         return;
@@ -2010,7 +2224,7 @@ static void send_whole(exchange *x, file *f) {
 
 static void send_file(exchange *x, file *f) {
     range list[RANGE_MAX];
-    int status = condition_status(x->s, x->h, x->data, f->etag, f->stamp.mtime.tv_sec);
+    int status = condition_status(x->s, x->h, x->data, f->etag, f->stamp.mtime.sec);
     int count = 0;
     if (status == 412)
         send_status(x, 412, NULL, NULL);
@@ -2045,7 +2259,7 @@ static file *coded_file(exchange *x, path *p, const file *plain, const int q[3])
         memcpy(p->text + p->len, file_suffix[coding], strlen(file_suffix[coding]) + 1);
         int e = file_get(x->s, p->text, coding, &f);
         p->text[p->len] = 0;
-        if (e || f->stamp.mtime.tv_sec < plain->stamp.mtime.tv_sec) continue;
+        if (e || f->stamp.mtime.sec < plain->stamp.mtime.sec) continue;
         if (best) file_unref(best);
         best = f;
         best->refs++;
@@ -2086,41 +2300,21 @@ static int list_compare(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-/* What may be served: files and directories, also by a link that stays inside. */
-static int list_stat(server *s, const path *p, int dir, const char *name, struct stat *st) {
-    char full[FILE_PATH_MAX + 300];
-    if (name[0] == '.' || fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) < 0) return 0;
-    if (S_ISLNK(st->st_mode)) {
-        snprintf(full, sizeof full, "%s%s%s", p->text, p->len ? "/" : "", name);
-        int fd = file_open_beneath(s, full, O_PATH);
-        if (fd < 0) return 0;
-        int e = fstat(fd, st);
-        close(fd);
-        if (e < 0) return 0;
-    }
-    return S_ISREG(st->st_mode) || S_ISDIR(st->st_mode);
-}
-
 /* Reads the directory; *more says that it has further entries. */
 static int list_read(server *s, const path *p, list_entry *list, int *more) {
-    struct stat st;
-    struct dirent *d;
-    int count = 0, seen = 0, fd = file_open_beneath(s, p->text, O_RDONLY | O_DIRECTORY);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir) {
-        int e = file_status(errno);
-        if (fd >= 0) close(fd);
-        return e;
-    }
+    sys_list dir;
+    int64_t size;
+    int count = 0, seen = 0, e = sys_list_open(&dir, &s->root, p->text);
+    if (e < 0) return file_status(-e);
     *more = 0;
-    while (!*more && (d = readdir(dir)) != NULL) {
+    while (!*more && sys_list_next(&dir)) {
         *more = seen++ == LIST_LOOK; /* everybody waits for this */
-        if (!list_stat(s, p, fd, d->d_name, &st)) continue;
+        if (dir.name[0] == '.' || !sys_list_stat(&dir, &size)) continue;
         *more |= count == LIST_MAX;
-        if (*more || !(list[count].name = strdup(d->d_name))) continue;
-        list[count++].size = S_ISDIR(st.st_mode) ? -1 : (int64_t)st.st_size;
+        if (*more || !(list[count].name = strdup(dir.name))) continue;
+        list[count++].size = size;
     }
-    closedir(dir);
+    sys_list_close(&dir);
     qsort(list, (size_t)count, sizeof *list, list_compare);
     return count;
 }
@@ -2205,10 +2399,10 @@ static void send_listing(exchange *x, const path *p) {
 
 /* A directory's path that ends in a slash: its index, or else its listing. */
 static void answer_directory(exchange *x, path *p) {
-    struct stat st;
+    file_stamp stamp;
     path index;
     file *f;
-    int fd = -1;
+    reactor_file fd = SYS_NO_FILE;
     int n = snprintf(index.text, sizeof index.text - 8, "%s%s%s", p->text, p->len ? "/" : "",
                      x->s->index);
     int fits = n > 0 && (size_t)n < sizeof index.text - 8;
@@ -2218,8 +2412,8 @@ static void answer_directory(exchange *x, path *p) {
         send_negotiated(x, &index, f);
         return;
     }
-    if (e == 1 || e == -404) e = file_open(x->s, p->text, &fd, &st);
-    if (fd >= 0) close(fd);
+    if (e == 1 || e == -404) e = file_open(x->s, p->text, &fd, &stamp);
+    if (fd != SYS_NO_FILE) sys_close(fd);
     if (e == 1 && x->s->list)
         send_listing(x, p);
     else
@@ -2376,13 +2570,12 @@ static pending *pending_new(server *s, conn *k) {
 
 /* The time is looked at when something has come, not all the time: an idle server sleeps. */
 static void server_tick(server *s) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
+    sys_time t = sys_now();
     s->epoch++;
-    s->now_ns = t.tv_nsec;
-    if (s->now == t.tv_sec && *s->date) return;
-    s->now = t.tv_sec;
-    date_format(s->date, t.tv_sec);
+    s->now_ns = t.nsec;
+    if (s->now == t.sec && *s->date) return;
+    s->now = t.sec;
+    date_format(s->date, t.sec);
     text_out head = {s->ok_head, 0, sizeof s->ok_head, 0};
     text_put(&head, "HTTP/1.1 200 OK\r\n");
     text_field(&head, "Date", s->date);
@@ -2631,45 +2824,21 @@ enum { LOG_SIZE = 256 * 1024, LOG_LINE_MAX = 2048, LOG_FLUSH_MS = 1000 };
 typedef struct log {
     server *s;
     const char *path; /* NULL: standard output */
-    int fd;
-    int regular; /* a file, which never makes one wait */
+    sys_out out;
     int armed;
     uint64_t lost;
-    time_t stamp_at;
+    int64_t stamp_at;
     size_t len;
     char stamp[48];
     char buffer[LOG_SIZE];
 } log;
 
-static int log_open(log *l) {
-    struct stat st;
-    int fd = 1;
-    if (l->path) fd = open(l->path, O_RDWR | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0644);
-    if (l->path && fd < 0) /* a log that may only be written, or a socket */
-        fd = open(l->path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0) return -errno;
-    if (l->path && l->fd > 2) close(l->fd);
-    l->fd = fd;
-    l->regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
-    return 0;
-}
-
-/* How much may be written at once: whole lines, for a pipe as many as it takes in one piece. */
-static size_t log_portion(const log *l) {
-    if (l->regular || l->len <= PIPE_BUF) return l->len;
-    const char *end = (const char *)memrchr(l->buffer, '\n', PIPE_BUF);
-    return end ? (size_t)(end - l->buffer) + 1 : PIPE_BUF;
-}
-
 /* Writes what can be written without waiting longer than that. */
 static void log_flush(log *l, int wait_ms) {
     while (l->len) {
-        struct pollfd p = {l->fd, POLLOUT, 0};
-        if (!l->regular && poll(&p, 1, wait_ms) <= 0) return;
-        ssize_t n = write(l->fd, l->buffer, log_portion(l));
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && errno != EAGAIN && errno != ENOSPC) n = (ssize_t)l->len; /* it is gone */
-        if (n <= 0) return;
+        int64_t n = sys_out_write(&l->out, l->buffer, l->len, wait_ms);
+        if (n < 0) n = (int64_t)l->len; /* nobody will have it */
+        if (n == 0) return;
         l->len -= (size_t)n;
         memmove(l->buffer, l->buffer + n, l->len);
     }
@@ -2700,12 +2869,9 @@ static void log_escape(text_out *t, const char *s, size_t n) {
 }
 
 static const char *log_stamp(log *l) {
-    struct tm tm;
     if (l->stamp_at == l->s->now && *l->stamp) return l->stamp;
     l->stamp_at = l->s->now;
-    if (!localtime_r(&l->stamp_at, &tm) ||
-        !strftime(l->stamp, sizeof l->stamp, "%d/%b/%Y:%H:%M:%S %z", &tm))
-        memcpy(l->stamp, "-", 2);
+    if (sys_log_time(l->stamp_at, l->stamp, sizeof l->stamp) < 0) memcpy(l->stamp, "-", 2);
     return l->stamp;
 }
 
@@ -2736,7 +2902,7 @@ static void log_answer(exchange *x) {
     }
     memcpy(l->buffer + l->len, t.data, t.len);
     l->len += t.len;
-    if (l->regular && l->len > LOG_SIZE / 2) log_flush(l, 0);
+    if (l->out.regular && l->len > LOG_SIZE / 2) log_flush(l, 0);
     if (!l->armed) l->armed = reactor_after(x->s->r, LOG_FLUSH_MS, log_timer, l, NULL) == 0;
 }
 
@@ -2750,7 +2916,8 @@ static const char usage[] =
     "  --port N               8080; 0 takes any free one\n"
     "  --index NAME           what is sent for a directory, index.html\n"
     "  --list                 list directories that have no index\n"
-    "  --access-log [FILE]    common log format, to standard output without FILE; SIGUSR1 reopens\n"
+    "  --access-log [FILE]    common log format, to standard output without FILE" SYS_HELP_REOPEN
+    "\n"
     "  --charset NAME         of text, utf-8; none leaves it out\n"
     "  --cache-control TEXT   sent with files\n"
     "  --header-timeout S     for a whole request since its first byte, 15\n"
@@ -2758,7 +2925,7 @@ static const char usage[] =
     "  --send-timeout S       for a client that does not read, 15\n"
     "  --max-connections N    no limit\n"
     "  --backend NAME         one that is compiled in; the best that works\n"
-    "  --help\n";
+    "  --help\n" SYS_HELP_NOTES;
 
 typedef struct settings {
     const char *root, *host, *index, *charset, *cache_control, *log, *backend;
@@ -2766,14 +2933,6 @@ typedef struct settings {
     int64_t header_ms, idle_ms, send_ms;
     int list, access_log, help;
 } settings;
-
-/* A server may be started without standard streams; its sockets must not take their places. */
-static int open_standard_streams(void) {
-    int fd;
-    do fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= 2);
-    return fd < 0 ? -1 : close(fd);
-}
 
 static int bad_usage(const char *what, const char *value) {
     fprintf(stderr, "static_server: %s %s (see --help)\n", what, value);
@@ -2878,21 +3037,7 @@ static void on_reopen(reactor *r, int signum, void *user) {
     (void)r;
     (void)signum;
     log_flush(s->log, 0);
-    log_open(s->log);
-}
-
-/* As many descriptors as are allowed, some of them for the files that are kept open. */
-static void raise_limit(server *s) {
-    struct rlimit limit;
-    s->open_max = 64;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
-    if (limit.rlim_cur / 8 < 1024)
-        s->open_max = (int)(limit.rlim_cur / 8) + 1;
-    else
-        s->open_max = 1024;
+    sys_out_open(&s->log->out, s->log->path);
 }
 
 static int listen_on(server *s, const settings *o, char *address, size_t size) {
@@ -2918,7 +3063,7 @@ static int watch_signals(server *s) {
     signal(SIGTERM, SIG_IGN);
     int e = reactor_signal(s->r, SIGINT, on_signal, s);
     if (e == 0) e = reactor_signal(s->r, SIGTERM, on_signal, s);
-    if (e == 0 && s->log) e = reactor_signal(s->r, SIGUSR1, on_reopen, s);
+    if (e == 0 && s->log && SYS_REOPEN != 0) e = reactor_signal(s->r, SYS_REOPEN, on_reopen, s);
     return e;
 }
 
@@ -2939,28 +3084,26 @@ static int serve(server *s, const settings *o) {
 static int prepare(server *s, const settings *o) {
     static log access_log;
     reactor_options options;
-    raise_limit(s);
-    s->root = o->root;
+    s->open_max = sys_files_max();
     s->index = o->index;
     s->charset = strcmp(o->charset, "none") == 0 ? "" : o->charset;
     s->cache_control = o->cache_control;
     s->list = o->list;
-    s->root_fd = -1;
-    if (file_check_root(s) < 0) return fail(o->root, -errno);
+    int e = sys_root_open(&s->root, o->root);
+    if (e < 0) return fail(o->root, e);
     server_tick(s);
     s->boundary = (uint64_t)s->now_ns * UINT64_C(0x9E3779B97F4A7C15) ^ (uint64_t)getpid() << 40;
     if (o->access_log) {
         access_log.s = s;
         access_log.path = o->log;
-        int e = log_open(&access_log);
+        e = sys_out_open(&access_log.out, o->log);
         if (e < 0) return fail(o->log, e);
         s->log = &access_log;
     }
     memset(&options, 0, sizeof options);
     options.backend = o->backend;
-    signal(SIGPIPE, SIG_IGN); /* of a log's pipe; and sendfile is cheaper without a guard */
     options.sigpipe_ignored = 1;
-    int e = reactor_create(&s->r, &options);
+    e = reactor_create(&s->r, &options);
     if (e == -ENOTSUP) return bad_usage("no such backend:", o->backend);
     return e < 0 ? fail("cannot start", e) : 0;
 }
@@ -2977,7 +3120,7 @@ static void cleanup(server *s) {
         s->spare = p->next;
         free(p);
     }
-    if (s->root_fd >= 0) close(s->root_fd);
+    sys_root_close(&s->root);
 }
 
 int main(int argc, char **argv) {
@@ -2986,7 +3129,7 @@ int main(int argc, char **argv) {
                   0,    15000,       15000,        15000,   0,  0,    0};
     static conn_list requests = {&s, NULL, NULL, 0, 0, request_expired};
     static conn_list lingering = {&s, NULL, NULL, LINGER_MS, 0, linger_expired};
-    if (open_standard_streams() < 0) return 1;
+    if (sys_prepare(&argv) < 0) return 1;
     http_tables();
     (void)argc;
     int e = parse_options(&o, argv);
