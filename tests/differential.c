@@ -46,6 +46,7 @@ enum {
     LIMIT_S = 20,   /* seconds for one scenario */
     RUN_MAX = 60,   /* turns until `run` gives up */
     SHOWN = 12,     /* so many of the pattern are no text any more */
+    FEW = 4096,     /* bytes, for which a reader has room */
     MUCH = 65536,   /* that were filled in as much as went */
     SAID = -100000, /* a verb's code: nothing more to say */
     UNKNOWN = -100001
@@ -373,15 +374,35 @@ static void await_delivery(void) {
     }
 }
 
+/* The socket at the other end of a TCP connection, if it is here. */
+static int other_end(int fd) {
+    int mine[2], theirs[2];
+    if (!tcp_ports(fd, mine)) return -1;
+    for (const object *o = objects; o; o = o->next) {
+        int s = socket_of(o);
+        if (s != fd && tcp_ports(s, theirs) && theirs[0] == mine[1] && theirs[1] == mine[0])
+            return s;
+    }
+    return -1;
+}
+
+static int unread(int fd) {
+    int n = 0;
+    return fd >= 0 && ioctl(fd, FIONREAD, &n) == 0 ? n : 0;
+}
+
+/* Writes, and waits for what arrives: a few bytes to a reader that may have room for no more. */
+static ssize_t write_and_await(int fd, const void *data, size_t len) {
+    int other = len <= FEW ? other_end(fd) : -1, before = unread(other);
+    ssize_t k = write(fd, data, len);
+    for (int tries = 0; other >= 0 && k > 0 && unread(other) - before < k && tries < 100; tries++)
+        poll(NULL, 0, 1);
+    return k;
+}
+
 /* Closes, and waits until the other end of a TCP connection has heard of it. */
 static void close_and_await(int fd) {
-    int mine[2], theirs[2], other = -1;
-    if (tcp_ports(fd, mine))
-        for (const object *o = objects; o; o = o->next) {
-            int s = socket_of(o);
-            if (s != fd && tcp_ports(s, theirs) && theirs[0] == mine[1] && theirs[1] == mine[0])
-                other = s;
-        }
+    int other = other_end(fd);
     close(fd);
     if (other >= 0) ask(other, POLLRDHUP, 50);
 }
@@ -1287,7 +1308,7 @@ static int end_write(object *o, const char *text) {
     if (o->closed) return UNKNOWN;
     if (o->full) return -EAGAIN; /* TCP might have found some room by itself */
     char *data = payload(text, o->out, &len);
-    ssize_t k = write(o->fd, data, len);
+    ssize_t k = o->jammed ? write(o->fd, data, len) : write_and_await(o->fd, data, len);
     int e = errno;
     free(data);
     if (k < 0 && e == EAGAIN) o->full = 1;

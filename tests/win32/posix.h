@@ -316,6 +316,13 @@ POSIX int posix_fcntl(int fd, int what, ...) {
     return 0;
 }
 
+POSIX int posix_ioctl(int fd, long what, int *n) {
+    u_long value = (u_long)*n;
+    int r = posix_result(ioctlsocket(posix_socket_of(fd), what, &value));
+    *n = (int)value;
+    return r;
+}
+
 POSIX int posix_open(const char *path, int flags, ...) {
     DWORD how = (flags & (O_WRONLY | O_RDWR)) ? GENERIC_READ | GENERIC_WRITE : GENERIC_READ;
     if (strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/proc", 5) == 0) return posix_missing();
@@ -429,6 +436,7 @@ POSIX int posix_socketpair(int family, int type, int protocol, int fd[2]) {
 #define write(f, d, l)            posix_write(f, d, l)
 #define close(f)                  posix_close(f)
 #define fcntl(...)                posix_fcntl(__VA_ARGS__)
+#define ioctl(f, what, n)         posix_ioctl(f, (long)(what), n)
 #define open(...)                 posix_open(__VA_ARGS__)
 #define mkstemp(p)                posix_mkstemp(p)
 #define unlink(p)                 posix_unlink(p)
