@@ -86,8 +86,8 @@ tsan: ## behaviour tests under the thread sanitizer
 sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
   OPT="-O1 -g -fno-omit-frame-pointer" SAN="$(1)"
 
-# 64 and 32 bit. static_server speaks POSIX to files; so do the tests left out.
-WIN_EXAMPLES = hello echo_server proxy chat_server raw_echo
+# 64 and 32 bit. The tests left out speak POSIX.
+WIN_EXAMPLES = hello echo_server proxy chat_server raw_echo static_server
 WIN_TESTS    = $(if $(TESTS),$(TESTS),test_selector test_timer test_tasks test_loop test_stream \
   test_stream_end test_connect test_address test_model test_limits test_findings test_console \
   test_refused)

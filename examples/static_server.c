@@ -4,7 +4,8 @@
    request is whole, answers from memory and by reactor_sendfile in one ordered queue, pausing a
    peer that asks faster than it reads, time limits of its own, an end in stages, and draining.
 
-   cc -O2 -o static_server examples/static_server.c -pthread */
+   cc -O2 -o static_server examples/static_server.c -pthread
+   x86_64-w64-mingw32-gcc -O2 -o static_server.exe examples/static_server.c -lws2_32 */
 #ifndef _FILE_OFFSET_BITS
 #define _FILE_OFFSET_BITS 64 /* large files on 32-bit systems too, and dates after 2038 */
 #endif
@@ -12,9 +13,11 @@
 #define _TIME_BITS 64
 #endif
 #define REACTOR_IMPLEMENTATION
+#ifdef __linux__
 #define REACTOR_USE_EPOLL
 #define REACTOR_USE_POLL
 #define REACTOR_USE_SELECT
+#endif
 #include "../reactor.h"
 
 #include <strings.h>
@@ -644,10 +647,26 @@ static int http_body_parse(http_body *b, const char *data, size_t len, size_t *u
    process. Names are UTF-8, with a slash between their segments, "" is the root itself, and they
    have no segment that is empty or made of dots: path_plain sees to that. Errors are -errno.
 
-   A name is opened by openat2 with RESOLVE_BENEATH, so that a symbolic link may lead about within
-   the root and not out of it; where that call is missing or forbidden, by a walk that follows no
-   link at all. It is first opened with O_PATH, which has no effect on what it finds, so that FIFOs
-   and devices are recognised without being touched. */
+   On POSIX a name is opened by openat2 with RESOLVE_BENEATH, so that a symbolic link may lead about
+   within the root and not out of it; where that call is missing or forbidden, by a walk that
+   follows no link at all. It is first opened with O_PATH, which has no effect on what it finds, so
+   that FIFOs and devices are recognised without being touched.
+
+   On Windows two things stand between a name and a file.
+   - What has a meaning to the system beyond being a name is refused before it is asked: the
+     backslash (a separator, so "..\x", UNC, "\\?\"), the colon (drives, streams as in
+     "x::$DATA"), wildcards, control characters, a dot or a space at the end (thrown away),
+     devices with or without extension (NUL.txt), and what is no UTF-8. The path that is opened
+     begins with "\\?\", which spares it Windows' own reading of names, of "..", of devices.
+   - What has been opened is asked for its final name, which has to be the root's and the name asked
+     for, to the letter. So whatever else leads to a file is refused, and by the open handle, after
+     which nothing can be exchanged any more: symbolic links and junctions, even within the root;
+     short names, by which GIT~1 would be .git; another case, which would make .Git pass as well
+     as give a file as many addresses.
+   A link is followed once before it is refused; who may not make links in the root, cannot use that.
+   A file that is open cannot be replaced there, nor its directories renamed, so none is kept open
+   for later requests. Some file systems note when a file is written only once its writer closes
+   it: what is overwritten in place, and becomes no longer, may be seen then. */
 enum { SYS_PATH_MAX = 4096 };
 
 typedef struct sys_time {
@@ -663,6 +682,362 @@ typedef struct file_stamp {
 } file_stamp;
 
 enum { SYS_FILE, SYS_DIRECTORY, SYS_OTHER }; /* what a name stands for */
+
+#ifdef _WIN32
+#include <process.h>
+#include <shellapi.h>
+#define SYS_NO_FILE INVALID_HANDLE_VALUE
+
+/* What the system said last. */
+static int sys_error(void) {
+    switch (GetLastError()) {
+    case ERROR_FILE_NOT_FOUND:
+    case ERROR_PATH_NOT_FOUND:
+    case ERROR_INVALID_NAME:
+    case ERROR_BAD_PATHNAME:
+    case ERROR_FILENAME_EXCED_RANGE:
+    case ERROR_DIRECTORY:
+        return -ENOENT;
+    case ERROR_ACCESS_DENIED:
+    case ERROR_SHARING_VIOLATION:
+    case ERROR_LOCK_VIOLATION:
+        return -EACCES;
+    case ERROR_TOO_MANY_OPEN_FILES:
+        return -EMFILE;
+    case ERROR_NOT_ENOUGH_MEMORY:
+    case ERROR_NO_SYSTEM_RESOURCES:
+        return -ENOMEM;
+    default:
+        return -EIO;
+    }
+}
+
+/* ---- time ---- */
+
+static sys_time sys_time_of(int64_t ticks) { /* of 100 ns, since 1601 */
+    sys_time t = {ticks / 10000000 - INT64_C(11644473600), (long)(ticks % 10000000) * 100};
+    return t;
+}
+
+static sys_time sys_now(void) {
+    FILETIME t;
+    GetSystemTimeAsFileTime(&t);
+    return sys_time_of((int64_t)((uint64_t)t.dwHighDateTime << 32 | t.dwLowDateTime));
+}
+
+/* Not before 1970. */
+static int sys_calendar(int64_t t, struct tm *tm) {
+    __time64_t seconds = t;
+    return _gmtime64_s(tm, &seconds) ? -EOVERFLOW : 0;
+}
+
+/* The other way, -1 before 1970; a day that its month has not becomes another one in tm. */
+static int64_t sys_seconds(struct tm *tm) { return _mkgmtime64(tm); }
+
+/* Local time as a log has it, with its distance from GMT. */
+static int sys_log_time(int64_t t, char *out, size_t size) {
+    __time64_t seconds = t;
+    struct tm tm, same;
+    if (_localtime64_s(&tm, &seconds)) return -EOVERFLOW;
+    same = tm;
+    int east = (int)(_mkgmtime64(&same) - t) / 60;
+    size_t n = strftime(out, size, "%d/%b/%Y:%H:%M:%S", &tm);
+    snprintf(out + n, size - n, " %c%02d%02d", east < 0 ? '-' : '+', abs(east) / 60,
+             abs(east) % 60);
+    return n ? 0 : -EOVERFLOW;
+}
+
+/* ---- names ---- */
+
+enum { SYS_ROOT_MAX = 2048, SYS_FULL_MAX = SYS_ROOT_MAX + SYS_PATH_MAX };
+
+typedef struct sys_root {
+    wchar_t given[SYS_ROOT_MAX]; /* its path, from \\?\ on, without a backslash at the end */
+    wchar_t final[SYS_ROOT_MAX]; /* and where that leads to now */
+} sys_root;
+
+/* Whether the segment is a device's name, up to a dot and without spaces before that. */
+static int sys_is_device(const wchar_t *s, size_t n) {
+    static const wchar_t *const names[] = {L"CON",     L"PRN",    L"AUX",  L"NUL", L"CONIN$",
+                                           L"CONOUT$", L"CLOCK$", L"COM#", L"LPT#"};
+    size_t base = 0;
+    while (base < n && s[base] != '.') base++;
+    while (base && s[base - 1] == ' ') base--;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t len = wcslen(names[i]), plain = len - (names[i][len - 1] == '#');
+        if (base != len || _wcsnicmp(s, names[i], plain) != 0) continue;
+        if (plain == len || wcschr(L"0123456789\xb9\xb2\xb3", s[plain])) return 1;
+    }
+    return 0;
+}
+
+static int sys_is_plain(const wchar_t *s, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (s[i] < 0x20 || wcschr(L"\"*:<>?\\|", s[i])) return 0;
+    return n && s[n - 1] != '.' && s[n - 1] != ' ' && !sys_is_device(s, n);
+}
+
+/* The whole path of a name below prefix. */
+static int sys_full(const wchar_t *prefix, const char *name, wchar_t out[SYS_FULL_MAX]) {
+    size_t at = wcslen(prefix);
+    memcpy(out, prefix, at * sizeof *out);
+    out[at++] = '\\';
+    if (!MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, name, -1, out + at,
+                             (int)(SYS_FULL_MAX - at)))
+        return -ENOENT;
+    for (wchar_t *s = out + at; *s;) {
+        size_t n = wcscspn(s, L"/");
+        if (!sys_is_plain(s, n)) return -ENOENT;
+        s += n;
+        if (*s) *s++ = '\\';
+    }
+    return 0;
+}
+
+static void sys_strip(wchar_t *path) {
+    size_t n = wcslen(path);
+    if (n && path[n - 1] == '\\') path[n - 1] = 0;
+}
+
+static int sys_final(HANDLE h, wchar_t *out, DWORD size) {
+    DWORD n = GetFinalPathNameByHandleW(h, out, size, FILE_NAME_NORMALIZED | VOLUME_NAME_DOS);
+    if (n >= size) return -ENAMETOOLONG;
+    sys_strip(out);
+    return n ? 0 : sys_error();
+}
+
+/* BACKUP_SEMANTICS: also a directory. Nobody is kept from writing, renaming or removing it. */
+static HANDLE sys_open_full(const wchar_t *path, DWORD access) {
+    return CreateFileW(path, access, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL,
+                       OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+}
+
+/* ---- files ---- */
+
+static void sys_close(HANDLE h) { CloseHandle(h); }
+
+static int sys_look(HANDLE h, file_stamp *out, DWORD *attributes) {
+    BY_HANDLE_FILE_INFORMATION i;
+    FILE_BASIC_INFO b;
+    if (!GetFileInformationByHandle(h, &i)) return sys_error();
+    if (!GetFileInformationByHandleEx(h, FileBasicInfo, &b, sizeof b)) return sys_error();
+    int64_t changed = b.ChangeTime.QuadPart; /* which FAT does not have */
+    out->dev = i.dwVolumeSerialNumber;
+    out->ino = (uint64_t)i.nFileIndexHigh << 32 | i.nFileIndexLow;
+    out->size = (int64_t)((uint64_t)i.nFileSizeHigh << 32 | i.nFileSizeLow);
+    out->mtime = sys_time_of(b.LastWriteTime.QuadPart);
+    out->ctime = changed ? sys_time_of(changed) : out->mtime;
+    *attributes = b.FileAttributes;
+    return 0;
+}
+
+static int sys_stamp(HANDLE h, file_stamp *out) {
+    DWORD attributes;
+    return sys_look(h, out, &attributes);
+}
+
+/* Of what a name stands for now. That it is still within the root is not asked: who compares the
+   stamp with that of a file opened before knows. */
+static int sys_stamp_by_name(const sys_root *root, const char *name, file_stamp *out) {
+    wchar_t full[SYS_FULL_MAX];
+    int e = sys_full(root->given, name, full);
+    if (e < 0) return e;
+    HANDLE h = sys_open_full(full, FILE_READ_ATTRIBUTES);
+    if (h == SYS_NO_FILE) return sys_error();
+    e = sys_stamp(h, out);
+    CloseHandle(h);
+    return e;
+}
+
+/* Bytes from an offset on, 0 at the end. */
+static int64_t sys_read(HANDLE h, char *to, size_t size, int64_t offset) {
+    OVERLAPPED at;
+    DWORD n = 0;
+    memset(&at, 0, sizeof at);
+    at.Offset = (DWORD)(uint64_t)offset;
+    at.OffsetHigh = (DWORD)((uint64_t)offset >> 32);
+    if (ReadFile(h, to, (DWORD)size, &n, &at)) return n;
+    return GetLastError() == ERROR_HANDLE_EOF ? 0 : sys_error();
+}
+
+/* The root may have been replaced, as when a link to the current release is turned over. */
+static int sys_root_check(sys_root *root) {
+    wchar_t full[SYS_FULL_MAX];
+    file_stamp stamp;
+    DWORD attributes = 0;
+    sys_full(root->given, "", full);
+    HANDLE h = sys_open_full(full, FILE_READ_ATTRIBUTES);
+    if (h == SYS_NO_FILE) return sys_error();
+    int e = sys_look(h, &stamp, &attributes);
+    if (e == 0 && !(attributes & FILE_ATTRIBUTE_DIRECTORY)) e = -ENOTDIR;
+    if (e == 0) e = sys_final(h, root->final, SYS_ROOT_MAX);
+    CloseHandle(h);
+    return e;
+}
+
+/* Whatever the path is taken to mean is decided here, once. */
+static int sys_root_open(sys_root *root, const char *path) {
+    wchar_t text[SYS_ROOT_MAX], whole[SYS_ROOT_MAX - 8];
+    if (!MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, text, SYS_ROOT_MAX))
+        return -ENOENT;
+    DWORD n = GetFullPathNameW(text, SYS_ROOT_MAX - 8, whole, NULL);
+    if (n == 0 || n >= SYS_ROOT_MAX - 8) return n ? -ENAMETOOLONG : sys_error();
+    int share = wcsncmp(whole, L"\\\\", 2) == 0;
+    int ready = wcsncmp(whole, L"\\\\?\\", 4) == 0 || wcsncmp(whole, L"\\\\.\\", 4) == 0;
+    wcscpy(root->given, ready ? L"" : share ? L"\\\\?\\UNC" : L"\\\\?\\");
+    wcscat(root->given, whole + (share && !ready));
+    sys_strip(root->given);
+    return sys_root_check(root);
+}
+
+static void sys_root_close(sys_root *root) { (void)root; }
+
+/* A handle to what has that name and no other. */
+static int sys_open_beneath(const sys_root *root, const char *name, HANDLE *out) {
+    wchar_t full[SYS_FULL_MAX], final[SYS_FULL_MAX];
+    int e = sys_full(root->final, name, full);
+    if (e < 0) return e;
+    HANDLE h = sys_open_full(full, GENERIC_READ);
+    if (h == SYS_NO_FILE) return sys_error();
+    sys_strip(full);
+    e = GetFileType(h) == FILE_TYPE_DISK ? sys_final(h, final, SYS_FULL_MAX) : -EACCES;
+    if (e == 0 && wcscmp(full, final) != 0) e = -ENOENT;
+    if (e < 0) CloseHandle(h);
+    *out = h;
+    return e;
+}
+
+/* What the name stands for; if it is a file, it is opened for reading. */
+static int sys_open(sys_root *root, const char *name, HANDLE *fd, file_stamp *stamp) {
+    DWORD attributes = 0;
+    HANDLE h;
+    int e = sys_open_beneath(root, name, &h);
+    if (e < 0) return e;
+    e = sys_look(h, stamp, &attributes);
+    if (e == 0 && !(attributes & FILE_ATTRIBUTE_DIRECTORY)) {
+        *fd = h;
+        return SYS_FILE;
+    }
+    CloseHandle(h);
+    return e < 0 ? e : SYS_DIRECTORY;
+}
+
+/* ---- directories ---- */
+
+typedef struct sys_list {
+    HANDLE dir;
+    const FILE_ID_BOTH_DIR_INFO *at; /* the present entry, NULL before the first */
+    char name[3 * MAX_PATH + 1];     /* its name; "" if that is no UTF-16 */
+    union {
+        FILE_ID_BOTH_DIR_INFO first;
+        char bytes[16 * 1024];
+    } batch;
+} sys_list;
+
+static int sys_list_open(sys_list *l, sys_root *root, const char *path) {
+    l->at = NULL;
+    return sys_open_beneath(root, path, &l->dir);
+}
+
+static void sys_list_close(sys_list *l) { CloseHandle(l->dir); }
+
+/* 0 at the end. */
+static int sys_list_next(sys_list *l) {
+    if (l->at && l->at->NextEntryOffset)
+        l->at = (const FILE_ID_BOTH_DIR_INFO *)((const char *)l->at + l->at->NextEntryOffset);
+    else if (GetFileInformationByHandleEx(l->dir, FileIdBothDirectoryInfo, &l->batch,
+                                          sizeof l->batch))
+        l->at = &l->batch.first;
+    else
+        return 0;
+    int n = WideCharToMultiByte(CP_UTF8, WC_ERR_INVALID_CHARS, l->at->FileName,
+                                (int)(l->at->FileNameLength / sizeof(wchar_t)), l->name,
+                                (int)sizeof l->name - 1, NULL, NULL);
+    l->name[n] = 0;
+    return 1;
+}
+
+/* Whether the present entry may be served: files and directories (size -1), but no links, whose
+   tags have a bit to say so. */
+static int sys_list_stat(const sys_list *l, int64_t *size) {
+    DWORD attributes = l->at->FileAttributes;
+    int link = (attributes & FILE_ATTRIBUTE_REPARSE_POINT) && (l->at->EaSize & 0x20000000);
+    *size = attributes & FILE_ATTRIBUTE_DIRECTORY ? -1 : l->at->EndOfFile.QuadPart;
+    return *l->name && !link &&
+           sys_is_plain(l->at->FileName, l->at->FileNameLength / sizeof(wchar_t));
+}
+
+/* ---- the log's output ---- */
+
+typedef struct sys_out {
+    HANDLE fd;
+    int regular; /* a file, which never makes one wait */
+} sys_out;
+
+/* path NULL: standard output. What was open before is closed once the new one is there. */
+static int sys_out_open(sys_out *o, const char *path) {
+    DWORD none = PIPE_READMODE_BYTE | PIPE_NOWAIT;
+    wchar_t text[SYS_ROOT_MAX];
+    HANDLE h = GetStdHandle(STD_OUTPUT_HANDLE);
+    if (path && !MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, text, SYS_ROOT_MAX))
+        return -ENOENT;
+    if (path)
+        h = CreateFileW(text, FILE_APPEND_DATA,
+                        FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL, OPEN_ALWAYS,
+                        FILE_ATTRIBUTE_NORMAL, NULL);
+    if (path && h == SYS_NO_FILE) return sys_error();
+    if (path && o->fd) CloseHandle(o->fd);
+    o->fd = h;
+    o->regular = GetFileType(h) == FILE_TYPE_DISK;
+    if (GetFileType(h) == FILE_TYPE_PIPE) SetNamedPipeHandleState(h, &none, NULL, NULL);
+    return 0;
+}
+
+/* Bytes taken; 0: none for now, nor within that time; below 0: it is gone. Some consoles take no
+   more than that at once. */
+static int64_t sys_out_write(sys_out *o, const char *data, size_t len, int wait_ms) {
+    DWORD n = 0, most = len < 32768 ? (DWORD)len : 32768;
+    BOOL good = WriteFile(o->fd, data, most, &n, NULL);
+    if (good && n == 0 && wait_ms) {
+        Sleep((DWORD)wait_ms);
+        good = WriteFile(o->fd, data, most, &n, NULL);
+    }
+    if (good) return n;
+    return GetLastError() == ERROR_DISK_FULL ? 0 : sys_error();
+}
+
+/* ---- the process ---- */
+
+#define SYS_HELP_REOPEN ""
+#define SYS_HELP_NOTES                                                                             \
+    "On Windows no signal reopens the log; text being selected in a console that the log goes "    \
+    "to\n"                                                                                         \
+    "makes everybody wait. Files are served by their long names in the right case, and not by\n"   \
+    "links, but for the root itself. Ctrl-C and Ctrl-Break end the server when all are served.\n"
+enum { SYS_REOPEN = 0 };
+enum { SYS_KEEP_OPEN = 0 };
+
+/* The arguments as UTF-8, which main's are not. */
+static int sys_prepare(char ***argv) {
+    int count = 0;
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), &count);
+    char **out = wide ? (char **)calloc((size_t)count + 1, sizeof *out) : NULL;
+    for (int i = 0; out && i < count; i++) {
+        int n = WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, NULL, 0, NULL, NULL);
+        out[i] = (char *)malloc((size_t)n + 1);
+        if (!out[i]) return -ENOMEM;
+        WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, out[i], n, NULL, NULL);
+    }
+    LocalFree(wide);
+    if (!out) return -ENOMEM;
+    *argv = out;
+    SetErrorMode(SEM_FAILCRITICALERRORS); /* no dialogue for a drive that is empty */
+    return 0;
+}
+
+/* How many files may be open at once for the answers of one callback. */
+static int sys_files_max(void) { return 64; }
+#else
 
 #include <dirent.h>
 #include <poll.h>
@@ -770,22 +1145,32 @@ static int sys_walk(int root, const char *name, int flags) {
     }
 }
 
-/* A descriptor, or -1 and errno. */
-static int sys_open_beneath(sys_root *root, const char *name, int flags) {
 #if defined(__linux__) && defined(SYS_openat2) && defined(RESOLVE_BENEATH)
+static long sys_openat2(int root, const char *name, int flags) {
     struct open_how how;
     memset(&how, 0, sizeof how);
     how.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC);
     how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+    return syscall(SYS_openat2, root, *name ? name : ".", &how, sizeof how);
+}
+#else
+static long sys_openat2(int root, const char *name, int flags) {
+    (void)root, (void)name, (void)flags;
+    errno = ENOSYS;
+    return -1;
+}
+#endif
+
+/* A descriptor, or -1 and errno. */
+static int sys_open_beneath(sys_root *root, const char *name, int flags) {
     for (int tries = 0; !root->no_openat2 && tries < 4; tries++) {
-        long fd = syscall(SYS_openat2, root->fd, *name ? name : ".", &how, sizeof how);
+        long fd = sys_openat2(root->fd, name, flags);
         if (fd >= 0) return (int)fd;
         if (errno == ENOSYS || errno == EPERM) /* an old kernel; a container's filter */
             root->no_openat2 = 1;
         else if (errno != EAGAIN) /* something was renamed meanwhile */
             return -1;
     }
-#endif
     return sys_walk(root->fd, name, flags);
 }
 
@@ -935,6 +1320,7 @@ static int64_t sys_out_write(sys_out *o, const char *data, size_t len, int wait_
 #define SYS_HELP_REOPEN "; SIGUSR1 reopens"
 #define SYS_HELP_NOTES  ""
 enum { SYS_REOPEN = SIGUSR1 }; /* the signal that asks for another log */
+enum { SYS_KEEP_OPEN = 1 };    /* files may stay open between requests */
 
 /* A server may be started without standard streams; its sockets must not take their places. */
 static int sys_prepare(char ***argv) {
@@ -957,6 +1343,7 @@ static int sys_files_max(void) {
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return 64;
     return limit.rlim_cur / 8 < 1024 ? (int)(limit.rlim_cur / 8) + 1 : 1024;
 }
+#endif
 
 /* ==== >> dates and types ==== */
 /* Dates in the one form that is sent and the three that have to be understood (RFC 9110, 5.6.7);
@@ -1507,6 +1894,14 @@ static void file_evict(server *s) {
         s->oldest = f->newer;
         if (s->oldest) s->oldest->older = NULL;
         file_append(s, f);
+    }
+}
+
+/* Lets go of the files that are open. Those being sent are closed when they have been. */
+static void file_release(server *s) {
+    for (file *f = s->newest, *older; f && s->open_count; f = older) {
+        older = f->older;
+        if (f->fd != SYS_NO_FILE) file_remove(s, f);
     }
 }
 
@@ -2776,6 +3171,7 @@ static size_t on_data(reactor *r, reactor_conn c, const void *data, size_t len, 
         used += n;
     }
     k->behind = stop && used < len;
+    if (!SYS_KEEP_OPEN) file_release(s);
     if (k->eof && !k->behind && !k->ended) conn_eof(s, k);
     return k->ended ? len : used;
 }
