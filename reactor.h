@@ -2250,8 +2250,9 @@ static const reactor__core_backend reactor__select_backend = {"select",
 /* ==== >> winselect ==== */
 /* Windows' select, a namesake: its sets are counted arrays of sockets, so ours are as long as need
    be and FD_SETSIZE does not matter. It cannot wait for nothing, which is an error to it. That a
-   connect failed is told in the third set alone, where urgent data shows as well. A socket closed
-   behind our back fails the whole call: it is looked for and left out.
+   connect failed is told in the third set alone, where urgent data shows as well: who is not
+   connected when its interest is told is in it. A socket closed behind our back fails the whole
+   call: it is looked for and left out.
 
    What was found is asked again with WSAPoll, which tells a reset from data. It is not what waits
    here, for it tells a peer's FIN unasked: a blocked writer would spin on it. As with the other
@@ -2340,6 +2341,12 @@ static int reactor__winselect_is_socket(reactor_socket fd) {
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0;
 }
 
+static int reactor__winselect_is_connected(reactor_socket fd) {
+    struct sockaddr_storage peer;
+    int len = sizeof peer;
+    return getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
+}
+
 static int reactor__winselect_set_interest(reactor__core *core, uint32_t index, unsigned before,
                                            unsigned after, int closing) {
     reactor__winselect *b = (reactor__winselect *)core->data;
@@ -2360,7 +2367,8 @@ static int reactor__winselect_set_interest(reactor__core *core, uint32_t index, 
         *aux = b->count;
         b->who[b->count++] = index;
     }
-    b->state[*aux] = 0;
+    b->state[*aux] =
+        reactor__winselect_is_connected(slot->fd) ? (uint8_t)REACTOR__WINSELECT_NO_FAILED : 0;
     return 0;
 }
 
@@ -2376,9 +2384,9 @@ static void reactor__winselect_fill(const reactor__core *core, reactor__winselec
         unsigned wanted = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP);
         if (!wanted || (state & REACTOR__WINSELECT_CLOSED)) continue;
         if (!(state & REACTOR__WINSELECT_NO_IN)) reactor__winselect_put(b->sets[0], slot->fd);
-        if (!(wanted & (unsigned)REACTOR_WRITE)) continue;
-        reactor__winselect_put(b->sets[1], slot->fd);
-        if (!(state & REACTOR__WINSELECT_NO_FAILED)) reactor__winselect_put(b->sets[2], slot->fd);
+        if (wanted & (unsigned)REACTOR_WRITE) reactor__winselect_put(b->sets[1], slot->fd);
+        if ((wanted & REACTOR__CORE_BOTH) && !(state & REACTOR__WINSELECT_NO_FAILED))
+            reactor__winselect_put(b->sets[2], slot->fd);
     }
 }
 
@@ -2393,7 +2401,7 @@ static int reactor__winselect_call(const reactor__core *core, reactor__winselect
     struct timeval t;
     if (timeout < 0 || timeout > hour) timeout = hour;
     reactor__winselect_fill(core, b);
-    if (!b->sets[0]->count && !b->sets[1]->count) {
+    if (!b->sets[0]->count && !b->sets[1]->count && !b->sets[2]->count) {
         Sleep((DWORD)reactor__util_wait_ms(timeout));
         return 0;
     }
@@ -2433,15 +2441,6 @@ static uint32_t reactor__winselect_collect(const reactor__core *core, reactor__w
     return n;
 }
 
-/* The failure of a connect may be all that is known: WSAPoll says nothing of it before 2020. Else
-   what the third set has is urgent data. */
-static unsigned reactor__winselect_failed(reactor_socket fd) {
-    struct sockaddr_storage peer;
-    int len = sizeof peer;
-    if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0) return 0;
-    return REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
-}
-
 static unsigned reactor__winselect_events(const WSAPOLLFD *p) {
     unsigned events = 0;
     if (p->revents & (POLLRDNORM | POLLHUP)) events |= (unsigned)REACTOR_READ;
@@ -2458,11 +2457,10 @@ static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, ui
         const reactor__core_slot *slot = reactor__core_at(core, index);
         uint8_t *state = &b->state[at];
         unsigned events = reactor__winselect_events(&b->found[i]);
-        if (*state & REACTOR__WINSELECT_FAILED) {
-            unsigned failed = reactor__winselect_failed(slot->fd);
-            if (!failed) *state |= REACTOR__WINSELECT_NO_FAILED;
-            events |= failed;
-        }
+        if ((*state & REACTOR__WINSELECT_FAILED) && reactor__winselect_is_connected(slot->fd))
+            *state |= REACTOR__WINSELECT_NO_FAILED;
+        else if (*state & REACTOR__WINSELECT_FAILED) /* WSAPoll may not tell, before 2020 */
+            events |= REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
         int told = (events & (slot->armed | REACTOR__CORE_INFO)) != 0;
         if (told) reactor__core_report_slot(core, index, events);
         /* What it is not there for, or has been told once and for all. */
@@ -2527,6 +2525,7 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
 
 #define REACTOR__WINDOWS_POLL    0x12024u    /* the control's code */
 #define REACTOR__WINDOWS_BASE    0x48000022u /* SIO_BASE_HANDLE, which not all headers have */
+#define REACTOR__WINDOWS_BELOW   0x4800001Du /* SIO_BSP_HANDLE_POLL */
 #define REACTOR__WINDOWS_PRECISE 2           /* CREATE_WAITABLE_TIMER_HIGH_RESOLUTION; Windows 10 */
 
 /* Its events. */
@@ -2726,15 +2725,30 @@ static void reactor__windows_drop(reactor__windows *b, uint32_t n) {
     b->free_head = n;
 }
 
+/* The driver's own socket. Some layers on top of it hide it, against the rules; the one below such
+   a layer they tell, as WSAPoll asks for that. */
+static int reactor__windows_base(reactor_socket fd, SOCKET *base) {
+    DWORD n;
+    for (int layers = 0; layers < 16; layers++) {
+        SOCKET below = fd;
+        if (WSAIoctl(fd, REACTOR__WINDOWS_BASE, NULL, 0, base, sizeof *base, &n, NULL, NULL) == 0)
+            return 0;
+        int e = reactor__util_error();
+        if (WSAIoctl(fd, REACTOR__WINDOWS_BELOW, NULL, 0, &below, sizeof below, &n, NULL, NULL) ||
+            below == fd)
+            return e;
+        fd = below;
+    }
+    return -ELOOP;
+}
+
 /* The number of a poll for this socket. */
 static int64_t reactor__windows_take(reactor__windows *b, reactor_socket fd) {
-    SOCKET base = fd;
-    DWORD n;
+    SOCKET base;
     int type, len = sizeof type;
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &len) != 0) return -EBADF;
-    if (WSAIoctl(fd, REACTOR__WINDOWS_BASE, NULL, 0, &base, sizeof base, &n, NULL, NULL) != 0)
-        base = fd;
-    int e = b->free_head == REACTOR__NONE ? reactor__windows_grow(b) : 0;
+    int e = reactor__windows_base(fd, &base);
+    if (e == 0 && b->free_head == REACTOR__NONE) e = reactor__windows_grow(b);
     if (e < 0) return e;
     uint32_t at = b->free_head;
     reactor__windows_op *op = reactor__windows_at(b, at);
@@ -2801,15 +2815,17 @@ static void reactor__windows_update(reactor__core *core, reactor__windows *b, ui
             int e = events ? reactor__windows_ask(b, op, events) : 0;
             if (e == -ENOMEM || e == -ENOBUFS)
                 reactor__windows_list(op, &b->todo);
-            else if (e < 0)
+            else if (e == -EBADF)
                 reactor__windows_closed(core, op);
+            else if (e < 0)
+                reactor__core_refused(core, op->slot);
         }
         n = next;
     }
 }
 
 static void reactor__windows_report(reactor__core *core, reactor__windows_op *op) {
-    uint32_t got = op->info.count ? op->info.events : 0;
+    const uint32_t got = op->info.events;
     unsigned events = 0;
     if (got & (REACTOR__WINDOWS_RECEIVE | REACTOR__WINDOWS_ACCEPT | REACTOR__WINDOWS_DISCONNECT))
         events |= (unsigned)REACTOR_READ;
@@ -2826,7 +2842,8 @@ static void reactor__windows_report(reactor__core *core, reactor__windows_op *op
 static void reactor__windows_ended(reactor__core *core, reactor__windows *b,
                                    reactor__windows_op *op) {
     const uint32_t dead = REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED;
-    int told = op->overlapped.Internal == 0;
+    /* It may end without events, and then events still has those asked for. */
+    int told = op->overlapped.Internal == 0 && op->info.count;
     /* It may have been too late for that: all that is there now is told by the next one. */
     if (told && op->cancelled) told = (op->info.events & (dead | REACTOR__WINDOWS_CLOSED)) != 0;
     b->pending--;
@@ -5126,11 +5143,14 @@ static int reactor__wake_loop_back(reactor_socket fd) {
     return reactor__util_nonblock(fd);
 }
 
+/* OVERLAPPED: of another socket the system does one call after the other, and select is one that
+   would keep a send waiting until it is over. */
 static int reactor__wake_open(reactor__wake *w) {
+    const DWORD flags = WSA_FLAG_OVERLAPPED | REACTOR__UTIL_NO_INHERIT;
     WSADATA data;
     int e = reactor__util_code(WSAStartup(MAKEWORD(2, 2), &data));
     if (e < 0) return e;
-    w->in = w->out = WSASocketW(AF_INET, SOCK_DGRAM, 0, NULL, 0, REACTOR__UTIL_NO_INHERIT);
+    w->in = w->out = WSASocketW(AF_INET, SOCK_DGRAM, 0, NULL, 0, flags);
     e = w->in == REACTOR__UTIL_NO_SOCKET ? reactor__util_error() : reactor__util_cloexec(w->in);
     if (e == 0) e = reactor__wake_loop_back(w->in);
     if (e == 0) return 0;
@@ -5144,12 +5164,12 @@ static void reactor__wake_shut(reactor__wake *w) {
     WSACleanup();
 }
 
-/* Without room there is something to read, which is all that is wanted. */
+/* Without room (EAGAIN) there is something to read, which is all that is wanted. */
 static int reactor__wake_write(reactor__wake *w) {
     DWORD saved = GetLastError();
     int e = send(w->out, "", 1, 0) < 0 ? reactor__util_error() : 0;
     SetLastError(saved);
-    return e == -EAGAIN || e == -ENOBUFS ? 0 : e;
+    return e == -EAGAIN ? 0 : e;
 }
 
 static void reactor__wake_read(reactor__wake *w) {
@@ -6674,16 +6694,10 @@ static int64_t reactor__net_sys_socket(int family, int type) {
     return reactor__net_sys_ready(WSASocketW(family, type, 0, NULL, 0, flags));
 }
 
-/* A peer that has gone meanwhile is told as a reset. It is not documented that TCP_NODELAY is
-   inherited. */
+/* A peer that has gone meanwhile is told as a reset. */
 static int64_t reactor__net_sys_accept(reactor_socket listener) {
-    BOOL on = 0;
-    int len = sizeof on;
     int64_t fd = reactor__net_sys_ready(accept(listener, NULL, NULL));
-    if (fd < 0) return fd == -ECONNRESET ? -ECONNABORTED : fd;
-    if (getsockopt(listener, IPPROTO_TCP, TCP_NODELAY, (char *)&on, &len) == 0 && on)
-        setsockopt((reactor_socket)fd, IPPROTO_TCP, TCP_NODELAY, (const char *)&on, len);
-    return fd;
+    return fd == -ECONNRESET ? -ECONNABORTED : fd;
 }
 
 static int reactor__net_sys_is_tcp(reactor_socket fd) {
@@ -6700,8 +6714,15 @@ static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) 
     return recv(fd, (char *)buf, reactor__net_sys_size(size), 0);
 }
 
+/* Without memory for a copy a send has not failed for good: as if there were no room. */
+static void reactor__net_sys_unsent(void) {
+    if (WSAGetLastError() == WSAENOBUFS) WSASetLastError(WSAEWOULDBLOCK);
+}
+
 static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t len, int flags) {
-    return send(fd, (const char *)data, reactor__net_sys_size(len), flags);
+    int sent = send(fd, (const char *)data, reactor__net_sys_size(len), flags);
+    if (sent < 0) reactor__net_sys_unsent();
+    return sent;
 }
 
 /* Interfaces go by their numbers; their names are for people, and with spaces. */
@@ -7583,12 +7604,22 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
     return r;
 }
 
-/* One system call, nothing asked about the peer: its name is looked up when somebody wants it.
-   A new connection, non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED concern
-   one attempt and not the listener. */
-static int64_t reactor__net_accept(reactor_socket listener) {
+/* Nothing is asked about the peer: its name is looked up when somebody wants it. A new connection,
+   non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED concern one attempt and not
+   the listener. */
+#ifdef _WIN32
+/* It is not documented that TCP_NODELAY and the times of keep-alive are inherited. */
+static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_options *o) {
+    int64_t fd = reactor__net_sys_accept(listener);
+    if (fd >= 0) (void)reactor__net_tune_tcp((reactor_socket)fd, o);
+    return fd;
+}
+#else
+static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_options *o) {
+    (void)o;
     return reactor__net_sys_accept(listener);
 }
+#endif
 
 /* ---- connecting ---- */
 
@@ -7647,20 +7678,24 @@ static int reactor__net_end(reactor_socket fd) {
     return shutdown(fd, SD_SEND) != 0 ? reactor__util_error() : 0;
 }
 
+/* While there is any room the system takes whatever it is given, of whatever size, into memory that
+   is dear, or fails: so no more than some at a time. */
 static ssize_t reactor__net_send(reactor_socket fd, unsigned how, const reactor__util_piece *v,
                                  int n, int more) {
     enum { MOST = 64 };
     WSABUF pieces[MOST];
-    DWORD sent = 0;
+    DWORD sent = 0, count = 0;
+    size_t room = 256 * 1024;
     (void)how, (void)more;
-    if (n > MOST) n = MOST;
-    for (int i = 0; i < n; i++) {
-        pieces[i].buf = (char *)v[i].iov_base;
-        pieces[i].len = (ULONG)reactor__net_sys_size(v[i].iov_len);
-        if (v[i].iov_len > INT_MAX) n = i + 1; /* cut, so nothing may follow it */
+    for (int i = 0; i < n && count < MOST && room; i++) {
+        const size_t len = v[i].iov_len < room ? v[i].iov_len : room;
+        pieces[count].buf = (char *)v[i].iov_base;
+        pieces[count++].len = (ULONG)len;
+        room -= len;
     }
-    if (WSASend(fd, pieces, (DWORD)n, &sent, 0, NULL, NULL) != 0) return reactor__util_error();
-    return (ssize_t)sent;
+    if (WSASend(fd, pieces, count, &sent, 0, NULL, NULL) == 0) return (ssize_t)sent;
+    reactor__net_sys_unsent();
+    return reactor__util_error();
 }
 
 static ssize_t reactor__net_recv(reactor_socket fd, int is_socket, void *buf, size_t size) {
@@ -9976,7 +10011,7 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
     r->core.counters.callbacks--; /* see io_long */
     int failed = 0, most = r->options.accept_budget;
     for (int n = 0; n < most && !REACTOR__PEEK(&r->core.stop); n++) {
-        int64_t made = reactor__net_accept(fd);
+        int64_t made = reactor__net_accept(fd, &l->policy->o);
         if (made == -EAGAIN || made == -EWOULDBLOCK) return;
         if (made < 0 && reactor__stream_is_passing((int)made)) {
             failed++;

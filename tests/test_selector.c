@@ -350,6 +350,31 @@ CASE(law4_reset_reaches_either_direction) {
     reactor_destroy(r);
 }
 
+CASE(law4_failed_connect_reaches_either_direction) {
+    static const unsigned interests[] = {READ, WRITE, READ | WRITE};
+    reactor *r = make_loop();
+    struct sockaddr_in a;
+    socklen_t len = sizeof a;
+    int deaf = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* bound, and does not listen */
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_return_code(bind(deaf, (struct sockaddr *)&a, sizeof a), errno);
+    assert_return_code(getsockname(deaf, (struct sockaddr *)&a, &len), errno);
+    for (int i = 0; i < 3; i++) {
+        record seen = {0};
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), -1);
+        assert_int_equal(reactor_add(r, fd, interests[i], on_io, &seen), 0);
+        while (!seen.calls) assert_true(reactor_poll(r, -1) >= 0);
+        assert_int_equal(seen.last & interests[i], interests[i]);
+        assert_int_equal(reactor_remove(r, fd), 0);
+        close(fd);
+    }
+    close(deaf);
+    reactor_destroy(r);
+}
+
 CASE(law4_connection_to_accept_is_read) {
     reactor *r = make_loop();
     record seen = {0};
@@ -617,6 +642,32 @@ CASE(law5_no_interest_is_silent_whatever_happens) {
     reactor_destroy(r);
     for (int i = 0; i < 5; i++) close(watched[i]);
     close(data[1]);
+}
+
+/* A kernel that was asked for more may still tell of it, and of nothing else. */
+CASE(law5_interest_given_up_while_it_is_waited_for_is_not_told) {
+    static const unsigned left[] = {READ, WRITE, 0};
+    reactor *r = make_loop();
+    for (int i = 0; i < 3; i++) {
+        record seen = {0};
+        int fd[2];
+        make_tcp_pair(fd);
+        fill(fd[0]);
+        assert_int_equal(reactor_add(r, fd[0], READ | WRITE, on_io, &seen), 0);
+        assert_silent(r);
+        assert_int_equal(reactor_modify(r, fd[0], left[i]), 0);
+        assert_silent(r);
+        if (left[i] == WRITE)
+            put(fd[1]);
+        else
+            while (!(ask(fd[0], POLLOUT) & POLLOUT)) drain(fd[1]);
+        await(fd[0], left[i] == WRITE ? POLLIN : POLLOUT);
+        for (int k = 0; k < 20; k++) assert_int_equal(reactor_poll(r, 1), 0);
+        assert_int_equal(seen.calls, 0);
+        assert_int_equal(reactor_remove(r, fd[0]), 0);
+        close_pair(fd);
+    }
+    reactor_destroy(r);
 }
 
 CASE(law5_oob_data_neither_wakes_nor_spins) {
@@ -1806,6 +1857,7 @@ int main(void) {
         TEST(law4_full_hangup_reaches_either_direction),
         TEST(law4_full_hangup_wakes_a_writer_without_room),
         TEST(law4_reset_reaches_either_direction),
+        TEST(law4_failed_connect_reaches_either_direction),
         TEST(law4_connection_to_accept_is_read),
         TEST(law4_pipes_at_both_ends),
         TEST(law4_the_unwatched_direction_is_not_told),
@@ -1817,6 +1869,7 @@ int main(void) {
         TEST(law6_regular_file_starves_nobody),
         TEST(law6_removed_file_is_forgotten),
         TEST(law5_no_interest_is_silent_whatever_happens),
+        TEST(law5_interest_given_up_while_it_is_waited_for_is_not_told),
         TEST(law5_oob_data_neither_wakes_nor_spins),
         TEST(law5_edge_is_told_at_least_once_per_edge),
         TEST(law5_edge_is_told_once_where_there_are_edges),

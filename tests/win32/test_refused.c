@@ -1,12 +1,19 @@
-/* What Windows refuses: memory for a poll, its driver, timers of high resolution, a connection whose
-   peer has gone meanwhile, the removal of a console handler. The implementation is compiled into this file, so that these calls can
-   fail. Built and run for Windows only. */
+/* What Windows refuses or does otherwise: memory for a poll or a send, its driver, timers of high
+   resolution, a connection whose peer has gone meanwhile, the removal of a console handler; answers
+   without events, layers on top of sockets. The implementation is compiled into this file, so that
+   these calls can fail. Built and run for Windows only. */
 #include <winsock2.h>
 #include <windows.h>
 #include <ws2tcpip.h>
 #undef ERROR
 
 static int refuse_polls, refuse_ports, refuse_timers, refuse_accepts; /* so many times */
+static int refuse_sends, refuse_bases, refuse_lower, empty_answers;
+static DWORD poll_error = ERROR_NO_SYSTEM_RESOURCES;
+static HANDLE last_port;
+static SOCKET lower;        /* what the layer on top tells */
+static SOCKET kept_alive;   /* whose times of keep-alive were set last */
+static size_t largest_send; /* in bytes */
 
 static int refused(int *times, DWORD error) {
     if (*times <= 0) return 0;
@@ -17,13 +24,21 @@ static int refused(int *times, DWORD error) {
 
 static BOOL control(HANDLE file, DWORD code, LPVOID in, DWORD in_size, LPVOID out, DWORD out_size,
                     LPDWORD got, LPOVERLAPPED o) {
-    if (refused(&refuse_polls, ERROR_NO_SYSTEM_RESOURCES)) return FALSE;
+    if (refused(&refuse_polls, poll_error)) return FALSE;
+    if (refused(&empty_answers, ERROR_IO_PENDING)) { /* of the events only their number is told */
+        memset((char *)out + 8, 0, 4);
+        PostQueuedCompletionStatus(last_port, 0, 0, o);
+        SetLastError(ERROR_IO_PENDING);
+        return FALSE;
+    }
     return DeviceIoControl(file, code, in, in_size, out, out_size, got, o);
 }
 
 static HANDLE make_port(HANDLE file, HANDLE port, ULONG_PTR key, DWORD threads) {
     if (refused(&refuse_ports, ERROR_CALL_NOT_IMPLEMENTED)) return NULL;
-    return CreateIoCompletionPort(file, port, key, threads);
+    HANDLE made = CreateIoCompletionPort(file, port, key, threads);
+    if (made && !port) last_port = made;
+    return made;
 }
 
 static HANDLE make_timer(LPSECURITY_ATTRIBUTES a, LPCWSTR name, DWORD flags, DWORD access) {
@@ -40,6 +55,35 @@ static SOCKET take(SOCKET listener, struct sockaddr *a, int *len) {
     return INVALID_SOCKET;
 }
 
+static int give(SOCKET s, LPWSABUF pieces, DWORD n, LPDWORD sent, DWORD flags, LPWSAOVERLAPPED o,
+                LPWSAOVERLAPPED_COMPLETION_ROUTINE done) {
+    size_t size = 0;
+    for (DWORD i = 0; i < n; i++) size += pieces[i].len;
+    if (size > largest_send) largest_send = size;
+    if (refused(&refuse_sends, WSAENOBUFS)) return SOCKET_ERROR;
+    return WSASend(s, pieces, n, sent, flags, o, done);
+}
+
+static int give_one(SOCKET s, const char *data, int len, int flags) {
+    if (len > 1 && refused(&refuse_sends, WSAENOBUFS)) return SOCKET_ERROR; /* 1: a wake-up */
+    return send(s, data, len, flags);
+}
+
+static int ask(SOCKET s, DWORD what, LPVOID in, DWORD in_size, LPVOID out, DWORD out_size,
+               LPDWORD got, LPWSAOVERLAPPED o, LPWSAOVERLAPPED_COMPLETION_ROUTINE done) {
+    if (what == 0x48000022u && refused(&refuse_bases, WSAEOPNOTSUPP)) return SOCKET_ERROR;
+    if (what == 0x4800001Du && lower) {
+        memcpy(out, &lower, sizeof lower);
+        return 0;
+    }
+    if (what == 0x4800001Du && refused(&refuse_lower, WSAEOPNOTSUPP)) return SOCKET_ERROR;
+    if (what == 0x98000004u) kept_alive = s;
+    return WSAIoctl(s, what, in, in_size, out, out_size, got, o, done);
+}
+
+#define WSASend                give
+#define WSAIoctl               ask
+#define send(...)              give_one(__VA_ARGS__)
 #define DeviceIoControl        control
 #define CreateIoCompletionPort make_port
 #define CreateWaitableTimerExW make_timer
@@ -47,6 +91,9 @@ static SOCKET take(SOCKET listener, struct sockaddr *a, int *len) {
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_ALL
 #include "../../reactor.h"
+#undef WSASend
+#undef WSAIoctl
+#undef send
 #undef accept
 #undef DeviceIoControl
 #undef CreateIoCompletionPort
@@ -73,6 +120,114 @@ CASE(a_poll_without_memory_is_tried_again_by_itself) {
     refuse_polls = 0;
     assert_int_equal(reactor_remove(r, (reactor_socket)fd[0]), 0);
     close(fd[0]), close(fd[1]);
+    reactor_destroy(r);
+}
+
+/* Whatever it is, it may have been for good: told as others' refusals are, and not silence. */
+CASE(a_poll_that_is_refused_is_told_as_an_error) {
+    reactor *r = make_loop();
+    unsigned seen = 0;
+    int fd[2];
+    if (strcmp(reactor_backend(r), "windows") != 0) skip();
+    make_tcp_pair(fd);
+    poll_error = ERROR_GEN_FAILURE;
+    refuse_polls = 1000;
+    assert_int_equal(reactor_add(r, (reactor_socket)fd[0], REACTOR_READ, on_ready, &seen), 0);
+    while (!(seen & REACTOR_ERROR)) assert_true(reactor_poll(r, 10) >= 0);
+    refuse_polls = 0;
+    poll_error = ERROR_NO_SYSTEM_RESOURCES;
+    assert_int_equal(reactor_remove(r, (reactor_socket)fd[0]), 0);
+    close(fd[0]), close(fd[1]);
+    reactor_destroy(r);
+}
+
+/* What was asked for still stands in its answer, a close among it. */
+CASE(an_answer_without_events_says_nothing) {
+    reactor *r = make_loop();
+    unsigned seen = 0;
+    int fd[2];
+    if (strcmp(reactor_backend(r), "windows") != 0) skip();
+    make_tcp_pair(fd);
+    turns(r, 2);
+    assert_int_equal(reactor_add(r, (reactor_socket)fd[0], REACTOR_READ, on_ready, &seen), 0);
+    empty_answers = 1;
+    turns(r, 3);
+    assert_int_equal(empty_answers, 0);
+    assert_int_equal(seen, 0);
+    assert_int_equal(send((SOCKET)fd[1], "x", 1, 0), 1);
+    while (!seen) assert_true(reactor_poll(r, -1) >= 0);
+    assert_int_equal(seen, REACTOR_READ);
+    assert_int_equal(reactor_remove(r, (reactor_socket)fd[0]), 0);
+    close(fd[0]), close(fd[1]);
+    reactor_destroy(r);
+}
+
+CASE(a_layer_that_hides_the_socket_tells_the_one_below) {
+    reactor *r = make_loop();
+    unsigned seen = 0;
+    int fd[2];
+    HANDLE other = NULL, self = GetCurrentProcess();
+    if (strcmp(reactor_backend(r), "windows") != 0) skip();
+    make_tcp_pair(fd);
+    HANDLE top = (HANDLE)(intptr_t)fd[0];
+    assert_true(DuplicateHandle(self, top, self, &other, 0, FALSE, DUPLICATE_SAME_ACCESS));
+    lower = (SOCKET)other;
+    refuse_bases = 1;
+    assert_int_equal(reactor_add(r, (reactor_socket)fd[0], REACTOR_WRITE, on_ready, &seen), 0);
+    assert_int_equal(refuse_bases, 0);
+    while (!seen) assert_true(reactor_poll(r, -1) >= 0);
+    assert_int_equal(reactor_remove(r, (reactor_socket)fd[0]), 0);
+    lower = 0;
+    refuse_bases = refuse_lower = 1;
+    assert_int_equal(reactor_add(r, (reactor_socket)fd[0], REACTOR_WRITE, on_ready, &seen),
+                     -EOPNOTSUPP);
+    assert_int_equal(refuse_lower, 0);
+    closesocket((SOCKET)other);
+    close(fd[0]), close(fd[1]);
+    reactor_destroy(r);
+}
+
+CASE(an_accepted_connection_has_its_own_times_of_keep_alive) {
+    reactor *r = make_loop();
+    probe p = {.data = hook_echo};
+    reactor_listen_options o = {.conn = {.keep_alive_s = 77}};
+    server s = serve_with(r, "127.0.0.1:0", &probe_handler, &p, &o);
+    kept_alive = 0;
+    int fd = visit(r, &s, &p);
+    assert_true(kept_alive == reactor_conn_socket(r, p.conn));
+    close(fd);
+    UNTIL(r, p.closes == 1);
+    reactor_destroy(r);
+}
+
+CASE(a_send_without_memory_is_tried_again) {
+    reactor *r = make_loop();
+    probe p = {.data = hook_echo};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    refuse_sends = 3;
+    peer_say(r, fd, "hello"); /* the short way; what it leaves is sent from the queue */
+    peer_hears(r, fd, "hello");
+    assert_int_equal(refuse_sends, 0);
+    assert_int_equal(p.closes, 0);
+    close(fd);
+    UNTIL(r, p.closes == 1);
+    reactor_destroy(r);
+}
+
+/* The system would take all of it at once, or say that it has no memory. */
+CASE(a_large_write_leaves_in_parts) {
+    const size_t len = 3 * 1024 * 1024;
+    reactor *r = make_loop();
+    probe p = {0};
+    receipt freed = {0};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    largest_send = 0;
+    assert_int_equal(write_pattern(r, p.conn, len, 7, 0, &freed), 1);
+    peer_takes_pattern(r, fd, len, 7, 0);
+    assert_in_range(largest_send, 64 * 1024, 512 * 1024);
+    close(fd);
+    UNTIL(r, p.closes == 1);
+    assert_int_equal(freed.calls, 1);
     reactor_destroy(r);
 }
 
@@ -158,6 +313,12 @@ CASE(a_closed_console_is_sigterm_and_the_loop_can_be_destroyed) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_poll_without_memory_is_tried_again_by_itself),
+        TEST(a_poll_that_is_refused_is_told_as_an_error),
+        TEST(an_answer_without_events_says_nothing),
+        TEST(a_layer_that_hides_the_socket_tells_the_one_below),
+        TEST(an_accepted_connection_has_its_own_times_of_keep_alive),
+        TEST(a_send_without_memory_is_tried_again),
+        TEST(a_large_write_leaves_in_parts),
         TEST(without_completion_ports_select_takes_over_and_the_reason_is_told),
         TEST(without_timers_of_high_resolution_none_is_early),
         TEST(a_peer_that_resets_before_it_is_accepted_does_not_pause_the_listener),
