@@ -174,8 +174,8 @@
             every acknowledgement, so streams are told levels; files, ready here only until their
             end; a fork, after which the number of the child's kqueue may be somebody else's.
             What differs there for you: sendfile copies on NetBSD and OpenBSD; no user_timeout_ms;
-            OpenBSD has keep_alive_s for all alike, by sysctl, and "*" is IPv4 alone; a turn's
-            EDGE may be told once more. On Linux it takes libkqueue, -I for its <sys/event.h> and
+            OpenBSD has keep_alive_s for all alike, by sysctl; there and on DragonFly "*" is IPv4
+            alone; /dev/tty cannot be watched on macOS; a turn's EDGE may be told once more. On Linux it takes libkqueue, -I for its <sys/event.h> and
             its library; it works but for reactor_fd and duplicates of closed descriptors.
    poll     every Unix. A wait costs by the number of descriptors; a change of interest costs one
             fcntl, to know whether it is open. No reactor_fd. Its traps: hang-ups are reported
@@ -1227,11 +1227,18 @@ static void reactor__util_enter(reactor__util_lock *l) { pthread_mutex_lock(l); 
 
 static void reactor__util_leave(reactor__util_lock *l) { pthread_mutex_unlock(l); }
 
-/* MONOTONIC, which setting the date does not move. Linux's stands still while the machine sleeps,
-   so that no connection times out for having slept. */
+/* macOS makes MONOTONIC of the time of day: it goes on during sleep, and in whole microseconds. */
+#ifdef __APPLE__
+#define REACTOR__UTIL_CLOCK CLOCK_UPTIME_RAW
+#else
+#define REACTOR__UTIL_CLOCK CLOCK_MONOTONIC
+#endif
+
+/* Setting the date does not move it. Linux's and macOS's stand still while the machine sleeps, so
+   that no connection times out for having slept. */
 REACTOR__APART static int64_t reactor__util_clock(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(REACTOR__UTIL_CLOCK, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
@@ -1256,6 +1263,24 @@ REACTOR__OPTIONAL static int reactor__util_nonblock(reactor_socket fd) {
 REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
     return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
 }
+
+/* What poll(2) said of a descriptor, as Linux would. */
+#ifdef __APPLE__
+/* It takes the end of one direction for a hang-up, and has no POLLOUT beside it. What still has a
+   peer has not hung up. */
+REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    unsigned said = (unsigned)p->revents;
+    if (!(said & POLLHUP) || getpeername(p->fd, (struct sockaddr *)&sa, &len) < 0) return said;
+    said &= ~(unsigned)POLLHUP;
+    return said ? said : (unsigned)p->events & POLLOUT;
+}
+#else
+REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
+    return (unsigned)p->revents;
+}
+#endif
 
 /* Linux closes the descriptor also when close says EINTR; calling it again could close another
    thread's. */
@@ -2199,7 +2224,8 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
     if (poll(b->found, (nfds_t)n, 0) < 0) return -errno;
     for (int i = 0; i < n; i++) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
-        unsigned events = (unsigned)b->found[i].revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+        unsigned events =
+            reactor__util_polled(&b->found[i]) & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
         if (events) reactor__core_report_slot(core, index, events);
         if (events ? b->found[i].events : b->found[i].events & POLLIN) continue;
         reactor__select_put(b, REACTOR__SELECT_IN, b->found[i].fd, 0);
@@ -3040,7 +3066,7 @@ static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
     for (uint32_t i = 0; i < b->count && left > 0 && budget > 0; i++) {
         if (at >= b->count) at = 0;
         struct pollfd *p = &b->fds[at];
-        unsigned events = (unsigned)p->revents & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+        unsigned events = reactor__util_polled(p) & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
         if (p->revents) left--;
         if ((p->revents & POLLNVAL) || (events && !p->events)) p->fd = -1;
         if (events && !(p->revents & POLLNVAL)) {
@@ -3135,10 +3161,27 @@ static uint32_t reactor__kqueue_owner(const reactor__core *core, const struct ke
     return reactor__core_at(core, index)->fd == (reactor_socket)e->ident ? index : REACTOR__NONE;
 }
 
+/* What the kernel says of things that have no readiness, differently on every system. */
+static int reactor__kqueue_is_always(int e) {
+    return e == -EPERM || e == -EINVAL || e == -ENODEV || e == -ENOTSUP || e == -EOPNOTSUPP;
+}
+
+/* What the refusal of a filter means. NetBSD says EBADF of a pipe that nobody reads, where others
+   say EPIPE, and EINVAL of a pipe's other direction, in which nothing will ever happen. macOS says
+   EINVAL of /dev/tty, too, which is by no means always ready. */
+static int reactor__kqueue_meaning(const reactor__core_slot *slot, int e) {
+    struct stat st;
+    if (e == -EBADF && fcntl(slot->fd, F_GETFD) >= 0) return -EPIPE;
+    if (e == -EINVAL && fstat(slot->fd, &st) == 0 && S_ISFIFO(st.st_mode)) return 0;
+    return reactor__kqueue_is_always(e) && !isatty(slot->fd) ? -EPERM : e;
+}
+
 /* An addition was refused: core tells it once more, then the watcher. */
 static void reactor__kqueue_refused(reactor__core *core, const struct kevent *e) {
     uint32_t index = reactor__kqueue_owner(core, e);
-    if (index != REACTOR__NONE) reactor__core_refused(core, index);
+    if (index == REACTOR__NONE) return;
+    if (reactor__kqueue_meaning(reactor__core_at(core, index), -(int)e->data) == 0) return;
+    reactor__core_refused(core, index);
 }
 
 /* Sends the changes alone. Each has its receipt, in the same place: without them, events would be
@@ -3189,11 +3232,6 @@ static void reactor__kqueue_filters(reactor__core *core, reactor__kqueue *b, uin
     }
 }
 
-/* What the kernel says of things that have no readiness, differently on every system. */
-static int reactor__kqueue_is_always(int e) {
-    return e == -EPERM || e == -EINVAL || e == -ENODEV || e == -ENOTSUP || e == -EOPNOTSUPP;
-}
-
 /* Streams are known to be sockets and the like; of a watcher's descriptor it is asked. */
 static int reactor__kqueue_is_file(const reactor__core_slot *slot) {
     struct stat st;
@@ -3204,7 +3242,8 @@ static int reactor__kqueue_is_file(const reactor__core_slot *slot) {
 
 static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned after) {
     reactor__kqueue *b = (reactor__kqueue *)core->data;
-    int e = reactor__kqueue_is_file(reactor__core_at(core, index));
+    const reactor__core_slot *slot = reactor__core_at(core, index);
+    int e = reactor__kqueue_is_file(slot);
     if (e > 0) return -EPERM;
     if (e == 0) e = reactor__kqueue_room(core, b);
     if (e < 0) return e;
@@ -3213,14 +3252,15 @@ static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned aft
     const unsigned tried = silent ? (unsigned)REACTOR_READ : after;
     const uint16_t first = b->count;
     reactor__kqueue_filters(core, b, index, 0, tried);
-    if (silent) reactor__kqueue_filters(core, b, index, tried, 0);
     const uint16_t end = b->count;
+    if (silent) reactor__kqueue_filters(core, b, index, tried, 0);
     e = reactor__kqueue_send(core, b, first);
     if (e < 0) {
         b->count = first;
         return e;
     }
-    for (uint16_t i = first; i < end && e == 0; i++) e = -(int)b->changes[i].data;
+    for (uint16_t i = first; i < end && e == 0; i++)
+        e = reactor__kqueue_meaning(slot, -(int)b->changes[i].data);
     if (e == 0) return 0;
     if (e == -EPIPE) { /* a pipe that nobody reads: its watcher is told, as by poll */
         reactor__core_refused(core, index);
@@ -3228,7 +3268,7 @@ static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned aft
     }
     reactor__kqueue_filters(core, b, index, tried, 0);
     reactor__kqueue_send(core, b, 0);
-    return reactor__kqueue_is_always(e) ? -EPERM : e;
+    return e;
 }
 
 static int reactor__kqueue_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
@@ -3255,12 +3295,13 @@ static void reactor__kqueue_place(reactor__core *core, const reactor__kqueue *b,
     reactor__core_report_slot(core, index, 0);
 }
 
-/* One of the two events of a descriptor. What is nobody's has a deletion that was lost, for want of
-   memory or by a failing call: it is made good. */
+/* One of the two events of a descriptor. What is nobody's, or not armed, has a deletion that was
+   lost, for want of memory or by a failing call: it is made good, or it would end every wait. */
 static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const struct kevent *e) {
     uint32_t index = reactor__kqueue_owner(core, e);
     unsigned events = e->filter == EVFILT_WRITE ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
-    if (index == REACTOR__NONE) {
+    if (index == REACTOR__NONE ||
+        !(reactor__kqueue_meant(reactor__core_at(core, index)->armed) & events)) {
         if (b->count < REACTOR__KQUEUE_CHANGES)
             reactor__kqueue_change(b, e->ident, (unsigned)EV_DELETE, 0)->filter = e->filter;
         return;
@@ -3273,8 +3314,8 @@ static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const
         (reactor__core_at(core, index)->armed | REACTOR__CORE_INFO | REACTOR__KQUEUE_ENDED);
 }
 
-/* What has ended is asked what that means. An error that the event brought is kept: poll does not
-   show it everywhere. */
+/* What has ended is asked what that means. An error that the event brought is kept, for poll does
+   not show it everywhere; and all of it, if poll does not know better than a kernel's filter. */
 static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
     nfds_t n = 0;
     for (uint32_t i = 0; i < core->report_count; i++) {
@@ -3284,15 +3325,17 @@ static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
         b->ended[n].events = (short)(slot->armed & REACTOR__CORE_BOTH);
         b->ended[n++].revents = 0;
     }
-    if (!n || poll(b->ended, n, 0) < 0) return; /* then the next read or write will tell */
+    const int asked = n && poll(b->ended, n, 0) >= 0; /* else the next read or write will tell */
     n = 0;
     for (uint32_t i = 0; i < core->report_count; i++) {
         reactor__core_report *report = &core->reports[i];
         if (!(report->events & REACTOR__KQUEUE_ENDED)) continue;
-        unsigned said = (unsigned)b->ended[n++].revents;
-        if (said & POLLNVAL) continue; /* not for poll, on some systems */
-        report->events &= (unsigned)REACTOR_ERROR;
-        report->events |= said & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+        const struct pollfd *p = &b->ended[n++];
+        const unsigned said = reactor__util_polled(p) & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+        report->events &= ~REACTOR__KQUEUE_ENDED;
+        if (!asked || (p->revents & POLLNVAL)) continue; /* not for poll, on some systems */
+        if (!said && REACTOR__KQUEUE_NATIVE) continue;
+        report->events = said | (report->events & (unsigned)REACTOR_ERROR);
     }
 }
 
@@ -3384,8 +3427,10 @@ static int reactor__kqueue_wait(reactor__core *core, int64_t timeout) {
 /* ---- being woken, being nested ---- */
 
 #if REACTOR__KQUEUE_NATIVE && defined(EVFILT_USER)
-/* From any thread, and from signal handlers: a system call and nothing else. Taking it back deletes
-   and adds, for what EV_CLEAR means in a change is not the same everywhere. */
+/* From any thread, and from signal handlers: system calls and nothing else. Taking it back deletes
+   and adds, for what EV_CLEAR means in a change is not the same everywhere. Who comes in between
+   (ENOENT) need not be told, for then the loop looks at what there is; or the adding had failed,
+   which is made good. */
 static int reactor__kqueue_wake(const reactor__core *core, int on) {
     const reactor__kqueue *b = (const reactor__kqueue *)core->data;
     struct kevent k[2];
@@ -3397,6 +3442,10 @@ static int reactor__kqueue_wake(const reactor__core *core, int on) {
         k[0].flags = EV_DELETE;
     k[1].flags = EV_ADD | EV_CLEAR;
     int saved = errno, e = kevent(b->fd, k, on ? 1 : 2, NULL, 0, NULL) < 0 ? -errno : 0;
+    if (e == -ENOENT && on) {
+        k[0].flags = EV_ADD | EV_CLEAR;
+        e = kevent(b->fd, k, 1, NULL, 0, NULL) < 0 ? -errno : 0;
+    }
     errno = saved;
     return e;
 }
@@ -3430,7 +3479,7 @@ static void reactor__kqueue_timer(reactor__kqueue *b, int64_t at) {
     int64_t left = at - reactor__util_clock();
     struct kevent *k = reactor__kqueue_change(b, 0, (unsigned)(EV_ADD | EV_ONESHOT), 0);
     k->filter = EVFILT_TIMER;
-    k->data = reactor__util_wait_ms(left > 0 ? left : 0);
+    k->data = reactor__util_wait_ms(left > 0 ? left : 1); /* NetBSD has no timer of 0 */
 }
 
 /* Also sends the changes: whoever waits for the descriptor sees only what the kernel knows. */
@@ -6347,7 +6396,9 @@ typedef char reactor__signal_before; /* nothing needs to be remembered */
 typedef struct sigaction reactor__signal_before;
 #endif
 
-#ifdef NSIG
+#if defined(_SIG_MAXSIG)
+#define REACTOR__SIGNAL_MAX (_SIG_MAXSIG + 1) /* FreeBSD, whose NSIG is that of old: 32 */
+#elif defined(NSIG)
 #define REACTOR__SIGNAL_MAX NSIG
 #else
 #define REACTOR__SIGNAL_MAX 65
@@ -6820,7 +6871,7 @@ static int reactor__net_sys_is_dialing(reactor_socket fd) {
     return poll(&p, 1, 0) == 0;
 }
 
-#ifdef MSG_NOSIGNAL
+#if defined(MSG_NOSIGNAL) && !defined(__APPLE__)
 #define REACTOR__NET_NOSIGNAL MSG_NOSIGNAL
 static int reactor__net_sys_quiet(int fd) {
     (void)fd;
@@ -6828,7 +6879,8 @@ static int reactor__net_sys_quiet(int fd) {
 }
 #else
 #define REACTOR__NET_NOSIGNAL 0
-/* macOS can only be told for the socket as a whole. EINVAL: the peer of an accepted one is gone
+/* macOS has the flag since 11, and one before that overlooks it: a program may run on it that was
+   built later. So it is told for the socket as a whole. EINVAL: the peer of an accepted one is gone
    already; the first read will tell. */
 static int reactor__net_sys_quiet(int fd) {
     int r = reactor__net_set(fd, SOL_SOCKET, SO_NOSIGPIPE, 1);
@@ -6905,8 +6957,8 @@ static void reactor__net_sys_take(const sigset_t *set) {
 #define REACTOR__NET_MORE         0
 #define REACTOR__NET_USER_TIMEOUT 0
 #define REACTOR__NET_NO_PORT      0
-#ifdef __OpenBSD__
-#define REACTOR__NET_DUAL 0 /* IPV6_V6ONLY is always on there, and may not be set */
+#if defined(__OpenBSD__) || defined(__DragonFly__)
+#define REACTOR__NET_DUAL 0 /* IPV6_V6ONLY is always on there, and may not be cleared */
 #else
 #define REACTOR__NET_DUAL 1
 #endif
@@ -7286,13 +7338,19 @@ static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *o
     return reactor__net_format_unix((const char *)&copy, n, out, size);
 }
 
+/* macOS says EINVAL of one that was connected, and whose both directions have ended. */
+static int reactor__net_peer(reactor_socket fd, struct sockaddr_storage *sa, socklen_t *len) {
+    if (getpeername(fd, (struct sockaddr *)sa, len) >= 0) return 0;
+    int e = reactor__util_error();
+    return e == -EINVAL ? -ENOTCONN : e;
+}
+
 /* The socket's own name or its peer's. -ENOTCONN, and -ENOTSOCK for a pipe, as the system says. */
 static int reactor__net_name(reactor_socket fd, int peer, char *out, size_t size) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
-    int r = peer ? getpeername(fd, (struct sockaddr *)&sa, &len)
-                 : getsockname(fd, (struct sockaddr *)&sa, &len);
-    if (r < 0) return reactor__util_error();
+    int r = peer ? reactor__net_peer(fd, &sa, &len) : getsockname(fd, (struct sockaddr *)&sa, &len);
+    if (r < 0) return peer ? r : reactor__util_error();
     return reactor__net_format((const struct sockaddr *)&sa, len, out, size);
 }
 
@@ -7314,6 +7372,13 @@ static int reactor__net_tune_tcp(reactor_socket fd, const reactor_conn_options *
     return r;
 }
 
+#ifdef F_SETNOSIGPIPE
+/* On macOS and NetBSD a pipe's SIGPIPE is the process's: if one thread blocks it another takes it. */
+static void reactor__net_mute(reactor_socket fd) { (void)fcntl(fd, F_SETNOSIGPIPE, 1); }
+#else
+static void reactor__net_mute(reactor_socket fd) { (void)fd; }
+#endif
+
 /* For a connected socket or a listener; what is not TCP has nothing to tune. */
 static int reactor__net_tune(reactor_socket fd, const reactor_conn_options *o) {
     int r = reactor__net_sys_quiet(fd);
@@ -7334,7 +7399,7 @@ static int reactor__net_stream(reactor_socket fd, int listening) {
 static int reactor__net_connected(reactor_socket fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
-    return getpeername(fd, (struct sockaddr *)&sa, &len) < 0 ? reactor__util_error() : 0;
+    return reactor__net_peer(fd, &sa, &len);
 }
 
 /* getpeername does not tell a socket that is connecting from one that is not; poll does: on Linux
@@ -9901,6 +9966,7 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     if (e == 0 && kind == REACTOR__NET_SOCKET) e = reactor__net_tune(fd, &c->policy->o);
     if (e == 0) e = reactor__util_cloexec(fd);
     if (e == 0) e = reactor__util_nonblock(fd);
+    if (e == 0 && kind == REACTOR__NET_PIPE) reactor__net_mute(fd);
     if (e < 0) {
         reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
         reactor__stream_conn_undo(r, c);

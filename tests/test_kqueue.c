@@ -9,6 +9,7 @@
 
 #ifdef REACTOR_TEST_KQUEUE
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,9 +17,11 @@
 
 static int kernel_kq = -1;
 static int kernel_calls;
-static int refused_fd = -1, refused_with; /* for additions to write */
-static int room_fd = -1; /* of this one room is told, asked or not, while it is watched */
-static struct kevent room_event;
+static int refused_fd = -1, refused_with; /* for additions of this filter: */
+static int refused_filter = EVFILT_WRITE;
+static struct kevent added;  /* the last one */
+static int (*between)(void); /* called once, between the two changes that take a trigger back */
+static int between_result;
 
 static int kernel_kqueue(void) { return kernel_kq = kqueue(); }
 
@@ -27,10 +30,18 @@ static int kernel_kevent(int kq, const struct kevent *changes, int n, struct kev
     struct kevent allowed[64];
     int refused = 0, count = 0;
     kernel_calls++;
+    if (between && n == 2 && changes[0].filter == EVFILT_USER && (changes[0].flags & EV_DELETE)) {
+        if (mended_kevent(kq, changes, 1, events, max, timeout) < 0) return -1;
+        int (*call)(void) = between;
+        between = NULL;
+        between_result = call();
+        changes++;
+        n--;
+    }
     memset(allowed, 0, sizeof allowed);
     for (int i = 0; i < n; i++) {
-        if ((int)changes[i].ident == room_fd) room_event = changes[i];
-        int bad = changes[i].filter == EVFILT_WRITE && (changes[i].flags & EV_ADD) &&
+        if (changes[i].flags & EV_ADD) added = changes[i];
+        int bad = changes[i].filter == refused_filter && (changes[i].flags & EV_ADD) &&
                   (int)changes[i].ident == refused_fd;
         if (bad && refused < max) {
             events[refused] = changes[i];
@@ -39,18 +50,20 @@ static int kernel_kevent(int kq, const struct kevent *changes, int n, struct kev
         } else
             allowed[count++] = changes[i];
     }
-    if (!refused && room_fd >= 0 && max) {
-        int told = mended_kevent(kq, changes, n, events, max - 1, &(struct timespec){0, 0});
-        if (told < 0) return told;
-        events[told] = room_event;
-        events[told].filter = EVFILT_WRITE;
-        events[told].flags = 0;
-        return told + 1;
-    }
     if (!refused) return mended_kevent(kq, changes, n, events, max, timeout);
     int told = mended_kevent(kq, allowed, count, events + refused, max - refused,
                              &(struct timespec){0, 0});
     return told < 0 ? told : told + refused;
+}
+
+static int no_poll, no_poll_for; /* the call fails; it does not know the descriptor */
+
+static int kernel_poll(struct pollfd *fds, nfds_t n, int timeout) {
+    errno = ENOMEM;
+    if (no_poll) return -1;
+    int told = poll(fds, n, timeout);
+    for (nfds_t i = 0; i < n && no_poll_for; i++) fds[i].revents = POLLNVAL;
+    return told;
 }
 
 /* knote_fdclose of a BSD. */
@@ -70,6 +83,7 @@ static int kernel_close(int fd) {
 #define kevent(...) kernel_kevent(__VA_ARGS__)
 #define kqueue()    kernel_kqueue()
 #define close(fd)   kernel_close(fd)
+#define poll(...)   kernel_poll(__VA_ARGS__)
 
 #define REACTOR__KQUEUE_NATIVE 1
 #define REACTOR_IMPLEMENTATION
@@ -78,6 +92,7 @@ static int kernel_close(int fd) {
 
 #undef kevent
 #undef kqueue
+#undef poll
 
 #include "recorder.h"
 
@@ -134,6 +149,30 @@ static void a_stop_is_used_up(void **state) {
         assert_int_equal(reactor_poll(r, 30000), 0);
         assert_true(clock_ns() - start < 20000 * INT64_C(1000000));
     }
+    reactor_destroy(r);
+}
+
+/* The loop takes a trigger back by deleting and adding. Here another thread, which has posted, comes
+   between the two. */
+static reactor *triggered;
+
+static int trigger(void) { return reactor__kqueue_wake(&triggered->core, 1); }
+
+static void a_trigger_is_not_refused_while_one_is_taken_back(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    volatile int count = 0;
+    void *task = (void *)(uintptr_t)&count;
+    assert_int_equal(reactor_post(r, count_task, task), 0);
+    reactor_stop(r);
+    triggered = r;
+    between = trigger;
+    between_result = 1;
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(between_result, 0);
+    assert_int_equal(reactor_poll(r, 30000), 1);
+    assert_int_equal(reactor_post(r, count_task, task), 0);
+    while (count < 2) assert_true(reactor_poll(r, 30000) >= 0);
     reactor_destroy(r);
 }
 
@@ -213,6 +252,67 @@ static void a_refused_pipe_is_told_as_an_error(void **state) {
     }
 }
 
+/* NetBSD says something else of that. */
+static void a_pipe_that_nobody_reads_is_open(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    assert_return_code(pipe2(fd, O_CLOEXEC | O_NONBLOCK), errno);
+    close(fd[0]);
+    refused_fd = fd[1];
+    refused_with = EBADF;
+    assert_int_equal(reactor_add(r, fd[1], WRITE, on_io, &seen), 0);
+    for (int i = 0; i < 20 && !seen.calls; i++) turns(r, 1);
+    assert_int_equal(seen.last, WRITE | ERROR);
+    refused_fd = -1;
+    reactor_destroy(r);
+    close(fd[1]);
+}
+
+/* It has no filter for the direction that it has not, on NetBSD. */
+static void a_pipe_without_the_other_direction_is_no_file(void **state) {
+    (void)state;
+    static const unsigned first[] = {0, READ, WRITE, READ | WRITE};
+    for (int i = 0; i < 4; i++) {
+        reactor *r = make_loop();
+        record seen = {0};
+        int fd[2];
+        assert_return_code(pipe2(fd, O_CLOEXEC | O_NONBLOCK), errno);
+        refused_fd = fd[1];
+        refused_with = EINVAL;
+        refused_filter = EVFILT_READ;
+        assert_int_equal(reactor_add(r, fd[1], first[i], on_io, &seen), 0);
+        assert_int_equal(turns(r, 3), first[i] & WRITE ? 3 : 0);
+        assert_int_equal(reactor_modify(r, fd[1], READ), 0);
+        seen.all = 0;
+        assert_int_equal(turns(r, 5), 0);
+        assert_int_equal(reactor_modify(r, fd[1], WRITE), 0);
+        assert_int_equal(turns(r, 3), 3);
+        assert_int_equal(seen.all, WRITE);
+        refused_fd = -1;
+        refused_filter = EVFILT_WRITE;
+        reactor_destroy(r);
+        close_pair(fd);
+    }
+}
+
+/* macOS has no filter for /dev/tty. To take it for a file would be a spin. */
+static void a_terminal_is_never_always_ready(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0) skip(); /* a container without pseudo terminals */
+    refused_fd = fd;
+    refused_with = EINVAL;
+    assert_int_equal(reactor_add(r, fd, READ | WRITE, on_io, &seen), -EINVAL);
+    assert_int_equal(turns(r, 2), 0);
+    refused_fd = -1;
+    reactor_destroy(r);
+    close(fd);
+}
+
 static void what_has_no_filters_is_always_ready(void **state) {
     (void)state;
     static const int errors[] = {EINVAL, ENODEV, ENOTSUP, EPERM};
@@ -232,22 +332,48 @@ static void what_has_no_filters_is_always_ready(void **state) {
     }
 }
 
-/* Its deletion may have been lost. */
+/* Its deletion may have been lost. It is deleted then, for it would end every wait. */
 static void an_event_of_what_is_not_watched_is_none(void **state) {
     (void)state;
     reactor *r = make_loop();
     record seen = {0};
     int fd[2];
     make_pair(fd);
-    room_fd = fd[0];
     assert_int_equal(reactor_add(r, fd[0], READ, on_io, &seen), 0);
+    struct kevent room = added;
+    room.filter = EVFILT_WRITE;
+    room.flags = EV_ADD;
+    assert_int_equal(mended_kevent(kernel_kq, &room, 1, NULL, 0, NULL), 0);
+    assert_int_equal(events_there(r, 0), 1);
     assert_int_equal(turns(r, 3), 0);
+    assert_int_equal(events_there(r, 0), 0);
     put(fd[1]);
     assert_int_equal(turns(r, 3), 3);
     assert_int_equal(seen.all, READ);
-    room_fd = -1;
     reactor_destroy(r);
     close_pair(fd);
+}
+
+static void an_end_is_told_without_poll(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], READ, on_io, &seen), 0);
+    close(fd[1]);
+    no_poll = 1;
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(seen.last, READ);
+    no_poll = 0;
+    no_poll_for = 1;
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(seen.last, READ);
+    no_poll_for = 0;
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(seen.last, READ | HANGUP);
+    reactor_destroy(r);
+    close(fd[0]);
 }
 
 static void other_refusals_are_the_callers(void **state) {
@@ -357,11 +483,16 @@ int main(void) {
     static const struct CMUnitTest tests[] = {
         TEST(posts_wake_without_a_descriptor),
         TEST(a_stop_is_used_up),
+        TEST(a_trigger_is_not_refused_while_one_is_taken_back),
         TEST(changes_of_a_turn_cost_no_call),
         TEST(deletions_come_before_what_follows_them),
         TEST(a_refused_pipe_is_told_as_an_error),
+        TEST(a_pipe_that_nobody_reads_is_open),
+        TEST(a_pipe_without_the_other_direction_is_no_file),
+        TEST(a_terminal_is_never_always_ready),
         TEST(what_has_no_filters_is_always_ready),
         TEST(an_event_of_what_is_not_watched_is_none),
+        TEST(an_end_is_told_without_poll),
         TEST(other_refusals_are_the_callers),
         TEST(its_descriptor_tells_what_is_due),
         TEST(a_child_closes_no_number_of_the_kqueue),

@@ -338,7 +338,8 @@ check "REACTOR_MALLOC missing is refused" refuses REACTOR_MALLOC gcc $IMPL "-DRE
     "-DREACTOR_REALLOC=realloc"
 check "REACTOR_ASSERT of one's own" builds gcc -O2 $IMPL $ALL "-DREACTOR_ASSERT(x)=((x)?(void)0:abort())"
 
-for system in "freebsd __FreeBSD__=14" "macos __APPLE__=1" "netbsd __NetBSD__=1" "openbsd __OpenBSD__=1"; do
+for system in "freebsd __FreeBSD__=14" "macos __APPLE__=1" "netbsd __NetBSD__=1" \
+    "openbsd __OpenBSD__=1" "dragonfly __DragonFly__=1"; do
     system_headers "${system% *}"
     for cc in "gcc -std=c99" "gcc -std=c99 -m32" "clang -std=c99" "g++ -std=c++11"; do
         have ${cc%% *} || continue

@@ -16,6 +16,7 @@ typedef struct sigset {
 #define PTHREAD_MUTEX_INITIALIZER NULL
 #define CLOCK_MONOTONIC           4
 #define NSIG                      32
+#define _SIG_MAXSIG               128
 #define EOPNOTSUPP                45
 #define ENOTSUP                   EOPNOTSUPP
 #define ECANCELED                 85

@@ -8,7 +8,7 @@ typedef int32_t dev_t;
 typedef uint64_t ino_t;
 typedef uint16_t mode_t;
 typedef unsigned nfds_t;
-typedef enum { CLOCK_MONOTONIC_VALUE = 6 } clockid_t;
+typedef enum { CLOCK_MONOTONIC_VALUE = 6, CLOCK_UPTIME_RAW_VALUE = 8 } clockid_t;
 typedef struct pthread_mutex {
     long sig;
     char opaque[56];
@@ -18,16 +18,19 @@ typedef uint32_t sigset_t;
     {                                                                                              \
         0x32AAABA7, { 0 }                                                                          \
     }
-#define CLOCK_MONOTONIC CLOCK_MONOTONIC_VALUE
-#define NSIG            32
-#define ENOTSUP         45
-#define EOPNOTSUPP      102
-#define EOVERFLOW       84
-#define ECANCELED       89
-#define EPROTO          100
-#define AF_INET6        30
-#define SO_NOSIGPIPE    0x1022
-#define TCP_KEEPALIVE   0x10
+#define CLOCK_MONOTONIC  CLOCK_MONOTONIC_VALUE
+#define CLOCK_UPTIME_RAW CLOCK_UPTIME_RAW_VALUE
+#define NSIG             32
+#define ENOTSUP          45
+#define EOPNOTSUPP       102
+#define EOVERFLOW        84
+#define ECANCELED        89
+#define EPROTO           100
+#define AF_INET6         30
+#define F_SETNOSIGPIPE   73
+#define MSG_NOSIGNAL     0x80000
+#define SO_NOSIGPIPE     0x1022
+#define TCP_KEEPALIVE    0x10
 
 #include "posix.h"
 

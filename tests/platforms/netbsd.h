@@ -26,6 +26,7 @@ typedef struct sigset {
 #define ECANCELED       87
 #define EPROTO          96
 #define AF_INET6        24
+#define F_SETNOSIGPIPE  14
 #define MSG_NOSIGNAL    0x0400
 #define SO_NOSIGPIPE    0x0800
 #define SOCK_CLOEXEC    0x10000000
