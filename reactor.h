@@ -224,8 +224,8 @@
    which who waits to write would spin.
 
    To add one, write its section, between those of a worse and a better one, and name its macro in
-   `config`, in the question whether any is defined: no other line of code knows backends. Below
-   banner and comment it says:
+   `config`, in the question whether any is defined (`make layers` tells if that is forgotten): no
+   other line of code knows backends. Below banner and comment it says:
 
         #if defined(REACTOR_USE_MINE) && !defined(__linux__)
         #error "reactor.h: REACTOR_USE_MINE needs Linux"
@@ -1427,6 +1427,7 @@ struct reactor__core {
     uint32_t report_count; /* not dispatched yet */
     uint32_t limit;        /* how many the next wait may bring */
     uint32_t kept;         /* of them, for reactor_select */
+    uint32_t handed;       /* the slot that it gave last */
     uint32_t left;  /* the slot behind the one that stopped the loop, if others were ready; NONE */
     uint32_t count; /* slots ever used */
     uint32_t cap;
@@ -1822,15 +1823,18 @@ static void reactor__core_flush(reactor__core *core) {
 }
 
 /* reactor_select arms the watchers without a callback, the other turns silence them: a level that
-   nobody can be given would end every wait. A program that alternates pays for telling them all. */
+   nobody can be given would end every wait. A program that alternates pays for telling them all.
+   Kernels report in the order of arming: it goes on behind the one that was handed out last. */
 static void reactor__core_pull(reactor__core *core, int on) {
     if (core->pulling == on) return;
     core->pulling = on;
     if (!core->pulled) return;
-    for (uint32_t i = 0; i < core->count; i++)
-        if (core->slots[i].kind == REACTOR__CORE_WATCHER &&
-            (core->slots[i].flags & REACTOR__CORE_PULLED))
-            reactor__core_touch(core, i);
+    for (uint32_t i = 0; i < core->count; i++) {
+        uint32_t index = (core->handed + 1 + i) % core->count;
+        if (core->slots[index].kind == REACTOR__CORE_WATCHER &&
+            (core->slots[index].flags & REACTOR__CORE_PULLED))
+            reactor__core_touch(core, index);
+    }
 }
 
 /* ---- reports ----
@@ -2023,6 +2027,7 @@ static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int ma
         }
         if (slot->wanted & (unsigned)REACTOR_ONESHOT) reactor__core_shot(core, report->index, got);
         if (!got) continue;
+        core->handed = report->index;
         keys[count].fd = slot->fd;
         keys[count].events = got;
         keys[count].fn = NULL;

@@ -1601,6 +1601,22 @@ CASE(select_returns_what_did_not_fit_in_the_next_call) {
     reactor_destroy(r);
 }
 
+CASE(select_goes_on_behind_its_last_key_after_other_turns) {
+    reactor *r = make_loop();
+    reactor_key k[3];
+    crowd c;
+    crowd_make(&c, r, 10, READ, NULL);
+    for (int call = 0; call < 4; call++) {
+        assert_int_equal(reactor_poll(r, 0), 0);
+        int n = reactor_select(r, k, 3, 0);
+        assert_int_equal(n, 3);
+        for (int i = 0; i < n; i++) c.m[key_index(&c, &k[i])].calls++;
+    }
+    assert_int_equal(crowd_least(&c), 1);
+    crowd_close(&c);
+    reactor_destroy(r);
+}
+
 CASE(select_does_not_wait_while_something_did_not_fit) {
     reactor *r = make_loop();
     reactor_key k[2];
@@ -1909,6 +1925,7 @@ int main(void) {
         TEST(select_alone_arms_them),
         TEST(law5_pulled_ones_do_not_spin_in_a_poll_whatever_happens),
         TEST(select_returns_what_did_not_fit_in_the_next_call),
+        TEST(select_goes_on_behind_its_last_key_after_other_turns),
         TEST(select_does_not_wait_while_something_did_not_fit),
         TEST(law2_select_drops_what_was_removed_before_the_next_call),
         TEST(law2_select_drops_what_a_callback_of_its_turn_removed),
