@@ -15,6 +15,8 @@ The file is cut into sections by its banners. The rules:
   up         a section uses what stands above it or is its own, never what comes below; that holds
              for public functions too
   backend    a backend uses config, util, core and itself
+  asked      config's question whether any backend is asked for names the macro of each, or with
+             that macro alone the defaults would be compiled in besides
   net        uses config, util and itself, and knows no reactor
   timer      uses config, util, core and itself, and touches no descriptor
   callback   the user's functions are called in reactor__loop_call_x, a watcher's also in
@@ -117,6 +119,7 @@ class Header:
         self.check_names()
         self.check_public()
         self.check_functions()
+        self.check_asked()
         for i, line in enumerate(self.code):
             if self.of_line[i] == "timer" and TOUCHES.search(line):
                 self.fault("timer", i, "a call that touches a descriptor: " + line.strip())
@@ -196,6 +199,16 @@ class Header:
         return any(self.of_line[i] in (section, "config") and pattern.search(line)
                    for i, line in enumerate(self.code))
 
+    def check_asked(self):
+        macro = re.compile(r"defined\((REACTOR_USE_\w+)\)")
+        asked = {name for i, line in enumerate(self.code) if self.of_line[i] == "config"
+                 for name in macro.findall(line)}
+        for i, line in enumerate(self.code):
+            for name in macro.findall(line) if self.of_line[i] in self.backends else ():
+                if name not in asked:
+                    self.fault("asked", i, f"config does not know of {name}")
+                    asked.add(name)
+
     def check_public(self):
         home = {}
         for name, begin, _ in self.functions:
@@ -248,6 +261,10 @@ REACTOR_API int reactor_now(const reactor *r);
    two
    three */
 #define REACTOR__ANY 1
+#if !defined(REACTOR_USE_POLL) && \\
+    !defined(REACTOR_USE_EPOLL)
+#define REACTOR_USE_POLL
+#endif
 /* ==== >> util ==== */
 /* one
    two
@@ -278,7 +295,9 @@ static int reactor__poll_wait(void) {
 /* one
    two
    three */
+#if defined(REACTOR_USE_EPOLL)
 static int reactor__epoll_wait(void) { return reactor__core_two(); }
+#endif
 /* ==== >> timer ==== */
 /* one
    two
@@ -312,6 +331,8 @@ static int reactor__stream_six(const reactor_handler *h) {
 LONG = "static int reactor__util_long(void) {\n" + "    (void)0;\n" * 79 + "}\n"
 
 BROKEN = [  # rule, what to replace, by what
+    ("asked", "#if defined(REACTOR_USE_EPOLL)", "#if defined(REACTOR_USE_OTHER)"),
+    ("asked", " && \\\n    !defined(REACTOR_USE_EPOLL)", ""),
     ("order", "==== >> poll ====", "==== >> epoll ===="),
     ("order", "==== >> config ====", "==== >> extra ===="),
     ("comment", "/* one\n   two\n   three */\nstatic int reactor__util_one",
