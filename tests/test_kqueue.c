@@ -230,6 +230,35 @@ static void deletions_come_before_what_follows_them(void **state) {
     reactor_destroy(r);
 }
 
+/* What a filter was may not rub off on the other one of its descriptor, as it does in libkqueue if
+   one is added before the other is deleted: a level that nobody can be told of ends every wait. */
+static void from_every_interest_to_every_other(void **state) {
+    (void)state;
+    static const unsigned all[] = {
+        0, READ, WRITE, READ | WRITE, READ | EDGE, WRITE | EDGE, READ | WRITE | EDGE};
+    enum { N = sizeof all / sizeof *all };
+    for (int i = 0; i < 2 * N * N; i++) {
+        const unsigned from = all[i % N], to = all[i / N % N],
+                       there = i < N * N ? WRITE : READ | WRITE;
+        reactor *r = make_loop();
+        record seen = {0};
+        int fd[2];
+        make_pair(fd);
+        if (there & READ) put(fd[1]);
+        assert_int_equal(reactor_add(r, fd[0], from, on_io, &seen), 0);
+        turns(r, 2);
+        assert_int_equal(reactor_modify(r, fd[0], to), 0);
+        turns(r, 2);
+        seen.calls = 0;
+        const int level = to & EDGE ? 0 : (to & there & READ) + !!(to & there & WRITE);
+        if (events_there(r, 0) != level)
+            fail_msg("from 0x%x to 0x%x: %d", from, to, events_there(r, 0));
+        assert_int_equal(turns(r, 2), level ? 2 : 0);
+        reactor_destroy(r);
+        close_pair(fd);
+    }
+}
+
 /* macOS and FreeBSD refuse the write end of a pipe that nobody reads. */
 static void a_refused_pipe_is_told_as_an_error(void **state) {
     (void)state;
@@ -486,6 +515,7 @@ int main(void) {
         TEST(a_trigger_is_not_refused_while_one_is_taken_back),
         TEST(changes_of_a_turn_cost_no_call),
         TEST(deletions_come_before_what_follows_them),
+        TEST(from_every_interest_to_every_other),
         TEST(a_refused_pipe_is_told_as_an_error),
         TEST(a_pipe_that_nobody_reads_is_open),
         TEST(a_pipe_without_the_other_direction_is_no_file),
