@@ -218,8 +218,8 @@
    SIGTERM, which is Ctrl-Break and the closing of console, session (not for services, who hear of
    everybody's) or system; a program that is told one of the latter three has some seconds to end by
    itself. Waits may be as coarse as the system's tick, 15 ms by default, but are never early;
-   `windows` is finer where there are timers of high resolution (Windows 10), for which it waits
-   alertably. Winsock is started by reactor_create and given back by reactor_destroy: who goes on
+   `windows` is finer where there are timers of high resolution (Windows 10), for which a thread of
+   the system's pool waits. Winsock is started by reactor_create and given back by reactor_destroy: who goes on
    using sockets calls WSAStartup too. WSAPoll is no backend: it tells a peer's FIN unasked, on
    which who waits to write would spin.
 
@@ -2603,7 +2603,9 @@ typedef struct reactor__windows_group {
 
 typedef struct reactor__windows {
     HANDLE port;
-    HANDLE timer; /* NULL: none of high resolution */
+    HANDLE timer;   /* NULL: none of high resolution */
+    HANDLE watched; /* the timer, by the thread pool; NULL: not yet */
+    int rung;       /* atomic: reactor_wake, and not told yet */
     reactor__windows_group **groups;
     uint32_t count, cap;         /* of groups */
     uint32_t pending, cancelled; /* of polls */
@@ -2676,11 +2678,12 @@ static void reactor__windows_fini(reactor__core *core) {
     for (uint32_t i = 0; i < b->count; i++) CancelIoEx(b->groups[i]->device, NULL);
     while (b->pending &&
            GetQueuedCompletionStatusEx(b->port, b->entries, core->batch, &n, 1000, FALSE))
-        b->pending -= n < b->pending ? n : b->pending;
+        while (n-- > 0) b->pending -= b->entries[n].lpOverlapped != NULL;
     for (uint32_t i = 0; i < b->count; i++) {
         CloseHandle(b->groups[i]->device);
         if (!b->pending) REACTOR_FREE(b->groups[i]); /* else better lost than written to */
     }
+    if (b->watched) UnregisterWaitEx(b->watched, INVALID_HANDLE_VALUE); /* waits for ring */
     if (b->timer) CloseHandle(b->timer);
     CloseHandle(b->port);
     REACTOR_FREE(b->groups);
@@ -2893,16 +2896,42 @@ static void reactor__windows_ended(reactor__core *core, reactor__windows *b,
     reactor__windows_list(op, core->report_count > before ? &b->later : &b->todo);
 }
 
-/* Nothing to do: that it was called has ended the wait. */
-static void CALLBACK reactor__windows_ring(LPVOID user, DWORD low, DWORD high) {
-    (void)user, (void)low, (void)high;
+/* From any thread. A packet that is no poll's end; rung tells those of wake from the timer's, and
+   from such as were taken back. */
+static int reactor__windows_wake(const reactor__core *core, int on) {
+    reactor__windows *b = (reactor__windows *)core->data;
+    DWORD saved = GetLastError();
+    REACTOR__STORE(&b->rung, on);
+    int e = !on || PostQueuedCompletionStatus(b->port, 0, 0, NULL) ? 0 : reactor__util_error();
+    SetLastError(saved);
+    return e;
 }
 
+static void reactor__windows_packet(reactor__core *core, reactor__windows *b,
+                                    const OVERLAPPED_ENTRY *entry) {
+    if (entry->lpOverlapped)
+        reactor__windows_ended(core, b, (reactor__windows_op *)(void *)entry->lpOverlapped);
+    else if (REACTOR__EXCHANGE(&b->rung, 0))
+        reactor__core_report_slot(core, core->waker, REACTOR_READ);
+}
+
+/* In the thread pool: a packet ends the wait. */
+static VOID CALLBACK reactor__windows_ring(PVOID port, BOOLEAN timed_out) {
+    (void)timed_out;
+    PostQueuedCompletionStatus((HANDLE)port, 0, 0, NULL);
+}
+
+/* A timer of high resolution may not have a completion routine, so the thread pool waits for it. */
 static int reactor__windows_set_timer(reactor__windows *b, int64_t timeout) {
     LARGE_INTEGER due;
     if (!b->timer || timeout <= 0) return 0;
     due.QuadPart = -(timeout / 100 + (timeout % 100 != 0)); /* in 100 ns, from now */
-    return SetWaitableTimer(b->timer, &due, 0, reactor__windows_ring, NULL, FALSE) != 0;
+    if (!b->watched && !RegisterWaitForSingleObject(&b->watched, b->timer, reactor__windows_ring,
+                                                    b->port, INFINITE, WT_EXECUTEINWAITTHREAD)) {
+        b->watched = NULL;
+        return 0;
+    }
+    return SetWaitableTimer(b->timer, &due, 0, NULL, NULL, FALSE) != 0;
 }
 
 /* How long to wait in one call: not if core is to hear of a refusal; until what was cancelled has
@@ -2915,8 +2944,8 @@ static int64_t reactor__windows_patience(const reactor__core *core, const reacto
     return b->todo != REACTOR__NONE && (timeout < 0 || timeout > soon) ? soon : timeout;
 }
 
-/* Returns how many polls have ended, which may have been cancelled. The port counts time in the
-   system's ticks, 15 ms or so; the timer interrupts it when the time has come. */
+/* Returns how many packets came, also of polls that were cancelled. The port counts time in the
+   system's ticks, 15 ms or so; the timer ends the wait when the time has come. */
 static int reactor__windows_call(reactor__core *core, reactor__windows *b, uint32_t room,
                                  int64_t timeout) {
     ULONG n = 0;
@@ -2925,12 +2954,11 @@ static int reactor__windows_call(reactor__core *core, reactor__windows *b, uint3
     int ms = reactor__util_wait_ms(timeout);
     int timed = reactor__windows_set_timer(b, timeout);
     BOOL done = GetQueuedCompletionStatusEx(b->port, b->entries, room, &n,
-                                            ms < 0 ? INFINITE : (DWORD)ms, timed);
+                                            ms < 0 ? INFINITE : (DWORD)ms, FALSE);
     DWORD e = done ? 0 : GetLastError();
     if (timed) CancelWaitableTimer(b->timer);
-    if (e) return e == WAIT_TIMEOUT || e == WAIT_IO_COMPLETION ? 0 : reactor__util_code((int)e);
-    for (ULONG i = 0; i < n; i++)
-        reactor__windows_ended(core, b, (reactor__windows_op *)(void *)b->entries[i].lpOverlapped);
+    if (e) return e == WAIT_TIMEOUT ? 0 : reactor__util_code((int)e);
+    for (ULONG i = 0; i < n; i++) reactor__windows_packet(core, b, &b->entries[i]);
     return (int)n;
 }
 
@@ -2967,7 +2995,7 @@ static const reactor__core_backend reactor__windows_backend = {"windows",
                                                                reactor__windows_wait,
                                                                NULL,
                                                                NULL,
-                                                               NULL};
+                                                               reactor__windows_wake};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__windows_backend)
 #endif
@@ -5182,8 +5210,16 @@ typedef struct reactor__wake {
 } reactor__wake;
 
 #ifdef _WIN32
+/* Winsock is up for the loop's life. */
+static int reactor__wake_begin(void) {
+    WSADATA data;
+    return reactor__util_code(WSAStartup(MAKEWORD(2, 2), &data));
+}
+
+static void reactor__wake_end(void) { WSACleanup(); }
+
 /* A datagram socket of the loopback that is connected to itself: what it sends, it receives, and
-   from nobody else. Winsock is up for as long as this is open, which is the loop's life. */
+   from nobody else. */
 static int reactor__wake_loop_back(reactor_socket fd) {
     struct sockaddr_in a;
     int len = sizeof a;
@@ -5201,22 +5237,16 @@ static int reactor__wake_loop_back(reactor_socket fd) {
    would keep a send waiting until it is over. */
 static int reactor__wake_open(reactor__wake *w) {
     const DWORD flags = WSA_FLAG_OVERLAPPED | REACTOR__UTIL_NO_INHERIT;
-    WSADATA data;
-    int e = reactor__util_code(WSAStartup(MAKEWORD(2, 2), &data));
-    if (e < 0) return e;
     w->in = w->out = WSASocketW(AF_INET, SOCK_DGRAM, 0, NULL, 0, flags);
-    e = w->in == REACTOR__UTIL_NO_SOCKET ? reactor__util_error() : reactor__util_cloexec(w->in);
+    int e = w->in == REACTOR__UTIL_NO_SOCKET ? reactor__util_error() : reactor__util_cloexec(w->in);
     if (e == 0) e = reactor__wake_loop_back(w->in);
-    if (e == 0) return 0;
-    if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__util_close(w->in);
-    WSACleanup();
+    if (e == 0 || w->in == REACTOR__UTIL_NO_SOCKET) return e;
+    reactor__util_close(w->in);
+    w->in = w->out = REACTOR__UTIL_NO_SOCKET;
     return e;
 }
 
-static void reactor__wake_shut(reactor__wake *w) {
-    reactor__util_close(w->in);
-    WSACleanup();
-}
+static void reactor__wake_shut(reactor__wake *w) { reactor__util_close(w->in); }
 
 /* Without room (EAGAIN) there is something to read, which is all that is wanted. */
 static int reactor__wake_write(reactor__wake *w) {
@@ -5233,6 +5263,10 @@ static void reactor__wake_read(reactor__wake *w) {
 }
 
 #else
+static int reactor__wake_begin(void) { return 0; }
+
+static void reactor__wake_end(void) {}
+
 /* Both ends: a full pipe must not block who posts, an empty one not the loop that reads it dry. */
 static int reactor__wake_pipe(reactor__wake *w) {
     int ends[2];
@@ -5286,7 +5320,8 @@ static void reactor__wake_shut(reactor__wake *w) {
 
 static int reactor__wake_init(reactor__wake *w) {
     w->in = w->out = REACTOR__UTIL_NO_SOCKET;
-    return reactor__util_lock_init(&w->lock);
+    int e = reactor__wake_begin();
+    return e < 0 ? e : reactor__util_lock_init(&w->lock);
 }
 
 /* child: in a forked copy the lock may be held by a thread that does not exist here. */
@@ -5294,6 +5329,7 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
     if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__wake_shut(w);
     if (!child) reactor__util_lock_fini(&w->lock);
     REACTOR_FREE(w->posted.tasks);
+    reactor__wake_end();
 }
 
 /* Any thread, and signal handlers. The first look keeps a burst from fighting over the flag. If

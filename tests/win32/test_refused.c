@@ -8,8 +8,9 @@
 #undef ERROR
 
 static int refuse_polls, refuse_ports, refuse_timers, refuse_accepts; /* so many times */
-static int refuse_sends, refuse_bases, refuse_lower, empty_answers;
+static int refuse_sends, refuse_bases, refuse_lower, refuse_packets, refuse_waits, empty_answers;
 static DWORD poll_error = ERROR_NO_SYSTEM_RESOURCES;
+static DWORD tick_ms; /* by how much the port's waits are late */
 static HANDLE last_port;
 static SOCKET lower;        /* what the layer on top tells */
 static SOCKET kept_alive;   /* whose times of keep-alive were set last */
@@ -39,6 +40,23 @@ static HANDLE make_port(HANDLE file, HANDLE port, ULONG_PTR key, DWORD threads) 
     HANDLE made = CreateIoCompletionPort(file, port, key, threads);
     if (made && !port) last_port = made;
     return made;
+}
+
+static BOOL post(HANDLE port, DWORD n, ULONG_PTR key, LPOVERLAPPED o) {
+    if (refused(&refuse_packets, ERROR_NOT_ENOUGH_MEMORY)) return FALSE;
+    return PostQueuedCompletionStatus(port, n, key, o);
+}
+
+static BOOL dequeue(HANDLE port, LPOVERLAPPED_ENTRY entries, ULONG room, PULONG n, DWORD ms,
+                    BOOL alertable) {
+    if (ms && ms != INFINITE) ms += tick_ms;
+    return GetQueuedCompletionStatusEx(port, entries, room, n, ms, alertable);
+}
+
+static BOOL watch(PHANDLE out, HANDLE timer, WAITORTIMERCALLBACK fn, PVOID user, ULONG ms,
+                  ULONG flags) {
+    if (refused(&refuse_waits, ERROR_NOT_ENOUGH_MEMORY)) return FALSE;
+    return RegisterWaitForSingleObject(out, timer, fn, user, ms, flags);
 }
 
 static HANDLE make_timer(LPSECURITY_ATTRIBUTES a, LPCWSTR name, DWORD flags, DWORD access) {
@@ -81,17 +99,23 @@ static int ask(SOCKET s, DWORD what, LPVOID in, DWORD in_size, LPVOID out, DWORD
     return WSAIoctl(s, what, in, in_size, out, out_size, got, o, done);
 }
 
-#define WSASend                give
-#define WSAIoctl               ask
-#define send(...)              give_one(__VA_ARGS__)
-#define DeviceIoControl        control
-#define CreateIoCompletionPort make_port
-#define CreateWaitableTimerExW make_timer
-#define accept                 take
+#define GetQueuedCompletionStatusEx dequeue
+#define WSASend                     give
+#define PostQueuedCompletionStatus  post
+#define RegisterWaitForSingleObject watch
+#define WSAIoctl                    ask
+#define send(...)                   give_one(__VA_ARGS__)
+#define DeviceIoControl             control
+#define CreateIoCompletionPort      make_port
+#define CreateWaitableTimerExW      make_timer
+#define accept                      take
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_ALL
 #include "../../reactor.h"
+#undef GetQueuedCompletionStatusEx
 #undef WSASend
+#undef PostQueuedCompletionStatus
+#undef RegisterWaitForSingleObject
 #undef WSAIoctl
 #undef send
 #undef accept
@@ -246,17 +270,55 @@ static void on_tick(reactor *r, reactor_timer t, void *user) {
     ++*(int *)user;
 }
 
-CASE(without_timers_of_high_resolution_none_is_early) {
+CASE(timers_of_high_resolution_do_not_wait_for_the_port) {
     int ticks = 0;
-    refuse_timers = 1000;
     reactor *r = make_loop();
-    refuse_timers = 0;
+    HANDLE timer = CreateWaitableTimerExW(NULL, NULL, 2, TIMER_ALL_ACCESS);
+    if (strcmp(reactor_backend(r), "windows") != 0 || !timer) skip();
+    CloseHandle(timer);
+    tick_ms = 1000 * 1000; /* longer than any test */
     for (int i = 0; i < 5; i++) {
         int64_t start = clock_ns();
         assert_int_equal(reactor_after(r, 7, on_tick, &ticks, NULL), 0);
         while (ticks == i) assert_true(reactor_poll(r, -1) >= 0);
         assert_true(clock_ns() - start >= 7 * INT64_C(1000000));
     }
+    tick_ms = 0;
+    reactor_destroy(r);
+}
+
+CASE(without_timers_of_high_resolution_none_is_early) {
+    for (int waits = 0; waits < 2; waits++) { /* there are none, or no thread to wait for them */
+        int ticks = 0;
+        *(waits ? &refuse_waits : &refuse_timers) = 1000;
+        reactor *r = make_loop();
+        for (int i = 0; i < 5; i++) {
+            int64_t start = clock_ns();
+            assert_int_equal(reactor_after(r, 7, on_tick, &ticks, NULL), 0);
+            while (ticks == i) assert_true(reactor_poll(r, -1) >= 0);
+            assert_true(clock_ns() - start >= 7 * INT64_C(1000000));
+        }
+        refuse_timers = refuse_waits = 0;
+        reactor_destroy(r);
+    }
+}
+
+static void on_task(reactor *r, void *user) {
+    (void)r;
+    ++*(int *)user;
+}
+
+CASE(a_wake_up_that_is_refused_is_told_and_nothing_runs) {
+    reactor *r = make_loop();
+    int ran = 0;
+    if (strcmp(reactor_backend(r), "windows") != 0) skip();
+    refuse_packets = 1;
+    assert_int_equal(reactor_post(r, on_task, &ran), -ENOMEM);
+    turns(r, 3);
+    assert_int_equal(ran, 0);
+    assert_int_equal(reactor_post(r, on_task, &ran), 0);
+    turns(r, 3);
+    assert_int_equal(ran, 1);
     reactor_destroy(r);
 }
 
@@ -320,7 +382,9 @@ int main(void) {
         TEST(a_send_without_memory_is_tried_again),
         TEST(a_large_write_leaves_in_parts),
         TEST(without_completion_ports_select_takes_over_and_the_reason_is_told),
+        TEST(timers_of_high_resolution_do_not_wait_for_the_port),
         TEST(without_timers_of_high_resolution_none_is_early),
+        TEST(a_wake_up_that_is_refused_is_told_and_nothing_runs),
         TEST(a_peer_that_resets_before_it_is_accepted_does_not_pause_the_listener),
         TEST(a_closed_console_is_sigterm_and_the_loop_can_be_destroyed),
     };
