@@ -175,7 +175,9 @@
             end; a fork, after which the number of the child's kqueue may be somebody else's.
             What differs there for you: sendfile copies on NetBSD and OpenBSD; no user_timeout_ms;
             OpenBSD has keep_alive_s for all alike, by sysctl; there and on DragonFly "*" is IPv4
-            alone; /dev/tty cannot be watched on macOS; a turn's EDGE may be told once more. On Linux it takes libkqueue, -I for its <sys/event.h> and
+            alone; macOS cannot watch /dev/tty, nor tells the end of a named pipe; FreeBSD and
+            NetBSD tell that a pipe's reader has gone only to who watches for WRITE; a turn's EDGE
+            may be told once more. On Linux it takes libkqueue, -I for its <sys/event.h> and
             its library; it works but for reactor_fd and duplicates of closed descriptors.
    poll     every Unix. A wait costs by the number of descriptors; a change of interest costs one
             fcntl, to know whether it is open. No reactor_fd. Its traps: hang-ups are reported
@@ -307,6 +309,13 @@
    pause and go on by themselves. */
 #if defined(REACTOR_IMPLEMENTATION) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE 1 /* before the first system header: see config */
+#endif
+#if defined(REACTOR_IMPLEMENTATION) && defined(__APPLE__) && !defined(_DARWIN_C_SOURCE)
+#define _DARWIN_C_SOURCE 1 /* undoes what _POSIX_C_SOURCE hides */
+#elif defined(REACTOR_IMPLEMENTATION) && defined(__NetBSD__) && !defined(_NETBSD_SOURCE)
+#define _NETBSD_SOURCE 1
+#elif defined(REACTOR_IMPLEMENTATION) && defined(__OpenBSD__) && !defined(_BSD_SOURCE)
+#define _BSD_SOURCE 1
 #endif
 
 /* ==== >> api ==== */
@@ -888,6 +897,8 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #if !defined(CLOCK_MONOTONIC) || !defined(SA_RESTART) ||                                           \
     (!defined(MSG_NOSIGNAL) && !defined(SO_NOSIGPIPE))
 #error "reactor.h: under -std=cNN put REACTOR_IMPLEMENTATION before every system header"
+#elif (defined(__FreeBSD__) || defined(__DragonFly__)) && !defined(SO_REUSEPORT)
+#error "reactor.h: no _POSIX_C_SOURCE or _XOPEN_SOURCE, which hide much of what is needed here"
 #endif
 #endif /* _WIN32 */
 
@@ -3460,25 +3471,26 @@ static int reactor__kqueue_wait(reactor__core *core, int64_t timeout) {
 /* ---- being woken, being nested ---- */
 
 #if REACTOR__KQUEUE_NATIVE && defined(EVFILT_USER)
+/* Of EVFILT_USER. */
+static int reactor__kqueue_user(const reactor__kqueue *b, struct kevent *k, uint16_t n) {
+    for (uint16_t i = 0; i < n; i++) k[i].filter = EVFILT_USER;
+    return kevent(b->fd, k, n, NULL, 0, NULL) < 0 ? -errno : 0;
+}
+
 /* From any thread, and from signal handlers: system calls and nothing else. Taking it back deletes
    and adds, for what EV_CLEAR means in a change is not the same everywhere. Who comes in between
    (ENOENT) need not be told, for then the loop looks at what there is; or the adding had failed,
    which is made good. */
 static int reactor__kqueue_wake(const reactor__core *core, int on) {
     const reactor__kqueue *b = (const reactor__kqueue *)core->data;
-    struct kevent k[2];
+    struct kevent k[3];
     memset(k, 0, sizeof k);
-    k[0].filter = k[1].filter = EVFILT_USER;
-    if (on)
-        k[0].fflags = NOTE_TRIGGER;
-    else
-        k[0].flags = EV_DELETE;
+    k[0].flags = EV_DELETE;
     k[1].flags = EV_ADD | EV_CLEAR;
-    int saved = errno, e = kevent(b->fd, k, on ? 1 : 2, NULL, 0, NULL) < 0 ? -errno : 0;
-    if (e == -ENOENT && on) {
-        k[0].flags = EV_ADD | EV_CLEAR;
-        e = kevent(b->fd, k, 1, NULL, 0, NULL) < 0 ? -errno : 0;
-    }
+    k[2].fflags = NOTE_TRIGGER; /* FreeBSD overlooks it in the change that adds */
+    int saved = errno;
+    int e = on ? reactor__kqueue_user(b, k + 2, 1) : reactor__kqueue_user(b, k, 2);
+    if (e == -ENOENT && on) e = reactor__kqueue_user(b, k + 1, 2);
     errno = saved;
     return e;
 }
@@ -3486,9 +3498,8 @@ static int reactor__kqueue_wake(const reactor__core *core, int on) {
 static int reactor__kqueue_wake_open(const reactor__kqueue *b) {
     struct kevent k;
     memset(&k, 0, sizeof k);
-    k.filter = EVFILT_USER;
     k.flags = EV_ADD | EV_CLEAR;
-    return kevent(b->fd, &k, 1, NULL, 0, NULL) < 0 ? -errno : 0;
+    return reactor__kqueue_user(b, &k, 1);
 }
 #define REACTOR__KQUEUE_WAKE reactor__kqueue_wake
 #else

@@ -346,6 +346,8 @@ for system in "freebsd __FreeBSD__=14" "macos __APPLE__=1" "netbsd __NetBSD__=1"
         [[ $cc == *-m32 && $(uname -m) != x86_64 ]] && continue
         check "$system, $cc" compiles_for $system $cc
         check "$system, $cc, every backend" compiles_for $system $cc $ALL
+        [[ $system == freebsd* || $system == dragonfly* ]] ||
+            check "$system, $cc, _POSIX_C_SOURCE" compiles_for $system $cc -D_POSIX_C_SOURCE=200809L
     done
 done
 

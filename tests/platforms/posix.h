@@ -191,7 +191,6 @@ int pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
 #define SO_REUSEADDR     0x0004
 #define SO_KEEPALIVE     0x0008
 #define SO_LINGER        0x0080
-#define SO_REUSEPORT     0x0200
 #define SO_ERROR         0x1007
 #define SO_TYPE          0x1008
 #define MSG_PEEK         2
@@ -205,6 +204,11 @@ int pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
 #define INET_ADDRSTRLEN  16
 #define INET6_ADDRSTRLEN 46
 #define IF_NAMESIZE      16
+/* Hidden by the one macro, and shown again by a system's own, which FreeBSD has not. */
+#if !defined(_POSIX_C_SOURCE) || defined(_DARWIN_C_SOURCE) || defined(_NETBSD_SOURCE) ||           \
+    defined(_BSD_SOURCE)
+#define SO_REUSEPORT 0x0200
+#endif
 struct sockaddr {
     unsigned char sa_len;
     sa_family_t sa_family;
