@@ -250,7 +250,7 @@ static void from_every_interest_to_every_other(void **state) {
         assert_int_equal(reactor_modify(r, fd[0], to), 0);
         turns(r, 2);
         seen.calls = 0;
-        const int level = to & EDGE ? 0 : (to & there & READ) + !!(to & there & WRITE);
+        const int level = to & EDGE ? 0 : !!(to & there & READ) + !!(to & there & WRITE);
         if (events_there(r, 0) != level)
             fail_msg("from 0x%x to 0x%x: %d", from, to, events_there(r, 0));
         assert_int_equal(turns(r, 2), level ? 2 : 0);
