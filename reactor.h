@@ -2600,7 +2600,7 @@ typedef struct reactor__windows_op {
     HANDLE base; /* of the socket: below what a firewall may have put on top */
     uint32_t number;
     uint32_t slot;  /* NONE: let go of */
-    uint32_t next;  /* in the free list or that of those to be asked for */
+    uint32_t next;  /* in the free list or a queue of those to be asked for */
     uint32_t asked; /* while it is pending: for what */
     uint8_t pending, listed, told;
     uint8_t cancelled; /* to be asked anew */
@@ -2612,6 +2612,11 @@ typedef struct reactor__windows_group {
     reactor__windows_op ops[REACTOR__WINDOWS_GROUP];
 } reactor__windows_group;
 
+/* First come, first asked for, and reported in that order. */
+typedef struct reactor__windows_queue {
+    uint32_t head, tail;
+} reactor__windows_queue;
+
 typedef struct reactor__windows {
     HANDLE port;
     HANDLE timer;   /* NULL: none of high resolution */
@@ -2621,8 +2626,8 @@ typedef struct reactor__windows {
     uint32_t count, cap;         /* of groups */
     uint32_t pending, cancelled; /* of polls */
     uint32_t free_head;
-    uint32_t todo;  /* to be asked for now */
-    uint32_t later; /* with the next wait, what this one has told already */
+    reactor__windows_queue todo;  /* to be asked for now */
+    reactor__windows_queue later; /* with the next wait, what this one has told already */
     OVERLAPPED_ENTRY *entries;
 } reactor__windows;
 
@@ -2705,7 +2710,7 @@ static void reactor__windows_fini(reactor__core *core) {
 static int reactor__windows_init(reactor__core *core) {
     reactor__windows *b = REACTOR__NEW(reactor__windows);
     if (!b) return -ENOMEM;
-    b->free_head = b->todo = b->later = REACTOR__NONE;
+    b->free_head = b->todo.head = b->later.head = REACTOR__NONE;
     b->entries = (OVERLAPPED_ENTRY *)REACTOR_MALLOC(core->batch * sizeof *b->entries);
     /* As many threads as like: one that has run the loop counts until it waits elsewhere, and must
        not keep the one that destroys it from getting anything. */
@@ -2756,11 +2761,16 @@ static int reactor__windows_ask(reactor__windows *b, reactor__windows_op *op, ui
     return 0;
 }
 
-static void reactor__windows_list(reactor__windows_op *op, uint32_t *list) {
+static void reactor__windows_list(const reactor__windows *b, reactor__windows_op *op,
+                                  reactor__windows_queue *queue) {
     if (op->listed) return;
     op->listed = 1;
-    op->next = *list;
-    *list = op->number;
+    op->next = REACTOR__NONE;
+    if (queue->head == REACTOR__NONE)
+        queue->head = op->number;
+    else
+        reactor__windows_at(b, queue->tail)->next = op->number;
+    queue->tail = op->number;
 }
 
 static void reactor__windows_drop(reactor__windows *b, uint32_t n) {
@@ -2829,7 +2839,7 @@ static int reactor__windows_set(reactor__core *core, uint32_t index, unsigned be
     op->told = 0;
     op->changed = before != 0;
     if (!op->pending) {
-        reactor__windows_list(op, &b->todo);
+        reactor__windows_list(b, op, &b->todo);
     } else if ((reactor__windows_events(after, 0) & ~op->asked) && !op->cancelled) {
         op->cancelled = 1;
         b->cancelled++;
@@ -2844,10 +2854,11 @@ static void reactor__windows_closed(reactor__core *core, reactor__windows_op *op
     op->changed = 0;
 }
 
-/* Asks for those in a list; for those without the memory for it, in the next call. */
-static void reactor__windows_update(reactor__core *core, reactor__windows *b, uint32_t *list) {
-    uint32_t n = *list;
-    *list = REACTOR__NONE;
+/* Asks for those in a queue; for those without the memory for it, in the next call. */
+static void reactor__windows_update(reactor__core *core, reactor__windows *b,
+                                    reactor__windows_queue *queue) {
+    uint32_t n = queue->head;
+    queue->head = REACTOR__NONE;
     while (n != REACTOR__NONE) {
         reactor__windows_op *op = reactor__windows_at(b, n);
         uint32_t next = op->next;
@@ -2859,7 +2870,7 @@ static void reactor__windows_update(reactor__core *core, reactor__windows *b, ui
                 reactor__windows_events(reactor__core_at(core, op->slot)->armed, op->told);
             int e = events ? reactor__windows_ask(b, op, events) : 0;
             if (e == -ENOMEM || e == -ENOBUFS)
-                reactor__windows_list(op, &b->todo);
+                reactor__windows_list(b, op, &b->todo);
             else if (e == -EBADF)
                 reactor__windows_closed(core, op);
             else if (e < 0)
@@ -2904,7 +2915,7 @@ static void reactor__windows_ended(reactor__core *core, reactor__windows *b,
         return;
     }
     if (told) reactor__windows_report(core, op);
-    reactor__windows_list(op, core->report_count > before ? &b->later : &b->todo);
+    reactor__windows_list(b, op, core->report_count > before ? &b->later : &b->todo);
 }
 
 /* From any thread. A packet that is no poll's end; rung tells those of wake from the timer's, and
@@ -2952,7 +2963,7 @@ static int64_t reactor__windows_patience(const reactor__core *core, const reacto
     const int64_t soon = 10 * REACTOR__MS;
     if (core->dirty_head != REACTOR__NONE) return 0;
     if (timeout == 0) return b->cancelled ? soon : 0;
-    return b->todo != REACTOR__NONE && (timeout < 0 || timeout > soon) ? soon : timeout;
+    return b->todo.head != REACTOR__NONE && (timeout < 0 || timeout > soon) ? soon : timeout;
 }
 
 /* Returns how many packets came, also of polls that were cancelled. The port counts time in the
@@ -2991,7 +3002,7 @@ static int reactor__windows_wait(reactor__core *core, int64_t timeout) {
             if (timeout < 0) timeout = 0;
         }
         if (timeout != 0) continue;
-        int more = b->cancelled || b->todo != REACTOR__NONE;
+        int more = b->cancelled || b->todo.head != REACTOR__NONE;
         if (core->report_count == before && n) more = 1;
         if (!more || glances++ >= 4) return 0;
     }
