@@ -214,16 +214,18 @@
    can be watched or attached, anything else is -EBADF. A reset is HANGUP with ERROR, and ends a
    connection with -ECONNRESET, where others may say -EPIPE; that both directions have ended in
    order is not told as HANGUP, but as the end of file that it is, and what one has shut down
-   oneself not at all. Unix addresses are -EAFNOSUPPORT, reuse_port is -ENOTSUP, a listener has its
-   port to itself (SO_EXCLUSIVEADDRUSE), interfaces go by number ("%2"). reactor_sendfile reads and
-   sends, which moves the HANDLE's own position. reactor_signal knows SIGINT, which is Ctrl-C, and
-   SIGTERM, which is Ctrl-Break and the closing of console, session (not for services, who hear of
-   everybody's) or system; a program that is told one of the latter three has some seconds to end by
-   itself. Waits may be as coarse as the system's tick, 15 ms by default, but are never early;
-   `windows` is finer where there are timers of high resolution (Windows 10), for which a thread of
-   the system's pool waits. Winsock is started by reactor_create and given back by reactor_destroy: who goes on
-   using sockets calls WSAStartup too. WSAPoll is no backend: it tells a peer's FIN unasked, on
-   which who waits to write would spin.
+   oneself not at all. Unix addresses are -EAFNOSUPPORT, reuse_port is -ENOTSUP, interfaces go by
+   number ("%2"). A listener has its port to itself (SO_EXCLUSIVEADDRUSE); the next one may have to
+   wait for the end of the last one's connections. reactor_sendfile reads and sends, which moves the
+   HANDLE's own position. reactor_signal knows SIGINT, which is Ctrl-C, and SIGTERM, which is
+   Ctrl-Break and the closing of console, session (not for services, who hear of everybody's) or
+   system; a program that is told one of the latter three has some seconds to end by itself. Waits
+   may be as coarse as the system's tick, 15 ms by default, but are never early; `windows` is finer
+   where there are timers of high resolution (Windows 10), for which a thread of the system's pool
+   waits. A timer that comes due while the machine sleeps fires within a minute of its waking up.
+   Winsock is started by reactor_create and given back by reactor_destroy: who goes on using sockets
+   calls WSAStartup too. WSAPoll is no backend: it tells a peer's FIN unasked, on which who waits to
+   write would spin.
 
    To add one, write its section, between those of a worse and a better one, and name its macro in
    `config`, in the question whether any is defined (`make layers` tells if that is forgotten): no
@@ -1179,6 +1181,10 @@ static void reactor__util_lock_fini(reactor__util_lock *l) { (void)l; }
 static void reactor__util_enter(reactor__util_lock *l) { AcquireSRWLockExclusive(l); }
 
 static void reactor__util_leave(reactor__util_lock *l) { ReleaseSRWLockExclusive(l); }
+
+/* The longest single wait for a time to come. While the machine sleeps this clock goes on, and waits
+   do not (from Windows 8 on): so the time is looked at again. */
+#define REACTOR__UTIL_NAP (60 * INT64_C(1000000000))
 
 /* In two parts, for the count times a billion overflows within minutes or days of uptime. */
 REACTOR__APART static int64_t reactor__util_clock(void) {
@@ -2436,12 +2442,13 @@ static fd_set *reactor__winselect_arg(reactor__winselect_set *set) {
     return set->count ? (fd_set *)(void *)set : NULL;
 }
 
-/* At most an hour, for the system counts milliseconds in 32 bits. */
 static int reactor__winselect_call(const reactor__core *core, reactor__winselect *b,
                                    int64_t timeout) {
-    const int64_t hour = 3600 * INT64_C(1000000000);
     struct timeval t;
-    if (timeout < 0 || timeout > hour) timeout = hour;
+    if (timeout < 0)
+        timeout = 60 * REACTOR__UTIL_NAP;
+    else if (timeout > REACTOR__UTIL_NAP)
+        timeout = REACTOR__UTIL_NAP;
     reactor__winselect_fill(core, b);
     if (!b->sets[0]->count && !b->sets[1]->count && !b->sets[2]->count) {
         Sleep((DWORD)reactor__util_wait_ms(timeout));
@@ -2963,6 +2970,7 @@ static int64_t reactor__windows_patience(const reactor__core *core, const reacto
     const int64_t soon = 10 * REACTOR__MS;
     if (core->dirty_head != REACTOR__NONE) return 0;
     if (timeout == 0) return b->cancelled ? soon : 0;
+    if (timeout > REACTOR__UTIL_NAP) timeout = REACTOR__UTIL_NAP;
     return b->todo.head != REACTOR__NONE && (timeout < 0 || timeout > soon) ? soon : timeout;
 }
 

@@ -11,6 +11,7 @@ static int refuse_polls, refuse_ports, refuse_timers, refuse_accepts; /* so many
 static int refuse_sends, refuse_bases, refuse_lower, refuse_packets, refuse_waits, empty_answers;
 static DWORD poll_error = ERROR_NO_SYSTEM_RESOURCES;
 static DWORD tick_ms; /* by how much the port's waits are late */
+static void (*before_wait)(DWORD ms);
 static HANDLE last_port;
 static SOCKET lower;        /* what the layer on top tells */
 static SOCKET kept_alive;   /* whose times of keep-alive were set last */
@@ -49,6 +50,7 @@ static BOOL post(HANDLE port, DWORD n, ULONG_PTR key, LPOVERLAPPED o) {
 
 static BOOL dequeue(HANDLE port, LPOVERLAPPED_ENTRY entries, ULONG room, PULONG n, DWORD ms,
                     BOOL alertable) {
+    if (before_wait) before_wait(ms);
     if (ms && ms != INFINITE) ms += tick_ms;
     return GetQueuedCompletionStatusEx(port, entries, room, n, ms, alertable);
 }
@@ -270,6 +272,27 @@ static void on_tick(reactor *r, reactor_timer t, void *user) {
     ++*(int *)user;
 }
 
+static reactor *waiting;
+static DWORD waited_ms;
+
+static void note_wait(DWORD ms) {
+    waited_ms = ms;
+    reactor_stop(waiting);
+}
+
+/* The wait does not go on while the machine sleeps, the clock does. */
+CASE(no_timer_is_more_than_a_minute_late_for_a_machine_that_slept) {
+    int ticks = 0;
+    reactor *r = waiting = make_loop();
+    if (strcmp(reactor_backend(r), "windows") != 0) skip();
+    assert_int_equal(reactor_after(r, 10 * 60 * 1000, on_tick, &ticks, NULL), 0);
+    before_wait = note_wait;
+    assert_true(reactor_run(r) >= 0);
+    before_wait = NULL;
+    assert_in_range(waited_ms, 1, 60 * 1000);
+    reactor_destroy(r);
+}
+
 CASE(timers_of_high_resolution_do_not_wait_for_the_port) {
     int ticks = 0;
     reactor *r = make_loop();
@@ -382,6 +405,7 @@ int main(void) {
         TEST(a_send_without_memory_is_tried_again),
         TEST(a_large_write_leaves_in_parts),
         TEST(without_completion_ports_select_takes_over_and_the_reason_is_told),
+        TEST(no_timer_is_more_than_a_minute_late_for_a_machine_that_slept),
         TEST(timers_of_high_resolution_do_not_wait_for_the_port),
         TEST(without_timers_of_high_resolution_none_is_early),
         TEST(a_wake_up_that_is_refused_is_told_and_nothing_runs),
