@@ -7456,21 +7456,26 @@ static int reactor__net_tune(reactor_socket fd, const reactor_conn_options *o) {
     return r == 0 && reactor__net_sys_is_tcp(fd) ? reactor__net_tune_tcp(fd, o) : r;
 }
 
-/* 0 if it is a stream socket that listens, or one that does not. SOCK_SEQPACKET accepts too, but a
-   short receive would cut its records. */
-static int reactor__net_stream(reactor_socket fd, int listening) {
-    int type = 0, accepts = 0;
-    int r = reactor__net_get(fd, SO_TYPE, &type);
-    if (r == 0) r = reactor__net_get(fd, SO_ACCEPTCONN, &accepts);
-    if (r < 0) return r;
-    return type == SOCK_STREAM && !accepts == !listening ? 0 : -EINVAL;
-}
-
 /* -ENOTCONN also for one that was reset: TCP forgets the peer with the connection. */
 static int reactor__net_connected(reactor_socket fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
     return reactor__net_peer(fd, &sa, &len);
+}
+
+/* 0 if it is a stream socket that listens, or one that does not. SOCK_SEQPACKET accepts too, but a
+   short receive would cut its records. macOS does not tell who listens (ENOPROTOOPT), but who has a
+   peer does not. */
+static int reactor__net_stream(reactor_socket fd, int listening) {
+    int type = 0, accepts = 0;
+    int r = reactor__net_get(fd, SO_TYPE, &type);
+    if (r == 0) r = reactor__net_get(fd, SO_ACCEPTCONN, &accepts);
+    if (r == -ENOPROTOOPT) {
+        accepts = listening && reactor__net_connected(fd) < 0;
+        r = 0;
+    }
+    if (r < 0) return r;
+    return type == SOCK_STREAM && !accepts == !listening ? 0 : -EINVAL;
 }
 
 /* getpeername does not tell a socket that is connecting from one that is not; poll does: on Linux
@@ -7750,10 +7755,18 @@ static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_o
     if (fd >= 0) (void)reactor__net_tune_tcp((reactor_socket)fd, o);
     return fd;
 }
-#else
+#elif defined(__linux__)
 static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_options *o) {
     (void)o;
     return reactor__net_sys_accept(listener);
+}
+#else
+/* macOS has keep-alive inherited, but not its time. */
+static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_options *o) {
+    int64_t fd = reactor__net_sys_accept(listener);
+    if (fd >= 0 && o->keep_alive_s > 0)
+        (void)reactor__net_keep_alive((reactor_socket)fd, o->keep_alive_s);
+    return fd;
 }
 #endif
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* ---- the imitation ---- */
@@ -66,6 +67,14 @@ static int kernel_poll(struct pollfd *fds, nfds_t n, int timeout) {
     return told;
 }
 
+static int no_listeners; /* as on macOS, where nobody can be asked whether he is one */
+
+static int kernel_getsockopt(int fd, int level, int name, void *value, socklen_t *len) {
+    if (!no_listeners || name != SO_ACCEPTCONN) return getsockopt(fd, level, name, value, len);
+    errno = ENOPROTOOPT;
+    return -1;
+}
+
 /* knote_fdclose of a BSD. */
 static int kernel_close(int fd) {
     struct kevent k[2];
@@ -80,10 +89,11 @@ static int kernel_close(int fd) {
 }
 
 #undef kevent
-#define kevent(...) kernel_kevent(__VA_ARGS__)
-#define kqueue()    kernel_kqueue()
-#define close(fd)   kernel_close(fd)
-#define poll(...)   kernel_poll(__VA_ARGS__)
+#define kevent(...)     kernel_kevent(__VA_ARGS__)
+#define kqueue()        kernel_kqueue()
+#define close(fd)       kernel_close(fd)
+#define poll(...)       kernel_poll(__VA_ARGS__)
+#define getsockopt(...) kernel_getsockopt(__VA_ARGS__)
 
 #define REACTOR__KQUEUE_NATIVE 1
 #define REACTOR_IMPLEMENTATION
@@ -93,6 +103,7 @@ static int kernel_close(int fd) {
 #undef kevent
 #undef kqueue
 #undef poll
+#undef getsockopt
 
 #include "recorder.h"
 
@@ -508,6 +519,27 @@ static void connections_come_and_go(void **state) {
     assert_int_equal(open_descriptors(), before);
 }
 
+static void sockets_that_do_not_tell_whether_they_listen(void **state) {
+    (void)state;
+    static const reactor_handler echo = {.on_data = send_back};
+    reactor *r = make_loop();
+    int fd[2], listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    char address[16];
+    make_pair(fd);
+    assert_return_code(bind(listening, (struct sockaddr *)&name, sizeof name.sun_family), errno);
+    assert_return_code(listen(listening, 1), errno);
+    no_listeners = 1;
+    snprintf(address, sizeof address, "fd:%d", fd[1]);
+    assert_int_equal(reactor_listen(r, address, &echo, NULL, NULL), -EINVAL);
+    assert_int_equal(reactor_attach(r, fd[0], &echo, NULL, NULL), 0);
+    snprintf(address, sizeof address, "fd:%d", listening);
+    assert_int_equal(reactor_listen(r, address, &echo, NULL, NULL), 0);
+    no_listeners = 0;
+    reactor_destroy(r);
+    close(fd[1]);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         TEST(posts_wake_without_a_descriptor),
@@ -527,6 +559,7 @@ int main(void) {
         TEST(its_descriptor_tells_what_is_due),
         TEST(a_child_closes_no_number_of_the_kqueue),
         TEST(connections_come_and_go),
+        TEST(sockets_that_do_not_tell_whether_they_listen),
     };
     return cmocka_run_group_tests_name("kqueue", tests, NULL, NULL);
 }

@@ -261,6 +261,10 @@ compiles_for() { # SYSTEM MACRO COMPILER FLAGS...
         -fsyntax-only reactor.h
 }
 
+hides_from() { # SYSTEM MACRO COMPILER FLAGS...: what the macro hides there is said in one line
+    compiles_for "$@" -D_POSIX_C_SOURCE=200809L 2>&1 | grep -m1 'error' | grep 'no _POSIX_C_SOURCE'
+}
+
 version_agrees() {
     printf '%s\n' '#include "reactor.h"' '#include <stdio.h>' 'int main(void) { return' \
         'printf("%d.%d.%d", REACTOR_VERSION / 10000, REACTOR_VERSION / 100 % 100,' \
@@ -346,8 +350,11 @@ for system in "freebsd __FreeBSD__=14" "macos __APPLE__=1" "netbsd __NetBSD__=1"
         [[ $cc == *-m32 && $(uname -m) != x86_64 ]] && continue
         check "$system, $cc" compiles_for $system $cc
         check "$system, $cc, every backend" compiles_for $system $cc $ALL
-        [[ $system == freebsd* || $system == dragonfly* ]] ||
+        if [[ $system == freebsd* || $system == dragonfly* ]]; then
+            check "$system, $cc, _POSIX_C_SOURCE is refused" hides_from $system $cc
+        else
             check "$system, $cc, _POSIX_C_SOURCE" compiles_for $system $cc -D_POSIX_C_SOURCE=200809L
+        fi
     done
 done
 
