@@ -9215,6 +9215,14 @@ static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
     return 1;
 }
 
+/* Tells the peer, once all is out, that no more comes. */
+static int reactor__stream_settle_shut(reactor__stream_conn *c) {
+    const unsigned bars = REACTOR__STREAM_FIN | REACTOR__STREAM_BROKEN | REACTOR__STREAM_GONE;
+    if (!(c->flags & REACTOR__STREAM_SHUT) || (c->flags & bars) || c->tail) return 0;
+    c->flags |= REACTOR__STREAM_FIN;
+    return c->flags & REACTOR__STREAM_PIPE ? 0 : reactor__stream_send_fin(c);
+}
+
 /* Whether it has come to its end; reason says how. BROKEN: not before its input is read, unless it
    is closing or paused, for then nobody would read it. Else everything waits for the queue. */
 static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
@@ -9226,10 +9234,7 @@ static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
     }
     if (c->tail) return 0;
     if (c->flags & REACTOR__STREAM_CLOSING) return reactor__stream_linger(r, c);
-    if ((c->flags & REACTOR__STREAM_SHUT) && !(c->flags & REACTOR__STREAM_FIN)) {
-        c->flags |= REACTOR__STREAM_FIN;
-        if (!(c->flags & REACTOR__STREAM_PIPE) && reactor__stream_send_fin(c) < 0) return 1;
-    }
+    if (reactor__stream_settle_shut(c) < 0) return 1;
     /* Both directions have ended: nothing could ever happen on it. */
     const unsigned both = REACTOR__STREAM_FIN | REACTOR__STREAM_TOLD;
     return (c->flags & both) == both;
@@ -9312,15 +9317,17 @@ REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_c
     if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
     reactor__stream_note(c, events);
     if (!(c->flags & REACTOR__STREAM_OPEN)) return; /* an attached one opens at the turn's end */
-    /* With batches a report of input may lack WRITE: whoever waits to send finds out by trying. */
-    if (c->tail && ((events & (unsigned)REACTOR_WRITE) || r->core.ahead)) {
+    /* What nobody waits for room for leaves at the turn's end, whether an edge tells of room or not.
+       With batches a report of input may lack WRITE: whoever waits finds out by trying. */
+    if ((c->flags & REACTOR__STREAM_BLOCKED) && c->tail &&
+        ((events & (unsigned)REACTOR_WRITE) || r->core.ahead)) {
         c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
         reactor__stream_flush(r, c);
     }
     if ((events & (unsigned)REACTOR_READ) && !(c->flags & REACTOR__STREAM_KICKED))
         reactor__stream_read(r, c);
     if (events & REACTOR__CORE_INFO) reactor__stream_dead_peer(r, c);
-    reactor__stream_settle(r, c);
+    if (!(c->flags & REACTOR__STREAM_KICKED)) reactor__stream_settle(r, c);
 }
 
 /* What recv said on the short way, and it was neither a part of a buffer nor nothing. */
@@ -10813,6 +10820,7 @@ static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
     } else {
         const unsigned not_now = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED;
         if (c->tail && !(c->flags & not_now)) reactor__stream_flush(r, c);
+        reactor__stream_settle_shut(c); /* before input that some backends know of already */
         reactor__stream_settle(r, c);
     }
 }

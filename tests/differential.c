@@ -67,6 +67,7 @@ typedef struct object {
     unsigned due;        /* END: directions of which EDGE owes a report */
     int jammed;          /* END: what it writes may wait in the kernel until all was read */
     int full;            /* END: has refused a write */
+    unsigned shut;       /* END: directions */
     reactor_conn conn;
     reactor_listener listener;
     reactor_timer timer;
@@ -345,35 +346,6 @@ static int tcp_ports(int fd, int ports[2]) {
     return 1;
 }
 
-#ifdef _WIN32
-/* It cannot be asked everywhere. */
-static int under_way(int fd) {
-    int ports[2];
-    return tcp_ports(fd, ports);
-}
-enum { AWAIT_TRIES = 1 };
-#else
-static int under_way(int fd) {
-    struct tcp_info info;
-    socklen_t len = sizeof info;
-    int ports[2];
-    if (!tcp_ports(fd, ports) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) return 0;
-    return (int)info.tcpi_unacked;
-}
-enum { AWAIT_TRIES = 3 };
-#endif
-
-/* Until what was sent has arrived: on the loopback practically at once, but not by promise. What
-   is acknowledged late costs a few milliseconds, no more. */
-static void await_delivery(void) {
-    for (int tries = 0; tries < AWAIT_TRIES; tries++) {
-        int unacked = 0;
-        for (const object *o = objects; o; o = o->next) unacked += under_way(socket_of(o));
-        if (!unacked) return;
-        poll(NULL, 0, 1);
-    }
-}
-
 /* The socket at the other end of a TCP connection, if it is here. */
 static int other_end(int fd) {
     int mine[2], theirs[2];
@@ -389,6 +361,52 @@ static int other_end(int fd) {
 static int unread(int fd) {
     int n = 0;
     return fd >= 0 && ioctl(fd, FIONREAD, &n) == 0 ? n : 0;
+}
+
+#ifndef SIOCOUTQNSD
+#define SIOCOUTQNSD 0x894B /* linux/sockios.h: bytes not sent yet */
+#endif
+
+#ifdef _WIN32
+/* It cannot be asked everywhere. */
+static int under_way(int fd) {
+    int ports[2];
+    return tcp_ports(fd, ports);
+}
+static int stuck(int fd) {
+    (void)fd;
+    return 0;
+}
+enum { AWAIT_TRIES = 1 };
+#else
+static int under_way(int fd) {
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    int ports[2];
+    if (!tcp_ports(fd, ports) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len)) return 0;
+    return (int)info.tcpi_unacked;
+}
+/* The other end has read all, and there is more: it comes when this end asks for room again, which
+   may take some 200 ms. */
+static int stuck(int fd) {
+    int n = 0, other = fd < 0 ? -1 : other_end(fd);
+    return other >= 0 && ioctl(fd, SIOCOUTQNSD, &n) == 0 && n > 0 && unread(other) == 0;
+}
+enum { AWAIT_TRIES = 3 };
+#endif
+
+/* Until what was sent has arrived: on the loopback practically at once, but not by promise. What
+   is acknowledged late costs a few milliseconds, no more. */
+static void await_delivery(void) {
+    for (int tries = 0; tries < 1000; tries++) {
+        int unacked = 0, late = 0;
+        for (const object *o = objects; o; o = o->next) {
+            unacked += under_way(socket_of(o));
+            late += stuck(socket_of(o));
+        }
+        if (!late && (!unacked || tries >= AWAIT_TRIES)) return;
+        poll(NULL, 0, 1);
+    }
 }
 
 /* Writes, and waits for what arrives: a few bytes to a reader that may have room for no more. */
@@ -1419,9 +1437,14 @@ static int do_shutdown(int n, char **word) {
     if (!o) return UNKNOWN;
     if (o->kind == CONN) return reactor_shutdown(r, o->conn);
     if (o->closed) return UNKNOWN;
-    int e = shutdown(o->fd, !strcmp(how, "READ")   ? SHUT_RD
-                            : !strcmp(how, "BOTH") ? SHUT_RDWR
-                                                   : SHUT_WR);
+    unsigned ways = !strcmp(how, "READ")   ? REACTOR_READ
+                    : !strcmp(how, "BOTH") ? REACTOR_READ | REACTOR_WRITE
+                                           : REACTOR_WRITE;
+    int e = shutdown(o->fd, ways == REACTOR_READ    ? SHUT_RD
+                            : ways == REACTOR_WRITE ? SHUT_WR
+                                                    : SHUT_RDWR);
+    if ((o->shut & ways) == ways) return e < 0 ? -errno : 0; /* nobody hears of it twice */
+    o->shut |= ways;
     if (hears_of(o, how)) due_at(o->peer, ~0u);
     due_at(o, ~0u);
     return e < 0 ? -errno : 0;
