@@ -697,7 +697,12 @@ static int sys_error(void) {
     case ERROR_BAD_PATHNAME:
     case ERROR_FILENAME_EXCED_RANGE:
     case ERROR_DIRECTORY:
+    case ERROR_DELETE_PENDING:
+    case ERROR_BAD_NETPATH:
+    case ERROR_BAD_NET_NAME:
+    case ERROR_CANT_RESOLVE_FILENAME: /* links in a circle */
         return -ENOENT;
+    case ERROR_CANT_ACCESS_FILE: /* a link of a kind unknown */
     case ERROR_ACCESS_DENIED:
     case ERROR_SHARING_VIOLATION:
     case ERROR_LOCK_VIOLATION:

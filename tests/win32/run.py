@@ -99,7 +99,7 @@ def main():
         for i, n in enumerate(numbers):
             sums[i] += n
         print(f"{os.path.basename(path):<31} {numbers[0]:>3} passed, {numbers[2]} have no meaning here")
-        keep = output if numbers[1] else "".join(re.findall(r"^not played: .*\n", output, re.M))
+        keep = output if numbers[1] else "".join(re.findall(r"^(?:not played|skipped): .*\n", output, re.M))
         print("".join("    " + line + "\n" for line in keep.splitlines()), end="", flush=True)
     for reason in reasons:
         print(f"wine cannot show: {reason}")
