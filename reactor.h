@@ -1160,8 +1160,10 @@ static const char *reactor__util_text(int error) {
     for (int i = 0; i < REACTOR__UTIL_ROWS; i++)
         if (reactor__util_table[i].error == error && reactor__util_table[i].text)
             return reactor__util_table[i].text;
-    /* Not strerror, whose one buffer the next call would overwrite. */
-    return error < _sys_nerr ? _sys_errlist[error] : "unknown error";
+    /* Not strerror, whose one buffer the next call would overwrite. volatile: some headers declare
+       the list as one of one, and compilers would warn of what is beyond. */
+    char **volatile list = _sys_errlist;
+    return error < _sys_nerr ? list[error] : "unknown error";
 }
 
 /* There is no fork, so nobody is a child. */
@@ -2483,8 +2485,8 @@ static uint32_t reactor__winselect_collect(const reactor__core *core, reactor__w
         if (!(b->state[b->at] & (REACTOR__WINSELECT_FOUND | REACTOR__WINSELECT_DEAF))) continue;
         const reactor__core_slot *slot = reactor__core_at(core, b->who[b->at]);
         b->found[n].fd = slot->fd;
-        b->found[n].events = (SHORT)((slot->armed & (unsigned)REACTOR_READ ? POLLRDNORM : 0) |
-                                     (slot->armed & (unsigned)REACTOR_WRITE ? POLLWRNORM : 0));
+        b->found[n].events = POLLRDNORM; /* nothing at all may not be asked for */
+        if (slot->armed & (unsigned)REACTOR_WRITE) b->found[n].events |= POLLWRNORM;
         b->found[n++].revents = 0;
     }
     return n;
@@ -2646,6 +2648,8 @@ typedef NTSTATUS(NTAPI *reactor__windows_create_fn)(PHANDLE, ACCESS_MASK, POBJEC
                                                     PIO_STATUS_BLOCK, PLARGE_INTEGER, ULONG, ULONG,
                                                     ULONG, ULONG, PVOID, ULONG);
 
+typedef ULONG(NTAPI *reactor__windows_code_fn)(NTSTATUS);
+
 /* Looked up, so that nobody has to link with ntdll. */
 static int reactor__windows_open(HANDLE port, HANDLE *out) {
     static WCHAR path[] = L"\\Device\\Afd\\reactor";
@@ -2654,15 +2658,17 @@ static int reactor__windows_open(HANDLE port, HANDLE *out) {
     IO_STATUS_BLOCK status;
     HMODULE ntdll = GetModuleHandleA("ntdll.dll");
     FARPROC found = ntdll ? GetProcAddress(ntdll, "NtCreateFile") : NULL;
-    if (!found) return -ENOSYS;
+    FARPROC meaning = ntdll ? GetProcAddress(ntdll, "RtlNtStatusToDosError") : NULL;
+    if (!found || !meaning) return -ENOSYS;
     reactor__windows_create_fn create = (reactor__windows_create_fn)(void (*)(void))found;
+    reactor__windows_code_fn code = (reactor__windows_code_fn)(void (*)(void))meaning;
     name.Buffer = path;
     name.Length = sizeof path - sizeof *path;
     name.MaximumLength = sizeof path;
     InitializeObjectAttributes(&attributes, &name, 0, NULL, NULL);
     NTSTATUS e = create(out, SYNCHRONIZE, &attributes, &status, NULL, 0,
                         FILE_SHARE_READ | FILE_SHARE_WRITE, FILE_OPEN, 0, NULL, 0);
-    if (e != 0) return -ENOTSUP;
+    if (e != 0) return reactor__util_code((int)code(e));
     if (CreateIoCompletionPort(*out, port, 0, 0)) return 0;
     int r = reactor__util_error();
     CloseHandle(*out);

@@ -43,6 +43,27 @@ static HANDLE make_port(HANDLE file, HANDLE port, ULONG_PTR key, DWORD threads) 
     return made;
 }
 
+static int refuse_drivers;
+static LONG driver_error;
+typedef LONG(WINAPI *open_fn)(HANDLE *, ACCESS_MASK, void *, void *, void *, ULONG, ULONG, ULONG,
+                              ULONG, void *, ULONG);
+static FARPROC really_open;
+
+static LONG WINAPI open_driver(HANDLE *out, ACCESS_MASK access, void *name, void *status,
+                               void *size, ULONG attributes, ULONG share, ULONG how, ULONG options,
+                               void *ea, ULONG ea_size) {
+    if (refused(&refuse_drivers, 0)) return driver_error;
+    return ((open_fn)(void (*)(void))really_open)(out, access, name, status, size, attributes,
+                                                  share, how, options, ea, ea_size);
+}
+
+static FARPROC look_up(HMODULE module, const char *name) {
+    FARPROC found = GetProcAddress(module, name);
+    if (strcmp(name, "NtCreateFile") != 0) return found;
+    really_open = found;
+    return (FARPROC)(void (*)(void))open_driver;
+}
+
 static BOOL post(HANDLE port, DWORD n, ULONG_PTR key, LPOVERLAPPED o) {
     if (refused(&refuse_packets, ERROR_NOT_ENOUGH_MEMORY)) return FALSE;
     return PostQueuedCompletionStatus(port, n, key, o);
@@ -107,6 +128,7 @@ static int ask(SOCKET s, DWORD what, LPVOID in, DWORD in_size, LPVOID out, DWORD
 #define RegisterWaitForSingleObject watch
 #define WSAIoctl                    ask
 #define send(...)                   give_one(__VA_ARGS__)
+#define GetProcAddress              look_up
 #define DeviceIoControl             control
 #define CreateIoCompletionPort      make_port
 #define CreateWaitableTimerExW      make_timer
@@ -115,6 +137,7 @@ static int ask(SOCKET s, DWORD what, LPVOID in, DWORD in_size, LPVOID out, DWORD
 #define REACTOR_USE_ALL
 #include "../../reactor.h"
 #undef GetQueuedCompletionStatusEx
+#undef GetProcAddress
 #undef WSASend
 #undef PostQueuedCompletionStatus
 #undef RegisterWaitForSingleObject
@@ -267,6 +290,35 @@ CASE(without_completion_ports_select_takes_over_and_the_reason_is_told) {
     reactor_destroy(r);
 }
 
+CASE(without_its_driver_select_takes_over_and_the_reason_is_told) {
+    reactor *r = NULL;
+    refuse_drivers = 1;
+    driver_error = (LONG)0xC0000022; /* STATUS_ACCESS_DENIED */
+    assert_int_equal(reactor_create(&r, NULL), 0);
+    assert_string_equal(reactor_backend(r), "select");
+    assert_non_null(strstr(reactor_backend_reason(r), reactor_strerror(-EACCES)));
+    reactor_destroy(r);
+}
+
+CASE(a_driver_that_cannot_be_opened_once_more_refuses_one_socket) {
+    enum { MANY = 40 }; /* more than are polled with one open file */
+    reactor *r = make_loop();
+    unsigned seen = 0;
+    int fd[MANY][2], n = 0, e = 0;
+    if (strcmp(reactor_backend(r), "windows") != 0) skip();
+    for (int i = 0; i < MANY; i++) make_tcp_pair(fd[i]);
+    refuse_drivers = 1;
+    driver_error = (LONG)0xC000009A; /* STATUS_INSUFFICIENT_RESOURCES */
+    while (n < MANY &&
+           (e = reactor_add(r, (reactor_socket)fd[n][0], REACTOR_WRITE, on_ready, &seen)) == 0)
+        n++;
+    assert_int_equal(e, -ENOMEM);
+    assert_int_equal(reactor_add(r, (reactor_socket)fd[n][0], REACTOR_WRITE, on_ready, &seen), 0);
+    while (!seen) assert_true(reactor_poll(r, -1) >= 0);
+    reactor_destroy(r);
+    for (int i = 0; i < MANY; i++) close(fd[i][0]), close(fd[i][1]);
+}
+
 static void on_tick(reactor *r, reactor_timer t, void *user) {
     (void)r, (void)t;
     ++*(int *)user;
@@ -405,6 +457,8 @@ int main(void) {
         TEST(a_send_without_memory_is_tried_again),
         TEST(a_large_write_leaves_in_parts),
         TEST(without_completion_ports_select_takes_over_and_the_reason_is_told),
+        TEST(without_its_driver_select_takes_over_and_the_reason_is_told),
+        TEST(a_driver_that_cannot_be_opened_once_more_refuses_one_socket),
         TEST(no_timer_is_more_than_a_minute_late_for_a_machine_that_slept),
         TEST(timers_of_high_resolution_do_not_wait_for_the_port),
         TEST(without_timers_of_high_resolution_none_is_early),
