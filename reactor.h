@@ -175,8 +175,8 @@
             end; a fork, after which the number of the child's kqueue may be somebody else's.
             What differs there for you: sendfile copies on NetBSD and OpenBSD; no user_timeout_ms;
             OpenBSD has keep_alive_s for all alike, by sysctl; there and on DragonFly "*" is IPv4
-            alone; macOS cannot watch /dev/tty, nor tells the end of a named pipe; FreeBSD and
-            NetBSD tell that a pipe's reader has gone only to who watches for WRITE; a turn's EDGE
+            alone; macOS cannot watch /dev/tty, nor tells the end of a named pipe; on FreeBSD and
+            NetBSD it may be the next write that tells that a pipe's reader has gone; a turn's EDGE
             may be told once more. On Linux it takes libkqueue, -I for its <sys/event.h> and
             its library; it works but for reactor_fd and duplicates of closed descriptors.
    poll     every Unix. A wait costs by the number of descriptors; a change of interest costs one
@@ -3365,7 +3365,8 @@ static void reactor__kqueue_place(reactor__core *core, const reactor__kqueue *b,
 }
 
 /* One of the two events of a descriptor. What is nobody's, or not armed, has a deletion that was
-   lost, for want of memory or by a failing call: it is made good, or it would end every wait. */
+   lost, for want of memory or by a failing call: it is made good, or it would end every wait. An
+   event that is the filter's last (FreeBSD: the other end of a pipe is closed) has it added anew. */
 static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const struct kevent *e) {
     uint32_t index = reactor__kqueue_owner(core, e);
     unsigned events = e->filter == EVFILT_WRITE ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
@@ -3375,6 +3376,8 @@ static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const
             reactor__kqueue_change(b, e->ident, (unsigned)EV_DELETE, 0)->filter = e->filter;
         return;
     }
+    if ((e->flags & EV_ONESHOT) && !(reactor__core_at(core, index)->armed & (unsigned)REACTOR_EDGE))
+        reactor__core_refused(core, index);
     if (e->flags & EV_EOF) events |= REACTOR__KQUEUE_ENDED;
     if (e->fflags) events |= (unsigned)REACTOR_ERROR;
     reactor__kqueue_place(core, b, index);

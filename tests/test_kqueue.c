@@ -21,10 +21,24 @@ static int kernel_calls;
 static int refused_fd = -1, refused_with; /* for additions of this filter: */
 static int refused_filter = EVFILT_WRITE;
 static struct kevent added;  /* the last one */
+static int last_fd = -1;     /* of this one the first event of an end is its filter's last */
 static int (*between)(void); /* called once, between the two changes that take a trigger back */
 static int between_result;
 
 static int kernel_kqueue(void) { return kernel_kq = kqueue(); }
+
+static int kernel_last(int kq, int n, struct kevent *events) {
+    for (int i = 0; i < n; i++) {
+        if ((int)events[i].ident != last_fd || !(events[i].flags & EV_EOF)) continue;
+        struct kevent k = events[i];
+        k.flags = EV_DELETE;
+        mended_kevent(kq, &k, 1, NULL, 0, NULL);
+        events[i].flags |= EV_ONESHOT;
+        refused_fd = last_fd;
+        refused_with = EPIPE;
+    }
+    return n;
+}
 
 static int kernel_kevent(int kq, const struct kevent *changes, int n, struct kevent *events,
                          int max, const struct timespec *timeout) {
@@ -51,7 +65,8 @@ static int kernel_kevent(int kq, const struct kevent *changes, int n, struct kev
         } else
             allowed[count++] = changes[i];
     }
-    if (!refused) return mended_kevent(kq, changes, n, events, max, timeout);
+    if (!refused)
+        return kernel_last(kq, mended_kevent(kq, changes, n, events, max, timeout), events);
     int told = mended_kevent(kq, allowed, count, events + refused, max - refused,
                              &(struct timespec){0, 0});
     return told < 0 ? told : told + refused;
@@ -290,6 +305,25 @@ static void a_refused_pipe_is_told_as_an_error(void **state) {
         reactor_destroy(r);
         close(fd[1]);
     }
+}
+
+/* FreeBSD drops the filter of a pipe's writer with the event that tells of its reader's end. */
+static void a_writer_is_told_again_that_nobody_reads(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    assert_return_code(pipe2(fd, O_CLOEXEC | O_NONBLOCK), errno);
+    assert_int_equal(reactor_add(r, fd[1], WRITE, on_io, &seen), 0);
+    last_fd = fd[1];
+    close(fd[0]);
+    for (int i = 0; i < 20; i++) turns(r, 1);
+    assert_int_equal(refused_fd, fd[1]);
+    assert_true(seen.calls >= 5);
+    assert_int_equal(seen.last & WRITE, WRITE);
+    last_fd = refused_fd = -1;
+    reactor_destroy(r);
+    close(fd[1]);
 }
 
 /* NetBSD says something else of that. */
@@ -549,6 +583,7 @@ int main(void) {
         TEST(deletions_come_before_what_follows_them),
         TEST(from_every_interest_to_every_other),
         TEST(a_refused_pipe_is_told_as_an_error),
+        TEST(a_writer_is_told_again_that_nobody_reads),
         TEST(a_pipe_that_nobody_reads_is_open),
         TEST(a_pipe_without_the_other_direction_is_no_file),
         TEST(a_terminal_is_never_always_ready),
