@@ -3386,8 +3386,8 @@ static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const
         (reactor__core_at(core, index)->armed | REACTOR__CORE_INFO | REACTOR__KQUEUE_ENDED);
 }
 
-/* What has ended is asked what that means. An error that the event brought is kept, for poll does
-   not show it everywhere; and all of it, if poll does not know better than a kernel's filter. */
+/* What has ended is asked what that means. What the event brought is kept: poll does not show an
+   error everywhere, nor macOS's room beside an end. Of libkqueue's that is only the error. */
 static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
     nfds_t n = 0;
     for (uint32_t i = 0; i < core->report_count; i++) {
@@ -3406,8 +3406,8 @@ static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
         const unsigned said = reactor__util_polled(p) & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
         report->events &= ~REACTOR__KQUEUE_ENDED;
         if (!asked || (p->revents & POLLNVAL)) continue; /* not for poll, on some systems */
-        if (!said && REACTOR__KQUEUE_NATIVE) continue;
-        report->events = said | (report->events & (unsigned)REACTOR_ERROR);
+        if (!REACTOR__KQUEUE_NATIVE) report->events &= (unsigned)REACTOR_ERROR;
+        report->events |= said;
     }
 }
 
@@ -3543,6 +3543,12 @@ static int reactor__kqueue_fd(reactor__core *core) {
     return REACTOR__KQUEUE_NATIVE ? ((reactor__kqueue *)core->data)->fd : -ENOTSUP;
 }
 
+#ifdef __NetBSD__
+#define REACTOR__KQUEUE_SOON 1 /* it has no timer of 0 */
+#else
+#define REACTOR__KQUEUE_SOON 0
+#endif
+
 static void reactor__kqueue_timer(reactor__kqueue *b, int64_t at) {
     if (b->at != REACTOR__NEVER)
         reactor__kqueue_change(b, 0, (unsigned)EV_DELETE, 0)->filter = EVFILT_TIMER;
@@ -3551,7 +3557,7 @@ static void reactor__kqueue_timer(reactor__kqueue *b, int64_t at) {
     int64_t left = at - reactor__util_clock();
     struct kevent *k = reactor__kqueue_change(b, 0, (unsigned)(EV_ADD | EV_ONESHOT), 0);
     k->filter = EVFILT_TIMER;
-    k->data = reactor__util_wait_ms(left > 0 ? left : 1); /* NetBSD has no timer of 0 */
+    k->data = reactor__util_wait_ms(left > 0 ? left : REACTOR__KQUEUE_SOON);
 }
 
 /* Also sends the changes: whoever waits for the descriptor sees only what the kernel knows. */

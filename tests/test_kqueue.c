@@ -72,13 +72,17 @@ static int kernel_kevent(int kq, const struct kevent *changes, int n, struct kev
     return told < 0 ? told : told + refused;
 }
 
-static int no_poll, no_poll_for; /* the call fails; it does not know the descriptor */
+/* The call fails; it does not know the descriptor; it tells no room beside an end, as on macOS. */
+static int no_poll, no_poll_for, no_room;
 
 static int kernel_poll(struct pollfd *fds, nfds_t n, int timeout) {
     errno = ENOMEM;
     if (no_poll) return -1;
     int told = poll(fds, n, timeout);
-    for (nfds_t i = 0; i < n && no_poll_for; i++) fds[i].revents = POLLNVAL;
+    for (nfds_t i = 0; i < n; i++) {
+        if (no_poll_for) fds[i].revents = POLLNVAL;
+        if (no_room) fds[i].revents &= (short)~POLLOUT;
+    }
     return told;
 }
 
@@ -450,6 +454,22 @@ static void an_end_is_told_without_poll(void **state) {
     close(fd[0]);
 }
 
+static void an_end_does_not_hide_room(void **state) {
+    (void)state;
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    make_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], READ | WRITE, on_io, &seen), 0);
+    assert_return_code(shutdown(fd[1], SHUT_WR), errno);
+    no_room = 1;
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(seen.last, READ | WRITE);
+    no_room = 0;
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
 static void other_refusals_are_the_callers(void **state) {
     (void)state;
     reactor *r = make_loop();
@@ -590,6 +610,7 @@ int main(void) {
         TEST(what_has_no_filters_is_always_ready),
         TEST(an_event_of_what_is_not_watched_is_none),
         TEST(an_end_is_told_without_poll),
+        TEST(an_end_does_not_hide_room),
         TEST(other_refusals_are_the_callers),
         TEST(its_descriptor_tells_what_is_due),
         TEST(a_child_closes_no_number_of_the_kqueue),
