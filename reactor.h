@@ -1285,15 +1285,19 @@ REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
 
 /* What poll(2) said of a descriptor, as Linux would. */
 #ifdef __APPLE__
-/* It takes the end of one direction for a hang-up, and has no POLLOUT beside it. What still has a
-   peer has not hung up. */
+/* It takes the end of one direction for a hang-up, and has no POLLOUT beside that. What still has a
+   peer has not hung up; its room is asked for apart. */
 REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
+    struct pollfd room;
     unsigned said = (unsigned)p->revents;
     if (!(said & POLLHUP) || getpeername(p->fd, (struct sockaddr *)&sa, &len) < 0) return said;
+    room.fd = p->fd;
+    room.events = (short)(p->events & POLLOUT);
+    room.revents = 0;
     said &= ~(unsigned)POLLHUP;
-    return said ? said : (unsigned)p->events & POLLOUT;
+    return room.events && poll(&room, 1, 0) > 0 ? said | POLLOUT : said;
 }
 #else
 REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
