@@ -18,9 +18,11 @@ them, and lists them as files), final names of more than MAX_PATH.
 import contextlib
 import ctypes
 import email.utils
+import fcntl
 import gzip
 import http.client
 import os
+import pty
 import random
 import re
 import resource
@@ -31,6 +33,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import urllib.parse
 
@@ -161,6 +164,9 @@ class Server:
         self.second = self.process.stdout.readline().decode()
         self.port = int(match.group(2))
 
+    def send(self, how):
+        self.process.send_signal(how)
+
     def connect(self, timeout=WAIT_S, rcvbuf=0):
         s = socket.socket()
         if rcvbuf:
@@ -171,12 +177,12 @@ class Server:
 
     def stop(self, how=signal.SIGTERM):
         """Its exit status; whatever it said on stderr is a failure of its own. Nothing tells a
-        program under wine that has no console to end."""
+        program of Windows' that has no console to end."""
         if WINDOWS:
             check(self.process.poll() is None, "the server goes on", self.process.returncode)
             how = signal.SIGKILL
         if self.process.poll() is None:
-            self.process.send_signal(how)
+            self.send(how)
         out, err = self.process.communicate(timeout=WAIT_S)
         self.out = out.decode()
         if err or self.process.returncode not in (0, -how if WINDOWS else 0):
@@ -188,6 +194,34 @@ class Server:
 
     def __exit__(self, *_):
         self.stop()
+
+
+class Console(Server):
+    """One for Windows that has a console, by which it can be told to end."""
+
+    def __init__(self, root):
+        self.terminal, inside = pty.openpty()
+        self.process = subprocess.Popen(
+            [*PROGRAM, "--root", root, "--port", "0", "--backend", BACKEND], stdin=inside, stdout=inside,
+            stderr=inside, env={**ENV, "TERM": "xterm"}, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(inside)
+        said, match = b"", None
+        while not match:
+            said += os.read(self.terminal, 1000)
+            text = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", said.decode("utf-8", "replace"))
+            match = re.search(r"listening *on.*:(\d+)\s+backend *" + BACKEND, text)
+        self.port = int(match.group(1))
+
+    def send(self, how):
+        os.write(self.terminal, b"\x03")
+
+    def stop(self, how=signal.SIGINT):
+        if self.process.poll() is None:
+            self.send(how)
+        self.process.wait(WAIT_S)
+        os.close(self.terminal)
+        return self.process.returncode
 
 
 # ---- answers ----
@@ -1458,10 +1492,9 @@ def test_root_replaced(top, root):
 # ---- the process ----
 
 def test_drain(top, root):
-    if not_on_windows("wine gives no Ctrl-C to a program without a console"):
-        return
-    for how in (signal.SIGTERM, signal.SIGINT):
-        server = Server(root)
+    start = Console if WINDOWS else Server
+    for how in (signal.SIGINT,) if WINDOWS else (signal.SIGTERM, signal.SIGINT):
+        server = start(root)
         idle = server.connect()
         idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         check(Reader(idle).answer().status == 200, "served")
@@ -1470,7 +1503,7 @@ def test_drain(top, root):
         s, length, rest = slow_start(server, "/large.bin", 8192)
         got = get(server, "/alphabet.txt")  # what was sent before has been read by now
         began = time.monotonic()
-        server.process.send_signal(how)
+        server.send(how)
         check(idle.recv(10) == b"", "an idle one sees the end")
         half.sendall(b": a\r\n\r\n")
         a = Reader(half).answer()
@@ -1481,14 +1514,14 @@ def test_drain(top, root):
         check(time.monotonic() - began < 15, "in time")
         for x in (idle, half, s):
             x.close()
-    server = Server(root)  # one that never reads does not hold it up
+    server = start(root)  # one that never reads does not hold it up
     s, _, _ = slow_start(server, "/large.bin")
     began = time.monotonic()
     check(server.stop() == 0 and time.monotonic() - began < 15, "cut off after three seconds")
     s.close()
-    server = Server(root)
+    server = start(root)
     s, _, _ = slow_start(server, "/large.bin")
-    server.process.send_signal(signal.SIGTERM)
+    server.send(signal.SIGTERM)
     while True:  # until it no longer listens: the first signal was seen
         try:
             server.connect().close()
@@ -1534,7 +1567,8 @@ def test_access_log(top, root):
         while not (text := open(path).read()).endswith(" 26\n") and time.monotonic() < deadline:
             time.sleep(0.01)
     check(text.count("\n") == (57 if WINDOWS else 2), "a log goes on where it ended", text)
-    if not_on_windows("it does not end by itself, and wine knows no pipe that never makes one wait"):
+    if not_on_windows("without a console it does not end by itself, and wine has no pipes that never make "
+                      "one wait"):
         return
     server = Server(root, "--access-log")
     get(server, "/alphabet.txt")
