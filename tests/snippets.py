@@ -23,6 +23,7 @@ named in README.md and in the manual, and that every public function has a comme
 """
 
 import os
+import random
 import re
 import signal
 import socket
@@ -198,9 +199,14 @@ def check_fragment(snippet, directory):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Not of those that connections get, which come and go."""
+    while True:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", random.randrange(20000, 32000)))
+                return s.getsockname()[1]
+            except OSError:
+                continue
 
 
 def connect(port, deadline, process):
