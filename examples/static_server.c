@@ -1052,6 +1052,12 @@ static int sys_files_max(void) { return 64; }
 #endif
 #define SYS_NO_FILE (-1)
 
+/* What the system said last, never 0. */
+static int sys_error(void) {
+    int e = errno;
+    return e > 0 ? -e : -EIO;
+}
+
 /* ---- time ---- */
 
 static sys_time sys_now(void) {
@@ -1102,7 +1108,7 @@ static void sys_close(int fd) { close(fd); }
 
 static int sys_stamp(int fd, file_stamp *out) {
     struct stat st;
-    if (fstat(fd, &st) < 0) return -errno;
+    if (fstat(fd, &st) < 0) return sys_error();
     *out = sys_stamp_of(&st);
     return 0;
 }
@@ -1114,7 +1120,7 @@ static int sys_stamp_by_name(const sys_root *root, const char *name, file_stamp 
     struct stat st;
     int n = snprintf(full, sizeof full, "%s/%s", root->path, name);
     if (n < 0 || (size_t)n >= sizeof full) return -ENAMETOOLONG;
-    if (stat(full, &st) < 0) return -errno;
+    if (stat(full, &st) < 0) return sys_error();
     *out = sys_stamp_of(&st);
     return 0;
 }
@@ -1124,7 +1130,7 @@ static int64_t sys_read(int fd, char *to, size_t size, int64_t offset) {
     ssize_t n;
     do n = pread(fd, to, size, (off_t)offset);
     while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : n;
+    return n < 0 ? sys_error() : n;
 }
 
 /* Segment by segment, following no symbolic link. */
@@ -1182,10 +1188,10 @@ static int sys_open_beneath(sys_root *root, const char *name, int flags) {
 /* The root may have been replaced, as when a link to the current release is turned over. */
 static int sys_root_check(sys_root *root) {
     struct stat st;
-    if (stat(root->path, &st) < 0) return -errno;
+    if (stat(root->path, &st) < 0) return sys_error();
     if (root->fd >= 0 && st.st_dev == root->dev && st.st_ino == root->ino) return 0;
     int fd = open(root->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return -errno;
+    if (fd < 0) return sys_error();
     if (fstat(fd, &st) == 0) {
         root->dev = st.st_dev;
         root->ino = st.st_ino;
@@ -1209,7 +1215,7 @@ static void sys_root_close(sys_root *root) {
 static int sys_open_regular(sys_root *root, const char *name, const struct stat *found, int *out) {
     struct stat st;
     int fd = sys_open_beneath(root, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) return -errno;
+    if (fd < 0) return sys_error();
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == found->st_ino &&
         st.st_dev == found->st_dev) {
         *out = fd;
@@ -1223,7 +1229,7 @@ static int sys_open_regular(sys_root *root, const char *name, const struct stat 
 static int sys_open(sys_root *root, const char *name, int *fd, file_stamp *stamp) {
     struct stat st;
     int found = sys_open_beneath(root, name, O_PATH);
-    if (found < 0) return -errno;
+    if (found < 0) return sys_error();
     int e = fstat(found, &st) < 0 ? -EIO : 0;
     close(found);
     if (e < 0) return e;
@@ -1249,9 +1255,9 @@ static int sys_list_open(sys_list *l, sys_root *root, const char *path) {
     l->path = path;
     l->dir = fd < 0 ? NULL : fdopendir(fd);
     if (l->dir) return 0;
-    int e = errno;
+    int e = sys_error();
     if (fd >= 0) close(fd);
-    return -e;
+    return e;
 }
 
 static void sys_list_close(sys_list *l) { closedir(l->dir); }
@@ -1295,7 +1301,7 @@ static int sys_out_open(sys_out *o, const char *path) {
     if (path) fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0644);
     if (path && fd < 0) /* a log that may only be written, or a socket */
         fd = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0) return -errno;
+    if (fd < 0) return sys_error();
     if (path && o->fd > 2) close(o->fd);
     o->fd = fd;
     o->regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
@@ -1317,7 +1323,7 @@ static int64_t sys_out_write(sys_out *o, const char *data, size_t len, int wait_
     do n = write(o->fd, data, sys_out_portion(o, data, len));
     while (n < 0 && errno == EINTR);
     if (n < 0 && (errno == EAGAIN || errno == ENOSPC)) return 0;
-    return n < 0 ? -errno : n;
+    return n < 0 ? sys_error() : n;
 }
 
 /* ---- the process ---- */
@@ -1333,7 +1339,7 @@ static int sys_prepare(char ***argv) {
     (void)argv;
     do fd = open("/dev/null", O_RDWR);
     while (fd >= 0 && fd <= 2);
-    if (fd < 0) return -errno;
+    if (fd < 0) return sys_error();
     close(fd);
     signal(SIGPIPE, SIG_IGN); /* of a log's pipe; and sendfile is cheaper without a guard */
     return 0;
@@ -2083,7 +2089,7 @@ static int file_make(server *s, const char *name, int coding, uint32_t hash, fil
 
 /* Whether what is known of a file is still so. */
 static int file_fresh(server *s, file *f) {
-    file_stamp now;
+    file_stamp now = {0, 0, 0, {0, 0}, {0, 0}};
     if (f->seen == s->epoch) return 1;
     if (!f->settled) return 0;
     int e = sys_stamp_by_name(&s->root, f->path, &now);
