@@ -880,6 +880,9 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <ws2tcpip.h>
 #include <mstcpip.h>
 #include <winternl.h>
+#if defined(_WIN32_WINNT) && _WIN32_WINNT < 0x0600
+#error "reactor.h: _WIN32_WINNT hides what is needed here; 0x0601 or none"
+#endif
 #ifndef EHOSTDOWN
 #define EHOSTDOWN 1064 /* unlike the others unknown to its errno.h */
 #endif
@@ -1156,7 +1159,9 @@ static int reactor__util_code(int code) {
 /* Of the last system call that failed; Winsock's and the rest's are kept at the same place. */
 static int reactor__util_error(void) { return reactor__util_code((int)GetLastError()); }
 
+/* Also of Winsock's codes, which SO_ERROR has; the C library's numbers end far below. */
 static const char *reactor__util_text(int error) {
+    if (error > WSABASEERR) error = -reactor__util_code(error);
     for (int i = 0; i < REACTOR__UTIL_ROWS; i++)
         if (reactor__util_table[i].error == error && reactor__util_table[i].text)
             return reactor__util_table[i].text;
@@ -4348,6 +4353,8 @@ static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned b
     (void)closing;
     if (core->child) return 0;
     if (!before) {
+        if (reactor__core_at(core, index)->fd == b->fd)
+            return -EINVAL; /* it would wait for itself */
         e = reactor__io_uring_check(reactor__core_at(core, index));
         if (e < 0) return e;
         if (reactor__io_uring_grow(core, b) < 0) return -ENOMEM;
@@ -6412,7 +6419,7 @@ REACTOR_API int reactor_post(reactor *r, reactor_task_fn *fn, void *user) {
 REACTOR_API const char *reactor_strerror(int error) {
     if (error == REACTOR_ORDERLY) return "orderly end";
     if (error == REACTOR_DETACHED) return "detached";
-    if (error > 4095 || error < -4095) return "unknown error";
+    if (error > 19999 || error < -19999) return "unknown error"; /* Winsock's are above 10000 */
     return reactor__util_text(error < 0 ? -error : error);
 }
 
@@ -7497,8 +7504,19 @@ static int reactor__net_stream(reactor_socket fd, int listening) {
     return type == SOCK_STREAM && !accepts == !listening ? 0 : -EINVAL;
 }
 
+/* A connect under way has given it a port; unix sockets have none. Windows refuses to tell. */
+static int reactor__net_is_bound(reactor_socket fd) {
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    memset(&sa, 0, sizeof sa);
+    if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0) return 0;
+    if (sa.ss_family == AF_INET) return ((struct sockaddr_in *)&sa)->sin_port != 0;
+    return sa.ss_family != AF_INET6 || ((struct sockaddr_in6 *)&sa)->sin6_port != 0;
+}
+
 /* getpeername does not tell a socket that is connecting from one that is not; poll does: on Linux
-   the first has no event and the second hangs up. (A BSD shows both as the first.) */
+   the first has no event and the second hangs up. A BSD and Windows show both as the first, so
+   there one that is bound and does not connect is taken for one that does. */
 static int reactor__net_kind_socket(reactor_socket fd) {
     int r = reactor__net_stream(fd, 0);
     if (r < 0) return r;
@@ -7506,6 +7524,7 @@ static int reactor__net_kind_socket(reactor_socket fd) {
     if (r == 0) return REACTOR__NET_SOCKET;
     if (r != -ENOTCONN) return r;
     /* It is never asked about a socket that is connected, so no event means room. */
+    if (!reactor__net_is_bound(fd)) return -ENOTCONN;
     return reactor__net_sys_is_dialing(fd) ? REACTOR__NET_SOCKET : -ENOTCONN;
 }
 

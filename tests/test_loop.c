@@ -1408,6 +1408,10 @@ CASE(strerror_has_a_text_for_everything) {
     assert_non_null(reactor_strerror(1000000));
     assert_non_null(reactor_strerror(INT32_MAX));
     assert_non_null(reactor_strerror(INT32_MIN));
+#ifdef _WIN32
+    assert_string_equal(reactor_strerror(WSAECONNREFUSED), reactor_strerror(ECONNREFUSED));
+    assert_string_equal(reactor_strerror(-WSAEWOULDBLOCK), reactor_strerror(EAGAIN));
+#endif
 }
 
 int main(void) {

@@ -1659,6 +1659,19 @@ CASE(attach_refuses_what_is_no_stream_and_leaves_it_open) {
     end(r);
 }
 
+CASE(attach_of_what_is_not_connected_is_ENOTCONN) {
+    reactor *r = begin();
+    static const int families[] = {AF_INET, AF_INET6, AF_UNIX};
+    for (size_t i = 0; i < COUNT(families); i++) {
+        int fd = socket(families[i], SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd == -1) continue; /* no such family here */
+        int e = reactor_attach(r, fd, &null_handler, NULL, NULL);
+        if (e != -ENOTCONN) fail_msg("family %d: %d", families[i], e);
+        assert_int_equal(close(fd), 0);
+    }
+    end(r);
+}
+
 static void no_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     (void)r, (void)fd, (void)events, (void)user;
 }
@@ -2153,6 +2166,7 @@ int main(void) {
         TEST(detach_of_what_is_not_open_is_ENOTCONN),
         TEST(detach_of_null_is_EINVAL),
         TEST(attach_refuses_what_is_no_stream_and_leaves_it_open),
+        TEST(attach_of_what_is_not_connected_is_ENOTCONN),
         TEST(attach_of_what_is_watched_is_EEXIST),
         TEST(attach_null_handler_is_EINVAL),
         TEST(attach_makes_the_descriptor_non_blocking),

@@ -541,6 +541,21 @@ CASE(a_refusal_told_twice_does_not_open_the_next_address) {
     end(r);
 }
 
+CASE(the_ring_itself_is_not_watched) {
+    reactor *r = ring_loop();
+    int rings = 0;
+    for (int fd = 0; fd < 64; fd++) {
+        char path[32], what[64] = "";
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        if (readlink(path, what, sizeof what - 1) < 0 || !strstr(what, "io_uring")) continue;
+        rings++;
+        assert_int_equal(reactor_add(r, fd, REACTOR_READ, NULL, NULL), -EINVAL);
+    }
+    assert_int_equal(rings, 1);
+    assert_int_equal(reactor_run(r), 0);
+    reactor_destroy(r);
+}
+
 CASE(a_ring_of_8_serves_300_streams) {
     if (!offered()) skip();
     transfers.seen = 0;
@@ -689,6 +704,7 @@ static void enter_refused_by_a_filter(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TEST(the_ring_itself_is_not_watched),
         TEST(a_ring_of_8_serves_300_levels),
         TEST(a_ring_of_8_serves_300_edges),
         TEST(late_answers_are_not_taken_for_new_ones),
