@@ -178,7 +178,8 @@
             alone; macOS cannot watch /dev/tty, nor tells the end of a named pipe; on FreeBSD and
             NetBSD it may be the next write that tells that a pipe's reader has gone; a turn's EDGE
             may be told once more. On Linux it takes libkqueue, -I for its <sys/event.h> and
-            its library; it works but for reactor_fd and duplicates of closed descriptors.
+            its library; it works but for reactor_fd and duplicates of closed descriptors, and loses
+            edges of both directions when more are ready than batch, and the error of a connect.
    poll     every Unix. A wait costs by the number of descriptors; a change of interest costs one
             fcntl, to know whether it is open. No reactor_fd. Its traps: hang-ups are reported
             unasked (who wants nothing is a hole to the kernel), and so is what was closed
@@ -204,7 +205,10 @@
 
    All report the same events and do the same with them: hundreds of scenarios, written and random,
    are played on each and their traces compared. What differs for the user:
-   - EDGE is told at least once per change; where there are no edges, as long as it is so.
+   - EDGE is told at least once per change; where there are no edges, as long as it is so. So who
+     has both directions watched for good, as is done on epoll, spins on poll, select and Windows:
+     there a socket with room is reported every turn. With EDGE, too, ask for WRITE only while there
+     is something to write, and not for READ while you do not read.
    - In which order one turn calls different descriptors, and in what pieces a stream's input comes.
    - select cannot hear of an error or hang-up of a descriptor that has input, unless it is watched
      for READ: such a writer without room, a paused or half-closed connection hears of its reset in
@@ -223,9 +227,11 @@
    may be as coarse as the system's tick, 15 ms by default, but are never early; `windows` is finer
    where there are timers of high resolution (Windows 10), for which a thread of the system's pool
    waits. A timer that comes due while the machine sleeps fires within a minute of its waking up.
-   Winsock is started by reactor_create and given back by reactor_destroy: who goes on using sockets
-   calls WSAStartup too. WSAPoll is no backend: it tells a peer's FIN unasked, on which who waits to
-   write would spin.
+   Winsock is started by reactor_create and given back by reactor_destroy: who uses sockets before
+   or after calls WSAStartup too. Your own calls on sockets, and SO_ERROR, have Winsock's codes,
+   such as WSAECONNREFUSED, which reactor_strerror knows as well; this library's have those of
+   errno.h. A watched socket that never was connected is silent, elsewhere it is HANGUP. WSAPoll is
+   no backend: it tells a peer's FIN unasked, on which who waits to write would spin.
 
    To add one, write its section, between those of a worse and a better one, and name its macro in
    `config`, in the question whether any is defined (`make layers` tells if that is forgotten): no
@@ -306,7 +312,11 @@
    notice.
    Why is my timer 2 ms late? A callback took so long, or the machine was busy. Ask on_slow.
    How do I resolve names? On a thread of your own, and reactor_post the result: getaddrinfo blocks.
-   Does it print, exit, or touch signals? Never. SIGPIPE is not raised, and needs no handler.
+   Does it print, exit, or touch signals? Never. SIGPIPE is not raised by streams, and needs no
+   handler; what you yourself write to a bare descriptor is yours (MSG_NOSIGNAL, or ignore it).
+   How do I put it into a program that has a loop? By reactor_fd; where that is -ENOTSUP give it a
+   turn now and then (reactor_poll(r, 0), in a game each frame), or a thread of its own, to which
+   others speak by reactor_post.
    What happens without descriptors or memory? The call says so, and nothing has changed. Listeners
    pause and go on by themselves. */
 #if defined(REACTOR_IMPLEMENTATION) && !defined(_GNU_SOURCE)
@@ -383,8 +393,9 @@ typedef struct reactor_listener {
     uint64_t id;
 } reactor_listener;
 
-/* Text for a code that a call or on_close gave, negative or positive; never NULL, never freed;
-   on some systems good only until the thread's next call. 1 is REACTOR_DETACHED. Any thread. */
+/* Text for a code that a call or on_close gave, negative or positive, on Windows Winsock's too;
+   never NULL, never freed; on some systems good only until the thread's next call. 1 is
+   REACTOR_DETACHED. Any thread. */
 REACTOR_API const char *reactor_strerror(int error);
 
 /* ---- loop ---- */
@@ -472,7 +483,7 @@ REACTOR_API int reactor_fd(reactor *r);
    ERROR    for information, with READ or WRITE: SO_ERROR is set.
    HANGUP   for information, with READ or WRITE: both directions are closed.
    EDGE     interest only: reported when it changes, at least once per change. Read or write until
-            EAGAIN. Backends without edges report the level instead.
+            EAGAIN. Backends without edges report the level instead, every turn: see the manual.
    ONESHOT  interest only: after one report the watcher stays, silent, until reactor_modify. */
 enum {
     REACTOR_READ = 0x01,
@@ -485,11 +496,13 @@ enum {
 
 typedef void reactor_io_fn(reactor *r, reactor_socket fd, unsigned events, void *user);
 
-/* Watches fd, which stays the caller's and should be removed before it is closed. events: READ and
-   WRITE, or 0 to be silent for now, and EDGE or ONESHOT; anything else is -EINVAL. fn NULL: it is
-   pulled by reactor_select. A regular file is always ready. -EBADF: not open; -EEXIST: watched
-   already; -ERANGE: beyond what this backend can hold (select, where the kernel limits its sets);
-   -ENOSPC: the system's limit on watches. */
+/* Watches fd, which stays the caller's and as it is: set it non-blocking, accepted ones too, for a
+   report may be out of date. It should be removed before it is closed. events: READ and WRITE, or
+   0 to be silent for now, and EDGE or ONESHOT; anything else is -EINVAL. fn NULL: it is pulled by
+   reactor_select. A regular file is always ready. -EBADF: not open; -EEXIST: watched already;
+   -ERANGE: beyond what this backend can hold (select, where the kernel limits its sets); -ENOSPC:
+   the system's limit on watches. One of the loop's own is refused: 0 may be that, if the program
+   was started without standard input. */
 REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user);
 
@@ -518,9 +531,10 @@ REACTOR_API int reactor_find(const reactor *r, reactor_socket fd, reactor_key *o
 
 /* One turn that returns those ready whose fn is NULL, instead of calling back; the others are
    called as ever. Fills at most max keys (1..) and returns how many: 0 after the time (-1: for
-   ever) or when the turn did something else. What does not fit is returned by the next call.
-   Errors as reactor_poll. Only reactor_select arms such watchers: reactor_run and reactor_poll
-   leave them alone. */
+   ever) or when the turn did something else. What does not fit is returned by the next call. The
+   array is yours: of a watcher removed while you go through it the key is still there. Errors as
+   reactor_poll. Only reactor_select arms such watchers: reactor_run and reactor_poll leave them
+   alone. */
 REACTOR_API int reactor_select(reactor *r, reactor_key *ready, int max, int64_t timeout_ms);
 
 /* Whether a watcher keeps reactor_run going: it does until unref_fd. Not counted. -ENOENT. */
