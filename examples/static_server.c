@@ -661,12 +661,12 @@ static int http_body_parse(http_body *b, const char *data, size_t len, size_t *u
    - What has been opened is asked for its final name, which has to be the root's and the name asked
      for, to the letter. So whatever else leads to a file is refused, and by the open handle, after
      which nothing can be exchanged any more: symbolic links and junctions, even within the root;
-     short names, by which GIT~1 would be .git; another case, which would make .Git pass as well
-     as give a file as many addresses.
-   A link is followed once before it is refused; who may not make links in the root, cannot use that.
+     short names, by which GIT~1 would be .git, whose dot hides it; another case, which would give
+     one file many addresses.
+   A link is followed once before it is refused; who may not make links in the root cannot use that.
    A file that is open cannot be replaced there, nor its directories renamed, so none is kept open
    for later requests. Some file systems note when a file is written only once its writer closes
-   it: what is overwritten in place, and becomes no longer, may be seen then. */
+   it: what is overwritten in place, and becomes no longer, may be seen only then. */
 enum { SYS_PATH_MAX = 4096 };
 
 typedef struct sys_time {
