@@ -644,17 +644,23 @@ static const char *option_text(int n, char **word, const char *name, const char 
 }
 
 #ifdef _WIN32
-/* Handles are multiples of 4. Whatever the system opens once is open after a first use. */
+/* Handles are multiples of 4. What the system opens once is open after a first use, and a thread of
+   its pool that waits for timers stays while there is something to wait for. */
 #define IS_OPEN(n) handle_is_open((n)*4 + 4)
 static int handle_is_open(int n) {
     DWORD flags;
     return GetHandleInformation(posix_handle_of(n), &flags) != 0;
 }
+static VOID CALLBACK never(PVOID user, BOOLEAN timed_out) { (void)user, (void)timed_out; }
 static void settle_descriptors(void) {
     static const reactor_handler none;
     static int begun;
     reactor *first;
-    if (begun++ || reactor_create(&first, NULL) < 0) return;
+    HANDLE waited;
+    if (begun++) return;
+    RegisterWaitForSingleObject(&waited, CreateEventW(NULL, TRUE, FALSE, NULL), never, NULL,
+                                INFINITE, WT_EXECUTEINWAITTHREAD);
+    if (reactor_create(&first, NULL) < 0) return;
     reactor_listen(first, "127.0.0.1:0", &none, NULL, NULL);
     reactor_poll(first, 1);
     reactor_destroy(first);
