@@ -8182,6 +8182,13 @@ enum {
     REACTOR__STREAM_BATCHED = 1 << 30    /* is received for, and has not been shown it yet */
 };
 
+/* The second list, for flags has no bit left. A connection with one of these also has SPECIAL if
+   the fast path would do wrong by it. */
+enum {
+    REACTOR__STREAM_RARE_HUNG_UP = 1 << 0 /* a hang-up was reported: input that is at its end may
+                                             have been cut off by a reset */
+};
+
 /* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
    through an event. */
 #define REACTOR__STREAM_PEACE                                                                      \
@@ -8285,6 +8292,7 @@ typedef struct reactor__stream_conn {
     uint64_t timer;           /* of all its timeouts; 0: none */
     int64_t last_out, opened; /* what these count from: nanoseconds, see loop_latest */
     uint32_t room;            /* bytes of state */
+    unsigned rare;            /* REACTOR__STREAM_RARE_x: flags that only the slow path looks at */
     int16_t reason;           /* for on_close */
     uint16_t files;           /* queued */
 } reactor__stream_conn;
