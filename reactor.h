@@ -4721,6 +4721,7 @@ static const reactor__core_backend reactor__io_uring_backend = {
 #define REACTOR__TIMER_LISTS   (REACTOR__TIMER_SLOTS + 64u)
 #define REACTOR__TIMER_CHUNK   256u
 #define REACTOR__TIMER_BATCH   64u
+#define REACTOR__TIMER_FREE    3u          /* levels of the free nodes' bits */
 #define REACTOR__TIMER_SCAN    32u         /* next is exact for slots of up to so many */
 #define REACTOR__TIMER_UNKNOWN INT64_C(-1) /* below all times: needs no case of its own */
 
@@ -4742,7 +4743,7 @@ static const reactor__core_backend reactor__io_uring_backend = {
    head. Twelve bytes in one array, for with many timers these calls cost what they miss in the
    caches, and for that it is the size of all that is touched that counts. */
 typedef struct reactor__timer_node {
-    uint32_t next, prev; /* of a timer on no list itself; free ones use next only */
+    uint32_t next, prev; /* of a timer on no list itself */
     uint32_t tag;
 } reactor__timer_node;
 
@@ -4760,7 +4761,7 @@ typedef struct reactor__timer_wheel {
     int64_t cur;                 /* the time that slots are seen from */
     int64_t soonest;             /* no slot holds an earlier one; UNKNOWN: to be found */
     uint32_t first;              /* the timer whose deadline that is; NONE: of no certain one */
-    uint32_t unused;             /* freed ones, the last one first */
+    uint32_t free_count;         /* nodes that have a bit in free_bits[0] */
     uint32_t cap, chunk_cap;
     uint32_t made; /* nodes used at least once; those above are raw memory */
     uint32_t seed;
@@ -4773,6 +4774,7 @@ typedef struct reactor__timer_wheel {
     uint32_t gone_count;
     uint32_t gone[REACTOR__TIMER_BATCH]; /* cancelled, and still linked */
     uint64_t occupied[REACTOR__TIMER_LEVELS + 1];
+    uint64_t *free_bits[REACTOR__TIMER_FREE]; /* see below; each for cap nodes */
 } reactor__timer_wheel;
 
 /* The seed makes handles of different wheels differ; any value will do. */
@@ -4788,7 +4790,7 @@ static int reactor__timer_init(reactor__timer_wheel *w, int64_t now, uint32_t se
     w->made = REACTOR__TIMER_LISTS;
     w->cur = now;
     w->soonest = REACTOR__NEVER;
-    w->first = w->unused = REACTOR__NONE;
+    w->first = REACTOR__NONE;
     w->seed = seed;
     return 0;
 }
@@ -4796,6 +4798,8 @@ static int reactor__timer_init(reactor__timer_wheel *w, int64_t now, uint32_t se
 static void reactor__timer_fini(reactor__timer_wheel *w) {
     for (uint32_t t = REACTOR__TIMER_LISTS; t < w->made; t += REACTOR__TIMER_CHUNK)
         REACTOR_FREE(w->calls[t / REACTOR__TIMER_CHUNK]);
+    for (unsigned level = 0; level < REACTOR__TIMER_FREE; level++)
+        REACTOR_FREE(w->free_bits[level]);
     REACTOR_FREE(w->calls);
     REACTOR_FREE(w->deadlines);
     REACTOR_FREE(w->nodes);
@@ -4883,6 +4887,55 @@ static void reactor__timer_place(reactor__timer_wheel *w, uint32_t t, int64_t de
     reactor__timer_append(w, t, list);
 }
 
+/* ---- free nodes ----
+
+   A bit for each node that is free, and above it bits for the words that have any. The lowest free
+   node is taken first, so timers that are set one after another lie side by side, however they were
+   freed. A list of free nodes would hand them out in the order of their freeing, and after some
+   churn each new timer would cost three cache misses. */
+
+static uint32_t reactor__timer_words(uint32_t cap, unsigned level) {
+    return (cap >> 6 * (level + 1)) + 1;
+}
+
+/* Room for cap nodes. Without memory the levels that have grown stay larger than needed. */
+static int reactor__timer_free_grow(reactor__timer_wheel *w, uint32_t cap) {
+    for (unsigned level = 0; level < REACTOR__TIMER_FREE; level++) {
+        uint32_t before = w->free_bits[level] ? reactor__timer_words(w->cap, level) : 0;
+        uint32_t words = reactor__timer_words(cap, level);
+        void *grown = REACTOR_REALLOC(w->free_bits[level], words * sizeof(uint64_t));
+        if (!grown) return -ENOMEM;
+        w->free_bits[level] = (uint64_t *)grown;
+        memset(w->free_bits[level] + before, 0, (words - before) * sizeof(uint64_t));
+    }
+    return 0;
+}
+
+static inline void reactor__timer_free_put(reactor__timer_wheel *w, uint32_t t) {
+    w->free_count++;
+    for (unsigned level = 0; level < REACTOR__TIMER_FREE; level++, t /= 64) {
+        uint64_t *word = &w->free_bits[level][t / 64], before = *word;
+        *word = before | UINT64_C(1) << t % 64;
+        if (before) return; /* the levels above know of this word already */
+    }
+}
+
+/* The lowest; there must be one. */
+static inline uint32_t reactor__timer_free_take(reactor__timer_wheel *w) {
+    uint32_t at = 0, t;
+    w->free_count--;
+    while (!w->free_bits[REACTOR__TIMER_FREE - 1][at]) at++;
+    for (unsigned level = REACTOR__TIMER_FREE; level-- > 0;)
+        at = at * 64 + REACTOR__CTZ64(w->free_bits[level][at]);
+    t = at;
+    for (unsigned level = 0; level < REACTOR__TIMER_FREE; level++, at /= 64) {
+        uint64_t *word = &w->free_bits[level][at / 64];
+        *word &= *word - 1;
+        if (*word) break;
+    }
+    return t;
+}
+
 /* ---- nodes ---- */
 
 /* Twice the room for nodes: growing by less, setting a million would be copying for the most. */
@@ -4896,6 +4949,7 @@ static int reactor__timer_widen(reactor__timer_wheel *w) {
     void *deadlines = reactor__util_grown(w->deadlines, &cap, need, sizeof *w->deadlines);
     if (!deadlines) return -ENOMEM;
     w->deadlines = (int64_t *)deadlines;
+    if (reactor__timer_free_grow(w, cap) < 0) return -ENOMEM;
     w->cap = cap;
     return 0;
 }
@@ -4921,11 +4975,8 @@ REACTOR__APART static int reactor__timer_grow(reactor__timer_wheel *w) {
 
 /* A node with a tag that was never live; NONE without memory. */
 static inline uint32_t reactor__timer_take(reactor__timer_wheel *w) {
-    uint32_t t = w->unused;
-    if (t != REACTOR__NONE) { /* the last one freed: most likely still in the cache */
-        w->unused = w->nodes[t].next;
-        return t;
-    }
+    uint32_t t;
+    if (w->free_count) return reactor__timer_free_take(w);
     if (w->made % REACTOR__TIMER_CHUNK == 0 && reactor__timer_grow(w) < 0) return REACTOR__NONE;
     t = w->made++;
     /* The first generation is unlike its neighbours', and at least half of all are still to come. */
@@ -4963,8 +5014,7 @@ static inline void reactor__timer_retire(reactor__timer_wheel *w, uint32_t t) {
    44 bytes in 2^27 timers: no handle ever comes back to life. */
 static inline void reactor__timer_free(reactor__timer_wheel *w, uint32_t t) {
     if (REACTOR__UNLIKELY(!w->nodes[t].tag)) return;
-    w->nodes[t].next = w->unused;
-    w->unused = t;
+    reactor__timer_free_put(w, t);
 }
 
 /* ---- fresh ones ---- */

@@ -1317,6 +1317,31 @@ CASE(law9_time_never_goes_back_and_does_go_on) {
     reactor_destroy(r);
 }
 
+/* Nodes that were freed in any order are handed out again in theirs, so that a crowd of timers set
+   after much coming and going is not a crowd of cache misses. A handle's lower half is its node. */
+CASE(timers_set_after_churn_lie_side_by_side) {
+    enum { N = 5000, LEFT = 7 };
+    reactor_timer t[N];
+    reactor *r = make_loop();
+    record seen = {0};
+    uint64_t seed = 1;
+    for (int i = 0; i < N; i++)
+        assert_int_equal(reactor_after(r, 60000, on_timer, &seen, &t[i]), 0);
+    for (int i = N - 1; i >= LEFT; i--) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        int j = LEFT + (int)((seed >> 33) % (uint64_t)(i - LEFT + 1));
+        assert_int_equal(reactor_cancel(r, t[j]), 0);
+        t[j] = t[i];
+    }
+    turns(r, 1);
+    assert_int_equal(counters(r).timers, LEFT);
+    for (int i = LEFT; i < N; i++) assert_int_equal(reactor_after(r, 1, on_timer, &seen, &t[i]), 0);
+    for (int i = LEFT + 1; i < N; i++)
+        assert_int_equal((uint32_t)t[i].id, (uint32_t)t[i - 1].id + 1);
+    while (seen.calls < N - LEFT) turns(r, 1);
+    reactor_destroy(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(law9_never_early),
@@ -1369,6 +1394,7 @@ int main(void) {
         TEST(law9_the_wait_is_finer_than_a_millisecond),
         TEST(poll_of_nanoseconds_waits_no_less),
         TEST(law9_time_never_goes_back_and_does_go_on),
+        TEST(timers_set_after_churn_lie_side_by_side),
     };
     return cmocka_run_group_tests_name("timer", tests, NULL, NULL);
 }

@@ -434,7 +434,7 @@ def lines_of(command, **more):
 def timers():
     """Timers, nanoseconds per operation"""
     columns = [(0, "insert"), (4, "again"), (1, "reset"), (3, "cancel"),
-               (2, "reset, random"), (5, "cancel, random")]
+               (2, "reset, random"), (5, "cancel, random"), (6, "insert after that"), (7, "fire")]
     kinds = {"random": "random within 20 to 60 s", "rising": "rising, as idle timeouts are"}
     for count in (10000, 100000, 1000000):
         rounds = options.rounds * (1 if count == 1000000 else 5)

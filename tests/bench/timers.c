@@ -19,7 +19,8 @@
    follows included; and outside, where each call looks at the clock.
 
    Prints one line per implementation and round: name, then nanoseconds per operation of: insert,
-   reset in order, reset at random, cancel in order, insert again, cancel at random. */
+   reset in order, reset at random, cancel in order, insert again, cancel at random, insert after
+   that (all with the same short delay), fire them (0 for the wheels, which do not). */
 #define REACTOR_IMPLEMENTATION
 #include "../../reactor.h"
 
@@ -34,7 +35,7 @@
 #include <uv.h>
 #endif
 
-enum { PHASES = 6 };
+enum { PHASES = 8, SOON = 20 /* milliseconds */ };
 
 static size_t count;
 static uint32_t *delays; /* milliseconds, for three times setting each timer */
@@ -61,8 +62,10 @@ static uint32_t *order;
             FOR_EACH(n, cancel(i))                                                                 \
         case 4:                                                                                    \
             FOR_EACH(n, insert(i, delays[n]))                                                      \
-        default:                                                                                   \
+        case 5:                                                                                    \
             FOR_EACH(order[n], cancel(i))                                                          \
+        default:                                                                                   \
+            FOR_EACH(n, insert(i, SOON))                                                           \
         }                                                                                          \
     }
 
@@ -161,10 +164,13 @@ DEFINE_PHASES(held_phase, held_insert, held_reset, held_cancel)
 static reactor *loop;
 static reactor_timer *handles;
 
+static size_t fired_count; /* of whichever implementation runs */
+
 static void fired(reactor *r, reactor_timer t, void *user) {
     (void)r;
     (void)t;
     (void)user;
+    fired_count++;
 }
 
 static void r_insert(size_t i, uint32_t delay) {
@@ -206,6 +212,10 @@ static void r_begin(void) {
 
 static void r_end(void) { reactor_destroy(loop); }
 
+static void r_fire(void) {
+    if (reactor_poll(loop, 0) < 0) die("reactor_poll");
+}
+
 /* ---- libev: ev_timer_again is what its manual recommends for resetting ---- */
 
 #ifdef HAVE_EV
@@ -216,7 +226,10 @@ static void ev_fired(struct ev_loop *l, ev_timer *t, int events) {
     (void)l;
     (void)t;
     (void)events;
+    fired_count++;
 }
+
+static void e_fire(void) { ev_run(ev, EVRUN_NOWAIT); }
 
 static void e_insert(size_t i, uint32_t delay) {
     ev_timer_init(&ev_timers[i], ev_fired, delay / 1000.0, 0.);
@@ -245,7 +258,12 @@ DEFINE_PHASES(e_phase, e_insert, e_reset, e_cancel)
 static uv_loop_t uv;
 static uv_timer_t *uv_timers;
 
-static void uv_fired(uv_timer_t *t) { (void)t; }
+static void uv_fired(uv_timer_t *t) {
+    (void)t;
+    fired_count++;
+}
+
+static void u_fire(void) { uv_run(&uv, UV_RUN_NOWAIT); }
 
 static void u_insert(size_t i, uint32_t delay) {
     uv_timer_start(&uv_timers[i], uv_fired, delay, 0);
@@ -269,27 +287,43 @@ static const struct implementation {
     void (*start)(void);
     void (*begin)(void); /* a round */
     void (*phase)(int phase);
+    void (*fire)(void); /* a turn that does not wait; NULL: it fires nothing */
     void (*end)(void);
 } implementations[] = {
-    {"wheel", wheel_start, nothing, wheel_phase, nothing},
-    {"reactor", r_start, r_begin, r_phase_inside, r_end},
-    {"outside", nothing, r_begin, r_phase, r_end},
-    {"held", held_start, nothing, held_phase, nothing}, /* far from its like: both start cold */
+    {"wheel", wheel_start, nothing, wheel_phase, NULL, nothing},
+    {"reactor", r_start, r_begin, r_phase_inside, r_fire, r_end},
+    {"outside", nothing, r_begin, r_phase, r_fire, r_end},
+    {"held", held_start, nothing, held_phase, NULL,
+     nothing}, /* far from its like: both start cold */
 #ifdef HAVE_EV
-    {"ev", e_start, nothing, e_phase, nothing},
+    {"ev", e_start, nothing, e_phase, e_fire, nothing},
 #endif
 #ifdef HAVE_UV
-    {"uv", u_start, nothing, u_phase, nothing},
+    {"uv", u_start, nothing, u_phase, u_fire, nothing},
 #endif
 };
 
+/* All are due when it begins. A turn has a budget, so there are several. */
+static double fire_all(const struct implementation *with) {
+    struct timespec due = {0, 2 * SOON * 1000000L};
+    nanosleep(&due, NULL);
+    int64_t began = wall_ns();
+    for (fired_count = 0; fired_count < count;) with->fire();
+    return (double)(wall_ns() - began) / (double)count;
+}
+
 static void measure(const struct implementation *with, double *out) {
     with->begin();
-    for (int phase = 0; phase < PHASES; phase++) {
+    for (int phase = 0; phase < PHASES - 1; phase++) {
         int64_t began = wall_ns();
         with->phase(phase);
         out[phase] = (double)(wall_ns() - began) / (double)count;
     }
+    out[PHASES - 1] = 0;
+    if (with->fire)
+        out[PHASES - 1] = fire_all(with);
+    else
+        with->phase(3); /* the next round finds none set */
     with->end();
 }
 
