@@ -7720,7 +7720,10 @@ static int reactor__net_refused(const reactor__net_address *a, int type) {
     int64_t made = reactor__net_sys_socket(AF_UNIX, type);
     if (made < 0) return (int)made;
     reactor_socket fd = (reactor_socket)made;
-    int r = connect(fd, (const struct sockaddr *)&a->sa, a->len) < 0 && errno == ECONNREFUSED;
+    int r;
+    do r = connect(fd, (const struct sockaddr *)&a->sa, a->len);
+    while (r < 0 && errno == EINTR);
+    r = r < 0 && errno == ECONNREFUSED;
     reactor__util_close(fd);
     return r;
 }
