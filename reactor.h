@@ -499,17 +499,28 @@ typedef void reactor_io_fn(reactor *r, reactor_socket fd, unsigned events, void 
 /* Watches fd, which stays the caller's and as it is: set it non-blocking, accepted ones too, for a
    report may be out of date. It should be removed before it is closed. events: READ and WRITE, or
    0 to be silent for now, and EDGE or ONESHOT; anything else is -EINVAL. fn NULL: it is pulled by
-   reactor_select. A regular file is always ready. -EBADF: not open; -EEXIST: watched already;
-   -ERANGE: beyond what this backend can hold (select, where the kernel limits its sets); -ENOSPC:
-   the system's limit on watches. One of the loop's own is refused: 0 may be that, if the program
-   was started without standard input. */
+   reactor_select. A regular file is always ready. -EBADF: not open, or nothing that can be waited
+   for (O_PATH); -EEXIST: watched already; -ERANGE: beyond what this backend can hold (select, where
+   the kernel limits its sets); -ENOSPC: the system's limit on watches. One of the loop's own is
+   refused: 0 may be that, if the program was started without standard input. */
 REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user);
 
-/* Replaces the interest; re-arms EDGE and ONESHOT even if it is the same. Told to the kernel before
-   the next wait, so changing it back and forth is free. Should the kernel then refuse, it is tried
-   again and at last reported as ERROR. -ENOENT: not watched; -EINVAL as reactor_add. */
+/* Replaces the interest; re-arms EDGE and ONESHOT. The kernel hears of it before the next wait, once
+   however often it was changed, and also if it is the same: if the number is another open file's by
+   now, as after a library has opened its socket anew, that one is watched from then on. If the
+   kernel refuses twice, the watcher is called with ERROR. -ENOENT: not watched; -EINVAL as
+   reactor_add. */
 REACTOR_API int reactor_modify(reactor *r, reactor_socket fd, unsigned events);
+
+/* Adds fd or, if it is watched already, replaces its interest, callback and user; whether it keeps
+   reactor_run going stays. The kernel hears of it at once. This is what an adapter of a library
+   needs that says which descriptors to watch (libcurl, c-ares, libpq): such a library does not say
+   whether the number is still the same socket. events 0 keeps it, silent. Errors as reactor_add's,
+   and then nothing has changed; but kqueue and Windows may refuse a change later, as that of
+   reactor_modify. -EEXIST: it is the library's own. */
+REACTOR_API int reactor_set(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
+                            void *user);
 
 /* Stops watching: nothing more of it is called, not even what this turn has already taken. fd may
    be closed already. -ENOENT: not watched. */
@@ -1233,6 +1244,13 @@ REACTOR__APART static void reactor__util_close(reactor_socket fd) { closesocket(
 
 REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) { CloseHandle(file); }
 
+/* Sockets are all that is watched, and one that is closed is no socket. */
+REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
+    int type, len = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0) return 1;
+    return WSAGetLastError() != WSAENOTSOCK;
+}
+
 #else
 
 typedef struct iovec reactor__util_piece;
@@ -1323,6 +1341,21 @@ REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
     return (unsigned)p->revents;
 }
 #endif
+
+/* Whether a descriptor is open and can be waited for: 0, or -EBADF. poll(2) knows both, for what it
+   cannot wait for, such as one of O_PATH, is POLLNVAL to it. Where it may not be given even one,
+   the limit of descriptors being 0, fcntl tells at least whether it is open. */
+REACTOR__OPTIONAL static int reactor__util_waitable(reactor_socket fd) {
+    struct pollfd p;
+    p.fd = fd;
+    p.events = p.revents = 0;
+    if (fd >= 0 && poll(&p, 1, 0) >= 0) return p.revents & POLLNVAL ? -EBADF : 0;
+    return fcntl(fd, F_GETFD) < 0 ? -errno : 0;
+}
+
+REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
+    return fcntl(fd, F_GETFD) >= 0 || errno != EBADF;
+}
 
 /* Linux closes the descriptor also when close says EINTR; calling it again could close another
    thread's. */
@@ -1666,16 +1699,20 @@ static void reactor__core_touch(reactor__core *core, uint32_t index) {
     if (core->changed) core->changed(core);
 }
 
-/* Its generation ends here, and 0 is skipped, for a handle of that could be {0}. A removed slot
-   that is still in the dirty list is put on the free list when it leaves that: both lists use
-   next. */
+/* Ends a generation. 0 is skipped, for a handle of that could be {0}. */
+static void reactor__core_next_tag(reactor__core_slot *slot) {
+    slot->tag = (slot->tag & ~1u) + 2;
+    if (!slot->tag) slot->tag = 2;
+}
+
+/* A removed slot that is still in the dirty list is put on the free list when it leaves that: both
+   lists use next. */
 static void reactor__core_release(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_want(core, slot, 0);
     slot->kind = REACTOR__CORE_FREE;
     slot->since = (uint16_t)core->counters.turns;
-    slot->tag = (slot->tag & ~1u) + 2;
-    if (!slot->tag) slot->tag = 2;
+    reactor__core_next_tag(slot);
     if (slot->flags & REACTOR__CORE_DIRTY) return;
     core->links[index].next = core->free_head;
     core->free_head = index;
@@ -1712,7 +1749,8 @@ static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
    are dirty slots. A refusal has no caller left to be returned to:
 
         FAILED    refused once: told again at the next flush; modify forgets it
-        TOLD      refused twice: ERROR is reported at the next flush, then it begins again */
+        TOLD      refused twice: ERROR is reported at the next flush, then it begins again; but of
+                  what is not open any more it is reported once for each modify */
 
 /* What the backend should know of a slot: a pulled one is silent unless reactor_select turns. */
 static unsigned reactor__core_target(const reactor__core *core, const reactor__core_slot *slot) {
@@ -1764,13 +1802,15 @@ static void reactor__core_unbind(reactor__core *core, uint32_t index, int closin
     slot->fd = REACTOR__UTIL_NO_SOCKET;
 }
 
-/* With EDGE or ONESHOT the same mask again means "from now on": REARM has it told. */
+/* A watcher's interest is told even if it is the same: the number may be another open file's than
+   when it was told last, and with EDGE or ONESHOT the same again means "from now on". The
+   descriptors of streams are the library's own, which knows what they are. */
 REACTOR__APART static void reactor__core_modify(reactor__core *core, uint32_t index,
                                                 unsigned wanted) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_want(core, slot, wanted);
     slot->flags &= (uint8_t)~REACTOR__CORE_FAILED;
-    if (wanted & REACTOR__CORE_ONCE) slot->flags |= REACTOR__CORE_REARM;
+    if (slot->kind == REACTOR__CORE_WATCHER) slot->flags |= REACTOR__CORE_REARM;
     reactor__core_touch(core, index);
 }
 
@@ -1805,23 +1845,61 @@ REACTOR__OPTIONAL static void reactor__core_refused(reactor__core *core, uint32_
     reactor__core_touch_again(core, index);
 }
 
+/* A watcher's slot turns out to be of another open file than the one registered with it, or that is
+   closed: from here on its reports have another generation, so that what the backend may still have
+   of the old one is known as stale. A stream's generation is its handle, and its file its own. */
+REACTOR__OPTIONAL static void reactor__core_renew(reactor__core *core, uint32_t index) {
+    reactor__core_slot *slot = &core->slots[index];
+    if (slot->kind != REACTOR__CORE_WATCHER) return;
+    reactor__core_next_tag(slot);
+    slot->since = (uint16_t)core->counters.turns; /* this turn's reports of the old one are due */
+}
+
+/* Makes the backend's interest the target. A file without readiness may be something else by now if
+   it is to be told anew, and anything else may have become such a file. */
+static int reactor__core_apply(reactor__core *core, uint32_t index, unsigned target) {
+    reactor__core_slot *slot = &core->slots[index];
+    unsigned before = slot->armed;
+    if (slot->flags & REACTOR__CORE_ALWAYS) {
+        if (!(slot->flags & REACTOR__CORE_REARM)) return 0;
+        reactor__core_always_remove(core, index);
+        before = 0;
+    }
+    int e = core->backend->set(core, index, before, target, 0);
+    core->counters.changes++;
+    if (e == -EPERM) return reactor__core_always_add(core, index);
+    if (e < 0 && !before) reactor__core_always_add(core, index); /* its place is still there */
+    return e;
+}
+
+/* What was closed and not removed says nothing until it is modified or removed. */
+static void reactor__core_silence(reactor__core *core, reactor__core_slot *slot) {
+    const int always = slot->flags & REACTOR__CORE_ALWAYS;
+    slot->armed = (uint16_t)(always ? REACTOR__CORE_WATCHED : reactor__core_target(core, slot));
+    slot->flags &= (uint8_t)~REACTOR__CORE_REARM;
+    reactor__core_mark(slot);
+}
+
+/* The watcher hears of a refusal. Of a descriptor that was closed that is all, for it would be
+   refused for ever. Returns 1 to try again. */
+static int reactor__core_tell_error(reactor__core *core, uint32_t index) {
+    reactor__core_slot *slot = &core->slots[index];
+    slot->flags &= (uint8_t)~REACTOR__CORE_TOLD;
+    reactor__core_report_slot(core, index, REACTOR_ERROR);
+    if (reactor__util_is_open(slot->fd)) return 1;
+    reactor__core_silence(core, slot);
+    return 0;
+}
+
 /* Tells the backend of one slot. A refusal is tried once more at the next turn; the second one the
    watcher hears of as ERROR, for the loop has no other caller to tell. Returns 1 to try again. */
 static int reactor__core_tell(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     unsigned target = reactor__core_target(core, slot);
     if (!(slot->flags & REACTOR__CORE_BOUND)) return 0;
-    if (slot->flags & REACTOR__CORE_TOLD) {
-        slot->flags &= (uint8_t)~REACTOR__CORE_TOLD;
-        reactor__core_report_slot(core, index, REACTOR_ERROR);
-        return 1;
-    }
+    if (slot->flags & REACTOR__CORE_TOLD) return reactor__core_tell_error(core, index);
     if (slot->armed == target && !(slot->flags & REACTOR__CORE_REARM)) return 0;
-    int e = 0;
-    if (!(slot->flags & REACTOR__CORE_ALWAYS)) {
-        e = core->backend->set(core, index, slot->armed, target, 0);
-        core->counters.changes++;
-    }
+    int e = reactor__core_apply(core, index, target);
     if (e < 0) {
         reactor__core_note_refusal(slot);
         return 1;
@@ -1838,6 +1916,26 @@ static int reactor__core_is_held_up(const reactor__core *core, uint32_t index) {
     const uint8_t flags = core->slots[index].flags;
     return (flags & REACTOR__CORE_TOLD) && (flags & REACTOR__CORE_BOUND) &&
            core->report_count >= core->batch;
+}
+
+/* For a caller who can be told of a refusal. Some backends would only find out with the next wait
+   that it is closed. */
+static int reactor__core_tell_now(reactor__core *core, uint32_t index) {
+    reactor__core_slot *slot = &core->slots[index];
+    const unsigned target = reactor__core_target(core, slot);
+    if (!reactor__util_is_open(slot->fd)) return -EBADF;
+    const int rearm = slot->flags & REACTOR__CORE_REARM;
+    slot->flags |= REACTOR__CORE_REARM;
+    int e = reactor__core_apply(core, index, target);
+    if (e < 0) {
+        if (!rearm) slot->flags &= (uint8_t)~REACTOR__CORE_REARM;
+        return e;
+    }
+    slot->armed = (uint16_t)target;
+    reactor__core_mark(slot);
+    slot->flags &= (uint8_t) ~(REACTOR__CORE_REARM | REACTOR__CORE_FAILED | REACTOR__CORE_TOLD);
+    if (core->changed) core->changed(core);
+    return 0;
 }
 
 /* A queue: what has to be tried again goes to its end, for next time, and what there is no room for
@@ -2211,14 +2309,15 @@ static int reactor__select_knows(const reactor__select *b, int fd) {
            reactor__select_has(b, REACTOR__SELECT_DEAF, fd);
 }
 
-/* The kernel hears of it with the next call, too late for the caller: so fcntl is asked whether it
-   is open. top comes down again, for each wait costs by it. */
+/* The kernel hears of it with the next call, too late for the caller: so it is asked about this one
+   before. top comes down again, for each wait costs by it. */
 static int reactor__select_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                                int closing) {
     reactor__select *b = (reactor__select *)core->data;
     int fd = reactor__core_at(core, index)->fd;
     (void)closing;
-    if (after && fcntl(fd, F_GETFD) < 0) return -errno;
+    int e = after ? reactor__util_waitable(fd) : 0;
+    if (e < 0) return e;
     if (!before) {
         if (fd >= REACTOR__SELECT_LIMIT) return -ERANGE;
         if (reactor__select_grow(b, fd) < 0) return -ENOMEM;
@@ -3125,7 +3224,7 @@ static void reactor__poll_remove(reactor__core *core, reactor__poll *b, uint32_t
     *reactor__core_aux(core, b->who[place]) = place;
 }
 
-/* As in select, fcntl tells the caller what the kernel would tell the next wait. */
+/* As in select, the caller is told at once what the kernel would tell the next wait. */
 static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                              int closing) {
     reactor__poll *b = (reactor__poll *)core->data;
@@ -3136,7 +3235,8 @@ static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned befor
         reactor__poll_remove(core, b, *aux);
         return 0;
     }
-    if (fcntl(slot->fd, F_GETFD) < 0) return -errno;
+    int e = reactor__util_waitable(slot->fd);
+    if (e < 0) return e;
     if (!before) {
         if (reactor__poll_grow(b) < 0) return -ENOMEM;
         *aux = b->count;
@@ -3742,7 +3842,11 @@ static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned befo
         if (!closing) reactor__epoll_control(core, b->fd, EPOLL_CTL_DEL, index, 0);
         return 0; /* closed already, so gone already; or a duplicate is left: see wait */
     }
-    if (before) return reactor__epoll_control(core, b->fd, EPOLL_CTL_MOD, index, after);
+    if (before) {
+        int known = reactor__epoll_control(core, b->fd, EPOLL_CTL_MOD, index, after);
+        if (known != -ENOENT) return known;
+        reactor__core_renew(core, index); /* the number is another open file's by now */
+    }
     int e = reactor__epoll_control(core, b->fd, EPOLL_CTL_ADD, index, after);
     if (e == -EEXIST) /* the leftover of one that was closed and duplicated back */
         e = reactor__epoll_control(core, b->fd, EPOLL_CTL_MOD, index, after);
@@ -6303,6 +6407,32 @@ REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reac
     }
     r->core.watchers++;
     return 0;
+}
+
+/* Tells the backend now: a dirty slot that has nothing left to tell is no trouble to flush. */
+static int reactor__loop_set_watcher(reactor *r, uint32_t index, unsigned events, reactor_io_fn *fn,
+                                     void *user) {
+    reactor__core_slot *slot = reactor__core_at(&r->core, index);
+    const reactor__core_slot old = *slot;
+    slot->fn = fn;
+    slot->user = user;
+    reactor__loop_set_pulled(r, index, fn == NULL);
+    reactor__core_want(&r->core, slot, events);
+    int e = reactor__core_tell_now(&r->core, index);
+    if (e >= 0) return 0;
+    slot->fn = old.fn;
+    slot->user = old.user;
+    reactor__loop_set_pulled(r, index, old.fn == NULL);
+    reactor__core_want(&r->core, slot, old.wanted);
+    return e;
+}
+
+REACTOR_API int reactor_set(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
+                            void *user) {
+    uint32_t index;
+    if (!r || (events & ~REACTOR__CORE_USER)) return -EINVAL;
+    if (reactor__loop_watcher(r, fd, &index) < 0) return reactor_add(r, fd, events, fn, user);
+    return reactor__loop_set_watcher(r, index, events, fn, user);
 }
 
 REACTOR_API int reactor_modify(reactor *r, reactor_socket fd, unsigned events) {
