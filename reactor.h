@@ -338,8 +338,9 @@
      text). A NULL loop, a NULL argument that is needed, or a number outside its stated range is
      -EINVAL; a handle that is stale, from another loop or of another kind is -EBADF; no memory is
      -ENOMEM. A call that failed has changed nothing.
-   - A call is for the thread that runs the loop, inside and outside callbacks; the three that
-     other threads may make (reactor_post, reactor_wake, reactor_stop) say so. No call calls back:
+   - A call is for the thread that runs the loop, inside and outside callbacks; the four that
+     other threads may make (reactor_post, reactor_async_send, reactor_wake, reactor_stop) say so.
+     No call calls back:
      callbacks come from reactor_run, reactor_poll and reactor_select, and from reactor_destroy.
 
    Times are milliseconds, in calls ending in _ns nanoseconds, of the monotonic clock. An options
@@ -392,6 +393,9 @@ typedef struct reactor_conn {
 typedef struct reactor_listener {
     uint64_t id;
 } reactor_listener;
+typedef struct reactor_async {
+    uint64_t id;
+} reactor_async;
 
 /* Text for a code that a call or on_close gave, negative or positive, on Windows Winsock's too;
    never NULL, never freed; on some systems good only until the thread's next call. 1 is
@@ -401,7 +405,7 @@ REACTOR_API const char *reactor_strerror(int error);
 /* ---- loop ---- */
 
 /* Told of each callback that ran for options.slow_ms or longer: what it was ("watcher", "timer",
-   "task", "signal", "stream") and how long, in nanoseconds. */
+   "task", "async", "signal", "stream") and how long, in nanoseconds. */
 typedef void reactor_slow_fn(reactor *r, const char *what, int64_t ns, void *user);
 
 typedef struct reactor_options {
@@ -607,6 +611,23 @@ REACTOR_API int reactor_defer(reactor *r, reactor_task_fn *fn, void *user);
    order per thread. A burst costs one wake-up. Returning 0 it will run, at the latest in
    reactor_destroy. -ECANCELED: the loop is being destroyed. */
 REACTOR_API int reactor_post(reactor *r, reactor_task_fn *fn, void *user);
+
+/* A doorbell: fn is called on the loop's thread after a reactor_async_send, once for all sends that
+   came before the call. For threads that hand over work by a queue of their own: put it there, then
+   send; fn empties the queue. It does not keep the loop going (see reactor_ref). out must not be
+   NULL. -EINVAL: no fn; -ECANCELED: the loop is being destroyed. */
+typedef void reactor_async_fn(reactor *r, reactor_async a, void *user);
+REACTOR_API int reactor_async_open(reactor *r, reactor_async_fn *fn, void *user,
+                                   reactor_async *out);
+
+/* Any thread, and signal handlers. What the caller stored before is seen by fn. A send needs no
+   memory and, unless the loop sleeps, no system call. -EBADF: closed. Sends that fn has not been
+   called for when the loop is destroyed are forgotten. */
+REACTOR_API int reactor_async_send(reactor *r, reactor_async a);
+
+/* fn is not called any more, not even for what was sent before. Sends with this handle are -EBADF
+   from here on, in other threads too. -EBADF: closed already. */
+REACTOR_API int reactor_async_close(reactor *r, reactor_async a);
 
 /* ---- addresses ----
 
@@ -841,7 +862,7 @@ typedef struct reactor_counters {
     uint64_t stale;         /* of those, for watchers that are gone */
     uint64_t callbacks;     /* of any kind */
     uint64_t timers_fired;  /* calls of timers, those of streams included */
-    uint64_t posts;         /* and deferred tasks run */
+    uint64_t posts;         /* run, and deferred tasks and doorbells called */
     uint64_t accepts;       /* connections accepted */
     uint64_t accept_pauses; /* listeners paused for want of descriptors or memory */
     uint64_t connects;      /* opened by reactor_connect */
@@ -980,10 +1001,11 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR_ASSERT(condition) ((void)sizeof(condition))
 #endif
 
-/* The atomics. PEEK is for what the loop itself looks at often, flags that another thread or a
+/* The atomics. PEEK and POKE are for what the loop itself looks at often, flags that another thread or a
    signal handler sets and follows up with a wake-up: one that is seen late is seen in the next
    turn, which that wake-up causes. All others are sequentially consistent, so that what they
-   protect (see wake and signal) can be argued about in the order in which it is written. */
+   protect (see wake and signal) can be argued about in the order in which it is written. CAS is for
+   uint32_t: it stores v if *old is there, else what is there to *old. */
 #if defined(__GNUC__)
 #define REACTOR__OPTIONAL       __attribute__((unused)) /* not every choice of sections needs it */
 #define REACTOR__APART          __attribute__((noinline)) /* kept out of the short way's code */
@@ -992,11 +1014,14 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__PREFETCH(p)    __builtin_prefetch(p, 1)
 #define REACTOR__PEEK(p)        __atomic_load_n(p, __ATOMIC_RELAXED)
 #define REACTOR__LOAD(p)        __atomic_load_n(p, __ATOMIC_SEQ_CST)
+#define REACTOR__POKE(p, v)     __atomic_store_n(p, v, __ATOMIC_RELAXED)
 #define REACTOR__STORE(p, v)    __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
 #define REACTOR__EXCHANGE(p, v) __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST)
 #define REACTOR__ADD(p, v)      __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
-#define REACTOR__CTZ64(x)       ((unsigned)__builtin_ctzll(x)) /* both undefined for 0 */
-#define REACTOR__CLZ64(x)       ((unsigned)__builtin_clzll(x))
+#define REACTOR__CAS(p, old, v)                                                                    \
+    __atomic_compare_exchange_n(p, old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
+#define REACTOR__CTZ64(x) ((unsigned)__builtin_ctzll(x)) /* both undefined for 0 */
+#define REACTOR__CLZ64(x) ((unsigned)__builtin_clzll(x))
 #elif defined(__TINYC__) && defined(__x86_64__)
 /* tcc has no atomic builtins, and its system's headers take its attributes away. What it has is
    assembly and statement expressions; it keeps the order of accesses, as x86 does but for a load
@@ -1008,6 +1033,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__PREFETCH(p) ((void)(p))
 #define REACTOR__PEEK(p)     (*(volatile __typeof__(*(p)) *)(p))
 #define REACTOR__LOAD(p)     REACTOR__PEEK(p)
+#define REACTOR__POKE(p, v)  ((void)(REACTOR__PEEK(p) = (v)))
 #define REACTOR__SWAP(what, p, v)                                                                  \
     __typeof__(*(p)) reactor__config_old = (v);                                                    \
     __asm__ volatile(what " %0, %1" : "+r"(reactor__config_old), "+m"(*(p)) : : "memory")
@@ -1022,8 +1048,15 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
         REACTOR__SWAP("lock; xadd", p, v);                                                         \
         reactor__config_old + (v);                                                                 \
     })
-#define REACTOR__CTZ64(x) reactor__config_log2((x) & -(x))
-#define REACTOR__CLZ64(x) (63 - reactor__config_log2(x))
+#define REACTOR__CAS(p, old, v) reactor__config_cas(p, old, v)
+static int reactor__config_cas(uint32_t *p, uint32_t *old, uint32_t v) {
+    uint32_t found = *old, expected = found;
+    __asm__ volatile("lock; cmpxchgl %2, %1" : "+a"(found), "+m"(*p) : "r"(v) : "memory");
+    *old = found;
+    return found == expected;
+}
+#define REACTOR__CTZ64(x)       reactor__config_log2((x) & -(x))
+#define REACTOR__CLZ64(x)       (63 - reactor__config_log2(x))
 static unsigned reactor__config_log2(uint64_t x) {
     unsigned n = 0;
     for (; x > 1; x >>= 1) n++;
@@ -5403,15 +5436,17 @@ static int reactor__timer_pop(reactor__timer_wheel *w, int64_t now, reactor_time
     return 1;
 }
 /* ==== >> wake ==== */
-/* Other threads' and signal handlers' way into the loop: a queue of tasks under a mutex, and a
-   descriptor (eventfd, where that is missing a pipe) that makes the backend return.
+/* Other threads' and signal handlers' way into the loop: a queue of tasks under a mutex, doorbells
+   (async) without one, and a descriptor (eventfd, else a pipe) that ends the backend's wait.
 
-   woken is 1 from the first notification until the loop has read the descriptor, so a burst of
-   posts costs one write. The loop clears it before it takes the queue: a post that came too late
-   for that batch finds it 0 and writes again. The mutex orders the rest. A full pipe or eventfd is
-   as good as written, the descriptor being readable then.
+   woken is 1 from a notification until the loop has looked; asleep is 1 while the loop may wait. A
+   notification sets woken, and writes to the descriptor only if it finds asleep set, which it
+   clears. The loop sets asleep before it looks at woken, others set woken before they look at
+   asleep, so one sees the other: a busy loop is told without a system call, a sleeping one with a
+   single write. woken is cleared before the queue is taken: a post that comes too late for that
+   batch notifies again. A full pipe or eventfd is as good as written: it is readable.
 
-   Notifying uses an atomic and write(2) only, both of which signal-safety(7) allows. */
+   Notifying uses atomics and write(2) only, both of which signal-safety(7) allows. */
 typedef struct reactor__wake_task {
     reactor_task_fn *fn;
     void *user;
@@ -5423,14 +5458,34 @@ typedef struct reactor__wake_queue {
     uint32_t count, cap, at;
 } reactor__wake_queue;
 
+/* A doorbell. It stays where it is as long as the loop lives, for other threads may look at it with
+   a handle that is stale. */
+typedef struct reactor__wake_async {
+    uint32_t state;       /* atomic: generation, odd while it is open, times 2; plus SENT */
+    uint32_t next;        /* index and 1, in the list of those sent or free */
+    reactor_async_fn *fn; /* NULL: closed. The loop's thread alone looks at these two. */
+    void *user;
+} reactor__wake_async;
+
+enum {
+    REACTOR__WAKE_SENT = 1,
+    REACTOR__WAKE_FIRST = 16, /* doorbells in the first chunk */
+    REACTOR__WAKE_CHUNKS = 24
+};
+
 typedef struct reactor__wake {
     const reactor__core *core;  /* its backend wakes; NULL: a descriptor does */
     reactor_socket in, out;     /* read end, write end; the same for an eventfd */
-    int woken;                  /* atomic: notified, and the loop has not come by since */
+    int woken;                  /* atomic: notified, and the loop has not looked since */
+    int asleep;                 /* atomic: the loop may be in a wait, which a notification ends */
     int closed;                 /* under lock, as is posted */
     reactor__util_lock lock;    /* never held over a callback */
     reactor__wake_queue posted; /* filled by any thread, taken whole by the loop */
     uint64_t rounds;            /* how often that was taken, under lock */
+    reactor__wake_async *asyncs[REACTOR__WAKE_CHUNKS]; /* atomic; each twice as large as the last */
+    uint32_t async_count;                              /* ever used */
+    uint32_t async_free;                               /* index and 1 of the first; 0: none */
+    uint32_t sent; /* atomic, the same: those with SENT, the last one first */
 } reactor__wake;
 
 #ifdef _WIN32
@@ -5552,6 +5607,7 @@ static int reactor__wake_init(reactor__wake *w) {
 static void reactor__wake_fini(reactor__wake *w, int child) {
     if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__wake_shut(w);
     if (!child) reactor__util_lock_fini(&w->lock);
+    for (int k = 0; k < REACTOR__WAKE_CHUNKS; k++) REACTOR_FREE(w->asyncs[k]);
     REACTOR_FREE(w->posted.tasks);
     reactor__wake_end();
 }
@@ -5560,20 +5616,28 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
    the loop cannot be woken, the next one has to try again. */
 static int reactor__wake_notify(reactor__wake *w) {
     if (REACTOR__LOAD(&w->woken) || REACTOR__EXCHANGE(&w->woken, 1)) return 0;
+    if (!REACTOR__EXCHANGE(&w->asleep, 0)) return 0; /* it looks before it waits */
     int e = w->core ? w->core->backend->wake(w->core, 1) : reactor__wake_write(w);
-    if (e < 0) REACTOR__STORE(&w->woken, 0);
+    if (e < 0) {
+        REACTOR__STORE(&w->woken, 0);
+        REACTOR__STORE(&w->asleep, 1);
+    }
     return e;
 }
 
-/* The loop has seen the notification: a backend's own is gone with that. Read before the flag is
-   cleared: the other way round a notification in between would be read here and its flag stay set,
-   and nobody would write any more. */
-static void reactor__wake_clear(reactor__wake *w, int seen) {
+/* Before a wait, and at the end of a turn of a loop that is nested in another one. Returns whether
+   somebody has notified meanwhile: then it must not wait. */
+static int reactor__wake_fall_asleep(reactor__wake *w) {
+    REACTOR__STORE(&w->asleep, 1);
+    return REACTOR__LOAD(&w->woken);
+}
+
+/* Takes a notification back that was written. A backend's own is gone when it was reported (seen). */
+static void reactor__wake_drop(reactor__wake *w, int seen) {
     if (!w->core)
         reactor__wake_read(w);
     else if (!seen)
         w->core->backend->wake(w->core, 0);
-    REACTOR__STORE(&w->woken, 0);
 }
 
 /* Doubles: a burst grows it from nothing, and each growth copies it. */
@@ -5616,6 +5680,121 @@ static int reactor__wake_post(reactor__wake *w, reactor_task_fn *fn, void *user)
     e = reactor__wake_notify(w);
     return e < 0 ? reactor__wake_unpost(w, round, &task, e) : 0;
 }
+
+/* ---- doorbells ---- */
+
+/* NULL if there never was one of this index. The chunks hold 16, 32, 64 ... */
+static reactor__wake_async *reactor__wake_async_at(const reactor__wake *w, uint32_t index) {
+    const uint64_t n = (uint64_t)index + REACTOR__WAKE_FIRST;
+    const unsigned top = 63 - REACTOR__CLZ64(n), k = top - 4;
+    if (k >= REACTOR__WAKE_CHUNKS) return NULL;
+    reactor__wake_async *chunk = REACTOR__LOAD(&w->asyncs[k]);
+    return chunk ? chunk + (n - (UINT64_C(1) << top)) : NULL;
+}
+
+/* The loop's own look: NULL if closed, stale or foreign. */
+static reactor__wake_async *reactor__wake_async_find(const reactor__wake *w, uint64_t id) {
+    reactor__wake_async *a = reactor__wake_async_at(w, (uint32_t)id);
+    return a && a->fn && REACTOR__LOAD(&a->state) / 2 == id >> 32 ? a : NULL;
+}
+
+/* Room for one more at async_count. */
+static int reactor__wake_async_grow(reactor__wake *w) {
+    const uint64_t n = (uint64_t)w->async_count + REACTOR__WAKE_FIRST;
+    const unsigned k = 63 - REACTOR__CLZ64(n) - 4;
+    if (k >= REACTOR__WAKE_CHUNKS) return -ENOMEM;
+    if (w->asyncs[k]) return 0;
+    size_t size = ((size_t)REACTOR__WAKE_FIRST << k) * sizeof(reactor__wake_async);
+    reactor__wake_async *chunk = (reactor__wake_async *)reactor__util_zeroed(size);
+    if (!chunk) return -ENOMEM;
+    REACTOR__STORE(&w->asyncs[k], chunk);
+    return 0;
+}
+
+static int reactor__wake_async_open(reactor__wake *w, reactor_async_fn *fn, void *user,
+                                    uint64_t *id) {
+    uint32_t index = w->async_free ? w->async_free - 1 : w->async_count;
+    if (index == w->async_count && reactor__wake_async_grow(w) < 0) return -ENOMEM;
+    reactor__wake_async *a = reactor__wake_async_at(w, index);
+    if (index == w->async_count)
+        w->async_count++;
+    else
+        w->async_free = a->next;
+    a->fn = fn;
+    a->user = user;
+    const uint32_t state = REACTOR__LOAD(&a->state) + 2; /* the next generation, odd */
+    REACTOR__STORE(&a->state, state);
+    *id = (uint64_t)(state / 2) << 32 | index;
+    return 0;
+}
+
+/* Back to be opened again. One that has used up its generations is not: no handle ever comes back
+   to life. */
+static void reactor__wake_async_free(reactor__wake *w, uint32_t index) {
+    reactor__wake_async *a = reactor__wake_async_at(w, index);
+    if (REACTOR__LOAD(&a->state) > UINT32_MAX - 4) return;
+    a->next = w->async_free;
+    w->async_free = index + 1;
+}
+
+/* With SENT it is on the list of those sent, or on its way there: take frees it. */
+static int reactor__wake_async_close(reactor__wake *w, uint64_t id) {
+    reactor__wake_async *a = reactor__wake_async_find(w, id);
+    if (!a) return -EBADF;
+    a->fn = NULL;
+    uint32_t state = (uint32_t)(id >> 32) * 2 + 2;
+    if (!(REACTOR__EXCHANGE(&a->state, state) & REACTOR__WAKE_SENT))
+        reactor__wake_async_free(w, (uint32_t)id);
+    return 0;
+}
+
+/* Any thread, and signal handlers. The look at the state is a write of the same value: the loop
+   takes SENT off with another write behind it, and so sees all that the caller has stored before,
+   also if this send finds SENT set and has nothing to do. Only one sender sets SENT, and links. */
+static int reactor__wake_send(reactor__wake *w, uint64_t id) {
+    const uint32_t open = (uint32_t)(id >> 32) * 2, index = (uint32_t)id;
+    reactor__wake_async *a = reactor__wake_async_at(w, index);
+    if (!a || !(open & 2)) return -EBADF;
+    uint32_t state = REACTOR__ADD(&a->state, 0);
+    if (state != open || !REACTOR__CAS(&a->state, &state, open | REACTOR__WAKE_SENT))
+        return state == (open | REACTOR__WAKE_SENT) ? 0 : -EBADF;
+    uint32_t first = REACTOR__LOAD(&w->sent);
+    do a->next = first;
+    while (!REACTOR__CAS(&w->sent, &first, index + 1));
+    return reactor__wake_notify(w);
+}
+
+/* Takes the list of those sent, in the order of their sending, behind what is left of *list. */
+static void reactor__wake_take_sent(reactor__wake *w, uint32_t *list) {
+    uint32_t sent = REACTOR__EXCHANGE(&w->sent, 0), turned = 0;
+    while (sent) {
+        reactor__wake_async *a = reactor__wake_async_at(w, sent - 1);
+        uint32_t next = a->next;
+        a->next = turned;
+        turned = sent;
+        sent = next;
+    }
+    while (*list) list = &reactor__wake_async_at(w, *list - 1)->next;
+    *list = turned;
+}
+
+/* Takes the first one off the list: whom to call, or NULL if it was closed. Sends from here on are
+   for another call. */
+static reactor__wake_async *reactor__wake_ring(reactor__wake *w, uint32_t *list, uint64_t *id) {
+    const uint32_t index = *list - 1;
+    reactor__wake_async *a = reactor__wake_async_at(w, index);
+    *list = a->next;
+    if (!a->fn) {
+        reactor__wake_async_free(w, index);
+        return NULL;
+    }
+    const uint32_t state = REACTOR__LOAD(&a->state) & ~(uint32_t)REACTOR__WAKE_SENT;
+    REACTOR__EXCHANGE(&a->state, state);
+    *id = (uint64_t)(state / 2) << 32 | index;
+    return a;
+}
+
+/* ---- the end of posting, and taking ---- */
 
 /* Later posts are refused. */
 static void reactor__wake_close(reactor__wake *w) {
@@ -5695,11 +5874,11 @@ struct reactor {
     reactor__wake_queue posted;   /* taken from wake, being run */
     reactor__wake_queue due;      /* deferred tasks that are being run */
     reactor__wake_queue deferred; /* those that wait for it to be empty: they are exchanged */
+    uint32_t rung;                /* doorbells to be called: a list, see wake */
     reactor__loop_part *parts[REACTOR__LOOP_PARTS]; /* NULL: the program has no use for it so far */
     reactor_options options;                        /* with the defaults put in */
     int64_t now; /* nanoseconds, of the last wait's end; see reactor_now */
     uint32_t refs;
-    int woken;  /* the posts are to be taken */
     int noting; /* the turn that began at now has not been noted yet */
     int left;   /* the stage that a stop has left to the next turn; STAGES: none */
     int owned;  /* a thread has run it: owner */
@@ -5761,6 +5940,14 @@ static void reactor__loop_call_task(reactor *r, const reactor__wake_task *task) 
     int64_t begun = reactor__loop_begin(r);
     task->fn(r, task->user);
     reactor__loop_end(r, "task", begun);
+}
+
+static void reactor__loop_call_async(reactor *r, const reactor__wake_async *a, uint64_t id) {
+    reactor_async handle;
+    handle.id = id;
+    int64_t begun = reactor__loop_begin(r);
+    a->fn(r, handle, a->user);
+    reactor__loop_end(r, "async", begun);
 }
 
 REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_signal_fn *fn,
@@ -5848,7 +6035,7 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
 
 /* Of this thread, and posts that have been heard of. */
 static int reactor__loop_has_tasks(const reactor *r) {
-    return (r->deferred.count | r->due.count | r->posted.count | (uint32_t)r->woken) != 0;
+    return (r->deferred.count | r->due.count | r->posted.count | r->rung) != 0;
 }
 
 /* Something is left over or waiting that needs no event: the wait is only a glance. */
@@ -5870,6 +6057,7 @@ static void reactor__loop_renest(reactor *r) {
     reactor__timer_settle(&r->wheel, reactor__util_clock());
     int64_t at = reactor__timer_next(&r->wheel);
     if (r->core.dirty_head != REACTOR__NONE || reactor__loop_pending(r) ||
+        reactor__wake_fall_asleep(&r->wake) ||
         (r->core.always_count && reactor__core_has_always(&r->core)))
         at = 0;
     /* No alarm, or an interest refused by this very flush: at least the outer loop comes at once,
@@ -5949,8 +6137,10 @@ static int reactor__loop_wait(reactor *r, int64_t timeout) {
         /* An interest that the backend has refused is told again soon. */
         if (r->core.dirty_head != REACTOR__NONE && (wait < 0 || wait > REACTOR__MS))
             wait = REACTOR__MS;
+        if (wait && reactor__wake_fall_asleep(&r->wake)) wait = 0;
         r->core.counters.waits += wait != 0;
         int e = reactor__core_wait(&r->core, wait);
+        REACTOR__POKE(&r->wake.asleep, 0);
         if (e == 0) break;
         if (e != -EINTR && ++tries == 16) return e;
     }
@@ -5989,34 +6179,51 @@ static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int budg
     if (q->at == q->count) q->at = q->count = 0;
 }
 
-/* The wake-up's descriptor is read only here, when it is readable: a notification that another
-   thread had begun when its post was taken may come late. */
+/* The wake-up's descriptor is read only here, when it is readable. What it tells of may have been
+   taken already: woken tells of that earlier. */
 static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, void *user) {
     (void)fd;
     (void)events;
     (void)user;
     r->core.counters.callbacks--;
-    r->woken = 1;
-    reactor__wake_clear(&r->wake, 1);
+    reactor__wake_drop(&r->wake, 1);
 }
 
-/* Posts first, then what was deferred up to now: a task that such a task defers or posts is for the
-   next turn, because both queues are exchanged for empty ones before they are run; and only if
-   those are empty, for one that the budget left comes before what is newer. wake's own flag spares
-   a post of this very turn the way through its descriptor. */
+/* Posts and doorbells that others have notified of. Posts only if those before them have been run,
+   for one that the budget left comes before what is newer; woken stays set then. */
+static void reactor__loop_take_posts(reactor *r) {
+    if (!r->posted.count) {
+        REACTOR__STORE(&r->wake.woken, 0);
+        reactor__wake_take(&r->wake, &r->posted);
+    }
+    reactor__wake_take_sent(&r->wake, &r->rung);
+}
+
+/* Each is called once for all that was sent before. */
+static void reactor__loop_ring(reactor *r) {
+    while (r->rung && !REACTOR__PEEK(&r->core.stop)) {
+        uint64_t id;
+        const reactor__wake_async *a = reactor__wake_ring(&r->wake, &r->rung, &id);
+        if (!a) continue;
+        r->core.counters.posts++;
+        reactor__loop_call_async(r, a, id);
+    }
+}
+
+/* Posts first, then doorbells, then what was deferred up to now: a task that such a task defers or
+   posts is for the next turn, because both queues are exchanged for empty ones before they are run,
+   and only if those are empty. */
 REACTOR__APART static void reactor__loop_tasks(reactor *r) {
     int budget = r->options.post_budget;
     if (r->child) return; /* the lock may be held by a thread that does not exist here */
-    if (!r->posted.count && (r->woken || REACTOR__PEEK(&r->wake.woken))) {
-        r->woken = 0;
-        reactor__wake_take(&r->wake, &r->posted);
-    }
+    if (REACTOR__PEEK(&r->wake.woken)) reactor__loop_take_posts(r);
     if (!r->due.count) {
         reactor__wake_queue q = r->deferred;
         r->deferred = r->due;
         r->due = q;
     }
     if (r->posted.count) reactor__loop_run_tasks(r, &r->posted, budget);
+    if (r->rung) reactor__loop_ring(r);
     if (r->due.count) reactor__loop_run_tasks(r, &r->due, budget);
 }
 
@@ -6107,11 +6314,8 @@ static void reactor__loop_free(reactor *r);
 static void reactor__loop_leave(reactor *r) {
     if (REACTOR__PEEK(&r->core.stop) && !r->child) {
         if (REACTOR__PEEK(&r->wake.woken)) {
-            reactor__wake_clear(&r->wake, 0);
-            if (!r->posted.count)
-                reactor__wake_take(&r->wake, &r->posted);
-            else
-                r->woken = 1;
+            reactor__wake_drop(&r->wake, 0);
+            reactor__loop_take_posts(r);
         }
         reactor__core_stop(&r->core, 0);
     }
@@ -6606,6 +6810,24 @@ REACTOR_API int reactor_defer(reactor *r, reactor_task_fn *fn, void *user) {
 
 REACTOR_API int reactor_post(reactor *r, reactor_task_fn *fn, void *user) {
     return r && fn ? reactor__wake_post(&r->wake, fn, user) : -EINVAL;
+}
+
+REACTOR_API int reactor_async_open(reactor *r, reactor_async_fn *fn, void *user,
+                                   reactor_async *out) {
+    if (!r || !fn || !out) return -EINVAL;
+    out->id = 0;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    return r->closing ? -ECANCELED : reactor__wake_async_open(&r->wake, fn, user, &out->id);
+}
+
+REACTOR_API int reactor_async_send(reactor *r, reactor_async a) {
+    return r ? reactor__wake_send(&r->wake, a.id) : -EINVAL;
+}
+
+REACTOR_API int reactor_async_close(reactor *r, reactor_async a) {
+    if (!r) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    return reactor__wake_async_close(&r->wake, a.id);
 }
 
 /* ---- inside view ---- */
