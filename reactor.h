@@ -111,12 +111,18 @@
    A handler describes a protocol and is shared by its connections; each has its own state, zeroed
    memory of state_size bytes which lives until on_close has returned.
 
-   Back-pressure: a write returns 1 when the queue is above high water. Stop producing then, and go
-   on in on_writable. Meanwhile nothing more is read from an accepted connection, so that a peer
-   which sends and never reads is made to wait. What would exceed max_output is refused whole.
+   Back-pressure: a write returns 1 when the output is above high water. Stop producing then, and go
+   on in on_writable, which is called when it has drained to low water; also when it never was above
+   high water, but above low water. For a mark of your own there is reactor_notify_output. While the
+   output is high nothing more is read from an accepted or attached connection, so that a peer which
+   sends and never reads is made to wait. A relay, which couples two connections itself, sets
+   coupled to -1 for both, or they could wait for each other. What would exceed max_output is refused
+   whole.
 
-   Input: on_data returns how much it has used. What is left is kept and offered again together with
-   what comes next, so a parser simply returns 0 until a line, a head, a frame is complete::
+   Input: on_data returns how much it has consumed. What is left is kept. on_data is called again at
+   once if it has consumed something and left something; when it has consumed nothing, it is called
+   again together with what comes next. So a parser takes one message, and returns 0 until a line, a
+   head, a frame is complete::
 
         static size_t on_line(reactor *r, reactor_conn c, const void *data, size_t len, void *state) {
             const char *end = (const char *)memchr(data, '\n', len);
@@ -127,8 +133,9 @@
             return line;
         }
 
-   on_data is called for what was there when something arrived: consume all that is complete, in a
-   loop, before returning.
+   To consume all that is complete in a loop, before returning, is faster: the answers then leave
+   with one system call. The last message may lack its end: on_eof finds what is left of the input
+   by reactor_input, a last line without its newline, say, and can use it or complain.
 
    Ends: reactor_close sends what is queued, then FIN. reactor_shutdown ends one's own direction
    only. reactor_abort resets. on_eof tells that the peer has finished sending, which is not the
@@ -669,18 +676,21 @@ typedef struct reactor_handler {
     size_t state_size;
     /* Accepted, connected or attached; the first call there is. */
     void (*on_open)(reactor *r, reactor_conn c, void *state);
-    /* Input. Returns how many bytes it consumed, from the front; the rest is offered again, in one
-       piece with what follows it, when more comes, after reactor_resume, when output has drained
-       to low water, and once before on_eof. data is good until the callback returns. NULL: input
-       is discarded. */
+    /* Input. Returns how many bytes it consumed, from the front. If that is something but not all,
+       on_data is called again with the rest, 64 times per turn at most, the others in the next. If
+       it is 0, the same bytes are offered again only when more comes (in one piece with it), after
+       reactor_resume, with another handler, when output has drained (see on_writable), and once
+       before on_eof. data is good until the callback returns. NULL: input is discarded. */
     size_t (*on_data)(reactor *r, reactor_conn c, const void *data, size_t len, void *state);
-    /* The peer has finished sending; writing to it is still possible. NULL: reactor_close. */
+    /* The peer has finished sending; writing to it is still possible. What on_data has left is
+       there to be looked at, see reactor_input. NULL: reactor_close. */
     void (*on_eof)(reactor *r, reactor_conn c, void *state);
     /* reactor_drain has begun. 1: busy, it will close itself; 0: close it when its output is out.
        NULL: busy while it has output queued or input unconsumed. */
     int (*on_drain)(reactor *r, reactor_conn c, void *state);
-    /* The output has drained to low water; exactly once after each run of writes of which one gave
-       1 or -ENOBUFS, unless on_close comes first. */
+    /* The output has drained to low water: once each time that it was above that when a write
+       returned, be it 0 or 1, also if all of it left in the same turn. After -ENOBUFS it comes when
+       the length refused would fit, too. Once a turn at most, and not if on_close comes first. */
     void (*on_writable)(reactor *r, reactor_conn c, void *state);
     /* A timeout of REACTOR_TIMEOUT_x ran out. 0: abort with -ETIMEDOUT, unless the callback has
        closed it; 1: start it again, unless it has set or closed something itself. NULL: 0. */
@@ -700,9 +710,11 @@ typedef struct reactor_conn_options {
     const char *name;         /* for reactor_dump; copied up to 31 bytes */
     size_t high_water;        /* output queued: a write returns 1 above it; 64 KiB */
     size_t low_water;         /* on_writable at or below it; a quarter of high_water */
-    size_t max_output;        /* a write that would exceed it is -ENOBUFS; 4 MiB */
+    size_t max_output;        /* a write that would exceed it is -ENOBUFS; the memory it takes, all
+                                 included, is never twice as much (or above 32 KiB); 4 MiB */
     size_t max_input;         /* unconsumed input kept; more ends it with -EMSGSIZE; 1 MiB */
-    int coupled;              /* stop reading above high_water; 1 yes, -1 no; 0: accepted ones do */
+    int coupled;              /* 1: stop reading while output is high; -1: read on, for a relay;
+                                 0: accepted and attached ones stop, connected ones read on */
     int nagle;                /* 1: let TCP gather small writes (no TCP_NODELAY) */
     int keep_alive_s;         /* TCP keep-alive after so many idle seconds; 0 off */
     int user_timeout_ms;      /* TCP_USER_TIMEOUT, where the system has it; 0 its default */
@@ -760,8 +772,9 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
 
 /* The way back: *fd is the caller's again, on_close comes with REACTOR_DETACHED. Input received but
    not consumed is copied to input[*len], and *len set to how much that was. Inside on_data, what
-   it was offered counts as consumed. -ENOBUFS: *len is too small, and now what it takes; -EBUSY:
-   output is queued; -ENOTCONN: not open, or closing. */
+   it was offered counts as consumed. Output that the kernel takes now is sent first. -ENOBUFS: *len
+   is too small, and now what it takes; -EBUSY: output is left, or files are queued; -ENOTCONN: not
+   open, or closing. */
 REACTOR_API int reactor_detach(reactor *r, reactor_conn c, reactor_socket *fd, void *input,
                                size_t *len);
 
@@ -780,8 +793,9 @@ REACTOR_API int reactor_peer_address(const reactor *r, reactor_conn c, char *out
 
 /* Output, sent in the order of these calls; what one callback writes leaves in one system call.
    0: accepted; 1: accepted, and now above high water (wait for on_writable); nothing accepted at
-   all: -ENOBUFS above max_output, -EBADF stale or closing, -EPIPE after shutdown or when the peer
-   is gone. Queued before the connection is open. */
+   all: -ENOBUFS above max_output for now (wait for on_writable), -EMSGSIZE longer than max_output
+   and thus for ever, -ENOMEM, -EBADF stale or closing, -EPIPE after shutdown or when the peer is
+   gone. Queued before the connection is open. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn c, const void *data, size_t len);
 
 /* Several pieces, accepted whole or not at all. Like POSIX's struct iovec. -EINVAL: count < 0. */
@@ -821,6 +835,18 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn c, reactor_file file, 
 /* Output accepted and not yet taken by the kernel, file bytes included; 0 if stale. */
 REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn c);
 
+/* Calls on_writable, once, when no more than so many bytes of output are in memory (above 4 GiB
+   counts as 4 GiB), at the end of this callback if it is so already; 0: when all output is out,
+   files included. on_data is offered what it has left after that. Replaces what on_writable is due
+   for until then, be it by low water or by an earlier call of this. -EPIPE: the peer is gone. */
+REACTOR_API int reactor_notify_output(reactor *r, reactor_conn c, size_t at_or_below);
+
+/* Input that on_data has not consumed (inside on_data: what it is offered), its length in *len; NULL
+   and 0 if there is none or c is stale. Good until the callback returns, in on_eof and on_close too.
+   Looking does not consume it; who is done with it just ends the connection, or sets another
+   handler, to which it is offered. */
+REACTOR_API const void *reactor_input(const reactor *r, reactor_conn c, size_t *len);
+
 /* The user's own brake on input, apart from the coupling to the queue: while paused neither data
    nor end of file is delivered. A reset or a write that fails ends it all the same, and input that
    was not read is lost then; on select with input unread a reset shows in the loop's next turn, but
@@ -832,8 +858,9 @@ REACTOR_API int reactor_resume(reactor *r, reactor_conn c);
    now. -EINVAL: negative or unknown. */
 REACTOR_API int reactor_set_timeout(reactor *r, reactor_conn c, int which, int64_t ms);
 
-/* Another protocol from here on: unconsumed input is offered to it, its on_open is not called.
-   State is kept as it is. -EINVAL: its state_size is above that of the first handler. */
+/* Another protocol from here on: unconsumed input is offered to it, and its on_eof is called if the
+   peer has finished sending, also if that of the one before was; on_open is not. State is kept as
+   it is. -EINVAL: its state_size is above that of the first handler. */
 REACTOR_API int reactor_set_handler(reactor *r, reactor_conn c, const reactor_handler *h);
 
 /* End of output: FIN after what is queued; input goes on. Twice is 0. */
@@ -8566,7 +8593,7 @@ enum {
     REACTOR__STREAM_PAUSED = 1 << 8,     /* by the user */
     REACTOR__STREAM_COUPLED = 1 << 9,    /* reading stops above high water */
     REACTOR__STREAM_THROTTLED = 1 << 10, /* and it has */
-    REACTOR__STREAM_OWED = 1 << 11,      /* an on_writable */
+    REACTOR__STREAM_OWED = 1 << 11,      /* an on_writable, once output has drained to mark */
     REACTOR__STREAM_OFFER = 1 << 12,     /* unconsumed input is to be offered again */
     REACTOR__STREAM_OFFERING = 1 << 14,  /* on_data is running */
     REACTOR__STREAM_ENDED = 1 << 15,     /* the peer's FIN was read */
@@ -8590,8 +8617,13 @@ enum {
 /* The second list, for flags has no bit left. A connection with one of these also has SPECIAL if
    the fast path would do wrong by it. */
 enum {
-    REACTOR__STREAM_RARE_HUNG_UP = 1 << 0 /* a hang-up was reported: input that is at its end may
-                                             have been cut off by a reset */
+    REACTOR__STREAM_RARE_HUNG_UP = 1 << 0, /* a hang-up was reported: input that is at its end may
+                                              have been cut off by a reset */
+    REACTOR__STREAM_RARE_NEW_HANDLER = 1 << 1, /* set_handler was called, and the new handler has
+                                                  not been offered the unconsumed input yet */
+    REACTOR__STREAM_RARE_LAST_LOOK = 1 << 2,   /* unconsumed input was offered since the peer's FIN
+                                                  was read */
+    REACTOR__STREAM_RARE_NOTIFY = 1 << 3       /* OWED, and mark, are by reactor_notify_output */
 };
 
 /* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
@@ -8611,10 +8643,13 @@ enum {
     REACTOR__STREAM_SMALL = 1024,      /* a queue's first piece of memory, header included */
     REACTOR__STREAM_CHUNK = 16 * 1024, /* those that follow */
     REACTOR__STREAM_SPARES = 64,       /* of either, kept for the next queue */
-    REACTOR__STREAM_TINY = 256,        /* cheaper copied than referred to, in a queue this long: */
+    REACTOR__STREAM_LEAST = 64,        /* bytes that a piece between other kinds has room for */
+    REACTOR__STREAM_TINY = 256,        /* cheaper copied than referred to, where a queue holds: */
     REACTOR__STREAM_BACKLOG = 4096,
-    REACTOR__STREAM_CORKS = 16,        /* pieces that a callback's output may have */
-    REACTOR__STREAM_GATHER = 64,       /* pieces sent with one call */
+    REACTOR__STREAM_ECHO = 16 * 1024, /* the longest answer that takes the short way */
+    REACTOR__STREAM_OFFERS = 64,      /* times that left input is offered per connection and turn */
+    REACTOR__STREAM_CORKS = 16,       /* pieces that a callback's output may have */
+    REACTOR__STREAM_GATHER = 64,      /* pieces sent with one call */
     REACTOR__STREAM_STAGE = 64 * 1024, /* room for copies of what a callback writes */
     REACTOR__STREAM_FILES_LOW = 16,    /* the marks and the cap for queued files, whose bytes */
     REACTOR__STREAM_FILES_HIGH = 64,   /* do not count but whose number is a peer's to choose */
@@ -8700,6 +8735,7 @@ typedef struct reactor__stream_conn {
     unsigned rare;            /* REACTOR__STREAM_RARE_x: flags that only the slow path looks at */
     int16_t reason;           /* for on_close */
     uint16_t files;           /* queued */
+    uint32_t mark;            /* OWED: the bytes to which queued has to drain; at most 4 GiB */
 } reactor__stream_conn;
 
 #define REACTOR__STREAM_HEAD ((sizeof(reactor__stream_conn) + 15) / 16 * 16)
@@ -9051,6 +9087,53 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
     return 0;
 }
 
+/* ---- marks ----
+
+   A write that leaves the output above low water makes OWED, the promise of one on_writable, and
+   mark, the bytes to which the queue has to drain for it: low water; so few that a refused write
+   would fit; or what reactor_notify_output says, which replaces either. settle_marks keeps the
+   promise, in the same turn if everything has left at once. */
+
+/* Output that is in memory, the callback's own included. */
+static size_t reactor__stream_load(const reactor *r, const reactor__stream_conn *c) {
+    if (r->lane.current != c) return c->queued;
+    return c->queued + reactor__stream_answered(r) + reactor__stream_part_of(r)->corked;
+}
+
+/* Whether the queue is above its high-water mark. */
+static int reactor__stream_is_high(const reactor__stream_conn *c) {
+    return c->queued > c->policy->o.high_water || c->files > REACTOR__STREAM_FILES_HIGH;
+}
+
+static void reactor__stream_set_mark(reactor__stream_conn *c, size_t mark) {
+    c->mark = mark < UINT32_MAX ? (uint32_t)mark : UINT32_MAX;
+}
+
+/* One that is owed already stays as it is. */
+REACTOR__APART static void reactor__stream_owe(reactor__stream_conn *c) {
+    if (c->flags & REACTOR__STREAM_OWED) return;
+    c->flags |= REACTOR__STREAM_OWED;
+    reactor__stream_set_mark(c, c->policy->o.low_water);
+}
+
+/* Refuses a write that fits once no more than room bytes are queued. A kick, because nothing else
+   need happen before on_writable is due. */
+REACTOR__APART static int reactor__stream_refuse(reactor *r, reactor__stream_conn *c, size_t room) {
+    reactor__stream_owe(c);
+    if (room < c->mark) reactor__stream_set_mark(c, room);
+    reactor__stream_kick(r, c);
+    return -ENOBUFS;
+}
+
+/* What an accepted write returns. */
+static int reactor__stream_verdict(const reactor *r, reactor__stream_conn *c) {
+    size_t load = reactor__stream_load(r, c);
+    if (REACTOR__LIKELY(load <= c->policy->o.low_water && c->files <= REACTOR__STREAM_FILES_LOW))
+        return 0;
+    reactor__stream_owe(c);
+    return load > c->policy->o.high_water || c->files > REACTOR__STREAM_FILES_HIGH;
+}
+
 /* ---- ends ---- */
 
 /* Finishes it at the next settle. The first reason is the one that on_close is told. how: RESET,
@@ -9224,6 +9307,7 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
 
 static void reactor__stream_enter(reactor *r, reactor__stream_conn *c) {
     r->lane.current = c;
+    r->lane.len = 0;
     r->lane.answer = REACTOR__LOOP_BARRED;
 }
 
@@ -9258,11 +9342,6 @@ static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__
    There is one read buffer for the whole loop; what a handler leaves of it is kept in u.input, and
    shown again from there, with what has come since behind it. OFFER: show it again though nothing
    has come, for something else has changed (resumed, low water, another handler). */
-
-/* Whether the queue is above its high-water mark. */
-static int reactor__stream_is_high(const reactor__stream_conn *c) {
-    return c->queued > c->policy->o.high_water || c->files > REACTOR__STREAM_FILES_HIGH;
-}
 
 /* Whether more input is wanted: there is room for it, and nobody has asked to wait. */
 static int reactor__stream_may_read(const reactor__stream_conn *c) {
@@ -9317,6 +9396,17 @@ static void reactor__stream_consume(reactor *r, reactor__stream_conn *c, size_t 
     REACTOR_FREE(in);
 }
 
+/* on_data has consumed used of len bytes. What is left is offered again at once if it has consumed
+   something: the next message may be complete, too. If it has consumed nothing it waits for more,
+   so that a resume of its own is no reason to offer the same again; but another handler that it
+   has set has not seen them. */
+static void reactor__stream_has_shown(reactor__stream_conn *c, size_t used, size_t len) {
+    if (used && used < len)
+        c->flags |= REACTOR__STREAM_OFFER;
+    else if (!used && !(c->rare & REACTOR__STREAM_RARE_NEW_HANDLER))
+        c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
+}
+
 /* Shows data to the handler. Returns how much of it was consumed; what it wrote to the queue is for
    the caller to flush. */
 static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const char *data,
@@ -9327,9 +9417,11 @@ static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const ch
     r->lane.data = data;
     r->lane.len = len;
     c->flags |= REACTOR__STREAM_OFFERING;
+    c->rare &= ~(unsigned)REACTOR__STREAM_RARE_NEW_HANDLER;
     size_t used = reactor__loop_call_data(r, c->h, reactor__stream_handle(c), data, len,
                                           reactor__stream_state(c));
     c->flags &= ~(unsigned)REACTOR__STREAM_OFFERING;
+    reactor__stream_has_shown(c, used, len);
     reactor__stream_parting(r, p, c);
     r->lane.data = r->lane.buffer;
     return used;
@@ -9349,10 +9441,12 @@ static void reactor__stream_check_limit(reactor__stream_conn *c) {
 static void reactor__stream_offer(reactor *r, reactor__stream_conn *c) {
     reactor__stream_input *in = c->u.input;
     c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
+    c->rare &= ~(unsigned)REACTOR__STREAM_RARE_NEW_HANDLER;
     if (!in) return;
+    if (c->flags & REACTOR__STREAM_ENDED) c->rare |= REACTOR__STREAM_RARE_LAST_LOOK;
     size_t used = reactor__stream_show(r, c, (char *)(in + 1) + in->start, in->len);
-    if (c->flags & REACTOR__STREAM_FAILED) return; /* finish frees what was shown */
     reactor__stream_consume(r, c, used);
+    if (c->flags & REACTOR__STREAM_FAILED) return;
     if (c->tail) reactor__stream_flush(r, c);
     reactor__stream_check_limit(c);
 }
@@ -9374,10 +9468,10 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
     reactor__stream_check_limit(c);
 }
 
-/* The read buffer survives the handler's return, but not the flush of what it wrote: see leave. */
-static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
+/* The read buffer survives the handler's return, but not the flush of what it wrote: see leave.
+   What on_data has left and is to be offered again comes before more input: settle does that. */
+static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_t *budget) {
     reactor__stream_part *p = reactor__stream_part_of(r);
-    size_t budget = r->options.read_budget;
     while (reactor__stream_may_read(c) && !REACTOR__PEEK(&r->core.stop)) {
         size_t room = c->policy->o.max_input - (c->u.input ? c->u.input->len : 0);
         size_t size = r->options.read_buffer < room ? r->options.read_buffer : room;
@@ -9396,10 +9490,16 @@ static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
             c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
         reactor__stream_received(r, c, r->lane.buffer, (size_t)n);
         if (!(c->flags & REACTOR__STREAM_READABLE)) return;
-        if ((size_t)n >= budget) break;
-        budget -= (size_t)n;
+        *budget -= (size_t)n < *budget ? (size_t)n : *budget;
+        if (!*budget) break;
+        if (c->flags & REACTOR__STREAM_OFFER) return;
     }
     if (reactor__stream_may_read(c)) reactor__stream_again(p, c);
+}
+
+static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
+    size_t budget = r->options.read_budget;
+    reactor__stream_read_some(r, c, &budget);
 }
 
 /* ---- timeouts ---- */
@@ -9613,47 +9713,92 @@ static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
         reactor__core_modify(&r->core, index, wanted);
 }
 
-/* Output has drained to low water: reading goes on, the handler is told, once a turn. Returns 1 if
-   it was. THROTTLED is set above the one mark and cleared below the other, so that reading does not
-   flutter. */
-static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c, int told) {
+/* Whether output has drained as far as OWED says. */
+static int reactor__stream_has_drained(const reactor__stream_conn *c) {
+    if (c->queued > c->mark) return 0;
+    if (!(c->rare & REACTOR__STREAM_RARE_NOTIFY)) return c->files <= REACTOR__STREAM_FILES_LOW;
+    return c->mark || !c->files;
+}
+
+/* Output has drained to low water: reading goes on. THROTTLED is set above the one mark and cleared
+   below the other, so that reading does not flutter. */
+static void reactor__stream_settle_throttle(reactor *r, reactor__stream_conn *c) {
     const reactor_conn_options *o = &c->policy->o;
     if ((c->flags & REACTOR__STREAM_COUPLED) && reactor__stream_is_high(c))
         c->flags |= REACTOR__STREAM_THROTTLED;
     /* Input at its limit is offered once more when nothing waits any longer: see check_limit. */
     if (!c->tail && c->u.input && c->u.input->len >= o->max_input)
         c->flags |= REACTOR__STREAM_OFFER;
-    if (c->queued > o->low_water || c->files > REACTOR__STREAM_FILES_LOW) return 0;
-    if (c->flags & REACTOR__STREAM_THROTTLED) {
-        c->flags &= ~(unsigned)REACTOR__STREAM_THROTTLED;
-        c->flags |= REACTOR__STREAM_OFFER;
-        c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
-    }
-    if (!(c->flags & REACTOR__STREAM_OWED)) return 0;
+    if (!(c->flags & REACTOR__STREAM_THROTTLED)) return;
+    if (c->queued > o->low_water || c->files > REACTOR__STREAM_FILES_LOW) return;
+    c->flags &= ~(unsigned)REACTOR__STREAM_THROTTLED;
+    c->flags |= REACTOR__STREAM_OFFER;
+    c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
+}
+
+/* Output has drained to the mark: the handler is told, once a turn, and may go on with the input
+   that it has left. Returns 1 if that has to be looked at. */
+static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c, int told) {
+    reactor__stream_settle_throttle(r, c);
+    if (!(c->flags & REACTOR__STREAM_OWED) || !reactor__stream_has_drained(c)) return 0;
     if (told) { /* a peer as fast as the handler would keep everybody else waiting */
         reactor__stream_again(reactor__stream_part_of(r), c);
         return 0;
     }
     c->flags &= ~(unsigned)REACTOR__STREAM_OWED;
     c->flags |= REACTOR__STREAM_OFFER;
-    reactor__stream_event(r, c, c->h->on_writable);
+    c->rare &= ~(unsigned)REACTOR__STREAM_RARE_NOTIFY;
+    if (c->h->on_writable) reactor__stream_event(r, c, c->h->on_writable);
     return 1;
 }
 
-/* The peer has finished sending. What was not consumed is offered a last time first, when nothing
+/* What one settle may still do, so that no input and no handler makes a turn endless. */
+typedef struct reactor__stream_budget {
+    size_t bytes; /* read */
+    int offers;   /* of left input, and ends told */
+} reactor__stream_budget;
+
+/* Takes one of the offers; 0: there are none left, the rest is for the next turn. */
+static int reactor__stream_spend(reactor *r, reactor__stream_conn *c,
+                                 reactor__stream_budget *budget) {
+    if (budget->offers-- > 0) return 1;
+    reactor__stream_again(reactor__stream_part_of(r), c);
+    return 0;
+}
+
+/* Offers what was left, else reads. 1: that has to be looked at; 0: there was nothing to do; -1: the
+   rest is for the next turn. */
+static int reactor__stream_settle_input(reactor *r, reactor__stream_conn *c,
+                                        reactor__stream_budget *budget) {
+    const unsigned held = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_GONE;
+    if (!(c->flags & held) && (c->flags & REACTOR__STREAM_OFFER)) {
+        if (!reactor__stream_spend(r, c, budget)) return -1;
+        reactor__stream_offer(r, c);
+        return 1;
+    }
+    if (!(c->flags & REACTOR__STREAM_READABLE) || (c->flags & REACTOR__STREAM_KICKED) ||
+        !reactor__stream_may_read(c))
+        return 0;
+    reactor__stream_read_some(r, c, &budget->bytes);
+    return 1;
+}
+
+/* The peer has finished sending. What was not consumed is offered once more first, when nothing
    keeps the handler from using it. Returns 1 if that has to be looked at. */
-static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c) {
+static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c,
+                                      reactor__stream_budget *budget) {
     const unsigned done = REACTOR__STREAM_TOLD | REACTOR__STREAM_PAUSED;
     if (!(c->flags & REACTOR__STREAM_ENDED) || (c->flags & done)) return 0;
     /* A handler that waits for its output to drain has not had its last look at the input. */
     const unsigned waits = REACTOR__STREAM_THROTTLED | REACTOR__STREAM_OWED;
     if (c->u.input) {
         if (c->flags & waits) return 0;
-        reactor__stream_offer(r, c);
-        const unsigned stop = REACTOR__STREAM_GONE | REACTOR__STREAM_PAUSED;
-        if (c->flags & stop) return 1;
-        if (c->u.input && (c->flags & waits)) return 1; /* its answer has filled the queue */
+        if (!(c->rare & REACTOR__STREAM_RARE_LAST_LOOK)) {
+            c->flags |= REACTOR__STREAM_OFFER;
+            return 1;
+        }
     }
+    if (!reactor__stream_spend(r, c, budget)) return 0;
     c->flags |= REACTOR__STREAM_TOLD;
     c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
     if (c->h->on_eof)
@@ -9693,6 +9838,8 @@ static int reactor__stream_settle_shut(reactor__stream_conn *c) {
 static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_FAILED) return 1;
     if (c->flags & REACTOR__STREAM_BROKEN) {
+        const unsigned unwanted = REACTOR__STREAM_CLOSING | REACTOR__STREAM_PAUSED;
+        if ((c->flags & REACTOR__STREAM_OFFER) && c->u.input && !(c->flags & unwanted)) return 0;
         const unsigned over =
             REACTOR__STREAM_CLOSING | REACTOR__STREAM_ENDED | REACTOR__STREAM_PAUSED;
         return (c->flags & over) || !(c->flags & REACTOR__STREAM_READABLE);
@@ -9709,6 +9856,7 @@ static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
    have set or cleared any of them. */
 static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
     const unsigned shut = REACTOR__STREAM_GONE;
+    reactor__stream_budget budget = {r->options.read_budget, REACTOR__STREAM_OFFERS};
     int told = 0;
     for (int go = 1; go;) {
         if (REACTOR__PEEK(&r->core.stop)) { /* no callback follows the one that stopped the loop */
@@ -9718,19 +9866,11 @@ static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
         go = !(c->flags & shut) && reactor__stream_settle_marks(r, c, told);
         told |= go;
         if (go) continue;
-        const unsigned held =
-            REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_GONE;
-        if (!(c->flags & held) && (c->flags & REACTOR__STREAM_OFFER)) {
-            go = 1;
-            reactor__stream_offer(r, c);
-        } else if ((c->flags & REACTOR__STREAM_READABLE) && !(c->flags & REACTOR__STREAM_KICKED) &&
-                   reactor__stream_may_read(c)) {
-            reactor__stream_read(r, c);
-            go = 1;
-        } else if (!(c->flags & shut)) {
-            go = reactor__stream_settle_eof(r, c) ||
+        go = reactor__stream_settle_input(r, c, &budget);
+        if (go < 0) break;
+        if (!go && !(c->flags & shut))
+            go = reactor__stream_settle_eof(r, c, &budget) ||
                  (!(c->flags & shut) && reactor__stream_settle_drain(r, c));
-        }
     }
     if (reactor__stream_settle_end(r, c)) {
         reactor__stream_finish(r, c, 0);
@@ -9813,6 +9953,13 @@ REACTOR__APART static void reactor__stream_io_odd(reactor *r, ssize_t n) {
     reactor__stream_settle(r, c);
 }
 
+/* on_data has returned on the short way and left something: what the long way looks at all along. */
+static void reactor__stream_io_left(const reactor *r, reactor__stream_conn *c, size_t used,
+                                    size_t n) {
+    reactor__stream_has_shown(c, used, n);
+    reactor__stream_verdict(r, c);
+}
+
 /* The handler's output is out or queued; what it did not consume is kept. */
 static void reactor__stream_io_leave(reactor *r, reactor__stream_conn *c, size_t used, size_t n) {
     if (used < n && !(c->flags & REACTOR__STREAM_FAILED))
@@ -9825,8 +9972,11 @@ static void reactor__stream_io_leave(reactor *r, reactor__stream_conn *c, size_t
 /* The handler did not simply answer, or not consume it all. */
 REACTOR__APART static void reactor__stream_io_rest(reactor *r, size_t used) {
     reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
+    reactor__stream_part *p = reactor__stream_part_of(r);
     size_t n = r->lane.len;
-    reactor__stream_parting(r, reactor__stream_part_of(r), c);
+    reactor__stream_bar(r, p);
+    if (used < n) reactor__stream_io_left(r, c, used, n);
+    reactor__stream_parting(r, p, c);
     reactor__stream_io_leave(r, c, used, n);
 }
 
@@ -9837,6 +9987,7 @@ REACTOR__APART static void reactor__stream_io_unsent(reactor *r, ssize_t sent) {
     const size_t n = r->lane.len;
     const size_t used = r->lane.answer == REACTOR__LOOP_BARRED ? n : (size_t)r->lane.answer;
     reactor__stream_bar(r, p);
+    if (used < n) reactor__stream_io_left(r, c, used, n);
     r->lane.current = NULL;
     if (sent == -EINTR)
         reactor__stream_uncork(r, p, c);
@@ -10082,8 +10233,8 @@ static reactor__core_transfer *reactor__stream_batched(const reactor__stream_par
     return NULL;
 }
 
-/* One that leaves the loop in mid-turn gets its input, and its peer the answer. With something
-   queued behind that it cannot leave, and a call must not lead to done callbacks. */
+/* One that leaves the loop in mid-turn gets its input, and its peer the answer; not with files
+   queued, for a call must not lead to done callbacks. */
 static void reactor__stream_unbatch(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     reactor__core_transfer *m = reactor__stream_batched(p, c);
@@ -10091,8 +10242,8 @@ static void reactor__stream_unbatch(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_BATCHED) {
         reactor__stream_pass_by(r, c, m);
         m->len = 0;
-    } else if (!c->tail) {
-        reactor__stream_answer_one(r, m);
+    } else if (!c->files) {
+        if (reactor__stream_answer_one(r, m)) reactor__stream_break(r, c, m->result);
         p->batch->answered -= m->len;
         m->len = 0;
     }
@@ -10206,9 +10357,16 @@ static void reactor__stream_ahead(reactor *r) {
 
 /* ---- making connections ---- */
 
-/* Counts as active from here on: connecting keeps the loop going, too. SPECIAL bars the short way
-   (reactor__stream_io) for what it does not look at: no on_data, callbacks that are timed, limits
-   that one read or one answer could exceed. */
+/* What bars the short way (reactor__stream_io), for it does not look at that: no on_data, callbacks
+   that are timed, limits that one read or one answer could exceed. */
+static int reactor__stream_is_special(const reactor *r, const reactor_handler *h,
+                                      const reactor_conn_options *o) {
+    return !h->on_data || r->options.on_slow || o->max_input < r->options.read_buffer ||
+           o->high_water < REACTOR__STREAM_ECHO ||
+           (h->on_writable && o->low_water < REACTOR__STREAM_ECHO);
+}
+
+/* Counts as active from here on: connecting keeps the loop going, too. */
 static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_handler *h,
                                                       reactor__stream_policy *policy,
                                                       reactor_socket fd, unsigned flags) {
@@ -10228,9 +10386,7 @@ static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_
     c->id = reactor__core_id(&r->core, (uint32_t)index);
     c->fd = fd;
     c->flags = flags;
-    if (!h->on_data || r->options.on_slow || policy->o.max_input < r->options.read_buffer ||
-        policy->o.high_water < r->options.read_buffer)
-        c->flags |= REACTOR__STREAM_SPECIAL;
+    if (reactor__stream_is_special(r, h, &policy->o)) c->flags |= REACTOR__STREAM_SPECIAL;
     if (policy->o.coupled > 0) c->flags |= REACTOR__STREAM_COUPLED;
     c->last_in = c->last_out = c->opened = r->now;
     r->core.active++;
@@ -10508,7 +10664,7 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     if (kind < 0) return kind;
     if (reactor__core_find(&r->core, fd) != REACTOR__NONE) return -EEXIST;
     int e = reactor__stream_start(r);
-    if (e == 0) e = reactor__stream_policy_new(o, -1, &policy);
+    if (e == 0) e = reactor__stream_policy_new(o, 1, &policy);
     if (e < 0) return e;
     unsigned flags = REACTOR__STREAM_GRABBED;
     if (kind == REACTOR__NET_PIPE) flags |= reactor__stream_pipe_flags(fd);
@@ -10782,8 +10938,7 @@ REACTOR_API int reactor_listener_address(const reactor *r, reactor_listener hand
 /* ---- writing ----
 
    Each write asks admit, then is corked (its own callback's) or queued, and returns verdict's
-   answer. All or nothing: what may fail comes before anything has changed. 1 and -ENOBUFS make
-   OWED, the promise of one on_writable. */
+   answer. All or nothing: what may fail comes before anything has changed. */
 
 static reactor__stream_conn *reactor__stream_find(const reactor *r, reactor_conn handle) {
     reactor__core_slot *slot = reactor__core_resolve(&r->core, handle.id, REACTOR__CORE_CONN);
@@ -10800,14 +10955,7 @@ static int reactor__stream_live(reactor *r, reactor_conn handle, reactor__stream
     return 0;
 }
 
-/* Output that is in memory, the callback's own included. */
-static size_t reactor__stream_load(const reactor *r, const reactor__stream_conn *c) {
-    if (r->lane.current != c) return c->queued;
-    return c->queued + reactor__stream_answered(r) + reactor__stream_part_of(r)->corked;
-}
-
-/* Whether len more bytes may be written now. max_output is never exceeded, so the difference is not
-   negative. A kick, because nothing else need happen before on_writable is due. */
+/* Whether len more bytes may be written now. What can never fit is owed nothing. */
 static int reactor__stream_admit(reactor *r, reactor_conn handle, size_t len,
                                  reactor__stream_conn **out) {
     int e = reactor__stream_live(r, handle, out);
@@ -10817,18 +10965,7 @@ static int reactor__stream_admit(reactor *r, reactor_conn handle, size_t len,
     /* What was put back of an answer may have led above it. */
     size_t load = reactor__stream_load(r, c), most = c->policy->o.max_output;
     if (REACTOR__LIKELY(load <= most && len <= most - load)) return 0;
-    c->flags |= REACTOR__STREAM_OWED;
-    reactor__stream_kick(r, c);
-    return -ENOBUFS;
-}
-
-/* What an accepted write returns. */
-static int reactor__stream_verdict(const reactor *r, reactor__stream_conn *c) {
-    if (REACTOR__LIKELY(reactor__stream_load(r, c) <= c->policy->o.high_water &&
-                        c->files <= REACTOR__STREAM_FILES_HIGH))
-        return 0;
-    c->flags |= REACTOR__STREAM_OWED;
-    return 1;
+    return len > most ? -EMSGSIZE : reactor__stream_refuse(r, c, most - len);
 }
 
 /* Everything from here on goes to the queue, behind what is corked. */
@@ -10871,9 +11008,11 @@ REACTOR__APART static int reactor__stream_write_first(reactor *r, reactor_conn h
 }
 
 /* An answer that is the very input that is being shown, or its beginning, needs only be remembered:
-   how long it is. Not 0: that is no answer, and what no handle means. */
+   how long it is. Not 0: that is no answer, and what no handle means. A longer one than ECHO may be
+   above low water: see is_special. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
-    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data && len)) {
+    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data &&
+                        len - 1 < REACTOR__STREAM_ECHO)) {
         r->lane.answer = len;
         return 0;
     }
@@ -10886,7 +11025,7 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
     if (count < 0 || (count && !v)) return -EINVAL;
     for (int i = 0; i < count; i++) {
         if (!v[i].data && v[i].len) return -EINVAL;
-        if (v[i].len > SIZE_MAX - len) return -ENOBUFS;
+        if (v[i].len > SIZE_MAX - len) return -EMSGSIZE;
         len += v[i].len;
     }
     int e = reactor__stream_admit(r, handle, len, &c);
@@ -11025,11 +11164,7 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file f
     if (offset < 0 || len < -1 || (flags & ~(unsigned)REACTOR_CLOSE_FILE)) return -EINVAL;
     int e = reactor__stream_admit(r, handle, 0, &c);
     if (e < 0) return e;
-    if (c->files >= REACTOR__STREAM_FILES_MAX) {
-        c->flags |= REACTOR__STREAM_OWED;
-        reactor__stream_kick(r, c);
-        return -ENOBUFS;
-    }
+    if (c->files >= REACTOR__STREAM_FILES_MAX) return reactor__stream_refuse(r, c, SIZE_MAX);
     if (!reactor__net_is_file(file)) return -EBADF;
     if (len < 0) len = reactor__net_file_left(file, offset);
     if (len < 0) return (int)len;
@@ -11079,6 +11214,33 @@ REACTOR_API int reactor_resume(reactor *r, reactor_conn handle) {
     c->flags &= ~(unsigned)REACTOR__STREAM_PAUSED;
     c->flags |= REACTOR__STREAM_OFFER;
     c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
+    reactor__stream_kick(r, c);
+    return 0;
+}
+
+REACTOR_API const void *reactor_input(const reactor *r, reactor_conn handle, size_t *len) {
+    const reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
+    const void *data = NULL;
+    size_t n = 0;
+    if (c && r->lane.current == c && r->lane.len) { /* inside on_data */
+        data = r->lane.data;
+        n = r->lane.len;
+    } else if (c && (c->flags & REACTOR__STREAM_KEPT) && c->reason != REACTOR_DETACHED) {
+        data = (const char *)(c->u.input + 1) + c->u.input->start;
+        n = c->u.input->len;
+    }
+    if (len) *len = n;
+    return data;
+}
+
+REACTOR_API int reactor_notify_output(reactor *r, reactor_conn handle, size_t at_or_below) {
+    reactor__stream_conn *c;
+    int e = reactor__stream_live(r, handle, &c);
+    if (e < 0) return e;
+    if (c->flags & REACTOR__STREAM_BROKEN) return -EPIPE;
+    c->flags |= REACTOR__STREAM_OWED;
+    c->rare |= REACTOR__STREAM_RARE_NOTIFY;
+    reactor__stream_set_mark(c, at_or_below);
     reactor__stream_kick(r, c);
     return 0;
 }
@@ -11145,9 +11307,15 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const react
     int e = reactor__stream_live(r, handle, &c);
     if (e < 0) return e;
     if (h->state_size > c->room) return -EINVAL;
+    if (c->h != h) {
+        c->rare |= REACTOR__STREAM_RARE_NEW_HANDLER;
+        c->rare &= ~(unsigned)REACTOR__STREAM_RARE_LAST_LOOK;
+        if (!(c->flags & REACTOR__STREAM_OUTLET)) c->flags &= ~(unsigned)REACTOR__STREAM_TOLD;
+    }
     c->h = h;
-    if (!h->on_data) c->flags |= REACTOR__STREAM_SPECIAL;
     c->flags |= REACTOR__STREAM_OFFER;
+    if (reactor__stream_is_special(r, h, &c->policy->o)) c->flags |= REACTOR__STREAM_SPECIAL;
+    reactor__stream_verdict(r, c); /* the first handler's answer, if that was on the short way */
     reactor__stream_kick(r, c);
     return 0;
 }
@@ -11181,13 +11349,23 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
     return 0;
 }
 
+/* Sends what there is, before its turn. Files stay, for a call must not lead to done callbacks. */
+static void reactor__stream_send_now(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    const unsigned no = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
+    reactor__stream_unbatch(r, c);
+    if (c->files || !(c->flags & REACTOR__STREAM_OPEN) || (c->flags & no)) return;
+    if (r->lane.current == c && p->corked) reactor__stream_uncork(r, p, c);
+    if (c->tail && !(c->flags & no)) reactor__stream_flush(r, c);
+}
+
 REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *fd, void *input,
                                size_t *len) {
     reactor__stream_conn *c = NULL;
     if (!fd || !len || (*len && !input)) return -EINVAL;
     int e = reactor__stream_live(r, handle, &c);
     if (e < 0) return e == -EBADF && c ? -ENOTCONN : e;
-    reactor__stream_unbatch(r, c);
+    reactor__stream_send_now(r, c);
     const unsigned no = REACTOR__STREAM_BROKEN | REACTOR__STREAM_FAILED;
     if (!(c->flags & REACTOR__STREAM_OPEN) || (c->flags & no)) return -ENOTCONN;
     const unsigned promised = REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;

@@ -1500,6 +1500,29 @@ static int do_pending(int n, char **word) {
     (void)n;
     return o ? (int)reactor_pending(r, o->conn) : UNKNOWN;
 }
+static int do_notify(int n, char **word) {
+    object *o = find(word[0], CONN);
+    (void)n;
+    return o ? reactor_notify_output(r, o->conn, (size_t)atol(word[1])) : UNKNOWN;
+}
+/* What on_data has left. */
+static int do_input(int n, char **word) {
+    object *o = find(word[0], CONN);
+    char shown[2 * LINE];
+    size_t len;
+    (void)n;
+    if (!o) return UNKNOWN;
+    const char *data = (const char *)reactor_input(r, o->conn, &len);
+    if (!data) return (int)len;
+    show(shown, sizeof shown, data, len, o->in);
+    say("= %s", shown);
+    return SAID;
+}
+static int do_handler(int n, char **word) {
+    object *o = find(word[0], CONN);
+    (void)n;
+    return o ? reactor_set_handler(r, o->conn, handler(word[1])) : UNKNOWN;
+}
 static int do_eat(int n, char **word) {
     object *o = find(word[0], CONN | LISTENER);
     (void)n;
@@ -1613,6 +1636,9 @@ static const struct {
              {"pause", 1, do_pause},
              {"resume", 1, do_resume},
              {"pending", 1, do_pending},
+             {"notify", 2, do_notify},
+             {"input", 1, do_input},
+             {"handler", 2, do_handler},
              {"eat", 2, do_eat},
              {"timeout", 3, do_timeout},
              {"drain", 0, do_drain},

@@ -427,15 +427,16 @@ class Streams(Script):
         elif what < 9 and self.ends:
             self.peer(self.one(*self.ends))
         elif what < 12:
-            self.add(f"{self.one('pause', 'resume', 'resume', 'shutdown', 'alive')} "
-                     f"{self.one(*self.names)}")
+            self.add(self.one("pause {}", "resume {}", "resume {}", "shutdown {}", "alive {}",
+                              "notify {} 0", "input {}").format(self.one(*self.names)))
         elif what == 12:
             self.add(f"{self.one('close', 'close', 'abort')} {self.one(*self.names)}")
         elif what == 13:
             name, event = self.one(*self.names), self.one("data", "eof", "open", "writable", "close")
             self.add(f"on {name}.{event} #1 " + self.one(
                 f"write {name} back", f"close {name}", f"shutdown {name}", f"pause {name}",
-                f"abort {name}"))
+                f"abort {name}", f"resume {name}", f"notify {name} 100", f"input {name}",
+                f"handler {name} no-eof"))
         elif what == 14:
             t = self.fresh("t")
             name = self.one(*self.names)
