@@ -6,13 +6,6 @@
 
    cc -O2 -o chat_server examples/chat_server.c -pthread */
 #define REACTOR_IMPLEMENTATION
-#ifdef _WIN32
-#define REACTOR_USE_WINDOWS
-#else
-#define REACTOR_USE_EPOLL
-#define REACTOR_USE_POLL
-#endif
-#define REACTOR_USE_SELECT
 #include "../reactor.h"
 
 #include <inttypes.h>
@@ -798,17 +791,50 @@ static void on_signal(reactor *r, int signum, void *user) {
 }
 
 #ifdef _WIN32
-/* Sockets are not numbered as standard streams are. */
+/* Sockets are not numbered as standard streams are, and no parent decides about signals. */
+static const int endings[] = {SIGINT, SIGTERM};
 static int open_standard_streams(void) { return 0; }
+static int is_ignored(int signum) {
+    (void)signum;
+    return 0;
+}
+static void unblock(int signum) { (void)signum; }
 #else
+static const int endings[] = {SIGINT, SIGTERM, SIGHUP};
+
 /* A server may be started without standard streams; its sockets must not take their places. */
 static int open_standard_streams(void) {
-    int fd;
-    do fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= 2);
-    return fd < 0 ? -1 : close(fd);
+    for (int fd = 0; fd <= 2; fd++) /* all below are open: the next file gets this number */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return -1;
+    return 0;
+}
+
+/* What the parent ignores stays ignored, as a script's shell has SIGINT for what it runs in the
+   background, and nohup has SIGHUP. SIGTERM is for nobody but this process, and always heard. */
+static int is_ignored(int signum) {
+    struct sigaction now;
+    return signum != SIGTERM && sigaction(signum, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
+/* A parent that had it blocked has passed that on, too. */
+static void unblock(int signum) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signum);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 #endif
+
+/* Watches the signals that end the server. */
+static int watch_endings(reactor *r, void *user) {
+    int e = 0;
+    for (size_t i = 0; e == 0 && i < sizeof endings / sizeof *endings; i++) {
+        if (is_ignored(endings[i])) continue;
+        e = reactor_signal(r, endings[i], on_signal, user);
+        unblock(endings[i]);
+    }
+    return e;
+}
 
 static int bad_usage(const char *what, const char *value) {
     fprintf(stderr, "chat_server: %s %s\n%s", what, value, usage);
@@ -874,8 +900,7 @@ static int start(struct chat *s, const struct settings *o, char *text, size_t si
     snprintf(text, size, strchr(o->host, ':') && *o->host != '[' ? "[%.128s]:%ld" : "%.128s:%ld",
              o->host, o->port);
     int e = reactor_listen(s->r, text, &handler, &listen, &listener);
-    if (e == 0) e = reactor_signal(s->r, SIGINT, on_signal, s);
-    if (e == 0) e = reactor_signal(s->r, SIGTERM, on_signal, s);
+    if (e == 0) e = watch_endings(s->r, s);
     if (e == 0) reactor_listener_address(s->r, listener, text, size);
     return e;
 }

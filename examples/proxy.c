@@ -6,13 +6,6 @@
 
    cc -O2 -o proxy examples/proxy.c -pthread */
 #define REACTOR_IMPLEMENTATION
-#ifdef _WIN32
-#define REACTOR_USE_WINDOWS
-#else
-#define REACTOR_USE_EPOLL
-#define REACTOR_USE_POLL
-#endif
-#define REACTOR_USE_SELECT
 #include "../reactor.h"
 
 /* What each side knows: the other one. The handle of one that has ended is stale, and calls with it
@@ -24,11 +17,10 @@ typedef struct side {
 static size_t on_data(reactor *r, reactor_conn c, const void *data, size_t len, void *state) {
     side *s = state;
     int full = reactor_write(r, s->other, data, len);
-    if (full == 1) reactor_pause(r, c);
-    if (full == -ENOBUFS) { /* offered again when the other side has drained */
-        reactor_pause(r, c);
-        return 0;
-    }
+    if (full == 1 || full == -ENOBUFS) reactor_pause(r, c);
+    if (full == -ENOBUFS) return 0; /* offered again when the other side has drained */
+    if (full < 0)
+        reactor_abort(r, c); /* no memory: bytes are missing, so there is no orderly end */
     return len;
 }
 
@@ -85,6 +77,52 @@ static void on_signal(reactor *r, int signum, void *user) {
     reactor_drain(r, 800);
 }
 
+#ifdef _WIN32
+/* Sockets are not numbered as standard streams are, and no parent decides about signals. */
+static const int endings[] = {SIGINT, SIGTERM};
+static int open_standard_streams(void) { return 0; }
+static int is_ignored(int signum) {
+    (void)signum;
+    return 0;
+}
+static void unblock(int signum) { (void)signum; }
+#else
+static const int endings[] = {SIGINT, SIGTERM, SIGHUP};
+
+/* A server may be started without standard streams; its sockets must not take their places. */
+static int open_standard_streams(void) {
+    for (int fd = 0; fd <= 2; fd++) /* all below are open: the next file gets this number */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return -1;
+    return 0;
+}
+
+/* What the parent ignores stays ignored, as a script's shell has SIGINT for what it runs in the
+   background, and nohup has SIGHUP. SIGTERM is for nobody but this process, and always heard. */
+static int is_ignored(int signum) {
+    struct sigaction now;
+    return signum != SIGTERM && sigaction(signum, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
+/* A parent that had it blocked has passed that on, too. */
+static void unblock(int signum) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signum);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+#endif
+
+/* Watches the signals that end the server. */
+static int watch_endings(reactor *r, void *user) {
+    int e = 0;
+    for (size_t i = 0; e == 0 && i < sizeof endings / sizeof *endings; i++) {
+        if (is_ignored(endings[i])) continue;
+        e = reactor_signal(r, endings[i], on_signal, user);
+        unblock(endings[i]);
+    }
+    return e;
+}
+
 static int usage(FILE *out) {
     fprintf(out, "usage: proxy --to ADDRESS[,ADDRESS...] [--port N] [--backend NAME]\n");
     return out == stdout ? 0 : 2;
@@ -96,7 +134,8 @@ int main(int argc, char **argv) {
     reactor_listener listener;
     char address[REACTOR_ADDRESS_MAX];
     const char *port = "7001", *to = NULL;
-    reactor *r;
+    reactor *r = NULL;
+    if (open_standard_streams() < 0) return 1;
     for (int i = 1; i < argc; i += 2) {
         if (strcmp(argv[i], "--help") == 0) return usage(stdout);
         if (i + 1 == argc) return usage(stderr);
@@ -115,8 +154,7 @@ int main(int argc, char **argv) {
     listen.conn.name = "client";
     snprintf(address, sizeof address, "127.0.0.1:%s", port);
     if (e == 0) e = reactor_listen(r, address, &client_side, &listen, &listener);
-    if (e == 0) e = reactor_signal(r, SIGINT, on_signal, NULL);
-    if (e == 0) e = reactor_signal(r, SIGTERM, on_signal, NULL);
+    if (e == 0) e = watch_endings(r, NULL);
     if (e == 0) {
         reactor_listener_address(r, listener, address, sizeof address);
         printf("listening on %s\nbackend %s\n", address, reactor_backend(r));

@@ -13,11 +13,6 @@
 #define _TIME_BITS 64
 #endif
 #define REACTOR_IMPLEMENTATION
-#ifdef __linux__
-#define REACTOR_USE_EPOLL
-#define REACTOR_USE_POLL
-#define REACTOR_USE_SELECT
-#endif
 #include "../reactor.h"
 
 #include <strings.h>
@@ -124,14 +119,15 @@ enum {
     HTTP_REGNAME = 16,
     HTTP_DIGIT = 32,
     HTTP_HEX = 64,
-    HTTP_ALPHA = 128
+    HTTP_ALPHA = 128,
+    HTTP_PLAIN = 256, /* in the path of a link that is made here */
+    HTTP_MARKUP = 512 /* not itself in a page, or the text's end */
 };
-static unsigned char http_class[256];
+static uint16_t http_class[256];
 
 static void http_mark(const char *bytes, unsigned bits) {
     for (; *bytes; bytes++)
-        http_class[(unsigned char)*bytes] =
-            (unsigned char)(http_class[(unsigned char)*bytes] | bits);
+        http_class[(unsigned char)*bytes] = (uint16_t)(http_class[(unsigned char)*bytes] | bits);
 }
 
 /* Browsers follow the URL Standard, which leaves some bytes bare that RFC 3986 wants encoded: a
@@ -150,6 +146,10 @@ static void http_tables(void) {
     http_mark(":@/", uri);
     http_mark("[]|^", uri);
     http_mark("?{}`\\", HTTP_QUERY);
+    http_mark(alpha, HTTP_PLAIN);
+    http_mark("0123456789-._~!$()*+,=/@", HTTP_PLAIN); /* without what quotes, separates, or is & */
+    for (int c = 0; c < 0x20; c++) http_class[c] |= HTTP_MARKUP;
+    http_mark("<>&\"\x7f", HTTP_MARKUP);
 }
 
 static int http_is(char c, unsigned bits) { return (http_class[(unsigned char)c] & bits) != 0; }
@@ -647,10 +647,10 @@ static int http_body_parse(http_body *b, const char *data, size_t len, size_t *u
    process. Names are UTF-8, with a slash between their segments, "" is the root itself, and they
    have no segment that is empty or made of dots: path_plain sees to that. Errors are -errno.
 
-   On POSIX a name is opened by openat2 with RESOLVE_BENEATH, so that a symbolic link may lead about
-   within the root and not out of it; where that call is missing or forbidden, by a walk that
-   follows no link at all. It is first opened with O_PATH, which has no effect on what it finds, so
-   that FIFOs and devices are recognised without being touched.
+   On Linux a name is opened by openat2 with RESOLVE_BENEATH, so that a symbolic link may lead about
+   within the root and not out of it; where that call is missing or forbidden, and on other systems,
+   by a walk that follows no link at all. What it stands for is asked first (by a descriptor of
+   O_PATH, or by fstatat), so that FIFOs and devices are recognised without being touched.
 
    On Windows two things stand between a name and a file.
    - What has a meaning to the system beyond being a name is refused before it is asked: the
@@ -998,7 +998,7 @@ static int sys_out_open(sys_out *o, const char *path) {
     return 0;
 }
 
-/* Bytes taken; 0: none for now, nor within that time; below 0: it is gone. Some consoles take no
+/* Bytes taken; 0: none for now, nor within that time; below 0: the error. Some consoles take no
    more than that at once. */
 static int64_t sys_out_write(sys_out *o, const char *data, size_t len, int wait_ms) {
     DWORD n = 0, most = len < 32768 ? (DWORD)len : 32768;
@@ -1008,7 +1008,7 @@ static int64_t sys_out_write(sys_out *o, const char *data, size_t len, int wait_
         good = WriteFile(o->fd, data, most, &n, NULL);
     }
     if (good) return n;
-    return GetLastError() == ERROR_DISK_FULL ? 0 : sys_error();
+    return GetLastError() == ERROR_DISK_FULL ? -ENOSPC : sys_error();
 }
 
 /* ---- the process ---- */
@@ -1020,6 +1020,7 @@ static int64_t sys_out_write(sys_out *o, const char *data, size_t len, int wait_
     "makes everybody wait. Files are served by their long names in the right case, and not by\n"   \
     "links, but for the root itself. Ctrl-C and Ctrl-Break end the server when all are served.\n"
 enum { SYS_REOPEN = 0 };
+static const int sys_endings[] = {SIGINT, SIGTERM};
 enum { SYS_KEEP_OPEN = 0 };
 
 /* The arguments as UTF-8, which main's are not. */
@@ -1042,6 +1043,16 @@ static int sys_prepare(char ***argv) {
 
 /* How many files may be open at once for the answers of one callback. */
 static int sys_files_max(void) { return 64; }
+
+static int sys_signal_ignored(int signum) {
+    (void)signum;
+    return 0;
+}
+
+/* Ctrl-C and Ctrl-Break that come too late are taken by the C library. */
+static void sys_signal_block(int signum, int block) {
+    if (block) signal(signum, SIG_IGN);
+}
 #else
 
 #include <dirent.h>
@@ -1087,11 +1098,17 @@ static int sys_log_time(int64_t t, char *out, size_t size) {
 
 typedef struct sys_root {
     const char *path;
+    size_t path_len;
     int fd;
     int no_openat2; /* it was tried */
     dev_t dev;
     ino_t ino;
 } sys_root;
+
+#ifdef __APPLE__
+#define st_mtim st_mtimespec
+#define st_ctim st_ctimespec
+#endif
 
 static sys_time sys_time_of(struct timespec t) {
     sys_time out = {t.tv_sec, t.tv_nsec};
@@ -1118,8 +1135,11 @@ static int sys_stamp(int fd, file_stamp *out) {
 static int sys_stamp_by_name(const sys_root *root, const char *name, file_stamp *out) {
     char full[2 * SYS_PATH_MAX];
     struct stat st;
-    int n = snprintf(full, sizeof full, "%s/%s", root->path, name);
-    if (n < 0 || (size_t)n >= sizeof full) return -ENAMETOOLONG;
+    size_t n = strlen(name) + 1; /* snprintf would be dearer than all the rest */
+    if (root->path_len + 1 + n > sizeof full) return -ENAMETOOLONG;
+    memcpy(full, root->path, root->path_len);
+    full[root->path_len] = '/';
+    memcpy(full + root->path_len + 1, name, n);
     if (stat(full, &st) < 0) return sys_error();
     *out = sys_stamp_of(&st);
     return 0;
@@ -1133,56 +1153,108 @@ static int64_t sys_read(int fd, char *to, size_t size, int64_t offset) {
     return n < 0 ? sys_error() : n;
 }
 
-/* Segment by segment, following no symbolic link. */
-static int sys_walk(int root, const char *name, int flags) {
-    char segment[256];
+/* How a directory is opened that is only gone through. Where the system has nothing better, it must
+   be readable for that. */
+#if defined(O_PATH)
+enum { SYS_THROUGH = O_PATH | O_DIRECTORY };
+#elif defined(O_SEARCH)
+enum { SYS_THROUGH = O_SEARCH | O_DIRECTORY };
+#else
+enum { SYS_THROUGH = O_RDONLY | O_DIRECTORY };
+#endif
+
+/* Segment by segment, following no symbolic link, to the directory that has the last one: that one
+   is copied to last. Returns root itself or a descriptor to be closed, or -1 and errno. */
+static int sys_walk(int root, const char *name, char last[256]) {
     int at = root;
     for (;;) {
         size_t n = strcspn(name, "/");
-        int last = name[n] == 0, fd = -1;
-        if (n < sizeof segment) {
-            memcpy(segment, name, n);
-            segment[n] = 0;
-            fd = openat(at, *segment ? segment : ".",
-                        (last ? flags : O_PATH | O_DIRECTORY) | O_NOFOLLOW | O_CLOEXEC);
+        int end = name[n] == 0, fd = -1;
+        if (n < 256) {
+            memcpy(last, *name ? name : ".", n + !n);
+            last[n + !n] = 0;
+            if (end) return at;
+            fd = openat(at, last, SYS_THROUGH | O_NOFOLLOW | O_CLOEXEC);
         } else
             errno = ENAMETOOLONG;
         int saved = errno;
         if (at != root) close(at);
         errno = saved;
-        if (fd < 0 || last) return fd;
+        if (fd < 0) return fd;
         at = fd;
         name += n + 1;
     }
 }
 
+static int sys_walk_open(int root, const char *name, int flags) {
+    char last[256];
+    int at = sys_walk(root, name, last);
+    if (at < 0) return -1;
+    int fd = openat(at, last, flags | O_NOFOLLOW | O_CLOEXEC);
+    int saved = errno;
+    if (at != root) close(at);
+    errno = saved;
+    return fd;
+}
+
+/* What the name stands for, which may be a link. */
+static int sys_walk_stat(int root, const char *name, struct stat *st) {
+    char last[256];
+    int at = sys_walk(root, name, last);
+    if (at < 0) return -1;
+    int e = fstatat(at, last, st, AT_SYMLINK_NOFOLLOW);
+    int saved = errno;
+    if (at != root) close(at);
+    errno = saved;
+    return e;
+}
+
+/* A descriptor, or -1 and errno. */
 #if defined(__linux__) && defined(SYS_openat2) && defined(RESOLVE_BENEATH)
-static long sys_openat2(int root, const char *name, int flags) {
+static int sys_openat2(sys_root *root, const char *name, int flags) {
     struct open_how how;
     memset(&how, 0, sizeof how);
     how.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC);
     how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-    return syscall(SYS_openat2, root, *name ? name : ".", &how, sizeof how);
+    long fd = -1;
+    errno = EAGAIN; /* is what it says when something was renamed meanwhile */
+    for (int tries = 0; fd < 0 && errno == EAGAIN && tries < 4; tries++)
+        fd = syscall(SYS_openat2, root->fd, *name ? name : ".", &how, sizeof how);
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* an old kernel; a container's filter */
+        root->no_openat2 = 1;
+    return (int)fd;
+}
+
+static int sys_open_path(sys_root *root, const char *name) {
+    return sys_openat2(root, name, O_PATH);
 }
 #else
-static long sys_openat2(int root, const char *name, int flags) {
-    (void)root, (void)name, (void)flags;
-    errno = ENOSYS;
+static int sys_openat2(sys_root *root, const char *name, int flags) {
+    (void)name, (void)flags;
+    root->no_openat2 = 1;
     return -1;
 }
+
+static int sys_open_path(sys_root *root, const char *name) { return sys_openat2(root, name, 0); }
 #endif
 
-/* A descriptor, or -1 and errno. */
 static int sys_open_beneath(sys_root *root, const char *name, int flags) {
-    for (int tries = 0; !root->no_openat2 && tries < 4; tries++) {
-        long fd = sys_openat2(root->fd, name, flags);
-        if (fd >= 0) return (int)fd;
-        if (errno == ENOSYS || errno == EPERM) /* an old kernel; a container's filter */
-            root->no_openat2 = 1;
-        else if (errno != EAGAIN) /* something was renamed meanwhile */
-            return -1;
+    int fd = root->no_openat2 ? -1 : sys_openat2(root, name, flags);
+    if (fd >= 0) return fd;
+    if (!root->no_openat2 && errno != EAGAIN) return -1;
+    return sys_walk_open(root->fd, name, flags);
+}
+
+/* What the name stands for, without touching it. 0, or -1 and errno. */
+static int sys_stat_beneath(sys_root *root, const char *name, struct stat *st) {
+    int fd = root->no_openat2 ? -1 : sys_open_path(root, name);
+    if (fd >= 0) {
+        int e = fstat(fd, st);
+        close(fd);
+        return e;
     }
-    return sys_walk(root->fd, name, flags);
+    if (!root->no_openat2 && errno != EAGAIN) return -1;
+    return sys_walk_stat(root->fd, name, st);
 }
 
 /* The root may have been replaced, as when a link to the current release is turned over. */
@@ -1203,6 +1275,7 @@ static int sys_root_check(sys_root *root) {
 
 static int sys_root_open(sys_root *root, const char *path) {
     root->path = path;
+    root->path_len = strlen(path);
     root->fd = -1;
     return sys_root_check(root);
 }
@@ -1228,11 +1301,7 @@ static int sys_open_regular(sys_root *root, const char *name, const struct stat 
 /* What the name stands for; if it is a file, it is opened for reading. */
 static int sys_open(sys_root *root, const char *name, int *fd, file_stamp *stamp) {
     struct stat st;
-    int found = sys_open_beneath(root, name, O_PATH);
-    if (found < 0) return sys_error();
-    int e = fstat(found, &st) < 0 ? -EIO : 0;
-    close(found);
-    if (e < 0) return e;
+    if (sys_stat_beneath(root, name, &st) < 0) return sys_error();
     if (S_ISDIR(st.st_mode)) return SYS_DIRECTORY;
     if (S_ISLNK(st.st_mode)) return -ENOENT; /* the walk does not follow it */
     if (!S_ISREG(st.st_mode)) return SYS_OTHER;
@@ -1277,11 +1346,7 @@ static int sys_list_stat(const sys_list *l, int64_t *size) {
     if (fstatat(dirfd(l->dir), l->name, &st, AT_SYMLINK_NOFOLLOW) < 0) return 0;
     if (S_ISLNK(st.st_mode)) {
         snprintf(full, sizeof full, "%s%s%s", l->path, *l->path ? "/" : "", l->name);
-        int fd = sys_open_beneath(l->root, full, O_PATH);
-        if (fd < 0) return 0;
-        int e = fstat(fd, &st);
-        close(fd);
-        if (e < 0) return 0;
+        if (sys_stat_beneath(l->root, full, &st) < 0) return 0;
     }
     *size = S_ISDIR(st.st_mode) ? -1 : (int64_t)st.st_size;
     return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode);
@@ -1311,38 +1376,54 @@ static int sys_out_open(sys_out *o, const char *path) {
 /* How much may be written at once: whole lines, for a pipe as many as it takes in one piece. */
 static size_t sys_out_portion(const sys_out *o, const char *data, size_t len) {
     if (o->regular || len <= PIPE_BUF) return len;
-    const char *end = (const char *)memrchr(data, '\n', PIPE_BUF);
-    return end ? (size_t)(end - data) + 1 : PIPE_BUF;
+    size_t n = PIPE_BUF;
+    while (n && data[n - 1] != '\n') n--;
+    return n ? n : PIPE_BUF;
 }
 
-/* Bytes taken; 0: none for now, nor within that time; below 0: it is gone. */
+/* Bytes taken; 0: none for now, nor within that time; below 0: the error. */
 static int64_t sys_out_write(sys_out *o, const char *data, size_t len, int wait_ms) {
     struct pollfd p = {o->fd, POLLOUT, 0};
     ssize_t n;
     if (!o->regular && poll(&p, 1, wait_ms) <= 0) return 0;
     do n = write(o->fd, data, sys_out_portion(o, data, len));
     while (n < 0 && errno == EINTR);
-    if (n < 0 && (errno == EAGAIN || errno == ENOSPC)) return 0;
+    if (n < 0 && errno == EAGAIN) return 0;
     return n < 0 ? sys_error() : n;
 }
 
 /* ---- the process ---- */
 
 #define SYS_HELP_REOPEN "; SIGUSR1 reopens"
-#define SYS_HELP_NOTES  ""
+#define SYS_HELP_NOTES                                                                             \
+    "SIGTERM, SIGINT (Ctrl-C) and SIGHUP end the server when all are served, at the latest "       \
+    "after\n"                                                                                      \
+    "three seconds; the second one ends it at once. Where the system has no openat2 (Linux 5.6)\n" \
+    "no symbolic link below the root is followed.\n"
 enum { SYS_REOPEN = SIGUSR1 }; /* the signal that asks for another log */
-enum { SYS_KEEP_OPEN = 1 };    /* files may stay open between requests */
+static const int sys_endings[] = {SIGINT, SIGTERM, SIGHUP};
+enum { SYS_KEEP_OPEN = 1 }; /* files may stay open between requests */
 
 /* A server may be started without standard streams; its sockets must not take their places. */
 static int sys_prepare(char ***argv) {
-    int fd;
     (void)argv;
-    do fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= 2);
-    if (fd < 0) return sys_error();
-    close(fd);
+    for (int fd = 0; fd <= 2; fd++) /* all below are open: the next file gets this number */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) return -EBADF;
     signal(SIGPIPE, SIG_IGN); /* of a log's pipe; and sendfile is cheaper without a guard */
+    signal(SIGXFSZ, SIG_IGN); /* of a log that becomes too large: write says so as well */
     return 0;
+}
+
+static int sys_signal_ignored(int signum) {
+    struct sigaction now;
+    return sigaction(signum, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
+static void sys_signal_block(int signum, int block) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signum);
+    sigprocmask(block ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
 }
 
 /* As many descriptors as are allowed. Returns how many of them may be kept open for files. */
@@ -1629,30 +1710,42 @@ static void text_field(text_out *t, const char *name, const char *value) {
 
 /* As part of a path in a URL: what is not plain is percent-encoded. */
 static void text_url(text_out *t, const char *s, size_t n) {
+    static const char hex[] = "0123456789ABCDEF";
+    if (3 * n > t->size - t->len) {
+        t->full = 1;
+        return;
+    }
+    char *to = t->data + t->len;
     for (size_t i = 0; i < n; i++) {
-        char c = s[i], code[4];
-        if ((http_is(c, HTTP_REGNAME) || c == '/' || c == '@') && !strchr("'&;", c)) {
-            text_bytes(t, &c, 1);
+        unsigned char c = (unsigned char)s[i];
+        if (http_class[c] & HTTP_PLAIN) {
+            *to++ = s[i];
             continue;
         }
-        snprintf(code, sizeof code, "%%%02X", (unsigned)(unsigned char)c);
-        text_bytes(t, code, 3);
+        *to++ = '%';
+        *to++ = hex[c >> 4];
+        *to++ = hex[c & 15];
     }
+    t->len = (size_t)(to - t->data);
 }
 
 /* As text of an HTML page. */
 static void text_html(text_out *t, const char *s) {
-    for (; *s; s++) {
+    for (;;) {
+        size_t plain = 0;
+        while (!(http_class[(unsigned char)s[plain]] & HTTP_MARKUP)) plain++;
+        text_bytes(t, s, plain);
+        s += plain;
+        if (!*s) return;
         if (*s == '<')
             text_put(t, "&lt;");
         else if (*s == '>')
             text_put(t, "&gt;");
         else if (*s == '&')
             text_put(t, "&amp;");
-        else if (*s == '"')
-            text_put(t, "&quot;");
         else
-            text_bytes(t, (unsigned char)*s < 0x20 || *s == 0x7f ? "?" : s, 1);
+            text_put(t, *s == '"' ? "&quot;" : "?");
+        s++;
     }
 }
 
@@ -1668,8 +1761,17 @@ static void text_html(text_out *t, const char *s) {
    times are as they were when it was read. A file that changed less than two seconds before it was
    read could change again without moving the clock of its file system, so its content is not used
    a second time. stat goes by the path and so sees what watches (inotify) do not: hard links,
-   mounts, another machine's changes. The content of larger files is never kept: sendfile takes it
-   from where it is. */
+   mounts, another machine's changes. What it does not see are stores through a shared mapping, by
+   which the times of a file need not move: so content is believed for two seconds at most, and then
+   read anew. The content of larger files is never kept: sendfile takes it from where it is. Their
+   descriptors are closed some seconds after they were last used: until then a file that is deleted
+   has its space, and what it is on cannot be unmounted.
+
+   The entity tag is made of the size and the time of modification, so that a chmod, a hard link or
+   a rename does not make anybody fetch again what is the same. What may change within one tick of
+   its clock has something more: small files have a sum of their content in it, large ones that were
+   just modified a tag that is weak, and another one than they have later. (Of a large file that is
+   stored to through a mapping the tag is the same as long as its time is: nothing tells.) */
 enum {
     FILE_SMALL = 32 * 1024,        /* content kept in memory */
     FILE_COPY = 16 * 1024,         /* content that is copied next to its head */
@@ -1677,6 +1779,7 @@ enum {
     FILE_COUNT = 4096,             /* files known at once */
     FILE_BUCKETS = 8192,           /* a power of 2 */
     FILE_SETTLED_NS = 2000000000,  /* as coarse as any file system's clock */
+    FILE_SWEEP_MS = 2000,          /* content is believed so long, an unused descriptor twice */
     FILE_PATH_MAX = SYS_PATH_MAX,
     FILE_FIELDS_MAX = 1536 /* of head kept with a file */
 };
@@ -1693,9 +1796,10 @@ typedef struct file {
     uint32_t hash;
     int refs;      /* the table's, and one for each answer that is being sent from fd */
     int used;      /* since it was last looked at for eviction */
-    int settled;   /* the stamp proves the content */
+    int settled;   /* the stamp proves the content, until the next sweep */
     int missing;   /* there is no such file */
     int coding;    /* file_coding */
+    int weak;      /* its entity tag */
     uint64_t seen; /* it was fresh at this on_data */
     file_stamp stamp;
     const char *type;
@@ -1716,7 +1820,9 @@ typedef struct server {
     file *oldest, *newest;
     int count, open_count, open_max; /* of the table's own */
     size_t bytes;
-    uint64_t epoch; /* counts calls of on_data */
+    uint64_t epoch;       /* counts calls of on_data */
+    uint64_t swept_epoch; /* at the last sweep */
+    int sweeping;         /* its timer is set */
     /* time */
     int64_t now;
     long now_ns;
@@ -1728,9 +1834,15 @@ typedef struct server {
     struct pending *spare;
     int spares;
     uint64_t boundary; /* of multipart answers */
-    struct conn_list *requests, *lingering;
+    struct conn_list *requests, *lingering, *waiting;
+    int turn_ends;      /* on_turn_end will be called */
+    int worked;         /* this turn has had its piece of heavy work */
+    struct page *pages; /* listings that somebody has */
+    size_t page_bytes;
     struct log *log;
 } server;
+
+static int page_sweep(server *s);
 
 static int file_same_time(sys_time a, sys_time b) { return a.sec == b.sec && a.nsec == b.nsec; }
 
@@ -1908,6 +2020,30 @@ static void file_evict(server *s) {
     }
 }
 
+/* Closes what was not used since the last sweep; content has to be proven anew, by reading it. Goes
+   on while anything is left for it to do: an idle server sleeps. */
+static void file_sweep(reactor *r, reactor_timer t, void *user) {
+    server *s = (server *)user;
+    int again = 0;
+    (void)t;
+    for (file *f = s->oldest, *newer; f; f = newer) {
+        newer = f->newer;
+        if (f->fd == SYS_NO_FILE)
+            f->settled = f->missing;
+        else if (f->seen <= s->swept_epoch)
+            file_remove(s, f);
+        else
+            again = 1;
+    }
+    again |= page_sweep(s);
+    s->swept_epoch = s->epoch;
+    s->sweeping = again && reactor_after(r, FILE_SWEEP_MS, file_sweep, s, NULL) == 0;
+}
+
+static void file_sweep_later(server *s) {
+    if (!s->sweeping) s->sweeping = reactor_after(s->r, FILE_SWEEP_MS, file_sweep, s, NULL) == 0;
+}
+
 /* Lets go of the files that are open. Those being sent are closed when they have been. */
 static void file_release(server *s) {
     for (file *f = s->newest, *older; f && s->open_count; f = older) {
@@ -1925,6 +2061,7 @@ static void file_insert(server *s, file *f) {
     s->bytes += file_weight(f);
     if (f->fd != SYS_NO_FILE) s->open_count++;
     f->used = 1;
+    if (!f->missing) file_sweep_later(s);
 }
 
 static file *file_find(server *s, const char *name, int coding, uint32_t hash) {
@@ -1936,15 +2073,38 @@ static file *file_find(server *s, const char *name, int coding, uint32_t hash) {
 
 /* ---- reading ---- */
 
+/* A sum that tells contents apart which are not made to have the same. */
+static uint64_t file_sum(const char *data, size_t len) {
+    uint64_t sum = len, word;
+    for (size_t i = 0; i < len; i += sizeof word) {
+        word = 0;
+        memcpy(&word, data + i, len - i < sizeof word ? len - i : sizeof word);
+        sum = (sum ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+        sum ^= sum >> 29;
+    }
+    return sum;
+}
+
+/* content NULL: it is not known. */
+static void file_etag(const server *s, file *f, const char *content) {
+    char more[24] = "";
+    int64_t modified = f->stamp.mtime.sec * 1000000000 + f->stamp.mtime.nsec;
+    f->weak = !content && modified >= s->now * 1000000000 + s->now_ns - FILE_SETTLED_NS;
+    if (content)
+        snprintf(more, sizeof more, "-%llx",
+                 (unsigned long long)file_sum(content, (size_t)f->stamp.size));
+    snprintf(f->etag, sizeof f->etag, "%s\"%llx-%llx.%lx%s%s%s%s\"", f->weak ? "W/" : "",
+             (unsigned long long)f->stamp.size, (unsigned long long)f->stamp.mtime.sec,
+             (unsigned long)f->stamp.mtime.nsec, more, f->weak ? "-new" : "", f->coding ? "-" : "",
+             file_coding_name[f->coding]);
+}
+
 /* The head fields that every answer with this file's content has. */
-static void file_fields(server *s, file *f, const char *type_name, text_out *t) {
+static void file_fields(server *s, file *f, const char *type_name, const char *content,
+                        text_out *t) {
     char date[DATE_LEN + 1];
     f->type = type_of(type_name);
-    snprintf(f->etag, sizeof f->etag, "\"%llx-%llx-%llx.%lx-%llx.%lx%s%s\"",
-             (unsigned long long)f->stamp.ino, (unsigned long long)f->stamp.size,
-             (unsigned long long)f->stamp.mtime.sec, (unsigned long)f->stamp.mtime.nsec,
-             (unsigned long long)f->stamp.ctime.sec, (unsigned long)f->stamp.ctime.nsec,
-             f->coding ? "-" : "", file_coding_name[f->coding]);
+    file_etag(s, f, content);
     text_put(t, "Content-Type: ");
     text_put(t, f->type);
     if (strncmp(f->type, "text/", 5) == 0 && *s->charset) {
@@ -1984,10 +2144,13 @@ static int file_load_small(server *s, file *f, reactor_file fd, const char *type
         size_t size = (size_t)f->stamp.size;
         char *memory = (char *)malloc(FILE_FIELDS_MAX + 2 + size);
         if (!memory) return -503;
+        char *content = memory + FILE_FIELDS_MAX + 2;
         text_out t = {memory, 0, FILE_FIELDS_MAX, 0};
-        file_fields(s, f, type_name, &t);
+        int e = file_read(fd, content, size);
+        if (e == 0) file_fields(s, f, type_name, content, &t);
+        if (t.full) e = -1;
         memcpy(memory + t.len, "\r\n", 2);
-        int e = t.full ? -1 : file_read(fd, memory + t.len + 2, size);
+        memmove(memory + t.len + 2, content, size);
         if (sys_stamp(fd, &after) < 0) e = -1;
         if (e == 0 && file_same(&after, &f->stamp)) {
             f->memory = memory;
@@ -2005,7 +2168,7 @@ static int file_load_large(server *s, file *f, const char *type_name) {
     f->memory = (char *)malloc(FILE_FIELDS_MAX);
     if (!f->memory) return -503;
     text_out t = {f->memory, 0, FILE_FIELDS_MAX, 0};
-    file_fields(s, f, type_name, &t);
+    file_fields(s, f, type_name, NULL, &t);
     f->fields_len = t.len;
     return t.full ? -500 : 0;
 }
@@ -2033,8 +2196,9 @@ static int file_load(server *s, file *f, reactor_file fd, const char *type_name)
         return f->shared ? 0 : -503;
     }
     f->fd = fd;
-    f->settled = f->stamp.mtime.sec < s->now; /* only its date could become another */
-    return file_load_large(s, f, type_name);
+    e = file_load_large(s, f, type_name);
+    f->settled = !f->weak; /* its content is not kept, but its tag will be another */
+    return e;
 }
 
 static file *file_new(const char *name, int coding, uint32_t hash) {
@@ -2127,19 +2291,23 @@ static int etag_next(http_slice *list, http_slice *tag, int *weak) {
     return tag->len >= 2 && tag->data[0] == '"' && tag->data[tag->len - 1] == '"' ? 1 : -1;
 }
 
-/* Whether a list of all fields of that name has the tag. Ours are strong, so the strong comparison
-   needs a strong one in the list (8.8.3.2). tag NULL: nothing but "*" matches. */
+static int etag_is_weak(const char *etag) { return etag[0] == 'W'; }
+
+/* Whether a list of all fields of that name has the tag. The strong comparison needs both to be
+   strong (8.8.3.2), the other one does not ask. etag NULL: nothing but "*" matches. */
 static int etag_listed(const http_head *h, const char *data, http_name name, const char *etag,
                        int strong) {
     http_slice tag;
     int weak;
+    int never = !etag || (strong && etag_is_weak(etag));
+    if (etag && etag_is_weak(etag)) etag += 2;
     for (int i = 0; i < h->known; i++) {
         if (h->field[i].name != name) continue;
         http_slice list = {data + h->field[i].at, h->field[i].len};
         if (list.len == 1 && list.data[0] == '*') return 1;
         for (int e; (e = etag_next(&list, &tag, &weak)) != 0;)
-            if (e > 0 && etag && strlen(etag) == tag.len && memcmp(etag, tag.data, tag.len) == 0 &&
-                !(strong && weak))
+            if (e > 0 && !never && strlen(etag) == tag.len &&
+                memcmp(etag, tag.data, tag.len) == 0 && !(strong && weak))
                 return 1;
     }
     return 0;
@@ -2172,7 +2340,8 @@ static int condition_status(const server *s, const http_head *h, const char *dat
     return 200;
 }
 
-/* 13.1.5: whether the part asked for belongs to what the client has. A date is good enough only if
+/* 13.1.5: whether the part asked for belongs to what the client has. A tag has to be strong: what
+   begins with W/, theirs or ours, is not compared. A date is good enough only if
    it is exact and a second has passed since, for else the file may have changed again within it
    (8.8.2.2). */
 static int condition_if_range(const server *s, const http_head *h, const char *data,
@@ -2332,6 +2501,7 @@ typedef struct conn {
     int64_t since;  /* when it came there */
     char *peer;     /* for the log */
     uint16_t files; /* being sent */
+    uint8_t held;   /* its pending request is whole and waits for a turn that has time for it */
     uint8_t ended;  /* the last answer is written: what comes is thrown away */
     uint8_t paused;
     uint8_t behind; /* whole requests may be waiting unread */
@@ -2345,14 +2515,18 @@ typedef struct exchange {
     const http_head *h; /* NULL: it was not understood */
     const char *data;   /* its head's text */
     size_t data_len;
-    int keep; /* the connection goes on */
-    int stop; /* answer no more for now: output is above high water, or broken */
+    int more;  /* there is further input behind it */
+    int keep;  /* the connection goes on */
+    int later; /* it was not answered: there has been enough work in this turn */
+    int stop;  /* answer no more for now: output is above high water, or broken */
     int status;
     uint64_t length; /* of the content */
     text_out head;
 } exchange;
 
 static void log_answer(exchange *x);
+static int conn_waits(const conn *k);
+static int turn_end_later(server *s);
 
 static const char *status_text(int status) {
     static const struct {
@@ -2410,7 +2584,7 @@ static void on_sent(reactor *r, reactor_conn c, int result, void *user) {
     k->files--;
     if (!k->paused || k->files > CONN_FILES_MAX / 2) return;
     k->paused = 0;
-    reactor_resume(r, c);
+    if (!conn_waits(k)) reactor_resume(r, c);
 }
 
 /* Part of a file's content. The reactor ends the connection should the file have become shorter, so
@@ -2693,12 +2867,48 @@ static void send_negotiated(exchange *x, path *p, file *f) {
 
 /* ---- listings ---- */
 
-enum { LIST_MAX = 2000, LIST_LOOK = 10000, LIST_BYTES = 1 << 20 };
+/* A listing is the one answer that costs milliseconds for a line of request. So a turn makes one at
+   most, whoever asks (see "fairness" below), and what was made is shared: by the requests of one
+   on_data, and by those of the next quarter of a second if the directory is as it was (a size in it
+   may be that old). A page that comes out as one which somebody is still being sent is that one, so
+   that many who do not read hold one page together. All pages together have a limit, too. */
+enum {
+    LIST_MAX = 2000,
+    LIST_LOOK = 10000,
+    LIST_NAMES = 512 * 1024,
+    LIST_BYTES = 1 << 20,
+    LIST_ROW = 64, /* beside what its name becomes, nine times as long at most */
+    PAGE_MS = 250,
+    PAGE_BYTES = 16 << 20
+};
 
 typedef struct list_entry {
-    char *name;
+    const char *name;
     int64_t size; /* -1: a directory */
 } list_entry;
+
+typedef struct listing {
+    int count;
+    int more; /* the directory has further entries */
+    size_t len;
+    list_entry entries[LIST_MAX];
+    char names[LIST_NAMES];
+} listing;
+
+/* A listing that somebody has: the table below, connections. */
+typedef struct page {
+    server *s;
+    struct page *next;
+    char *path;
+    file_stamp stamp; /* of the directory, before it was read */
+    int settled;      /* which proves its entries */
+    int kept;         /* the table has a reference */
+    int64_t made;
+    uint64_t seen; /* it was fresh at this on_data */
+    reactor_buffer *buffer;
+    const char *data;
+    size_t len;
+} page;
 
 static int list_compare(const void *a, const void *b) {
     const list_entry *x = (const list_entry *)a, *y = (const list_entry *)b;
@@ -2706,29 +2916,31 @@ static int list_compare(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-/* Reads the directory; *more says that it has further entries. */
-static int list_read(server *s, const path *p, list_entry *list, int *more) {
+static int list_read(server *s, const path *p, listing *l) {
     sys_list dir;
     int64_t size;
-    int count = 0, seen = 0, e = sys_list_open(&dir, &s->root, p->text);
+    int seen = 0, e = sys_list_open(&dir, &s->root, p->text);
     if (e < 0) return file_status(-e);
-    *more = 0;
-    while (!*more && sys_list_next(&dir)) {
-        *more = seen++ == LIST_LOOK; /* everybody waits for this */
+    while (!l->more && sys_list_next(&dir)) {
+        size_t n = strlen(dir.name) + 1;
+        l->more = seen++ == LIST_LOOK; /* everybody waits for this */
         if (dir.name[0] == '.' || !sys_list_stat(&dir, &size)) continue;
-        *more |= count == LIST_MAX;
-        if (*more || !(list[count].name = strdup(dir.name))) continue;
-        list[count++].size = size;
+        l->more |= l->count == LIST_MAX || n > LIST_NAMES - l->len;
+        if (l->more) continue;
+        list_entry *entry = &l->entries[l->count++];
+        entry->name = (const char *)memcpy(l->names + l->len, dir.name, n);
+        entry->size = size;
+        l->len += n;
     }
     sys_list_close(&dir);
-    qsort(list, (size_t)count, sizeof *list, list_compare);
-    return count;
+    qsort(l->entries, (size_t)l->count, sizeof *l->entries, list_compare);
+    return 0;
 }
 
-static void list_row(text_out *t, const list_entry *e) {
+static void list_row(text_out *t, const list_entry *e, size_t name_len) {
     const char *slash = e->size < 0 ? "/" : "";
     text_put(t, "<tr><td><a href=\"./");
-    text_url(t, e->name, strlen(e->name));
+    text_url(t, e->name, name_len);
     text_put(t, slash);
     text_put(t, "\">");
     text_html(t, e->name);
@@ -2738,7 +2950,10 @@ static void list_row(text_out *t, const list_entry *e) {
     text_put(t, "</td></tr>\n");
 }
 
-static void list_page(text_out *t, const path *p, const list_entry *list, int count, int more) {
+static void list_text(text_out *t, const path *p, const listing *l) {
+    static const char end[] = "</table>\n</html>\n",
+                      more[] = "</table>\n<p>and more</p>\n</html>\n";
+    int i = 0;
     text_put(t, "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n<title>/");
     text_html(t, p->text);
     text_put(t, "</title>\n<style>body{font:16px sans-serif;margin:2em}td{padding:.1em 1em .1em 0}"
@@ -2746,39 +2961,148 @@ static void list_page(text_out *t, const path *p, const list_entry *list, int co
     text_html(t, p->text);
     text_put(t, "</h1>\n<table>\n");
     if (p->len) text_put(t, "<tr><td><a href=\"../\">../</a></td><td></td></tr>\n");
-    for (int i = 0; i < count; i++) {
-        if (t->size - t->len < 4096) { /* room for the longest row and the end */
-            more = 1;
-            break;
-        }
-        list_row(t, &list[i]);
+    for (; i < l->count; i++) {
+        size_t n = strlen(l->entries[i].name);
+        if (t->size - t->len < 9 * n + LIST_ROW + sizeof more) break;
+        list_row(t, &l->entries[i], n);
     }
-    text_put(t, more ? "</table>\n<p>and more</p>\n</html>\n" : "</table>\n</html>\n");
+    text_put(t, l->more || i < l->count ? more : end);
 }
 
-static void list_free(void *data, size_t len, void *user) {
-    (void)len;
-    (void)user;
+/* ---- pages ---- */
+
+/* Nobody has it any more. */
+static void page_free(void *data, size_t len, void *user) {
+    page *g = (page *)user, **at = &g->s->pages;
+    while (*at != g) at = &(*at)->next;
+    *at = g->next;
+    g->s->page_bytes -= len;
+    free(g->path);
+    free(g);
     free(data);
 }
 
-static void send_page(exchange *x, text_out *page) {
+/* The table lets go of it; those whom it is being sent to have it still. */
+static void page_drop(page *g) {
+    if (!g->kept) return;
+    g->kept = 0;
+    reactor_buffer_unref(g->buffer);
+}
+
+/* All of name, those not seen since epoch, or all that there are (name NULL, epoch the highest). */
+static void page_drop_all(server *s, const char *name, uint64_t epoch) {
+    for (page *g = s->pages, *next; g; g = next) {
+        next = g->next;
+        if (name ? strcmp(g->path, name) == 0 : g->seen <= epoch) page_drop(g);
+    }
+}
+
+/* Returns whether some are left to be looked at again. */
+static int page_sweep(server *s) {
+    page_drop_all(s, NULL, s->swept_epoch);
+    for (page *g = s->pages; g; g = g->next)
+        if (g->kept) return 1;
+    return 0;
+}
+
+/* One that is still true. */
+static page *page_find(server *s, const char *name) {
+    file_stamp now;
+    page *g = s->pages;
+    while (g && !(g->kept && strcmp(g->path, name) == 0)) g = g->next;
+    if (!g || g->seen == s->epoch) return g;
+    if (!g->settled || reactor_now(s->r) - g->made >= PAGE_MS) return NULL;
+    if (sys_stamp_by_name(&s->root, name, &now) < 0 || !file_same(&now, &g->stamp)) return NULL;
+    return g;
+}
+
+/* One that somebody has, with the same text. */
+static page *page_same(server *s, const char *name, const text_out *t) {
+    page *g = s->pages;
+    while (g && !(g->len == t->len && strcmp(g->path, name) == 0 &&
+                  memcmp(g->data, t->data, t->len) == 0))
+        g = g->next;
+    return g;
+}
+
+/* Takes the text's memory if it succeeds. */
+static page *page_new(server *s, const char *name, text_out *t) {
+    page *g = (page *)calloc(1, sizeof *g);
+    if (!g) return NULL;
+    char *less = (char *)realloc(t->data, t->len);
+    if (less) t->data = less;
+    g->path = strdup(name);
+    if (g->path) g->buffer = reactor_buffer_wrap(t->data, t->len, page_free, g);
+    if (!g->buffer) {
+        free(g->path);
+        free(g);
+        return NULL;
+    }
+    g->s = s;
+    g->data = t->data;
+    g->len = t->len;
+    g->kept = 1;
+    g->next = s->pages;
+    s->pages = g;
+    s->page_bytes += g->len;
+    return g;
+}
+
+/* Of a text that is ready, and whose memory it takes: one that is the same, or a new one. */
+static int page_of(server *s, const char *name, text_out *t, page **out) {
+    page *g = page_same(s, name, t);
+    if (g) {
+        free(t->data);
+        if (!g->kept) reactor_buffer_ref(g->buffer);
+        g->kept = 1;
+    } else {
+        page_drop_all(s, name, 0);
+        if (s->page_bytes + t->len > PAGE_BYTES) page_drop_all(s, NULL, UINT64_MAX);
+        if (s->page_bytes + t->len <= PAGE_BYTES) g = page_new(s, name, t);
+        if (!g) free(t->data);
+    }
+    *out = g;
+    return g ? 0 : -503;
+}
+
+/* Reads the directory. */
+static int page_make(server *s, const path *p, page **out) {
+    file_stamp stamp;
+    if (sys_stamp_by_name(&s->root, p->text, &stamp) < 0) return -404;
+    listing *l = (listing *)malloc(sizeof *l);
+    text_out t = {(char *)malloc(LIST_BYTES), 0, LIST_BYTES, 0};
+    if (l) l->count = l->more = 0, l->len = 0;
+    int e = l && t.data ? list_read(s, p, l) : -503;
+    if (e == 0) list_text(&t, p, l);
+    free(l);
+    if (e < 0) {
+        free(t.data);
+        return e;
+    }
+    e = page_of(s, p->text, &t, out);
+    if (e < 0) return e;
+    (*out)->stamp = stamp;
+    (*out)->settled = file_is_settled(s, &stamp);
+    (*out)->made = reactor_now(s->r);
+    file_sweep_later(s);
+    return 0;
+}
+
+static void send_page(exchange *x, const page *g) {
     char memory[HEAD_SIZE];
     head_begin(x, memory, 200);
     text_put(&x->head, "Content-Type: text/html; charset=utf-8\r\n"
                        "X-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\n");
-    head_length(x, page->len);
+    head_length(x, g->len);
     head_send(x);
-    if (x->h->method == HTTP_HEAD)
-        free(page->data);
-    else
-        send_verdict(
-            x, reactor_write_owned(x->s->r, x->k->id, page->data, page->len, list_free, NULL));
+    if (x->h->method == HTTP_HEAD) return;
+    send_verdict(x, reactor_write_shared(x->s->r, x->k->id, g->buffer));
 }
 
 /* A directory has no validators; "*" matches it all the same (13.1.1). */
 static void send_listing(exchange *x, const path *p) {
-    int more = 0, status = condition_status(x->s, x->h, x->data, NULL, 0);
+    server *s = x->s;
+    int e = 0, status = condition_status(s, x->h, x->data, NULL, 0);
     if (status == 412) {
         send_status(x, 412, NULL, NULL);
         return;
@@ -2787,18 +3111,19 @@ static void send_listing(exchange *x, const path *p) {
         send_not_modified(x, NULL);
         return;
     }
-    list_entry *list = (list_entry *)calloc(LIST_MAX, sizeof *list);
-    text_out page = {(char *)malloc(LIST_BYTES), 0, LIST_BYTES, 0};
-    int count = list && page.data ? list_read(x->s, p, list, &more) : -503;
-    if (count >= 0) list_page(&page, p, list, count, more);
-    for (int i = 0; i < count; i++) free(list[i].name);
-    free(list);
-    if (count >= 0) {
-        send_page(x, &page);
+    page *g = page_find(s, p->text);
+    x->later = !g && s->worked;
+    if (x->later) return;
+    if (!g) {
+        s->worked = turn_end_later(s);
+        e = page_make(s, p, &g);
+    }
+    if (e < 0) {
+        send_status(x, -e, NULL, NULL);
         return;
     }
-    free(page.data);
-    send_status(x, -count, NULL, NULL);
+    g->seen = s->epoch;
+    send_page(x, g);
 }
 
 /* ---- which answer ---- */
@@ -2848,7 +3173,8 @@ static void answer_path(exchange *x) {
 /* A request that is whole. */
 static void answer(exchange *x) {
     const http_head *h = x->h;
-    x->keep = http_persists(h) && !x->s->draining;
+    /* Draining, the last of those that have come says that the connection ends (RFC 9112, 9.6). */
+    x->keep = http_persists(h) && (!x->s->draining || x->more);
     if (h->flags & HTTP_MISDIRECTED)
         send_status(x, 421, NULL, NULL);
     else if (h->method == HTTP_UNKNOWN)
@@ -2859,7 +3185,7 @@ static void answer(exchange *x) {
         send_options(x);
     else
         answer_path(x);
-    log_answer(x);
+    if (!x->later) log_answer(x);
 }
 
 /* ==== >> connection ==== */
@@ -2872,8 +3198,13 @@ static void answer(exchange *x) {
    Time limits. The reactor's idle timeout ends connections that ask for nothing, its write timeout
    those that do not read. A request has to be whole some time after its first byte, however busily
    it trickles: since that time is the same for all, the connections it runs for stand in a queue in
-   the order in which it will run out, with one timer for all of them. */
-enum { PENDING_SPARE = 64, LINGER_MS = 5000 };
+   the order in which it will run out, with one timer for all of them.
+
+   Fairness. One on_data answers so many requests; who has more is paused until the next turn, so
+   that all others are served in between. Of what costs milliseconds a turn does one piece, whoever
+   asks: a request that would need a second one is held, its connection paused, and they are
+   answered one a turn in the order in which they came. */
+enum { PENDING_SPARE = 64, LINGER_MS = 5000, CONN_STEPS = 64 };
 
 typedef struct pending {
     struct pending *next; /* when it is spare */
@@ -2889,13 +3220,13 @@ typedef struct conn_list {
     conn *first, *last;
     int64_t ms;
     int armed;
-    void (*expired)(server *s, conn *k);
+    void (*expired)(server *s, conn *k); /* NULL: there is no limit */
 } conn_list;
 
 static void list_timer(reactor *r, reactor_timer t, void *user);
 
 static void list_arm(conn_list *l) {
-    if (l->armed || !l->first) return;
+    if (l->armed || !l->first || !l->expired) return;
     int64_t left = l->first->since + l->ms - reactor_now(l->s->r);
     l->armed = reactor_after(l->s->r, left > 0 ? left : 1, list_timer, l, NULL) == 0;
 }
@@ -2947,6 +3278,7 @@ static void pending_free(server *s, conn *k) {
     if (k->list == s->requests) list_leave(k);
     if (!p) return;
     k->pending = NULL;
+    k->held = 0;
     free(p->copy);
     p->copy = NULL;
     if (s->spares == PENDING_SPARE) {
@@ -2970,6 +3302,12 @@ static pending *pending_new(server *s, conn *k) {
     k->pending = p;
     list_enter(s->requests, k);
     return p;
+}
+
+/* Nothing of it has come but empty lines. */
+static int pending_is_blank(const pending *p) {
+    const http_head *h = &p->head;
+    return !p->copy && !h->inside && h->scanned == h->line && h->line;
 }
 
 /* ---- the time ---- */
@@ -3021,7 +3359,7 @@ static void conn_refuse(server *s, conn *k, const http_head *h, const char *data
 static void request_expired(server *s, conn *k) {
     pending *p = k->pending;
     server_tick(s);
-    if (!p->copy && !p->head.inside && p->head.scanned == p->head.line && p->head.line)
+    if (pending_is_blank(p))
         reactor_close(s->r, k->id);
     else
         conn_refuse(s, k, p->copy ? &p->head : NULL, p->copy, p->copy_len, 408);
@@ -3037,8 +3375,34 @@ static void linger_expired(server *s, conn *k) {
 
 /* ---- input ---- */
 
-/* The request is whole: answers it, and ends the connection if that was the last. */
-static int conn_answer(server *s, conn *k, const http_head *h, const char *data, size_t len) {
+/* Pauses a connection until the next turn. 0: no memory, it goes on. */
+static int conn_wait(server *s, conn *k) {
+    if (!turn_end_later(s)) return 0;
+    list_enter(s->waiting, k);
+    reactor_pause(s->r, k->id);
+    return 1;
+}
+
+static int conn_waits(const conn *k) { return k->list && k->list == k->list->s->waiting; }
+
+/* Keeps a whole request for a turn that has time for it. */
+static int conn_hold(server *s, conn *k, const http_head *h, const char *data, size_t len) {
+    pending *p = k->pending ? k->pending : pending_new(s, k);
+    if (p && h != &p->head) p->head = *h;
+    if (p && !p->copy) {
+        p->copy = (char *)malloc(len);
+        if (p->copy) memcpy(p->copy, data, len);
+        p->copy_len = len;
+    }
+    k->held = p && p->copy && conn_wait(s, k);
+    if (!k->held) conn_refuse(s, k, h, data, len, 503);
+    return 1;
+}
+
+/* The request is whole: answers it, and ends the connection if that was the last. more: there is
+   further input. Returns whether to go on later. */
+static int conn_answer(server *s, conn *k, const http_head *h, const char *data, size_t len,
+                       int more) {
     exchange x;
     memset(&x, 0, sizeof x);
     x.s = s;
@@ -3046,7 +3410,9 @@ static int conn_answer(server *s, conn *k, const http_head *h, const char *data,
     x.h = h;
     x.data = data;
     x.data_len = len;
+    x.more = more;
     answer(&x);
+    if (x.later) return conn_hold(s, k, h, data, len);
     pending_free(s, k);
     if (!x.keep) {
         k->ended = 1;
@@ -3107,7 +3473,7 @@ static size_t conn_request(server *s, conn *k, const http_head *h, const char *d
         conn_refuse(s, k, h, data, n, -e);
         return len;
     }
-    *stop = conn_answer(s, k, h, data, n);
+    *stop = conn_answer(s, k, h, data, n, n + used < len);
     return n + used;
 }
 
@@ -3117,7 +3483,7 @@ static size_t conn_body(server *s, conn *k, const char *data, size_t len, int *s
     size_t used = 0;
     int e = http_body_parse(&p->body, data, len, &used);
     if (e == 1)
-        *stop = conn_answer(s, k, &p->head, p->copy, p->copy_len);
+        *stop = conn_answer(s, k, &p->head, p->copy, p->copy_len, used < len);
     else if (e < 0) {
         conn_refuse(s, k, &p->head, p->copy, p->copy_len, -e);
         return len;
@@ -3170,21 +3536,65 @@ static void conn_eof(server *s, conn *k) {
     reactor_close(s->r, k->id);
 }
 
+/* What was there has been looked at. behind: but for some that may be whole requests. */
+static void conn_looked(server *s, conn *k, int behind) {
+    k->behind = (uint8_t)behind;
+    if (!SYS_KEEP_OPEN) file_release(s);
+    if (behind || k->held || k->ended) return;
+    if (k->eof)
+        conn_eof(s, k);
+    else if (s->draining && k->pending && pending_is_blank(k->pending))
+        reactor_close(s->r, k->id);
+}
+
 static size_t on_data(reactor *r, reactor_conn c, const void *data, size_t len, void *state) {
     server *s = (server *)reactor_user(r, c);
     conn *k = (conn *)state;
     size_t used = 0;
     int stop = 0;
     server_tick(s);
-    while (used < len && !stop && !k->ended) {
+    for (int left = CONN_STEPS; used < len && !stop && !k->ended; left--) {
+        if (left == 0 && conn_wait(s, k)) break;
         size_t n = conn_step(s, k, (const char *)data + used, len - used, &stop);
         if (n == 0) break;
         used += n;
     }
-    k->behind = stop && used < len;
-    if (!SYS_KEEP_OPEN) file_release(s);
-    if (k->eof && !k->behind && !k->ended) conn_eof(s, k);
+    conn_looked(s, k, used < len && (stop || conn_waits(k)));
     return k->ended ? len : used;
+}
+
+/* What waited goes on: all that were there, and of what is much work one piece. */
+static void turn_goes_on(server *s) {
+    conn *last = s->waiting->last, *next;
+    for (conn *k = s->waiting->first; k; k = next) {
+        next = k == last ? NULL : k->next;
+        if (k->held && s->worked) continue;
+        list_leave(k);
+        if (k->held) {
+            pending *p = k->pending;
+            server_tick(s);
+            conn_answer(s, k, &p->head, p->copy, p->copy_len, k->behind);
+            conn_looked(s, k, k->behind);
+        }
+        if (!k->paused) reactor_resume(s->r, k->id);
+    }
+}
+
+/* Runs before the streams of the next turn. */
+static void on_turn_end(reactor *r, void *user) {
+    server *s = (server *)user;
+    (void)r;
+    s->turn_ends = 0;
+    do { /* at once, if there is no memory to put off the rest */
+        s->worked = 0;
+        turn_goes_on(s);
+    } while (s->waiting->first && !turn_end_later(s));
+}
+
+/* 0: no memory. */
+static int turn_end_later(server *s) {
+    if (!s->turn_ends) s->turn_ends = reactor_defer(s->r, on_turn_end, s) == 0;
+    return s->turn_ends;
 }
 
 /* The client has finished sending, which is no reason not to answer what it did send: what is still
@@ -3192,14 +3602,14 @@ static size_t on_data(reactor *r, reactor_conn c, const void *data, size_t len, 
 static void on_eof(reactor *r, reactor_conn c, void *state) {
     conn *k = (conn *)state;
     k->eof = 1;
-    if (!k->behind) conn_eof((server *)reactor_user(r, c), k);
+    if (!k->behind && !k->held) conn_eof((server *)reactor_user(r, c), k);
 }
 
 static int on_drain(reactor *r, reactor_conn c, void *state) {
     const conn *k = (const conn *)state;
     (void)r;
     (void)c;
-    return !k->ended && (k->pending || k->behind);
+    return !k->ended && (k->behind || (k->pending && !pending_is_blank(k->pending)));
 }
 
 /* A request that trickles is request_expired's; an answer on its way, the write timeout's. */
@@ -3224,8 +3634,10 @@ static const reactor_handler http_handler = {sizeof(conn), on_open, on_data,    
 /* ==== >> log ==== */
 /* The access log in the common format, one line for each answer. Lines are collected and written
    once a second or when there are many, whole ones only. Nobody waits for a log: into a pipe or a
-   terminal goes only what it takes now, in pieces that it takes as one; when nothing moves and the
-   buffer is full, lines are dropped, and how many is said on stderr. */
+   terminal goes only what it takes now, in pieces that it takes as one. While nothing moves, or the
+   log cannot be written (the disk is full, the file as large as the process may make it, a pipe's
+   reader gone; said on stderr once), lines wait in the buffer, for another file may take its place
+   or make room; when that is full, new ones are dropped, and how many is said on stderr. */
 enum { LOG_SIZE = 256 * 1024, LOG_LINE_MAX = 2048, LOG_FLUSH_MS = 1000 };
 
 typedef struct log {
@@ -3233,6 +3645,7 @@ typedef struct log {
     const char *path; /* NULL: standard output */
     sys_out out;
     int armed;
+    int error; /* of the last write, which was told */
     uint64_t lost;
     int64_t stamp_at;
     size_t len;
@@ -3240,18 +3653,32 @@ typedef struct log {
     char buffer[LOG_SIZE];
 } log;
 
+static void log_lost(log *l) {
+    if (l->lost)
+        fprintf(stderr, "static_server: %llu log lines lost\n", (unsigned long long)l->lost);
+    l->lost = 0;
+}
+
 /* Writes what can be written without waiting longer than that. */
 static void log_flush(log *l, int wait_ms) {
     while (l->len) {
         int64_t n = sys_out_write(&l->out, l->buffer, l->len, wait_ms);
-        if (n < 0) n = (int64_t)l->len; /* nobody will have it */
-        if (n == 0) return;
+        if (n < 0 && l->error != (int)n)
+            fprintf(stderr, "static_server: the access log cannot be written: %s\n",
+                    reactor_strerror((int)n));
+        if (n) l->error = n < 0 ? (int)n : 0;
+        if (n <= 0) return;
         l->len -= (size_t)n;
         memmove(l->buffer, l->buffer + n, l->len);
     }
-    if (l->lost)
-        fprintf(stderr, "static_server: %llu log lines lost\n", (unsigned long long)l->lost);
-    l->lost = 0;
+    log_lost(l);
+}
+
+/* The last chance of what is in the buffer. */
+static void log_end(log *l) {
+    log_flush(l, 200);
+    for (size_t i = 0; i < l->len; i++) l->lost += l->buffer[i] == '\n';
+    log_lost(l);
 }
 
 static void log_timer(reactor *r, reactor_timer t, void *user) {
@@ -3302,14 +3729,14 @@ static void log_answer(exchange *x) {
     text_put(&t, " ");
     text_number(&t, empty ? 0 : x->length);
     text_put(&t, "\n");
-    if (t.len > LOG_SIZE - l->len) log_flush(l, 0);
+    if (t.len > LOG_SIZE - l->len && !l->error) log_flush(l, 0); /* else once a second will do */
     if (t.len > LOG_SIZE - l->len) {
         l->lost++;
         return;
     }
     memcpy(l->buffer + l->len, t.data, t.len);
     l->len += t.len;
-    if (l->out.regular && l->len > LOG_SIZE / 2) log_flush(l, 0);
+    if (l->out.regular && l->len > LOG_SIZE / 2 && !l->error) log_flush(l, 0);
     if (!l->armed) l->armed = reactor_after(x->s->r, LOG_FLUSH_MS, log_timer, l, NULL) == 0;
 }
 
@@ -3332,7 +3759,10 @@ static const char usage[] =
     "  --send-timeout S       for a client that does not read, 15\n"
     "  --max-connections N    no limit\n"
     "  --backend NAME         one that is compiled in; the best that works\n"
-    "  --help\n" SYS_HELP_NOTES;
+    "  --help\n"
+    "Files are served as they are now; only stores through a shared mapping, which do not move a\n"
+    "file's times, may be seen two seconds late, and a size in a listing a quarter of "
+    "one.\n" SYS_HELP_NOTES;
 
 typedef struct settings {
     const char *root, *host, *index, *charset, *cache_control, *log, *backend;
@@ -3443,8 +3873,11 @@ static void on_reopen(reactor *r, int signum, void *user) {
     server *s = (server *)user;
     (void)r;
     (void)signum;
+    if (!s->log || !s->log->path) return;
     log_flush(s->log, 0);
-    sys_out_open(&s->log->out, s->log->path);
+    int e = sys_out_open(&s->log->out, s->log->path);
+    if (e < 0) fprintf(stderr, "static_server: %s: %s\n", s->log->path, reactor_strerror(e));
+    log_flush(s->log, 0);
 }
 
 static int listen_on(server *s, const settings *o, char *address, size_t size) {
@@ -3465,12 +3898,20 @@ static int listen_on(server *s, const settings *o, char *address, size_t size) {
     return 0;
 }
 
+/* What the parent ignores stays ignored, as a script's shell has SIGINT for what it runs in the
+   background, and nohup has SIGHUP. SIGTERM is for nobody but this process, and always heard; so is
+   the signal that reopens the log, also without one, for whoever rotates logs sends it to all. */
 static int watch_signals(server *s) {
-    signal(SIGINT, SIG_IGN); /* what is put back at the end, when a late signal may not matter */
-    signal(SIGTERM, SIG_IGN);
-    int e = reactor_signal(s->r, SIGINT, on_signal, s);
-    if (e == 0) e = reactor_signal(s->r, SIGTERM, on_signal, s);
-    if (e == 0 && s->log && SYS_REOPEN != 0) e = reactor_signal(s->r, SYS_REOPEN, on_reopen, s);
+    int e = 0;
+    for (size_t i = 0; e == 0 && i < sizeof sys_endings / sizeof *sys_endings; i++) {
+        int signum = sys_endings[i];
+        if (signum != SIGTERM && sys_signal_ignored(signum)) continue;
+        e = reactor_signal(s->r, signum, on_signal, s);
+        sys_signal_block(signum, 0); /* the parent may have passed that on, too */
+    }
+    if (e < 0 || SYS_REOPEN == 0) return e;
+    e = reactor_signal(s->r, SYS_REOPEN, on_reopen, s);
+    sys_signal_block(SYS_REOPEN, 0);
     return e;
 }
 
@@ -3516,8 +3957,13 @@ static int prepare(server *s, const settings *o) {
 }
 
 static void cleanup(server *s) {
+    /* A signal that comes so late changes nothing, neither the exit status. */
+    for (size_t i = 0; i < sizeof sys_endings / sizeof *sys_endings; i++)
+        sys_signal_block(sys_endings[i], 1);
+    if (SYS_REOPEN) sys_signal_block(SYS_REOPEN, 1);
     reactor_destroy(s->r);
-    if (s->log) log_flush(s->log, 200);
+    if (s->log) log_end(s->log);
+    page_drop_all(s, NULL, UINT64_MAX);
     for (file *f = s->oldest, *newer; f; f = newer) {
         newer = f->newer;
         file_remove(s, f);
@@ -3536,6 +3982,7 @@ int main(int argc, char **argv) {
                   0,    15000,       15000,        15000,   0,  0,    0};
     static conn_list requests = {&s, NULL, NULL, 0, 0, request_expired};
     static conn_list lingering = {&s, NULL, NULL, LINGER_MS, 0, linger_expired};
+    static conn_list waiting = {&s, NULL, NULL, 0, 0, NULL};
     if (sys_prepare(&argv) < 0) return 1;
     http_tables();
     (void)argc;
@@ -3548,6 +3995,7 @@ int main(int argc, char **argv) {
     requests.ms = o.header_ms;
     s.requests = &requests;
     s.lingering = &lingering;
+    s.waiting = &waiting;
     e = prepare(&s, &o);
     if (e == 0) e = serve(&s, &o);
     cleanup(&s);

@@ -964,6 +964,32 @@ def bad_flags():
 
 
 @test
+def endings_of_the_parent():
+    """Blocked ones are heard, ignored ones stay ignored, but SIGTERM."""
+    three = {signal.SIGINT, signal.SIGHUP, signal.SIGTERM}
+
+    def ignore():
+        for signum in three:
+            signal.signal(signum, signal.SIG_IGN)
+
+    def of(server, which):
+        with open(f"/proc/{server.process.pid}/status", encoding="ascii") as f:
+            mask = int(re.search(rf"^Sig{which}:\s+([0-9a-f]+)$", f.read(), re.M).group(1), 16)
+        return {signum for signum in three if mask >> (signum - 1) & 1}
+
+    for signum in three:
+        with Server(preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, three)) as server:
+            assert not of(server, "Blk") and of(server, "Cgt") == three
+            server.end(signum)
+    with Server(preexec_fn=ignore) as server:
+        assert of(server, "Cgt") == {signal.SIGTERM}, of(server, "Cgt")
+        assert of(server, "Ign") == three - {signal.SIGTERM}, of(server, "Ign")
+        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(signal.SIGHUP)
+        server.member()
+
+
+@test
 def starts_without_standard_streams():
     with socket.socket() as s:  # nobody can say which port it took
         s.bind(("127.0.0.1", 0))

@@ -731,13 +731,12 @@ def ended_without_clients():
             server.end(how)
 
 
-@test
-def standard_streams_closed():
+def standard_streams_closed(name, *more):
     """In all combinations. A socket that took the place of one would get what is printed."""
     for closed in range(8):
         shut = [fd for fd in range(3) if closed & 1 << fd]
         port = free_port()
-        command = [program("echo_server"), "--port", str(port)]
+        command = [program(name), "--port", str(port), *more]
         command += ["--backend", BACKEND] if BACKEND else []
         streams = [None if fd in shut else subprocess.PIPE for fd in range(3)]
         process = subprocess.Popen(command, stdin=streams[0], stdout=streams[1], stderr=streams[2],
@@ -768,6 +767,95 @@ def standard_streams_closed():
         finally:
             process.kill()
             process.communicate()
+
+
+@test
+def standard_streams_of_echo_server_closed():
+    standard_streams_closed("echo_server")
+
+
+@test
+def standard_streams_of_proxy_closed():
+    with echo_server() as behind:
+        standard_streams_closed("proxy", "--to", f"127.0.0.1:{behind.port}")
+
+
+def signal_sets(pid):
+    """What /proc says is blocked, ignored and caught."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        masks = re.findall(r"^Sig(?:Blk|Ign|Cgt):\s+([0-9a-f]+)$", f.read(), re.M)
+    return [{n for n in range(1, 65) if int(mask, 16) >> (n - 1) & 1} for mask in masks]
+
+
+def endings_of_the_parent(name):
+    """Blocked ones are heard, ignored ones stay ignored, but SIGTERM."""
+    three = {signal.SIGINT, signal.SIGHUP, signal.SIGTERM}
+
+    def ignore():
+        for signum in three:
+            signal.signal(signum, signal.SIG_IGN)
+
+    for signum in three:
+        with start(name, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, three)) as server:
+            blocked, _, caught = signal_sets(server.pid)
+            assert not blocked & three and three <= caught, (blocked, caught)
+            server.end(signum)
+    with start(name, preexec_fn=ignore) as server:
+        _, ignored, caught = signal_sets(server.pid)
+        assert ignored & three == three - {signal.SIGTERM}, ignored
+        assert caught & three == {signal.SIGTERM}, caught
+        os.kill(server.pid, signal.SIGINT)
+        os.kill(server.pid, signal.SIGHUP)
+        with server.client() as s:
+            talk(s)
+
+
+@test
+def endings_of_the_parent_echo_server():
+    endings_of_the_parent("echo_server")
+
+
+@test
+def endings_of_the_parent_proxy():
+    endings_of_the_parent("proxy")
+
+
+@test
+def proxy_without_memory():
+    """From some time on it gets no more memory. What then ends in order is all there."""
+    size = 8 * MB
+    if SANITIZED:
+        raise Skipped("a sanitizer does not bear it")
+    with contextlib.closing(socket.socket()) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(PATIENCE)
+        with Server("proxy", "--to", "127.0.0.1:%d" % listener.getsockname()[1]) as server:
+            with server.client() as s:
+                s.sendall(stretch(0, 1))
+                behind = listener.accept()[0]
+                behind.settimeout(PATIENCE)
+                assert behind.recv(1) == stretch(0, 1)
+                resource.prlimit(server.pid, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
+                child = os.fork()
+                if child == 0:
+                    with contextlib.suppress(OSError):
+                        s.sendall(stretch(1, size))
+                        s.shutdown(socket.SHUT_WR)
+                    os._exit(0)
+                got, cut = 1, False
+                try:
+                    while data := behind.recv(16384):
+                        check(data, got)
+                        got += len(data)
+                except ConnectionResetError:
+                    cut = True
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                behind.close()
+            resource.prlimit(server.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+        assert cut or got == 1 + size, f"{got} bytes of {1 + size}, then the end of file"
 
 
 @test

@@ -21,6 +21,7 @@ import email.utils
 import fcntl
 import gzip
 import http.client
+import mmap
 import os
 import pty
 import random
@@ -39,6 +40,7 @@ import urllib.parse
 
 BUILD = os.environ.get("REACTOR_TEST_BUILD", "build")
 BACKEND = os.environ.get("REACTOR_TEST_BACKEND", "")
+SANITIZED = os.path.basename(BUILD.rstrip("/")) in ("asan", "ubsan", "tsan")
 PROGRAM = [os.path.abspath(f"{BUILD}/tests/static_server")]
 WINDOWS = ""  # the directory of the programs for it
 ENV = None
@@ -1153,6 +1155,49 @@ def test_ranges(server, root):
     check(a.status == 200, "nor is a range refused that does not count", a)
 
 
+def test_tags(server, root):
+    """Size and time of modification make the tag, so that only a change of these, or of the content,
+    changes it. What could have changed within one tick has no strong tag that could be the same."""
+    def tag(name):
+        return get(server, "/" + name)["etag"]
+
+    for name, data in (("tagged-small.txt", ALPHABET), ("tagged-large.bin", LARGE[:100000])):
+        path = write(root, name, data, OLD)
+        etag = tag(name)
+        check(not etag.startswith("W/"), "strong when it is old: " + name, etag)
+        changes = [("chmod", lambda: os.chmod(path, 0o640))]
+        if not WINDOWS:
+            changes += [("a link", lambda: os.link(path, path + ".link")),
+                        ("renamed", lambda: (os.rename(path, path + ".x"), os.rename(path + ".x", path)))]
+        for what, change in changes:
+            change()
+            check(get(server, "/" + name, "If-None-Match: " + etag).status == 304, f"{what}: 304 {name}")
+            a = get(server, "/" + name, "Range: bytes=5-", "If-Range: " + etag)
+            check(a.status == 206 and a.body == data[5:], f"{what}: 206 {name}", a)
+        os.utime(path, (OLD, OLD + 1))
+        check(tag(name) != etag, "another time, another tag: " + name, etag)
+        write(root, name, data + b"x", OLD)
+        check(tag(name) != etag, "another size, another tag: " + name, etag)
+    tags = set()
+    for i in range(20):  # same size and time
+        write(root, "tagged-small.txt", b"%08d" % i, OLD)
+        tags.add(tag("tagged-small.txt"))
+    check(len(tags) == 20, "a tag for each content", tags)
+    path = write(root, "tagged-large.bin", LARGE[:100000])
+    a = get(server, "/tagged-large.bin")
+    etag = a["etag"]
+    check(etag.startswith('W/"'), "a large file that is new has a weak one", a)
+    rows = [("If-None-Match: ", etag, 304), ("If-None-Match: ", etag[2:], 304), ("If-Match: ", etag, 412),
+            ("If-Match: ", etag[2:], 412), ("If-Match: ", "*", 200)]
+    for field, value, want in rows:
+        check(get(server, "/tagged-large.bin", field + value).status == want, field + value)
+    for value in (etag, etag[2:]):
+        a = get(server, "/tagged-large.bin", "Range: bytes=5-", "If-Range: " + value)
+        check(a.status == 200 and len(a.body) == 100000, "no part by " + value, a)
+    os.utime(path, (OLD, OLD))
+    check(tag("tagged-large.bin")[:2] != "W/", "and a strong one later")
+
+
 # ---- files that change ----
 
 def test_never_stale(server, root):
@@ -1200,6 +1245,50 @@ def test_never_stale(server, root):
     with open(os.path.join(root, "grows.bin"), "ab") as f:
         f.write(LARGE[100000:200000])
     check(a.body == LARGE[:100000] and get(server, "/grows.bin").body == LARGE[:200000], "grown")
+
+
+def test_stores_by_a_mapping(server, root):
+    """They need not move the times of the file."""
+    if not_on_windows("there a mapping moves the times"):
+        return
+    path = write(root, "mapped.bin", b"A" * 4096)
+    with open(path, "r+b") as f, mmap.mmap(f.fileno(), 4096) as mapped:
+        mapped[0] = ord("B")  # the page has been written to: only now stores are unseen
+        while time.time() - os.stat(path).st_ctime < 2.5:  # until when its content would not be kept
+            time.sleep(0.05)
+        before = os.stat(path)
+        a = get(server, "/mapped.bin")
+        mapped[0] = ord("C")
+        after = os.stat(path)
+        deadline = time.monotonic() + WAIT_S
+        while (z := get(server, "/mapped.bin")).body[:1] != b"C" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        check(a.body[:1] == b"B" and z.body[:1] == b"C", "a store is seen", (a, z))
+        check(a["etag"] != z["etag"], "and changes the tag", z)
+        if (before.st_mtime_ns, before.st_ctime_ns) != (after.st_mtime_ns, after.st_ctime_ns):
+            skip("this file system moves the times with each store")
+
+
+def test_deleted(server, root):
+    """Nobody's disk stays full, or busy, for a file that was served once."""
+    if not_on_windows("none stays open for longer than its answer"):
+        return
+
+    def held():
+        links = []
+        for fd in os.listdir(f"/proc/{server.process.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                links.append(os.readlink(f"/proc/{server.process.pid}/fd/{fd}"))
+        return [link for link in links if "deleted-" in link]
+
+    for i in range(20):
+        path = write(root, f"deleted-{i}.bin", LARGE[:100000 + i], OLD)
+        get(server, f"/deleted-{i}.bin")
+        os.unlink(path)
+    deadline = time.monotonic() + WAIT_S
+    while (left := held()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    check(not left, "deleted files are let go of", left)
 
 
 def test_replaced_by_windows(server, root):
@@ -1310,6 +1399,19 @@ def test_listing(top, root):
         os.symlink("../../outside.txt", os.path.join(root, "crowd/out"))
         a = get(server, "/crowd/")
         check(a.status == 200 and b"and more" in a.body and len(a.body) < 1 << 20, "bounded", a)
+        check(len(get(server, "/crowd/").body) == len(a.body), "and again", len(a.body))
+        if not WINDOWS and not SANITIZED:
+            before = resident(server)
+            slow = [server.connect(rcvbuf=4096) for _ in range(30)]
+            for s in slow:  # the kernel takes some of it
+                s.sendall(b"GET /crowd/ HTTP/1.1\r\nHost: a\r\n\r\n" * 9)
+            grown = 0
+            for _ in range(30):
+                check(get(server, "/crowd/").status == 200, "for others, too")
+                grown = max(grown, resident(server) - before)
+            check(grown < 16 << 20, "those who do not read it have one together", grown)
+            for s in slow:
+                s.close()
         for n in os.listdir(os.path.join(root, "crowd")):
             if n[0].isdigit():
                 os.unlink(os.path.join(root, "crowd", n))
@@ -1317,6 +1419,101 @@ def test_listing(top, root):
             return
         text = get(server, "/crowd/").body.decode()
         check(">in<" in text and ">out<" not in text, "links that lead out are left out", text)
+
+
+def resident(server):
+    with open(f"/proc/{server.process.pid}/status", encoding="ascii") as f:
+        return int(re.search(r"^VmRSS:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
+
+
+def test_many_listings(top, root):
+    """More pages than are kept at once: 503 for those beyond, until they are let go of."""
+    if not_on_windows("there is nothing that stops a process for a while"):
+        return
+    site = os.path.join(top, "many")
+    for i in range(24):
+        for j in range(480):
+            write(site, f"d{i}/{j:03d}" + "\"" * 240, b"")
+    with Server(site, "--list") as server:
+        slow = [server.connect(rcvbuf=4096) for _ in range(23)]
+        for i, s in enumerate(slow):  # the kernel takes some of it
+            s.sendall(b(f"GET /d{i}/ HTTP/1.1\r\nHost: a\r\n\r\n" * 9))
+        deadline = time.monotonic() + WAIT_S
+        while (a := get(server, "/d23/")).status == 200 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        check(a.status == 503, "so many and no more", a)
+        check(get(server, "/d0/").status == 200, "one that somebody has is there for all")
+        for s in slow:
+            s.close()
+        while (a := get(server, "/d23/")).status == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        check(a.status == 200, "room again", a)
+
+
+def order_of_answers(site, many, *flags):
+    """The server has input of two clients: many requests of one, and one of another. Returns how
+    many of the many were answered before the one, by the log."""
+    log = os.path.join(site, "..", "order.log")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(log)
+    with Server(site, "--access-log", log, *flags) as server:
+        s, other = server.connect(), server.connect()
+        for x in (s, other):
+            x.sendall(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+            Reader(x).answer("HEAD")
+        server.send(signal.SIGSTOP)
+        os.waitid(os.P_PID, server.process.pid, os.WSTOPPED)
+        s.sendall(b"".join(many))
+        other.sendall(b"HEAD /other HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.send(signal.SIGCONT)
+        reader = Reader(s)
+        answers = [reader.answer("HEAD") for _ in many]
+        check(all(answers), "all are answered", len(answers))
+        Reader(other).answer("HEAD")
+        s.close()
+        other.close()
+    lines = open(log, encoding="ascii").read().splitlines()
+    check(len(lines) == len(many) + 3, "each once", len(lines))
+    return [i for i, line in enumerate(lines) if "HEAD /other " in line][0] - 2, answers
+
+
+def test_fairness(top, root):
+    """Whoever asks for much lets others through in between."""
+    if not_on_windows("there is nothing that stops a process for a while"):
+        return
+    site = os.path.join(top, "fair")
+    for i in range(150):
+        for j in range(20):
+            write(site, f"d{i}/{j}", b"")
+    heads = [b(f"HEAD /d{i}/ HTTP/1.1\r\nHost: a\r\n\r\n") for i in range(150)]
+    before, answers = order_of_answers(site, heads, "--list")
+    check(before < 10, "one listing a turn", before)
+    check({a.status for a in answers} == {200}, "all of them listings", answers[0])
+    before, _ = order_of_answers(site, [b"HEAD /d0/1 HTTP/1.1\r\nHost: a\r\n\r\n"] * 1000)
+    check(before <= 130, "so many requests a turn", before)
+    before, _ = order_of_answers(site, [b"HEAD /d0/ HTTP/1.1\r\nHost: a\r\n\r\n"] * 1000, "--list")
+    check(before <= 130, "the same listing as well", before)
+    with Server(site, "--list") as server:  # requests that are held, in all forms
+        form = "GET /d{}/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+        data = "".join(form.format(i) + f"GET /d{i}/ HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" for i in range(20))
+        for shut in (False, True):
+            answers = talk(server, b(data) + LAST.replace(b"alphabet.txt", b"d3/1"), shut=shut)
+            check([a.status for a in answers] == [200] * 41, f"with bodies, {shut}", len(answers))
+            check(all(f">/d{i // 2}<" in answers[i].body.decode() for i in range(40)), "in order")
+        answers = talk(server, b(data), shut=True)
+        check([a.status for a in answers] == [200] * 40, "held when the end comes", len(answers))
+        answers = talk(server, b(data + "GET /d0/ HTTP/1.1\r\nHo"), shut=True)
+        check([a.status for a in answers] == [200] * 40 + [400], "and with a half one behind", len(answers))
+        some = [server.connect() for _ in range(30)]
+        for i, s in enumerate(some):
+            s.sendall(b(f"GET /d{i + 50}/ HTTP/1.1\r\nHost: a\r\n\r\n"))
+        for s in some[::2]:  # gone while they wait
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            s.close()
+        got = [Reader(s).answer().status for s in some[1::2]]
+        check(got == [200] * 15, "others wait their turn", got)
+        for s in some[1::2]:
+            s.close()
 
 
 def test_options_that_change_answers(top, root):
@@ -1531,6 +1728,97 @@ def test_drain(top, root):
             break
     check(server.stop(signal.SIGTERM) == 0, "a second signal does not wait")
     s.close()
+
+
+def test_drain_pipelined(top, root):
+    """All that has come is answered, and the last answer says that it is the last."""
+    if not_on_windows("without a console it does not end by itself"):
+        return
+    server = Server(root)
+    half = server.connect()
+    half.sendall(b"GET /alphabet.txt HTTP/1.1\r\nHost")
+    get(server, "/alphabet.txt")  # what was sent before has been read by now
+    server.send(signal.SIGTERM)
+    with contextlib.suppress(OSError):
+        while True:  # until it no longer listens
+            server.connect().close()
+    half.sendall(b": a\r\n\r\n" + b"GET /alphabet.txt HTTP/1.1\r\nHost: a\r\n\r\n" * 99)
+    reader = Reader(half)
+    answers = []
+    while a := reader.answer():
+        answers.append(a["connection"])
+    check(answers == [None] * 99 + ["close"], "the last of many says so", answers[-3:])
+    half.close()
+    check(server.stop() == 0, "exit 0")
+
+
+def signal_sets(process, which):
+    """What /proc says is blocked, ignored and caught."""
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as f:
+        masks = re.findall(r"^Sig(?:Blk|Ign|Cgt):\s+([0-9a-f]+)$", f.read(), re.M)
+    return [{signum for signum in which if int(mask, 16) >> (signum - 1) & 1} for mask in masks]
+
+
+def test_signals_of_the_parent(top, root):
+    """Blocked ones are heard, ignored ones stay ignored, but SIGTERM."""
+    if not_on_windows("no parent decides about signals there"):
+        return
+    three = {signal.SIGINT, signal.SIGHUP, signal.SIGTERM}
+
+    def ignore():
+        for signum in three:
+            signal.signal(signum, signal.SIG_IGN)
+
+    for signum in three:
+        server = Server(root, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, three))
+        blocked, _, caught = signal_sets(server.process, three)
+        check(not blocked and caught == three, "blocked by the parent", (blocked, caught))
+        check(server.stop(signum) == 0, f"ended by {signum}")
+    with Server(root, preexec_fn=ignore) as server:
+        _, ignored, caught = signal_sets(server.process, three)
+        check((ignored, caught) == (three - {signal.SIGTERM}, {signal.SIGTERM}), "ignored by the parent",
+              (ignored, caught))
+        server.send(signal.SIGINT)
+        server.send(signal.SIGHUP)
+        check(get(server, "/alphabet.txt").status == 200, "they stay so")
+    for flags in ([], ["--access-log"], ["--access-log", os.path.join(top, "usr1.log")]):
+        with Server(root, *flags) as server:
+            for _ in range(3):
+                server.send(signal.SIGUSR1)
+                check(get(server, "/alphabet.txt").status == 200, f"SIGUSR1 with {flags}")
+
+
+def test_log_that_is_full(top, root):
+    """The file has reached the size that the process may give it: said once, and nobody waits."""
+    if not_on_windows("no limit can be set on the size of a file"):
+        return
+    path = os.path.join(top, "full.log")
+    limit = 2000
+    server = Server(root, "--access-log", path,
+                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    deadline = time.monotonic() + WAIT_S
+    with server.connect() as s:
+        reader, asked = Reader(s), 0
+        while os.path.getsize(path) < limit and time.monotonic() < deadline:
+            s.sendall(b"GET /alphabet.txt?first HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+            asked += sum(reader.answer().status == 200 for _ in range(20))
+        said = server.process.stderr.readline().decode()
+        check("the access log cannot be written" in said, "said", said)
+        os.rename(path, path + ".1")
+        server.send(signal.SIGUSR1)
+        while not os.path.exists(path) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        s.sendall(b"GET /alphabet.txt?again HTTP/1.1\r\nHost: a\r\n\r\n")
+        check(reader.answer().body == ALPHABET, "it goes on")
+    server.send(signal.SIGTERM)
+    _, err = server.process.communicate(timeout=WAIT_S)
+    check(server.process.returncode == 0, "and ends well", (server.process.returncode, err))
+    lines = open(path + ".1").read() + open(path).read()
+    lost = sum(map(int, re.findall(rb"(\d+) log lines lost", err)))
+    rest = re.sub(rb"static_server: (\d+ log lines lost|the access log cannot be written: .*)\n", b"", err)
+    check(lines.count("first") + lines.count("again") + lost == asked + 1 and not rest,
+          "every line is there, or counted", (asked, lines.count("\n"), err))
+    check(os.path.getsize(path + ".1") == limit, "as far as it went")
 
 
 def test_access_log(top, root):
@@ -1764,11 +2052,11 @@ def run(test, *args):
 SHARED = [test_good_requests, test_refused_and_going_on, test_refused_and_closed, test_chunked_bodies,
           test_broken_bytes, test_cut_at_every_byte, test_keep_alive_and_pipelining, test_half_closed,
           test_expect, test_error_arrives_while_sending, test_paths, test_names_of_windows, test_redirects,
-          test_contents, test_types, test_codings, test_conditions, test_ranges, test_never_stale,
-          test_replaced_by_windows, test_link_turned_over, test_size_changes_while_sending, test_clients]
-ALONE = [test_listing, test_options_that_change_answers, test_slow_clients, test_many_idle,
+          test_contents, test_types, test_codings, test_conditions, test_tags, test_ranges, test_never_stale,
+          test_stores_by_a_mapping, test_deleted, test_replaced_by_windows, test_link_turned_over, test_size_changes_while_sending, test_clients]
+ALONE = [test_listing, test_many_listings, test_fairness, test_options_that_change_answers, test_slow_clients, test_many_idle,
          test_max_connections, test_few_descriptors, test_without_openat2, test_root_replaced, test_drain,
-         test_access_log, test_flags, test_closed_stdio, test_site, test_browser]
+         test_drain_pipelined, test_signals_of_the_parent, test_log_that_is_full, test_access_log, test_flags, test_closed_stdio, test_site, test_browser]
 
 
 def run_all(chosen):
