@@ -467,7 +467,8 @@ REACTOR_API void reactor_wake(reactor *r);
 REACTOR_API void reactor_ref(reactor *r);
 REACTOR_API void reactor_unref(reactor *r);
 
-/* The loop's time: read once a turn, never goes back, its zero means nothing. 0 for NULL. */
+/* The loop's time: read at most once a turn, when somebody first needs it, never goes back, its zero
+   means nothing. 0 for NULL. */
 REACTOR_API int64_t reactor_now(const reactor *r);
 REACTOR_API int64_t reactor_now_ns(const reactor *r);
 
@@ -4933,10 +4934,10 @@ typedef struct reactor__timer_wheel {
     uint32_t unref_count; /* of those, UNREF */
     uint32_t levels;      /* bit per level that holds any */
     uint32_t fresh_count;
+    uint32_t gone_count;                  /* of gone */
     uint32_t detached;                    /* of those, surely on no list */
     uint32_t fresh[REACTOR__TIMER_BATCH]; /* in the order of their setting */
-    uint32_t gone_count;
-    uint32_t gone[REACTOR__TIMER_BATCH]; /* cancelled, and still linked */
+    uint32_t gone[REACTOR__TIMER_BATCH];  /* cancelled, and still linked */
     uint64_t occupied[REACTOR__TIMER_LEVELS + 1];
     uint64_t *free_bits[REACTOR__TIMER_FREE]; /* see below; each for cap nodes */
 } reactor__timer_wheel;
@@ -5385,6 +5386,15 @@ static int64_t reactor__timer_next(reactor__timer_wheel *w) {
     if (!reactor__timer_none(w, REACTOR__TIMER_DUE)) return w->cur;
     if (w->soonest == REACTOR__TIMER_UNKNOWN) reactor__timer_search(w);
     return w->soonest;
+}
+
+/* Whether no timer has a deadline to come: there may be some that sleep. Asked in every turn, so it
+   looks at words and not at lists. */
+static inline int reactor__timer_is_idle(const reactor__timer_wheel *w) {
+    const uint32_t lists = 1u << REACTOR__TIMER_LEVELS; /* the level of PAST, DUE and ASLEEP */
+    const uint32_t changes = w->fresh_count | w->gone_count;
+    if (!(w->levels | changes)) return 1;
+    return w->levels == lists && !changes && !(w->occupied[REACTOR__TIMER_LEVELS] & 3);
 }
 
 /* ---- firing ---- */
@@ -5844,20 +5854,21 @@ static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
    posts, deferred tasks, and last the parts (signal, stream), which send what the callbacks of the
    turn have written. Each of these has a budget; what is left makes the next wait a glance.
 
-   Time is read once a turn, after the wait, and before the wait if a timer is set. A timer that is
+   Time is read after the wait if timers have deadlines, else when first asked for, and before the
+   wait if a timer is set. A timer that is
    set in a callback gets its deadline from that second reading, so that setting one costs no
    system call and it still is not early.
 
    This is the one place where callbacks of the user are called: the callers below, and
    reactor__core_dispatch for plain watchers. */
 
-/* A section that takes part in the turns. The loop knows it only by this. */
+/* A section that takes part in the turns. The loop knows it only by this, and by the word in pending
+   that says that it wants a turn at once. */
 typedef struct reactor__loop_part {
     void (*turn)(reactor *r, struct reactor__loop_part *part); /* at the end of each, if pending */
     void (*fini)(reactor *r, struct reactor__loop_part *part, int child); /* frees part, too */
     void (*dump)(const reactor *r, const struct reactor__loop_part *part, reactor_line_fn *fn,
                  void *user);
-    int pending; /* wants a turn at once; a signal handler may set it */
     void (*orphan)(reactor *r, struct reactor__loop_part *part); /* or NULL; see destroy */
 } reactor__loop_part;
 
@@ -5903,8 +5914,10 @@ struct reactor {
     reactor__wake_queue deferred; /* those that wait for it to be empty: they are exchanged */
     uint32_t rung;                /* doorbells to be called: a list, see wake */
     reactor__loop_part *parts[REACTOR__LOOP_PARTS]; /* NULL: the program has no use for it so far */
+    int pending[REACTOR__LOOP_PARTS];               /* atomic: a signal handler may set it */
     reactor_options options;                        /* with the defaults put in */
-    int64_t now; /* nanoseconds, of the last wait's end; see reactor_now */
+    int64_t now; /* nanoseconds; of this turn if timed is set, see reactor__loop_now */
+    int timed;   /* the clock has been read since the last wait */
     uint32_t refs;
     int noting; /* the turn that began at now has not been noted yet */
     int left;   /* the stage that a stop has left to the next turn; STAGES: none */
@@ -6066,13 +6079,11 @@ static int reactor__loop_has_tasks(const reactor *r) {
 }
 
 /* Something is left over or waiting that needs no event: the wait is only a glance. */
-static int reactor__loop_pending(const reactor *r) {
-    const reactor__core *core = &r->core;
-    if (REACTOR__PEEK(&core->stop) || core->report_count) return 1;
-    if (reactor__loop_has_tasks(r)) return 1;
-    for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
-        if (r->parts[i] && REACTOR__PEEK(&r->parts[i]->pending)) return 1;
-    return 0;
+static inline int reactor__loop_pending(const reactor *r) {
+    int parts = REACTOR__PEEK(&r->pending[0]);
+    for (int i = 1; i < REACTOR__LOOP_PARTS; i++) parts |= REACTOR__PEEK(&r->pending[i]);
+    const uint32_t events = (uint32_t)REACTOR__PEEK(&r->core.stop) | r->core.report_count;
+    return (events | (uint32_t)parts) != 0 || reactor__loop_has_tasks(r);
 }
 
 /* When nested in another loop: makes the descriptor readable when something here falls due. The
@@ -6126,9 +6137,23 @@ REACTOR__OPTIONAL static int64_t reactor__loop_latest(const reactor *r, int64_t 
     return reactor__util_add(noted, REACTOR__MS);
 }
 
+static void reactor__loop_read_clock(reactor *r) {
+    int64_t now = reactor__util_clock();
+    if (now > r->now) r->now = now;
+    r->timed = r->noting = 1;
+}
+
+/* The turn's time. A turn begins without it unless timers have deadlines: reading the clock takes
+   as long as handing out an event. Until it is read, r->now is the time of an earlier turn; that
+   may be noted only by those whose timeouts are timers already, for then it has been read. */
+REACTOR__OPTIONAL static int64_t reactor__loop_now(reactor *r) {
+    if (!r->timed) reactor__loop_read_clock(r);
+    return r->now;
+}
+
 /* The time to note: between turns that of the last one would be stale. */
-REACTOR__OPTIONAL static int64_t reactor__loop_time(const reactor *r) {
-    return r->core.busy ? r->now : reactor__util_clock();
+REACTOR__OPTIONAL static int64_t reactor__loop_time(reactor *r) {
+    return r->core.busy ? reactor__loop_now(r) : reactor__util_clock();
 }
 
 /* How long the backend may wait, if the caller's time ends at until. The clock is read only if
@@ -6141,8 +6166,10 @@ static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
         now = reactor__util_clock();
         reactor__timer_settle(&r->wheel, now);
     }
-    int64_t next = reactor__timer_next(&r->wheel);
-    if (next < until) until = next;
+    if (!reactor__timer_is_idle(&r->wheel)) {
+        int64_t next = reactor__timer_next(&r->wheel);
+        if (next < until) until = next;
+    }
     if (until != REACTOR__NEVER) {
         if (!now) now = reactor__util_clock();
         if (r->noting) reactor__loop_note(r, now);
@@ -6171,9 +6198,8 @@ static int reactor__loop_wait(reactor *r, int64_t timeout) {
         if (e == 0) break;
         if (e != -EINTR && ++tries == 16) return e;
     }
-    int64_t now = reactor__util_clock();
-    if (now > r->now) r->now = now;
-    r->noting = 1;
+    r->timed = r->noting = 0;
+    if (!reactor__timer_is_idle(&r->wheel)) reactor__loop_read_clock(r);
     return 0;
 }
 
@@ -6256,12 +6282,12 @@ REACTOR__APART static void reactor__loop_tasks(reactor *r) {
 
 static void reactor__loop_stage(reactor *r, int stage) {
     if (stage == REACTOR__LOOP_FIRE) {
-        if (reactor__timer_next(&r->wheel) != REACTOR__NEVER) reactor__loop_fire(r);
+        if (!reactor__timer_is_idle(&r->wheel)) reactor__loop_fire(r);
     } else if (stage == REACTOR__LOOP_TASKS) {
         if (reactor__loop_has_tasks(r) || REACTOR__PEEK(&r->wake.woken)) reactor__loop_tasks(r);
     } else {
-        reactor__loop_part *part = r->parts[stage - REACTOR__LOOP_FIRST_PART];
-        if (part && REACTOR__PEEK(&part->pending)) part->turn(r, part);
+        const int i = stage - REACTOR__LOOP_FIRST_PART;
+        if (REACTOR__PEEK(&r->pending[i])) r->parts[i]->turn(r, r->parts[i]);
     }
 }
 
@@ -6279,8 +6305,8 @@ static int reactor__loop_events(reactor *r, int64_t timeout) {
     if (e < 0) return e;
     r->core.counters.turns++;
     reactor__core_dispatch(&r->core);
-    if (reactor__timer_next(&r->wheel) != REACTOR__NEVER || reactor__loop_pending(r) ||
-        REACTOR__PEEK(&r->wake.woken))
+    if (!reactor__timer_is_idle(&r->wheel) || REACTOR__PEEK(&r->wake.woken) ||
+        reactor__loop_pending(r))
         reactor__loop_stages(r, REACTOR__LOOP_FIRE);
     return 0;
 }
@@ -6404,8 +6430,12 @@ REACTOR_API void reactor_unref(reactor *r) {
     if (r && r->refs) r->refs--;
 }
 
-REACTOR_API int64_t reactor_now_ns(const reactor *r) { return r ? r->now : 0; }
-REACTOR_API int64_t reactor_now(const reactor *r) { return r ? r->now / REACTOR__MS : 0; }
+/* The loop is not const for its owner, who alone may ask. */
+REACTOR_API int64_t reactor_now_ns(const reactor *r) {
+    return r ? reactor__loop_now((reactor *)(uintptr_t)r) : 0;
+}
+
+REACTOR_API int64_t reactor_now(const reactor *r) { return reactor_now_ns(r) / REACTOR__MS; }
 
 REACTOR_API const char *reactor_backend(const reactor *r) { return r ? r->core.backend->name : ""; }
 REACTOR_API const char *reactor_backend_reason(const reactor *r) { return r ? r->reason : ""; }
@@ -6530,7 +6560,7 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
     if (!r) return -ENOMEM;
     int e = reactor__loop_options(&r->options, options);
     if (e == 0) {
-        r->now = reactor__util_clock();
+        reactor__loop_read_clock(r);
         r->pid = reactor__util_pid();
         r->left = REACTOR__LOOP_STAGES;
         r->lane.answer = REACTOR__LOOP_BARRED; /* 0 would be what no handle means */
@@ -6957,7 +6987,7 @@ typedef struct reactor__signal_node {
 } reactor__signal_node;
 
 typedef struct reactor__signal_part {
-    reactor__loop_part part; /* first: the loop knows only this; pending is the handler's to set */
+    reactor__loop_part part; /* first: the loop knows only this */
     reactor__signal_node *nodes;
     int walking; /* turn is going through nodes, calling back */
 } reactor__signal_part;
@@ -6980,7 +7010,7 @@ static int reactor__signal_deliver(int signum) {
     for (; node; node = REACTOR__LOAD(&node->next)) {
         if (reactor__util_pid() != node->r->pid) continue;
         REACTOR__STORE(&node->pending, 1);
-        REACTOR__STORE(&node->r->parts[REACTOR__LOOP_SIGNAL]->pending, 1);
+        REACTOR__STORE(&node->r->pending[REACTOR__LOOP_SIGNAL], 1);
         reactor__wake_notify(&node->r->wake);
         n++;
     }
@@ -7106,11 +7136,11 @@ static void reactor__signal_sweep(reactor__signal_part *p) {
    it again. */
 static void reactor__signal_turn(reactor *r, reactor__loop_part *part) {
     reactor__signal_part *p = (reactor__signal_part *)part;
-    REACTOR__STORE(&part->pending, 0);
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_SIGNAL], 0);
     p->walking = 1;
     for (reactor__signal_node *node = p->nodes; node; node = node->next_here) {
         if (REACTOR__PEEK(&r->core.stop)) {
-            REACTOR__STORE(&part->pending, 1); /* the next run looks again */
+            REACTOR__STORE(&r->pending[REACTOR__LOOP_SIGNAL], 1); /* the next run looks again */
             break;
         }
         if (REACTOR__EXCHANGE(&node->pending, 0) && node->fn)
@@ -7130,6 +7160,7 @@ static void reactor__signal_fini(reactor *r, reactor__loop_part *part, int child
     }
     reactor__signal_sweep(p);
     r->parts[REACTOR__LOOP_SIGNAL] = NULL;
+    r->pending[REACTOR__LOOP_SIGNAL] = 0;
     REACTOR_FREE(p);
 }
 
@@ -8771,6 +8802,7 @@ typedef struct reactor__stream_batch {
 
 typedef struct reactor__stream_part {
     reactor__loop_part part;
+    int *pending;                 /* the loop's word for this part */
     reactor__stream_batch *batch; /* NULL where a receive costs a call anyway */
     char *stage;                  /* copies of what is corked; scratch for files when nothing is */
     size_t corked, staged;        /* bytes in all; of them in stage */
@@ -8860,7 +8892,7 @@ REACTOR__APART static void reactor__stream_kick(reactor *r, reactor__stream_conn
     else
         p->kick_head = c;
     p->kick_tail = c;
-    REACTOR__STORE(&p->part.pending, 1);
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
     reactor__loop_touch(r);
 }
 
@@ -8870,7 +8902,7 @@ static void reactor__stream_again(reactor__stream_part *p, reactor__stream_conn 
     c->flags |= REACTOR__STREAM_KICKED;
     c->kick_next = p->again;
     p->again = c;
-    REACTOR__STORE(&p->part.pending, 1);
+    REACTOR__STORE(p->pending, 1);
 }
 
 /* ---- output queue ----
@@ -9172,7 +9204,7 @@ static unsigned reactor__stream_how(const reactor *r, const reactor__stream_conn
 }
 
 static void reactor__stream_sent(reactor *r, reactor__stream_conn *c, size_t n) {
-    c->last_out = r->now;
+    c->last_out = reactor__loop_now(r);
     r->core.counters.bytes_out += n;
 }
 
@@ -9564,7 +9596,7 @@ static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
 static void reactor__stream_restart(reactor *r, reactor__stream_conn *c, int which) {
     if (which == REACTOR_TIMEOUT_DEADLINE) c->opened = r->now;
     if (which == REACTOR_TIMEOUT_READ || which == REACTOR_TIMEOUT_IDLE) c->last_in = r->now;
-    if (which == REACTOR_TIMEOUT_WRITE) c->last_out = r->now;
+    if (which == REACTOR_TIMEOUT_WRITE) c->last_out = reactor__loop_now(r);
 }
 
 static void reactor__stream_settle(reactor *r, reactor__stream_conn *c);
@@ -9668,7 +9700,7 @@ static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
         /* Input that was read and not wanted is a sign of more on its way. */
         if ((n > 0 || c->u.input) && !(c->flags & REACTOR__STREAM_LINGER)) {
             c->flags |= REACTOR__STREAM_LINGER;
-            c->last_out = r->now;
+            c->last_out = reactor__loop_now(r);
             if (reactor__stream_send_fin(c) < 0) return 1;
         }
         if (n < 0) break;
@@ -9900,7 +9932,7 @@ static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_GRABBED;
     c->flags |= REACTOR__STREAM_OPEN;
-    c->last_in = c->last_out = c->opened = r->now;
+    c->last_in = c->last_out = c->opened = reactor__loop_now(r);
     if (!(c->flags & REACTOR__STREAM_GONE)) reactor__stream_event(r, c, c->h->on_open);
     if (c->tail && !(c->flags & (unsigned)(REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED)))
         reactor__stream_flush(r, c);
@@ -10388,7 +10420,7 @@ static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_
     c->flags = flags;
     if (reactor__stream_is_special(r, h, &policy->o)) c->flags |= REACTOR__STREAM_SPECIAL;
     if (policy->o.coupled > 0) c->flags |= REACTOR__STREAM_COUPLED;
-    c->last_in = c->last_out = c->opened = r->now;
+    c->last_in = c->last_out = c->opened = reactor__loop_now(r);
     r->core.active++;
     r->core.counters.connections++;
     return c;
@@ -10461,6 +10493,7 @@ static int reactor__stream_start(reactor *r) {
     p->part.fini = reactor__stream_fini;
     p->part.dump = reactor__stream_dump;
     p->part.orphan = reactor__stream_orphan;
+    p->pending = &r->pending[REACTOR__LOOP_STREAM];
     p->edges = r->core.backend->traits & (unsigned)REACTOR__CORE_HAS_EDGES;
     r->parts[REACTOR__LOOP_STREAM] = &p->part;
     return 0;
@@ -11444,7 +11477,7 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
         if (c->flags & REACTOR__STREAM_DIALING) reactor__stream_fail(c, -ECANCELED, 0);
         reactor__stream_kick(r, c);
     }
-    REACTOR__STORE(&p->part.pending, 1);
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
     reactor__loop_touch(r);
     return 0;
 }
@@ -11487,7 +11520,7 @@ static void reactor__stream_turn(reactor *r, reactor__loop_part *part) {
         c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
         reactor__stream_kick(r, c);
     }
-    REACTOR__STORE(&p->part.pending, p->kick_head != NULL);
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], p->kick_head != NULL);
     if (p->draining) reactor__stream_check_drained(r);
 }
 
@@ -11531,6 +11564,7 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
     }
     if (p->drain_timer) reactor__timer_cancel(&r->wheel, p->drain_timer);
     r->parts[REACTOR__LOOP_STREAM] = NULL;
+    r->pending[REACTOR__LOOP_STREAM] = 0;
     r->core.ahead = NULL;
     REACTOR_FREE(r->lane.buffer);
     REACTOR_FREE(p->stage);
