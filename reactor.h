@@ -864,7 +864,8 @@ REACTOR_API int reactor_set_timeout(reactor *r, reactor_conn c, int which, int64
    it is. -EINVAL: its state_size is above that of the first handler. */
 REACTOR_API int reactor_set_handler(reactor *r, reactor_conn c, const reactor_handler *h);
 
-/* End of output: FIN after what is queued; input goes on. Twice is 0. */
+/* End of output: FIN after what is queued; input goes on. Twice is 0. A pipe that goes both ways, as
+   pipe(2) makes them on FreeBSD, OpenBSD and DragonFly, has no such end: it is closed instead. */
 REACTOR_API int reactor_shutdown(reactor *r, reactor_conn c);
 
 /* No more callbacks but done and on_close. What is queued is sent first (one that is still
@@ -1325,7 +1326,76 @@ REACTOR__OPTIONAL static int reactor__util_error(void) { return -errno; }
 /* The same of a code that the system has given otherwise, as in SO_ERROR. */
 REACTOR__OPTIONAL static int reactor__util_code(int error) { return -error; }
 
+#ifdef REACTOR__BSD
+/* strerror fills one buffer for all threads on most of them, so the texts are kept here. ENOTSUP is
+   EOPNOTSUPP on some: the first row of a code counts. */
+static const struct {
+    int error;
+    const char *text;
+} reactor__util_texts[] = {
+    {EPERM, "Operation not permitted"},
+    {ENOENT, "No such file or directory"},
+    {EINTR, "Interrupted system call"},
+    {EIO, "Input/output error"},
+    {EBADF, "Bad file descriptor"},
+    {ENOMEM, "Cannot allocate memory"},
+    {EACCES, "Permission denied"},
+    {EFAULT, "Bad address"},
+    {EBUSY, "Device busy"},
+    {EEXIST, "File exists"},
+    {ENODEV, "Operation not supported by device"},
+    {ENOTDIR, "Not a directory"},
+    {EISDIR, "Is a directory"},
+    {EINVAL, "Invalid argument"},
+    {ENFILE, "Too many open files in system"},
+    {EMFILE, "Too many open files"},
+    {EFBIG, "File too large"},
+    {ENOSPC, "No space left on device"},
+    {ESPIPE, "Illegal seek"},
+    {EROFS, "Read-only file system"},
+    {EPIPE, "Broken pipe"},
+    {ERANGE, "Result too large"},
+    {EAGAIN, "Resource temporarily unavailable"},
+    {EINPROGRESS, "Operation now in progress"},
+    {EALREADY, "Operation already in progress"},
+    {ENOTSOCK, "Socket operation on non-socket"},
+    {EMSGSIZE, "Message too long"},
+    {EPROTOTYPE, "Protocol wrong type for socket"},
+    {ENOPROTOOPT, "Protocol not available"},
+    {EOPNOTSUPP, "Operation not supported"},
+    {ENOTSUP, "Not supported"},
+    {EAFNOSUPPORT, "Address family not supported by protocol family"},
+    {EADDRINUSE, "Address already in use"},
+    {EADDRNOTAVAIL, "Can't assign requested address"},
+    {ENETDOWN, "Network is down"},
+    {ENETUNREACH, "Network is unreachable"},
+    {ECONNABORTED, "Software caused connection abort"},
+    {ECONNRESET, "Connection reset by peer"},
+    {ENOBUFS, "No buffer space available"},
+    {EISCONN, "Socket is already connected"},
+    {ENOTCONN, "Socket is not connected"},
+    {ETIMEDOUT, "Operation timed out"},
+    {ECONNREFUSED, "Connection refused"},
+    {ELOOP, "Too many levels of symbolic links"},
+    {ENAMETOOLONG, "File name too long"},
+    {EHOSTDOWN, "Host is down"},
+    {EHOSTUNREACH, "No route to host"},
+    {ENOSYS, "Function not implemented"},
+    {EOVERFLOW, "Value too large to be stored in data type"},
+    {ECANCELED, "Operation canceled"},
+    {EPROTO, "Protocol error"},
+};
+
+static const char *reactor__util_text(int error) {
+    const int rows = (int)(sizeof reactor__util_texts / sizeof *reactor__util_texts);
+    if (error == 0) return "No error";
+    for (int i = 0; i < rows; i++)
+        if (reactor__util_texts[i].error == error) return reactor__util_texts[i].text;
+    return "unknown error";
+}
+#else
 static const char *reactor__util_text(int error) { return strerror(error); }
+#endif
 
 /* Asked anew each time: a process's idea of itself that it keeps in memory a fork would copy. */
 static int reactor__util_pid(void) { return (int)getpid(); }
@@ -1381,21 +1451,55 @@ REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
     return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
 }
 
-/* What poll(2) said of a descriptor, as Linux would. */
-#ifdef __APPLE__
-/* It takes the end of one direction for a hang-up, and has no POLLOUT beside that. What still has a
-   peer has not hung up; its room is asked for apart. */
-REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
+/* ---- what poll(2) said of a descriptor, as Linux would say it ---- */
+#ifdef REACTOR__BSD
+/* Whether a connected stream socket has lost its peer in both directions. A listener and a datagram
+   socket have none and have lost none; macOS does not know SO_ACCEPTCONN, and EINVAL is its ENOTCONN
+   after a reset. */
+REACTOR__OPTIONAL static int reactor__util_hung_up(reactor_socket fd) {
     struct sockaddr_storage sa;
-    socklen_t len = sizeof sa;
+    socklen_t len = sizeof sa, size = sizeof(int);
+    int type = 0, listens = 0;
+    if (getpeername(fd, (struct sockaddr *)&sa, &len) == 0) return 0;
+    if (errno != ENOTCONN && errno != EINVAL) return 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_STREAM) return 0;
+    size = sizeof(int);
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 || !listens;
+}
+
+/* Whether SO_ERROR is set, without taking it, which asking for it would: input hides it. */
+REACTOR__OPTIONAL static int reactor__util_has_error(reactor_socket fd) {
+    char byte;
+    if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0) return 0;
+    return errno != EAGAIN && errno != EINTR && errno != ENOTCONN && errno != ENOTSOCK &&
+           errno != EINVAL && errno != EBADF;
+}
+
+/* macOS has no POLLOUT beside POLLHUP, so room is asked for apart. */
+REACTOR__OPTIONAL static unsigned reactor__util_room(const struct pollfd *p) {
     struct pollfd room;
-    unsigned said = (unsigned)p->revents;
-    if (!(said & POLLHUP) || getpeername(p->fd, (struct sockaddr *)&sa, &len) < 0) return said;
     room.fd = p->fd;
     room.events = (short)(p->events & POLLOUT);
     room.revents = 0;
-    said &= ~(unsigned)POLLHUP;
-    return room.events && poll(&room, 1, 0) > 0 ? said | POLLOUT : said;
+    return room.events && poll(&room, 1, 0) > 0 ? (unsigned)POLLOUT : 0;
+}
+
+/* FreeBSD's and macOS's take the end of one direction for a hang-up, and show no error; NetBSD's
+   tells no hang-up of a socket at all. What still has a peer has not hung up. Pipes and terminals
+   are no sockets, and keep what was said. */
+REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
+    const unsigned ends = (unsigned)POLLHUP | (unsigned)POLLIN;
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    unsigned said = (unsigned)p->revents;
+    if (!(said & ends) || (said & POLLNVAL)) return said;
+    if (getpeername(p->fd, (struct sockaddr *)&sa, &len) == 0) {
+        if (!(said & POLLHUP)) return said;
+        return (said & ~(unsigned)POLLHUP) | reactor__util_room(p);
+    }
+    if (errno == ENOTSOCK || !reactor__util_hung_up(p->fd)) return said;
+    said |= POLLHUP;
+    return reactor__util_has_error(p->fd) ? said | POLLERR : said;
 }
 #else
 REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
@@ -3375,6 +3479,8 @@ static const reactor__core_backend reactor__poll_backend = {"poll",
 
 enum { REACTOR__KQUEUE_CHANGES = 64, REACTOR__KQUEUE_EVENTS = 1024 };
 
+enum { REACTOR__KQUEUE_WAKER = 0, REACTOR__KQUEUE_ALARM = 1 }; /* idents of EVFILT_USER */
+
 #define REACTOR__KQUEUE_ENDED 0x10000u /* in a report: EV_EOF came, poll is to be asked */
 
 typedef struct reactor__kqueue {
@@ -3382,7 +3488,8 @@ typedef struct reactor__kqueue {
     uint16_t count; /* of changes */
     uint16_t batch; /* events taken per wait */
     uint32_t told;  /* reports that were there before it */
-    int64_t at;     /* when the timer goes off */
+    int soon;       /* the alarm is the second EVFILT_USER, and set off, not a timer */
+    int64_t at;     /* when the alarm goes off; -1: not known */
     struct kevent *events;
     struct pollfd *ended;
     struct kevent changes[REACTOR__KQUEUE_CHANGES]; /* not sent yet */
@@ -3429,12 +3536,21 @@ static int reactor__kqueue_meaning(const reactor__core_slot *slot, int e) {
     return reactor__kqueue_is_always(e) && !isatty(slot->fd) ? -EPERM : e;
 }
 
-/* An addition was refused: core tells it once more, then the watcher. */
-static void reactor__kqueue_refused(reactor__core *core, const struct kevent *e) {
+/* An addition was refused: core tells it once more, then the watcher. Returns 1 of a pipe that nobody
+   reads, which is no refusal but a state: see reactor__kqueue_unread. */
+static int reactor__kqueue_refused(reactor__core *core, const struct kevent *e) {
     uint32_t index = reactor__kqueue_owner(core, e);
-    if (index == REACTOR__NONE) return;
-    if (reactor__kqueue_meaning(reactor__core_at(core, index), -(int)e->data) == 0) return;
-    reactor__core_refused(core, index);
+    if (index == REACTOR__NONE) return 0;
+    int meaning = reactor__kqueue_meaning(reactor__core_at(core, index), -(int)e->data);
+    if (meaning == -EPIPE) return 1;
+    if (meaning < 0) reactor__core_refused(core, index);
+    return 0;
+}
+
+/* The slot's filters are added anew with the next wait. */
+static void reactor__kqueue_again(reactor__core *core, uint32_t index) {
+    reactor__core_at(core, index)->flags |= REACTOR__CORE_REARM;
+    reactor__core_touch_again(core, index);
 }
 
 /* Sends the changes alone. Each has its receipt, in the same place: without them, events would be
@@ -3446,7 +3562,8 @@ static int reactor__kqueue_send(reactor__core *core, reactor__kqueue *b, uint16_
     while (n < 0 && errno == EINTR);
     if (n < 0) return -errno;
     for (int i = 0; i < n && i < concern; i++)
-        if (b->changes[i].data) reactor__kqueue_refused(core, &b->changes[i]);
+        if (b->changes[i].data && reactor__kqueue_refused(core, &b->changes[i]))
+            reactor__core_refused(core, reactor__kqueue_owner(core, &b->changes[i]));
     b->count = 0;
     return 0;
 }
@@ -3456,9 +3573,27 @@ static int reactor__kqueue_room(reactor__core *core, reactor__kqueue *b) {
     return reactor__kqueue_send(core, b, b->count);
 }
 
-/* A peer's end alone is heard of by the reading filter's edges; those that are data stop in core. */
-static unsigned reactor__kqueue_meant(unsigned interest) {
+/* On NetBSD only the reading filter of a pipe's write end tells that its reader has gone; nothing else
+   ever comes of it. */
+#if defined(__NetBSD__) || defined(REACTOR__KQUEUE_ENDS_BY_READING)
+static int reactor__kqueue_ends_by_reading(const reactor__core_slot *slot) {
+    struct stat st;
+    return fstat(slot->fd, &st) == 0 && S_ISFIFO(st.st_mode);
+}
+#else
+static int reactor__kqueue_ends_by_reading(const reactor__core_slot *slot) {
+    (void)slot;
+    return 0;
+}
+#endif
+
+/* The filters that an interest takes. A peer's end alone is heard of by the reading filter's edges;
+   those that are data stop in core. */
+static unsigned reactor__kqueue_meant(const reactor__core_slot *slot, unsigned interest) {
     const unsigned alone = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP);
+    if ((alone & REACTOR__CORE_BOTH) == (unsigned)REACTOR_WRITE &&
+        reactor__kqueue_ends_by_reading(slot))
+        return interest | (unsigned)REACTOR_READ;
     if (alone != REACTOR__CORE_RDHUP) return interest;
     return interest | (unsigned)REACTOR_READ | (unsigned)REACTOR_EDGE;
 }
@@ -3468,8 +3603,8 @@ static void reactor__kqueue_filters(reactor__core *core, reactor__kqueue *b, uin
                                     unsigned before, unsigned after) {
     const reactor__core_slot *slot = reactor__core_at(core, index);
     const unsigned edge = (unsigned)REACTOR_EDGE; /* a filter keeps the flags that it began with */
-    before = reactor__kqueue_meant(before);
-    after = reactor__kqueue_meant(after);
+    before = reactor__kqueue_meant(slot, before);
+    after = reactor__kqueue_meant(slot, after);
     const int anew = ((before ^ after) & edge) || (slot->flags & REACTOR__CORE_REARM);
     const unsigned add = (unsigned)EV_ADD | (after & edge ? (unsigned)EV_CLEAR : 0u);
     for (int adds = 0; adds < 2; adds++) { /* last: libkqueue mixes both filters' flags */
@@ -3485,11 +3620,19 @@ static void reactor__kqueue_filters(reactor__core *core, reactor__kqueue *b, uin
     }
 }
 
+/* FreeBSD 15 takes it, and never tells READ of it; elsewhere it is refused, or ready. */
+static int reactor__kqueue_is_null(const struct stat *st) {
+    struct stat null;
+    if (!S_ISCHR(st->st_mode) || stat("/dev/null", &null) < 0) return 0;
+    return S_ISCHR(null.st_mode) && null.st_rdev == st->st_rdev;
+}
+
 /* Streams are known to be sockets and the like; of a watcher's descriptor it is asked. */
 static int reactor__kqueue_is_file(const reactor__core_slot *slot) {
     struct stat st;
     if (slot->kind != REACTOR__CORE_WATCHER) return 0;
     if (fstat(slot->fd, &st) < 0) return -errno;
+    if (reactor__kqueue_is_null(&st)) return 1;
     return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode);
 }
 
@@ -3516,7 +3659,7 @@ static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned aft
         e = reactor__kqueue_meaning(slot, -(int)b->changes[i].data);
     if (e == 0) return 0;
     if (e == -EPIPE) { /* a pipe that nobody reads: its watcher is told, as by poll */
-        reactor__core_refused(core, index);
+        reactor__kqueue_again(core, index);
         return 0;
     }
     reactor__kqueue_filters(core, b, index, tried, 0);
@@ -3548,20 +3691,32 @@ static void reactor__kqueue_place(reactor__core *core, const reactor__kqueue *b,
     reactor__core_report_slot(core, index, 0);
 }
 
+/* The pipe of this refused writer has no reader any more, as after an event that was its filter's last
+   (EV_ONESHOT). A level is told that every turn, as by poll: by adding it anew, and being refused
+   again, which costs no call of its own. */
+static void reactor__kqueue_unread(reactor__core *core, reactor__kqueue *b, uint32_t index) {
+    reactor__core_slot *slot = reactor__core_at(core, index);
+    reactor__kqueue_place(core, b, index);
+    core->reports[*reactor__core_aux(core, index)].events |=
+        (unsigned)REACTOR_ERROR | (slot->armed & (unsigned)REACTOR_WRITE);
+    if (!(slot->armed & (unsigned)REACTOR_EDGE)) reactor__kqueue_again(core, index);
+}
+
 /* One of the two events of a descriptor. What is nobody's, or not armed, has a deletion that was
    lost, for want of memory or by a failing call: it is made good, or it would end every wait. An
    event that is the filter's last (FreeBSD: the other end of a pipe is closed) has it added anew. */
 static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const struct kevent *e) {
     uint32_t index = reactor__kqueue_owner(core, e);
     unsigned events = e->filter == EVFILT_WRITE ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
-    if (index == REACTOR__NONE ||
-        !(reactor__kqueue_meant(reactor__core_at(core, index)->armed) & events)) {
+    if (index == REACTOR__NONE || !(reactor__kqueue_meant(reactor__core_at(core, index),
+                                                          reactor__core_at(core, index)->armed) &
+                                    events)) {
         if (b->count < REACTOR__KQUEUE_CHANGES)
             reactor__kqueue_change(b, e->ident, (unsigned)EV_DELETE, 0)->filter = e->filter;
         return;
     }
     if ((e->flags & EV_ONESHOT) && !(reactor__core_at(core, index)->armed & (unsigned)REACTOR_EDGE))
-        reactor__core_refused(core, index);
+        reactor__kqueue_again(core, index);
     if (e->flags & EV_EOF) events |= REACTOR__KQUEUE_ENDED;
     if (e->fflags) events |= (unsigned)REACTOR_ERROR;
     reactor__kqueue_place(core, b, index);
@@ -3611,13 +3766,15 @@ static int reactor__kqueue_take(reactor__core *core, reactor__kqueue *b, int n) 
         const struct kevent *e = &b->events[i];
         if (e->flags & EV_ERROR) {
             refusals++;
-            if (e->data) reactor__kqueue_refused(core, e);
+            if (e->data && reactor__kqueue_refused(core, e))
+                reactor__kqueue_unread(core, b, reactor__kqueue_owner(core, e));
         } else if (e->filter == EVFILT_READ || e->filter == EVFILT_WRITE) {
             flags |= e->flags;
             reactor__kqueue_event(core, b, e);
-        } else if (e->filter == EVFILT_TIMER)
+        } else if (e->filter == EVFILT_TIMER || e->ident == REACTOR__KQUEUE_ALARM) {
             b->at = REACTOR__NEVER;
-        else
+            b->soon = 0;
+        } else
             reactor__core_report_slot(core, core->waker, REACTOR_READ);
     }
     if (flags & EV_EOF) reactor__kqueue_ask(core, b);
@@ -3635,7 +3792,7 @@ static int reactor__kqueue_failed(reactor__core *core, reactor__kqueue *b, int e
     for (uint16_t i = 0; i < count; i++) {
         const struct kevent *k = &b->changes[i];
         uint32_t index = reactor__core_find(core, (reactor_socket)k->ident);
-        if (k->filter == EVFILT_TIMER) continue;
+        if (k->filter != EVFILT_READ && k->filter != EVFILT_WRITE) continue;
         if (index == REACTOR__NONE) {
             b->changes[b->count++] = *k;
             continue;
@@ -3675,7 +3832,8 @@ static int reactor__kqueue_wait(reactor__core *core, int64_t timeout) {
         if (n < 0) return reactor__kqueue_failed(core, b, -errno);
         b->count = 0;
         refusals = reactor__kqueue_take(core, b, n);
-        if (core->dirty_head != REACTOR__NONE) until = &reactor__kqueue_now;
+        if (core->dirty_head != REACTOR__NONE || core->report_count > b->told)
+            until = &reactor__kqueue_now;
     } while (n && n == refusals);
     return 0;
 }
@@ -3707,16 +3865,44 @@ static int reactor__kqueue_wake(const reactor__core *core, int on) {
     return e;
 }
 
+/* The second one is the alarm that is due at once: a timer would be a tick late. */
 static int reactor__kqueue_wake_open(const reactor__kqueue *b) {
-    struct kevent k;
-    memset(&k, 0, sizeof k);
-    k.flags = EV_ADD | EV_CLEAR;
-    return reactor__kqueue_user(b, &k, 1);
+    struct kevent k[2];
+    memset(k, 0, sizeof k);
+    k[0].flags = k[1].flags = EV_ADD | EV_CLEAR;
+    k[1].ident = REACTOR__KQUEUE_ALARM;
+    return reactor__kqueue_user(b, k, 2);
+}
+
+static struct kevent *reactor__kqueue_alarm_change(reactor__core *core, unsigned flags) {
+    reactor__kqueue *b = (reactor__kqueue *)core->data;
+    struct kevent *k = reactor__kqueue_change(b, REACTOR__KQUEUE_ALARM, flags, 0);
+    k->filter = EVFILT_USER;
+    return k;
+}
+
+/* Deleted and added, as when a wake-up is taken back. */
+static void reactor__kqueue_calm(reactor__core *core) {
+    reactor__kqueue_alarm_change(core, (unsigned)EV_DELETE);
+    reactor__kqueue_alarm_change(core, (unsigned)(EV_ADD | EV_CLEAR));
+}
+
+/* Makes the kqueue readable at once. Returns 0 if there is no such thing. */
+static int reactor__kqueue_set_off(reactor__core *core) {
+    reactor__kqueue_alarm_change(core, 0)->fflags = NOTE_TRIGGER;
+    return 1;
 }
 #define REACTOR__KQUEUE_WAKE reactor__kqueue_wake
 #else
 static int reactor__kqueue_wake_open(const reactor__kqueue *b) {
     (void)b;
+    return 0;
+}
+
+static void reactor__kqueue_calm(reactor__core *core) { (void)core; }
+
+static int reactor__kqueue_set_off(reactor__core *core) {
+    (void)core;
     return 0;
 }
 #define REACTOR__KQUEUE_WAKE NULL /* OpenBSD had no EVFILT_USER for long: a pipe */
@@ -3733,12 +3919,17 @@ static int reactor__kqueue_fd(reactor__core *core) {
 #define REACTOR__KQUEUE_SOON 0
 #endif
 
-static void reactor__kqueue_timer(reactor__kqueue *b, int64_t at) {
-    if (b->at != REACTOR__NEVER)
+/* Both, if it is not known which of them is set: four changes at most. */
+static void reactor__kqueue_timer(reactor__core *core, reactor__kqueue *b, int64_t at) {
+    if (b->soon || b->at < 0) reactor__kqueue_calm(core);
+    if (!b->soon && b->at != REACTOR__NEVER)
         reactor__kqueue_change(b, 0, (unsigned)EV_DELETE, 0)->filter = EVFILT_TIMER;
     b->at = at;
+    b->soon = 0;
     if (at == REACTOR__NEVER) return;
     int64_t left = at - reactor__util_clock();
+    if (left <= 0) b->soon = reactor__kqueue_set_off(core);
+    if (b->soon) return;
     struct kevent *k = reactor__kqueue_change(b, 0, (unsigned)(EV_ADD | EV_ONESHOT), 0);
     k->filter = EVFILT_TIMER;
     k->data = reactor__util_wait_ms(left > 0 ? left : REACTOR__KQUEUE_SOON);
@@ -3748,14 +3939,15 @@ static void reactor__kqueue_timer(reactor__kqueue *b, int64_t at) {
 static int reactor__kqueue_alarm(reactor__core *core, int64_t at) {
     reactor__kqueue *b = (reactor__kqueue *)core->data;
     int e = reactor__kqueue_room(core, b);
-    if (e == 0 && at != b->at) reactor__kqueue_timer(b, at);
+    if (e == 0 && at != b->at) reactor__kqueue_timer(core, b, at);
     const uint16_t n = b->count;
     if (n && e == 0) e = reactor__kqueue_send(core, b, n);
     if (e < 0) {
         b->at = -1; /* not known */
         return reactor__kqueue_failed(core, b, e);
     }
-    if (!n || at == REACTOR__NEVER || b->changes[n - 1].filter != EVFILT_TIMER) return 0;
+    const short last = n ? (short)b->changes[n - 1].filter : (short)EVFILT_READ;
+    if (at == REACTOR__NEVER || last == (short)EVFILT_READ || last == (short)EVFILT_WRITE) return 0;
     return -(int)b->changes[n - 1].data;
 }
 
@@ -7265,7 +7457,7 @@ typedef struct reactor__net_bound {
     int pid;
 } reactor__net_bound;
 
-enum { REACTOR__NET_SOCKET = 1, REACTOR__NET_PIPE = 2 }; /* reactor__net_kind */
+enum { REACTOR__NET_SOCKET = 1, REACTOR__NET_PIPE = 2, REACTOR__NET_TERMINAL = 3 }; /* kinds */
 
 /* What a descriptor is, and what its calls need not care for. */
 enum {
@@ -7382,6 +7574,12 @@ static int reactor__net_sys_connect(reactor_socket fd, const struct sockaddr *sa
     return r == -EAGAIN || r == -EINPROGRESS ? 1 : r;
 }
 
+/* getpeername names the peer of whatever was connected. */
+static int reactor__net_sys_has_input(reactor_socket fd) {
+    (void)fd;
+    return 0;
+}
+
 /* 1 while it is connecting. */
 static int reactor__net_sys_is_dialing(reactor_socket fd) {
     WSAPOLLFD p;
@@ -7432,6 +7630,19 @@ static int reactor__net_share(reactor_socket fd, int reuse_port) {
 static int reactor__net_sys_connect(reactor_socket fd, const struct sockaddr *sa, socklen_t len) {
     if (connect(fd, sa, len) == 0) return 0;
     return errno == EINPROGRESS || errno == EINTR ? 1 : -errno;
+}
+
+/* Whether it had a peer, which has gone and cannot be named any more (a unix socket on a BSD, or where
+   both ends of TCP were shut down): there is input, or its end. A pending error is left alone, for on
+   Linux looking takes it. */
+static int reactor__net_sys_has_input(reactor_socket fd) {
+    struct pollfd p;
+    char byte;
+    p.fd = fd;
+    p.events = POLLIN;
+    p.revents = 0;
+    if (poll(&p, 1, 0) <= 0 || (p.revents & POLLERR)) return 0;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
 static int reactor__net_sys_is_dialing(reactor_socket fd) {
@@ -7978,14 +8189,16 @@ static int reactor__net_stream(reactor_socket fd, int listening) {
     return type == SOCK_STREAM && !accepts == !listening ? 0 : -EINVAL;
 }
 
-/* A connect under way has given it a port; unix sockets have none. Windows refuses to tell. */
+/* A connect under way has given it a port. A unix socket has none, and is never under way. Windows
+   refuses to tell. */
 static int reactor__net_is_bound(reactor_socket fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
     memset(&sa, 0, sizeof sa);
     if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0) return 0;
     if (sa.ss_family == AF_INET) return ((struct sockaddr_in *)&sa)->sin_port != 0;
-    return sa.ss_family != AF_INET6 || ((struct sockaddr_in6 *)&sa)->sin6_port != 0;
+    if (sa.ss_family == AF_INET6) return ((struct sockaddr_in6 *)&sa)->sin6_port != 0;
+    return sa.ss_family != AF_UNIX;
 }
 
 /* getpeername does not tell a socket that is connecting from one that is not; poll does: on Linux
@@ -7997,6 +8210,7 @@ static int reactor__net_kind_socket(reactor_socket fd) {
     r = reactor__net_connected(fd);
     if (r == 0) return REACTOR__NET_SOCKET;
     if (r != -ENOTCONN) return r;
+    if (reactor__net_sys_has_input(fd)) return REACTOR__NET_SOCKET;
     /* It is never asked about a socket that is connected, so no event means room. */
     if (!reactor__net_is_bound(fd)) return -ENOTCONN;
     return reactor__net_sys_is_dialing(fd) ? REACTOR__NET_SOCKET : -ENOTCONN;
@@ -8043,10 +8257,11 @@ static int reactor__net_kind(reactor_socket fd) {
     if (fstat(fd, &st) < 0) return -errno;
     if (S_ISSOCK(st.st_mode)) return reactor__net_kind_socket(fd);
     if (S_ISFIFO(st.st_mode)) return REACTOR__NET_PIPE;
-    return S_ISCHR(st.st_mode) && isatty(fd) ? REACTOR__NET_PIPE : -EINVAL;
+    return S_ISCHR(st.st_mode) && isatty(fd) ? REACTOR__NET_TERMINAL : -EINVAL;
 }
 
-/* Which way a pipe goes: READ, WRITE or both; not known is both. */
+/* Which way a pipe goes: READ, WRITE or both, as do all that pipe(2) makes on FreeBSD, OpenBSD and
+   DragonFly; not known is both. */
 static unsigned reactor__net_ways(reactor_socket fd) {
     int mode = fcntl(fd, F_GETFL);
     if (mode >= 0 && (mode & O_ACCMODE) == O_WRONLY) return (unsigned)REACTOR_WRITE;
@@ -8654,7 +8869,8 @@ enum {
                                                   not been offered the unconsumed input yet */
     REACTOR__STREAM_RARE_LAST_LOOK = 1 << 2,   /* unconsumed input was offered since the peer's FIN
                                                   was read */
-    REACTOR__STREAM_RARE_NOTIFY = 1 << 3       /* OWED, and mark, are by reactor_notify_output */
+    REACTOR__STREAM_RARE_NOTIFY = 1 << 3,      /* OWED, and mark, are by reactor_notify_output */
+    REACTOR__STREAM_RARE_DUPLEX = 1 << 8 /* a pipe that goes both ways: no direction ends alone */
 };
 
 /* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
@@ -9500,6 +9716,13 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
     reactor__stream_check_limit(c);
 }
 
+/* The peer has finished. Of a pipe that goes both ways that is the end of both. */
+static void reactor__stream_ended(reactor__stream_conn *c) {
+    c->flags |= REACTOR__STREAM_ENDED;
+    if (c->rare & (unsigned)REACTOR__STREAM_RARE_DUPLEX)
+        c->flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
+}
+
 /* The read buffer survives the handler's return, but not the flush of what it wrote: see leave.
    What on_data has left and is to be offered again comes before more input: settle does that. */
 static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_t *budget) {
@@ -9512,7 +9735,7 @@ static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_
         if (REACTOR__UNLIKELY(n <= 0)) {
             c->flags &= ~((unsigned)REACTOR__STREAM_READABLE | (unsigned)REACTOR__STREAM_HINTED);
             if (n == 0)
-                c->flags |= REACTOR__STREAM_ENDED;
+                reactor__stream_ended(c);
             else if (n != -EAGAIN)
                 reactor__stream_fail(c, (int)n, 0);
             return;
@@ -9862,7 +10085,11 @@ static int reactor__stream_settle_shut(reactor__stream_conn *c) {
     const unsigned bars = REACTOR__STREAM_FIN | REACTOR__STREAM_BROKEN | REACTOR__STREAM_GONE;
     if (!(c->flags & REACTOR__STREAM_SHUT) || (c->flags & bars) || c->tail) return 0;
     c->flags |= REACTOR__STREAM_FIN;
-    return c->flags & REACTOR__STREAM_PIPE ? 0 : reactor__stream_send_fin(c);
+    if (!(c->flags & REACTOR__STREAM_PIPE)) return reactor__stream_send_fin(c);
+    /* Only its being closed tells the other end of a pipe that goes both ways. */
+    if (c->rare & (unsigned)REACTOR__STREAM_RARE_DUPLEX)
+        c->flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_TOLD;
+    return 0;
 }
 
 /* Whether it has come to its end; reason says how. BROKEN: not before its input is read, unless it
@@ -10700,18 +10927,21 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     if (e == 0) e = reactor__stream_policy_new(o, 1, &policy);
     if (e < 0) return e;
     unsigned flags = REACTOR__STREAM_GRABBED;
-    if (kind == REACTOR__NET_PIPE) flags |= reactor__stream_pipe_flags(fd);
-    if (kind == REACTOR__NET_PIPE || !reactor__net_sys_is_tcp(fd))
+    if (kind != REACTOR__NET_SOCKET) flags |= reactor__stream_pipe_flags(fd);
+    if (kind != REACTOR__NET_SOCKET || !reactor__net_sys_is_tcp(fd))
         flags |= REACTOR__STREAM_THOROUGH;
     reactor__stream_conn *c = reactor__stream_conn_new(r, h, policy, fd, flags);
     reactor__stream_policy_drop(policy);
     if (!c) return -ENOMEM;
+    if (kind == REACTOR__NET_PIPE &&
+        !(flags & (unsigned)(REACTOR__STREAM_ENDED | REACTOR__STREAM_SHUT)))
+        c->rare |= (unsigned)REACTOR__STREAM_RARE_DUPLEX;
     /* What changes the caller's descriptor comes last: most failures leave it as it was. */
     e = reactor__stream_register(r, c);
     if (e == 0 && kind == REACTOR__NET_SOCKET) e = reactor__net_tune(fd, &c->policy->o);
     if (e == 0) e = reactor__util_cloexec(fd);
     if (e == 0) e = reactor__util_nonblock(fd);
-    if (e == 0 && kind == REACTOR__NET_PIPE) reactor__net_mute(fd);
+    if (e == 0 && kind != REACTOR__NET_SOCKET) reactor__net_mute(fd);
     if (e < 0) {
         reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
         reactor__stream_conn_undo(r, c);

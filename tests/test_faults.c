@@ -20,6 +20,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,6 +243,7 @@ static struct {
     int kind, error, nth, lasting;
     int hidden; /* nobody is told */
     int copies; /* sendfile is not for these files: they are read and sent */
+    int duplex; /* pipes are said to go both ways, as FreeBSD's do */
     int armed;
     int calls[KINDS];
     int hits;
@@ -297,6 +299,15 @@ static ssize_t fault_sendfile(int fd, int in, off_t *offset, size_t len) {
     if (!fault.copies) return sendfile(fd, in, offset, len);
     errno = EINVAL;
     return -1;
+}
+
+static int fault_fcntl(int fd, int command, ...) {
+    va_list args;
+    va_start(args, command);
+    int value = command == F_SETFL || command == F_SETFD ? va_arg(args, int) : 0;
+    va_end(args);
+    int e = fcntl(fd, command, value);
+    return command == F_GETFL && fault.duplex && e >= 0 ? (e & ~O_ACCMODE) | O_RDWR : e;
 }
 
 /* After EINTR the connect goes on in the background. */
@@ -361,7 +372,7 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #define getpeername(...)     FAULTY_INT(GETPEERNAME, getpeername(__VA_ARGS__))
 #define getsockopt(...)      FAULTY_INT(GETSOCKOPT, getsockopt(__VA_ARGS__))
 #define setsockopt(...)      FAULTY_INT(SETSOCKOPT, setsockopt(__VA_ARGS__))
-#define fcntl(...)           FAULTY_INT(FCNTL, fcntl(__VA_ARGS__))
+#define fcntl(...)           FAULTY_INT(FCNTL, fault_fcntl(__VA_ARGS__))
 #define shutdown(...)        FAULTY_INT(SHUTDOWN, shutdown(__VA_ARGS__))
 #define fstat(...)           FAULTY_INT(FSTAT, fstat(__VA_ARGS__))
 #define lstat(...)           FAULTY_INT(LSTAT, lstat(__VA_ARGS__))
@@ -1244,6 +1255,36 @@ static void attached_pipes(void) {
     UNTIL(w.closed == 2);
 }
 
+static void on_eof_stay(reactor *r, reactor_conn c, void *state) {
+    (void)r, (void)c, (void)state;
+    w.eofs++;
+}
+
+static const reactor_handler stays = {24,   on_open,     NULL, on_eof_stay,
+                                      NULL, on_writable, NULL, on_close};
+
+/* Where a pipe goes both ways, its reading end is over when the writer has gone, and closes by
+   itself. */
+static void attached_duplex_pipes(void) {
+    int fd[2];
+    reactor_conn in;
+    reactor_conn_options o = conn_options();
+    make_world();
+    if (!w.r) return;
+    fault.duplex = 1;
+    REQUIRE(pipe2(fd, O_CLOEXEC) == 0);
+    keep(fd[0]);
+    keep(fd[1]);
+    TRY(reactor_attach(w.r, fd[0], &stays, &o, &in));
+    forget(fd[0]);
+    w.made++;
+    UNTIL(w.opened == 1 || w.excused);
+    REQUIRE(w.excused || write(fd[1], pattern, 100) == 100);
+    drop(fd[1]);
+    UNTIL(w.closed == 1);
+    REQUIRE(w.excused || w.eofs == 1);
+}
+
 /* ---- output of every kind ---- */
 
 enum { COPY, PIECES, OWNED, SHARED, SHARED_COPY, FILE_PART, PUTS };
@@ -1653,7 +1694,7 @@ static void run_case(scenario *run) {
     memset(&w, 0, offsetof(__typeof__(w), expected));
     w.expected_len = w.got_len = 0;
     memset(fault.calls, 0, sizeof fault.calls);
-    fault.hits = fault.live = fault.copies = 0;
+    fault.hits = fault.live = fault.copies = fault.duplex = 0;
     fault.armed = 1;
     run();
     lift();
@@ -1734,6 +1775,7 @@ SCENARIO(silenced)
 SCENARIO(connecting)
 SCENARIO(attach_and_detach)
 SCENARIO(attached_pipes)
+SCENARIO(attached_duplex_pipes)
 SCENARIO(writing)
 SCENARIO(writing_by_copy)
 SCENARIO(half_closing)
@@ -1779,6 +1821,7 @@ int main(void) {
         TEST(test_connecting),
         TEST(test_attach_and_detach),
         TEST(test_attached_pipes),
+        TEST(test_attached_duplex_pipes),
         TEST(test_writing),
         TEST(test_writing_by_copy),
         TEST(test_half_closing),

@@ -67,6 +67,29 @@ CASE(shutdown_of_a_pipe_closes_its_writing_end) {
 
 /* ---- close ---- */
 
+/* Neither direction of such a pipe can end alone. */
+CASE(shutdown_of_a_pipe_that_goes_both_ways_closes_it) {
+    NEEDS_UNIX_PAIRS;
+    reactor *r = begin();
+    probe p = {.open = hook_pause}; /* or it would read what it writes */
+    char path[64], got[8];
+    snprintf(path, sizeof path, "/tmp/reactor-fifo-%d", (int)getpid());
+    assert_return_code(mkfifo(path, 0600), errno);
+    int fd = open(path, O_RDWR | O_CLOEXEC), reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    unlink(path);
+    assert_true(fd >= 0 && reader >= 0);
+    reactor_conn c = attach_as(r, fd, &p, NULL);
+    UNTIL(r, p.opens);
+    assert_int_equal(reactor_write(r, c, "last", 4), 0);
+    assert_int_equal(reactor_shutdown(r, c), 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    assert_int_equal(read(reader, got, sizeof got), 4);
+    assert_int_equal(read(reader, got, sizeof got), 0);
+    close(reader);
+    end(r);
+}
+
 CASE(law15_close_is_idempotent_and_tells_on_close_later) {
     reactor *r = begin();
     probe p = {0};
@@ -1677,6 +1700,29 @@ CASE(attach_of_what_is_not_connected_is_ENOTCONN) {
     end(r);
 }
 
+/* The peer has closed and this side has shut down, so there is nobody to name; but what came is still
+   there, and then its end. */
+CASE(attach_of_what_has_ended_delivers_what_came) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd[2];
+    make_tcp_pair(fd);
+    assert_int_equal(send(fd[1], "last", 4, MSG_NOSIGNAL), 4);
+    assert_return_code(shutdown(fd[0], SHUT_WR), errno);
+    char byte;
+    while (recv(fd[1], &byte, 1, 0) != 0) poll(NULL, 0, 1);
+    close(fd[1]);
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    while (getpeername(fd[0], (struct sockaddr *)&sa, &len) == 0) poll(NULL, 0, 1);
+    attach_as(r, fd[0], &p, NULL);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.text, "last");
+    assert_string_equal(p.log, "odec");
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    end(r);
+}
+
 static void no_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     (void)r, (void)fd, (void)events, (void)user;
 }
@@ -2097,6 +2143,7 @@ int main(void) {
         TEST(shutdown_ends_output_after_what_is_queued_and_input_goes_on),
         TEST(shutdown_from_both_sides_closes_in_order),
         TEST(shutdown_of_a_pipe_closes_its_writing_end),
+        TEST(shutdown_of_a_pipe_that_goes_both_ways_closes_it),
         TEST(law15_close_is_idempotent_and_tells_on_close_later),
         TEST(close_sends_megabytes_to_a_slow_reader_first_over_tcp),
         TEST(close_sends_megabytes_to_a_slow_reader_first_over_unix),
@@ -2172,6 +2219,7 @@ int main(void) {
         TEST(detach_of_null_is_EINVAL),
         TEST(attach_refuses_what_is_no_stream_and_leaves_it_open),
         TEST(attach_of_what_is_not_connected_is_ENOTCONN),
+        TEST(attach_of_what_has_ended_delivers_what_came),
         TEST(attach_of_what_is_watched_is_EEXIST),
         TEST(attach_null_handler_is_EINVAL),
         TEST(attach_makes_the_descriptor_non_blocking),

@@ -33,6 +33,12 @@ int *errno_of_this_thread(void);
 #define EMFILE      24
 #define EFBIG       27
 #define ENOSPC      28
+#define EFAULT      14
+#define ENOTDIR     20
+#define EISDIR      21
+#define ESPIPE      29
+#define EROFS       30
+#define ELOOP       62
 #define EPIPE       32
 #define ERANGE      34
 #define EAGAIN      35
@@ -130,7 +136,9 @@ struct stat {
     ino_t st_ino;
     mode_t st_mode;
     off_t st_size;
+    dev_t st_rdev;
 };
+int stat(const char *path, struct stat *st);
 int fstat(int fd, struct stat *out);
 int lstat(const char *path, struct stat *out);
 
@@ -194,6 +202,7 @@ int pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
 #define SO_ERROR         0x1007
 #define SO_TYPE          0x1008
 #define MSG_PEEK         2
+#define MSG_DONTWAIT     0x0080
 #define IPPROTO_IP       0
 #define IPPROTO_TCP      6
 #define IPPROTO_IPV6     41
