@@ -268,7 +268,8 @@
    worse    REACTOR__CORE_BEST, the best one above: it takes over if init fails.
    traits   0 will do. HAS_EDGES: EDGE is told when something changes, not as long as it is so,
             with PRI and RDHUP; streams are then registered once and for all. HAS_ONESHOT: a report
-            of ONESHOT has disarmed; else core sets it to silence.
+            of ONESHOT has disarmed; else core sets it to silence. REPORTS_CLOSED: what was closed
+            unremoved may be reported while a duplicate is open: core then looks at descriptors.
    init     finds out by trying, not by version, whether it works here, and leaves nothing behind
             if not: the error is for reactor_backend_reason. core->batch is known. Another thread
             may run the loop.
@@ -1650,8 +1651,10 @@ typedef int reactor__core_transfer_fn(reactor__core *core, reactor__core_transfe
                                       uint32_t count, int sending);
 
 enum {
-    REACTOR__CORE_HAS_EDGES = 1,  /* streams are registered once, for edges; else for levels */
-    REACTOR__CORE_HAS_ONESHOT = 2 /* the kernel disarms after a ONESHOT report */
+    REACTOR__CORE_HAS_EDGES = 1,   /* streams are registered once, for edges; else for levels */
+    REACTOR__CORE_HAS_ONESHOT = 2, /* the kernel disarms after a ONESHOT report */
+    REACTOR__CORE_REPORTS_CLOSED =
+        4 /* also what was closed, while a duplicate is open: see verify */
 };
 
 struct reactor__core {
@@ -1665,6 +1668,7 @@ struct reactor__core {
     reactor__core_report
         *reports;          /* of a wait, errors of telling, one file, an end: 2 batches + 2 */
     uint32_t report_count; /* not dispatched yet */
+    uint32_t refusals;     /* of them, those that are told of refused changes: the first ones */
     uint32_t limit;        /* how many the next wait may bring */
     uint32_t kept;         /* of them, for reactor_select */
     uint32_t handed;       /* the slot that it gave last */
@@ -1677,16 +1681,19 @@ struct reactor__core {
     uint32_t map_mask, map_used;     /* its size, a power of two, less one; how many are in it */
     uint32_t *always;                /* slots that are always ready */
     uint32_t always_count, always_cap, always_at; /* at: the last one reported */
-    uint32_t seed;     /* generations of new slots start here, so that other loops' differ */
-    uint32_t batch;    /* reports taken per wait */
-    uint32_t active;   /* watchers, connections, listeners that keep the loop going */
-    uint32_t watchers; /* of kind WATCHER */
-    uint32_t pulled;   /* of those, without a callback */
-    int pulling;       /* reactor_select was the last to turn the loop: those are armed */
-    int busy;          /* inside a turn */
-    int stale;         /* a report came for what is long gone */
-    int stop;          /* atomic: leave the dispatching */
-    unsigned special;  /* atomic: events that need a second look; all of them to stop at once */
+    uint32_t seed;        /* generations of new slots start here, so that other loops' differ */
+    uint32_t batch;       /* reports taken per wait */
+    uint32_t active;      /* watchers, connections, listeners that keep the loop going */
+    uint32_t watchers;    /* of kind WATCHER */
+    uint32_t pulled;      /* of those, without a callback */
+    int pulling;          /* reactor_select was the last to turn the loop: those are armed */
+    int busy;             /* inside a turn */
+    int stale;            /* a report came for what is long gone */
+    uint32_t credit;      /* descriptors that may be looked at, see verify */
+    int64_t earned;       /* when that was counted */
+    uint64_t verify_turn; /* the next turn for that; UINT64_MAX: the backend needs none of it */
+    int stop;             /* atomic: leave the dispatching */
+    unsigned special;     /* atomic: events that need a second look; all of them to stop at once */
     reactor__core_slow_fn *slow; /* NULL: nobody times callbacks */
     int child;                   /* a forked copy, to be closed: what is shared stays as it is */
     uint32_t waker;              /* slot of the wake-up */
@@ -2173,10 +2180,45 @@ static int reactor__core_has_always(const reactor__core *core) {
     return 0;
 }
 
+/* Some kernels go on reporting what its user has closed without removing it, as long as a duplicate
+   is open. A watcher is not to be called for that, and a level that nobody can drain would spin. A
+   system call for every report would be dear, so credit bounds them: one for each millisecond, 256
+   at most. Where reports are few each of them is verified. Where credit has run out it is counted
+   anew every 64 turns, and what keeps coming back is found some milliseconds later. A report that is
+   found out is stale from then on, for a tag of 0 is nobody's. */
+enum { REACTOR__CORE_MOST_CREDIT = 256, REACTOR__CORE_LITTLE_CREDIT = 64 };
+
+static void reactor__core_earn(reactor__core *core) {
+    const int64_t now = reactor__util_clock(), ms = (now - core->earned) / REACTOR__MS;
+    if (ms <= 0) return;
+    core->earned = now;
+    core->credit = ms < REACTOR__CORE_MOST_CREDIT ? (uint32_t)ms : REACTOR__CORE_MOST_CREDIT;
+}
+
+REACTOR__APART static void reactor__core_verify(reactor__core *core) {
+    const uint32_t n = core->watchers ? core->report_count - core->refusals : 0;
+    const uint32_t first = (uint32_t)core->counters.turns; /* each has its turn */
+    for (uint32_t i = 0; i < n && core->credit; i++) {
+        reactor__core_report *report = &core->reports[core->refusals + (first + i) % n];
+        reactor__core_slot *slot = &core->slots[report->index];
+        core->credit--;
+        if (slot->kind != REACTOR__CORE_WATCHER || reactor__util_is_open(slot->fd)) continue;
+        reactor__core_silence(core, slot);
+        report->tag = 0;
+    }
+    if (core->credit && core->watchers) return;
+    reactor__core_earn(core);
+    if (!core->watchers || core->credit < REACTOR__CORE_LITTLE_CREDIT)
+        core->verify_turn = core->counters.turns + 64;
+}
+
 static int reactor__core_wait(reactor__core *core, int64_t timeout) {
     if (core->always_count && reactor__core_has_always(core)) timeout = 0;
+    core->refusals = core->report_count;
     int e = core->backend->wait(core, timeout);
     if (e == 0 && core->always_count) reactor__core_report_always(core);
+    if (REACTOR__UNLIKELY(core->counters.turns >= core->verify_turn) && e == 0)
+        reactor__core_verify(core);
     return e;
 }
 
@@ -2349,6 +2391,8 @@ static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed
     core->seed = (seed & ~1u) + 2;
     if (!core->seed) core->seed = 2;
     core->batch = core->limit = batch;
+    core->credit = REACTOR__CORE_MOST_CREDIT;
+    core->verify_turn = UINT64_MAX;
     core->slow = slow;
     reactor__core_stop(core, 0);
     core->reports =
@@ -4009,7 +4053,8 @@ static const reactor__core_backend reactor__kqueue_backend = {"kqueue",
 
    It watches open file descriptions, not descriptors. One that was duplicated, or inherited by a
    child, goes on reporting after the descriptor is closed, and can no longer be deleted. Such a
-   report names a slot that is gone; then the whole set is built anew. Whoever nests this loop
+   report names a slot that is gone, or of a generation that is, or core finds its descriptor closed
+   (verify); then the whole set is built anew. Whoever nests this loop
    (reactor_fd) therefore holds an outer set, which stays.
 
    It reports errors and hang-ups unasked. With interest 0 a level would spin, so such a descriptor
@@ -4106,32 +4151,44 @@ static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned befo
     return e;
 }
 
+/* Puts another set in the place of the old one, for the outer one too. It gets its number as well:
+   one that was closed a moment ago may be the lowest that is free, and its user's next. A child may
+   hold the old set open, so the outer one is told in so many words to let go of it. */
+static int reactor__epoll_replace(reactor__epoll *b, int fresh) {
+    if (b->outer >= 0) {
+        int e = reactor__epoll_tell(b->outer, EPOLL_CTL_ADD, fresh, EPOLLIN, 0, 0);
+        if (e < 0) return e;
+        reactor__epoll_tell(b->outer, EPOLL_CTL_DEL, b->fd, 0, 0, 0);
+    }
+    if (syscall(SYS_dup3, fresh, b->fd, O_CLOEXEC) < 0) {
+        reactor__util_close(b->fd);
+        b->fd = fresh;
+        return 0;
+    }
+    if (b->outer >= 0 && reactor__epoll_tell(b->outer, EPOLL_CTL_ADD, b->fd, EPOLLIN, 0, 0) == 0)
+        reactor__epoll_tell(b->outer, EPOLL_CTL_DEL, fresh, 0, 0, 0);
+    reactor__util_close(fresh);
+    return 0;
+}
+
 /* A new set with everything that is armed; without descriptors or memory for it the old one stays
    until the next stale report. */
 REACTOR__APART static void reactor__epoll_rebuild(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     core->stale = 0;
-    int fresh = epoll_create1(EPOLL_CLOEXEC);
+    int fresh = epoll_create1(EPOLL_CLOEXEC), e = 0;
     if (fresh < 0) return;
-    for (uint32_t i = 0; i < core->count; i++) {
+    for (uint32_t i = 0; i < core->count && e == 0; i++) {
         const reactor__core_slot *slot = reactor__core_at(core, i);
         if (!slot->armed || (slot->flags & REACTOR__CORE_ALWAYS)) continue;
-        int e = reactor__epoll_control(core, fresh, EPOLL_CTL_ADD, i, slot->armed);
-        if (e == -ENOMEM || e == -ENOSPC) { /* others: it was closed, and is heard of no more */
-            reactor__util_close(fresh);
-            return;
-        }
+        e = reactor__epoll_control(core, fresh, EPOLL_CTL_ADD, i, slot->armed);
+        if (e != -ENOMEM && e != -ENOSPC) e = 0; /* it was closed, and is heard of no more */
     }
-    if (b->outer >= 0) {
-        if (reactor__epoll_tell(b->outer, EPOLL_CTL_ADD, fresh, EPOLLIN, 0, 0) < 0) {
-            reactor__util_close(fresh);
-            return;
-        }
-        reactor__epoll_tell(b->outer, EPOLL_CTL_DEL, b->fd, 0, 0, 0);
-    }
-    reactor__util_close(b->fd);
-    b->fd = fresh;
-    core->counters.rebuilds++;
+    if (e == 0) e = reactor__epoll_replace(b, fresh);
+    if (e < 0)
+        reactor__util_close(fresh);
+    else
+        core->counters.rebuilds++;
 }
 
 /* epoll_pwait2 takes nanoseconds. Where it is missing (ENOSYS) or a sandbox forbids it (EPERM),
@@ -4209,7 +4266,8 @@ static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
 static const reactor__core_backend reactor__epoll_backend = {
     "epoll",
     REACTOR__CORE_BEST,
-    (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT,
+    (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT |
+        (unsigned)REACTOR__CORE_REPORTS_CLOSED,
     reactor__epoll_init,
     reactor__epoll_fini,
     reactor__epoll_set,
@@ -5050,7 +5108,8 @@ static void reactor__io_uring_fini(reactor__core *core) {
 static const reactor__core_backend reactor__io_uring_backend = {
     "io_uring",
     REACTOR__CORE_BEST,
-    (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT,
+    (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT |
+        (unsigned)REACTOR__CORE_REPORTS_CLOSED,
     reactor__io_uring_init,
     reactor__io_uring_fini,
     reactor__io_uring_set,
@@ -6692,6 +6751,7 @@ static int reactor__loop_choose(reactor *r, const char *name) {
         e = b->init(&r->core);
         if (e == 0) {
             r->core.backend = b;
+            if (b->traits & (unsigned)REACTOR__CORE_REPORTS_CLOSED) r->core.verify_turn = 0;
             if (name && b != REACTOR__CORE_BEST)
                 snprintf(r->reason, sizeof r->reason, "asked for by name");
             return 0;

@@ -61,6 +61,7 @@ enum {
     EPOLL_CREATE,
     EPOLL_CTL,
     EPOLL_WAIT,
+    DUP3,
     KQUEUE,
     KEVENT,
     POLL,
@@ -108,6 +109,7 @@ static const char *const kind_names[KINDS] = {"allocation",
                                               "epoll_create1",
                                               "epoll_ctl",
                                               "epoll_wait",
+                                              "dup3",
                                               "kqueue",
                                               "kevent",
                                               "poll",
@@ -197,6 +199,7 @@ static const struct fault_row {
     {EPOLL_CTL, ENOSPC, BOTH},
     {EPOLL_WAIT, EINTR, ONCE | HIDDEN},
     {EPOLL_WAIT, EIO, BOTH},
+    {DUP3, EBUSY, BOTH | HIDDEN},
     {KQUEUE, EMFILE, BOTH},
     {KEVENT, EINTR, ONCE | HIDDEN},
     {KEVENT, ENOMEM, BOTH},
@@ -325,6 +328,8 @@ static int fault_kind(long number) {
         return ACCEPT;
     case SYS_ppoll:
         return PPOLL;
+    case SYS_dup3:
+        return DUP3;
     case 441:
         return PWAIT2;
     case 425:

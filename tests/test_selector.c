@@ -1238,6 +1238,82 @@ CASE(law6_duplicated_back_to_its_old_number) {
     close_pair(fd);
 }
 
+#ifndef _WIN32
+/* Not even once: it is neither removed nor drained, and its number is nobody's. */
+CASE(law6_closed_unremoved_is_not_called_while_a_duplicate_is_open) {
+    static const unsigned interests[] = {READ, READ | WRITE, READ | EDGE, READ | ONESHOT};
+    if (libkqueue_cannot(SEE_A_CLOSE)) skip();
+    for (size_t i = 0; i < 2 * sizeof interests / sizeof *interests; i++) {
+        reactor *r = make_loop();
+        record seen = {0}, next = {0};
+        int fd[2], other[2];
+        make_pair(fd);
+        int twin = dup(fd[0]);
+        put(fd[1]);
+        assert_int_equal(reactor_add(r, fd[0], interests[i / 2], on_io, &seen), 0);
+        if (i & 1) turns(r, 1); /* it has been reported before */
+        seen.calls = 0;
+        put(fd[1]);
+        close(fd[0]);
+        assert_silent(r);
+        assert_int_equal(seen.calls, 0);
+        make_pair(other);
+        assert_int_equal(other[0], fd[0]);
+        assert_int_equal(reactor_set(r, other[0], READ, on_io, &next), 0);
+        put(fd[1]);
+        assert_silent(r);
+        put(other[1]);
+        assert_int_equal(turns(r, 2), 2);
+        assert_int_equal(next.calls, 2);
+        reactor_destroy(r);
+        close(twin);
+        close(fd[1]);
+        close_pair(other);
+    }
+}
+
+/* So many reports that only some of them can be verified. */
+CASE(law6_closed_unremoved_falls_silent_under_load) {
+    if (libkqueue_cannot(SEE_A_CLOSE)) skip();
+    reactor *r = make_loop();
+    record seen = {0};
+    crowd busy;
+    int fd[2];
+    make_pair(fd);
+    crowd_make(&busy, r, 8, READ, on_member);
+    assert_int_equal(reactor_add(r, fd[0], READ, on_io, &seen), 0);
+    put(fd[1]);
+    turns(r, 400);
+    int twin = dup(fd[0]);
+    close(fd[0]);
+    for (int quiet = 0, before; quiet < 1000; quiet = seen.calls == before ? quiet + 1 : 0) {
+        before = seen.calls;
+        turns(r, 1);
+    }
+    crowd_close(&busy);
+    reactor_destroy(r);
+    close(twin);
+    close(fd[1]);
+}
+
+CASE(law6_regular_file_closed_unremoved_is_silent) {
+    NEEDS_FILES_TO_WATCH;
+    if (libkqueue_cannot(SEE_A_CLOSE)) skip();
+    reactor *r = make_loop();
+    record seen = {0};
+    FILE *f = tmpfile();
+    assert_non_null(f);
+    int number = dup(fileno(f));
+    assert_int_equal(reactor_add(r, number, READ, on_io, &seen), 0);
+    assert_int_equal(turns(r, 2), 2);
+    close(number);
+    assert_silent(r);
+    assert_int_equal(reactor_remove(r, number), 0);
+    reactor_destroy(r);
+    fclose(f);
+}
+#endif
+
 /* ---- numbers that mean another file ---- */
 
 /* Closes it, and opens another pair that gets its number. */
@@ -2111,6 +2187,11 @@ int main(void) {
         TEST(law6_duplicate_left_open_causes_neither_events_nor_a_spin),
         TEST(law6_duplicate_left_open_does_not_speak_for_the_next_of_its_number),
         TEST(law6_duplicated_back_to_its_old_number),
+#ifndef _WIN32
+        TEST(law6_closed_unremoved_is_not_called_while_a_duplicate_is_open),
+        TEST(law6_closed_unremoved_falls_silent_under_load),
+        TEST(law6_regular_file_closed_unremoved_is_silent),
+#endif
         TEST(law6_modify_watches_what_is_open_now),
         TEST(law6_modify_tells_once_that_it_is_closed_and_then_is_silent),
 #ifndef _WIN32
