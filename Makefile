@@ -89,7 +89,7 @@ sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
 # 64 and 32 bit. The tests left out speak POSIX.
 WIN_EXAMPLES = hello echo_server proxy chat_server raw_echo static_server
 WIN_TESTS    = $(if $(TESTS),$(TESTS),test_selector test_timer test_tasks test_loop test_stream \
-  test_stream_end test_connect test_address test_model test_limits test_findings test_console \
+  test_stream_end test_drain test_connect test_address test_model test_limits test_findings test_console \
   test_refused)
 WIN_SCRIPTS  = $(if $(TESTS),,tests/test_differential.py tests/win32/test_servers.py \
   tests/test_static.py)

@@ -687,8 +687,10 @@ typedef struct reactor_handler {
     /* The peer has finished sending; writing to it is still possible. What on_data has left is
        there to be looked at, see reactor_input. NULL: reactor_close. */
     void (*on_eof)(reactor *r, reactor_conn c, void *state);
-    /* reactor_drain has begun. 1: busy, it will close itself; 0: close it when its output is out.
-       NULL: busy while it has output queued or input unconsumed. */
+    /* reactor_drain has begun; what the system had of its input has been delivered. 1: busy, it will
+       close itself. 0: idle, it is closed when its output is out and nothing has moved for a quarter
+       of a second; a request that comes until then is delivered like any other. NULL: busy while it
+       has output queued or input unconsumed, then idle. */
     int (*on_drain)(reactor *r, reactor_conn c, void *state);
     /* The output has drained to low water: once each time that it was above that when a write
        returned, be it 0 or 1, also if all of it left in the same turn. After -ENOBUFS it comes when
@@ -749,8 +751,8 @@ REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_ha
                                const reactor_listen_options *o, reactor_listener *out);
 
 /* Stop accepting, new peers wait in the backlog; accept again; stop for good (connections that it
-   accepted live on). A paused listener does not keep the loop going. -EBADF, but closing a stale
-   one is 0. */
+   accepted live on). A paused listener does not keep the loop going. While the loop is drained, a
+   pause closes it. -EBADF, but closing a stale one is 0. */
 REACTOR_API int reactor_listener_pause(reactor *r, reactor_listener l);
 REACTOR_API int reactor_listener_resume(reactor *r, reactor_listener l);
 REACTOR_API int reactor_listener_close(reactor *r, reactor_listener l);
@@ -877,10 +879,20 @@ REACTOR_API int reactor_close(reactor *r, reactor_conn c);
 /* Gives up what is queued and resets (RST) the connection. reason -ECONNABORTED. Stale: 0. */
 REACTOR_API int reactor_abort(reactor *r, reactor_conn c);
 
-/* Closes all listeners, gives connections that are not busy (see on_drain) their end of file, lets
-   the others finish for at most so long (-1: for ever), aborts those left, stops the loop. From
-   then on nothing new can listen, connect or attach: -ECANCELED. -EALREADY: draining, the deadline
-   is the earlier of the two from now on. */
+/* Brings the loop to an end in which nobody loses anything, in at most so long (-1: no limit).
+   - Listeners, paused ones too, accept the peers that wait already, and close when nobody waits any
+     more. A unix path is removed at once. A socket that is shared with a successor (it was handed
+     over as fd:N) is closed and not shut down: it goes on there.
+   - Each connection is given what the system has of its input, and then asked: see on_drain. Those
+     accepted meanwhile are asked as well.
+   - reactor_attach and reactor_connect go on, for what is under way may need them; theirs are asked
+     once they are open. A connect under way without output queued ends with -ECANCELED. Nothing
+     new can listen: -ECANCELED.
+   - The loop stops when no listener and no connection is left, no reactor_ref holds it, and posts
+     and deferred tasks have run; timers and watchers do not hold it, but are called until then.
+   At the deadline listeners close, the connections left are aborted, and nothing holds the loop any
+   more. Once it has been drained, or its time is over, connect and attach are -ECANCELED, too.
+   -EALREADY: draining, the deadline is the earlier of the two from now on. */
 REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms);
 
 /* ---- inside view ---- */
@@ -6134,6 +6146,13 @@ enum {
     REACTOR__LOOP_STAGES = REACTOR__LOOP_FIRST_PART + REACTOR__LOOP_PARTS
 };
 
+/* reactor_drain has been called; its deadline has passed, so that reactor_ref and tasks hold the
+   loop no longer; it has stopped the loop.
+
+        0 -> DRAINING [reactor_drain]   DRAINING -> CUT_OFF [stream_cut_off]
+        DRAINING, CUT_OFF -> DRAINED [loop_end_drain] */
+enum { REACTOR__LOOP_DRAINING = 1, REACTOR__LOOP_CUT_OFF, REACTOR__LOOP_DRAINED };
+
 /* A turn that took longer than a millisecond. */
 enum { REACTOR__LOOP_SPANS = 16 };
 typedef struct reactor__loop_span {
@@ -6179,6 +6198,7 @@ struct reactor {
     int destroyed; /* reactor_destroy was called in a callback */
     int child;     /* and that in a forked child */
     int closing;   /* no more listen, connect, attach, defer */
+    int draining;  /* REACTOR__LOOP_x, 0: not */
     reactor__loop_span spans[REACTOR__LOOP_SPANS]; /* ring of the last long turns */
     uint32_t span_count;
     int64_t longest;  /* of those that have left the ring */
@@ -6551,6 +6571,21 @@ static void reactor__loop_stages(reactor *r, int stage) {
     for (; stage < REACTOR__LOOP_STAGES; stage++) reactor__loop_stage(r, stage);
 }
 
+/* Whether something is to come that is neither a descriptor's nor a timer's. A post whose
+   notification has not been read counts; so does a reactor_wake, which is one turn. */
+static int reactor__loop_has_work(const reactor *r) {
+    return r->refs || reactor__loop_has_tasks(r) || REACTOR__LOAD(&r->wake.woken);
+}
+
+/* At a turn's end: stops a loop that has been drained. */
+REACTOR__APART static void reactor__loop_end_drain(reactor *r) {
+    const reactor_counters *n = &r->core.counters;
+    if (n->listeners || n->connections || r->draining == REACTOR__LOOP_DRAINED) return;
+    if (r->draining == REACTOR__LOOP_DRAINING && reactor__loop_has_work(r)) return;
+    r->draining = REACTOR__LOOP_DRAINED;
+    reactor__core_stop(&r->core, 1);
+}
+
 static int reactor__loop_events(reactor *r, int64_t timeout) {
     int e = reactor__loop_wait(r, timeout);
     if (e < 0) return e;
@@ -6576,6 +6611,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
     }
     if (go_on) e = reactor__loop_events(r, timeout);
     if (e == 0 && r->core.kept) e = reactor__core_hand_out(&r->core, keys, max);
+    if (REACTOR__UNLIKELY(r->draining)) reactor__loop_end_drain(r);
     r->core.busy = 0;
     if (r->core.changed && !r->child) reactor__loop_renest(r);
     return e;
@@ -6583,11 +6619,11 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
 
 /* ---- run ---- */
 
-/* Whether anything could still happen. A post whose notification has not been read counts; so does
-   a reactor_wake, which is one turn. */
+/* Whether anything could still happen. A drain ends in a turn. */
 static int reactor__loop_alive(const reactor *r) {
-    if (r->core.active || r->wheel.count > r->wheel.unref_count || r->refs) return 1;
-    return reactor__loop_has_tasks(r) || REACTOR__LOAD(&r->wake.woken);
+    if (r->draining && r->draining != REACTOR__LOOP_DRAINED) return 1;
+    if (r->core.active || r->wheel.count > r->wheel.unref_count) return 1;
+    return reactor__loop_has_work(r);
 }
 
 /* Each run, poll and select begins here and ends with leave. The first makes the loop its thread's,
@@ -6677,8 +6713,11 @@ REACTOR_API void reactor_ref(reactor *r) {
     if (r && r->refs < UINT32_MAX) r->refs++;
 }
 
+/* The last one may have been all that held a drain, which the end of a turn finds out. */
 REACTOR_API void reactor_unref(reactor *r) {
-    if (r && r->refs) r->refs--;
+    if (!r || !r->refs) return;
+    r->refs--;
+    if (r->draining && !r->core.busy) reactor__wake_notify(&r->wake);
 }
 
 /* The loop is not const for its owner, who alone may ask. */
@@ -8910,7 +8949,7 @@ enum {
     REACTOR__STREAM_DEAD = 1 << 20,      /* finished, waits to leave the kick list */
     REACTOR__STREAM_KICKED = 1 << 21,    /* in the kick list */
     REACTOR__STREAM_DIALING = 1 << 22,   /* connecting: u.dial, else u.input */
-    REACTOR__STREAM_DRAIN = 1 << 23,     /* close when it is not busy */
+    REACTOR__STREAM_DRAIN = 1 << 23,     /* close when it is not busy, and quiet */
     REACTOR__STREAM_PIPE = 1 << 24,      /* not a socket */
     REACTOR__STREAM_GRABBED = 1 << 25,   /* attached, not opened yet */
     REACTOR__STREAM_LOADED = 1 << 26,    /* output is queued: tail is not NULL */
@@ -8930,7 +8969,8 @@ enum {
     REACTOR__STREAM_RARE_LAST_LOOK = 1 << 2,   /* unconsumed input was offered since the peer's FIN
                                                   was read */
     REACTOR__STREAM_RARE_NOTIFY = 1 << 3,      /* OWED, and mark, are by reactor_notify_output */
-    REACTOR__STREAM_RARE_DUPLEX = 1 << 8 /* a pipe that goes both ways: no direction ends alone */
+    REACTOR__STREAM_RARE_DUPLEX = 1 << 8, /* a pipe that goes both ways: no direction ends alone */
+    REACTOR__STREAM_RARE_ASKED = 1 << 4   /* DRAIN: on_drain has answered 0 */
 };
 
 /* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
@@ -8965,7 +9005,9 @@ enum {
     REACTOR__STREAM_WRITES = 1 << 21,  /* bytes sent per connection and turn */
     REACTOR__STREAM_BATCH = 256,       /* connections read with one call, into so much: */
     REACTOR__STREAM_ARENA = 256 * 1024,
-    REACTOR__STREAM_RETRY_MS = 100 /* a listener without descriptors tries again */
+    REACTOR__STREAM_RETRY_MS = 100, /* a listener without descriptors tries again */
+    REACTOR__STREAM_GRACE_MS = 250, /* a connection that a drain ends has been quiet so long */
+    REACTOR__STREAM_WAITING = 65536 /* peers that a drained listener accepts at most */
 };
 
 struct reactor_buffer {
@@ -9062,6 +9104,7 @@ typedef struct reactor__stream_listener {
     uint64_t id;      /* its handle */
     uint64_t timer;   /* asleep unless it is SHORT: made in time, for then there is no memory */
     int count, max;   /* connections open; how many may be, 0: any number */
+    int left;         /* how many a drain accepts before it closes the listener */
     unsigned stopped; /* BY_USER, FULL, SHORT; accepts while it is 0 */
     unsigned flags;   /* of its connections */
 } reactor__stream_listener;
@@ -9090,8 +9133,9 @@ typedef struct reactor__stream_part {
     reactor__stream_listener *listeners;
     reactor__stream_node *spares[3]; /* small, large, without bytes; see stream_class */
     int spare_count[3];
-    int short_count; /* listeners that are SHORT */
-    int draining;
+    int short_count;      /* listeners that are SHORT */
+    int64_t drained;      /* draining: since then, by the clock */
+    int64_t grace;        /* for so long a connection is to have been quiet */
     uint64_t drain_timer; /* 0: no deadline */
 } reactor__stream_part;
 
@@ -9819,6 +9863,27 @@ static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
 
 /* ---- timeouts ---- */
 
+/* What reactor__stream_earliest says besides REACTOR_TIMEOUT_x: a drain may end it. */
+enum { REACTOR__STREAM_QUIET = REACTOR_TIMEOUT_DEADLINE + 1 };
+
+/* When a connection that is drained will have been quiet for long enough, if nothing moves until
+   then. A peer that has just been answered, or has just connected, may have sent its next request
+   before it could know of the end. It counts from the beginning of the drain on, for before that
+   the times are noted only where somebody needs them. */
+static int64_t reactor__stream_quiet_at(const reactor *r, const reactor__stream_conn *c) {
+    const reactor__stream_part *p = reactor__stream_part_of(r);
+    int64_t last = c->last_in > c->last_out ? c->last_in : c->last_out;
+    if (last < p->drained) last = p->drained;
+    return p->grace ? reactor__util_add(reactor__loop_latest(r, last), p->grace) : 0;
+}
+
+/* Whether a drain only waits for this connection's being quiet. */
+static int reactor__stream_is_idle(const reactor__stream_conn *c) {
+    if (!(c->flags & REACTOR__STREAM_DRAIN) || c->tail) return 0;
+    if (c->h->on_drain) return (c->rare & REACTOR__STREAM_RARE_ASKED) != 0;
+    return !c->u.input;
+}
+
 /* The timeout that comes first, and when; REACTOR__NEVER if none is set. Connecting has a timer of
    its own for each attempt; once closing, only the close timeout counts, which has no number. Input
    that nobody lets in is not late, so the read timeout is off while reading is held. */
@@ -9849,6 +9914,10 @@ static int64_t reactor__stream_earliest(const reactor *r, const reactor__stream_
     if (o->deadline_ms) {
         t = reactor__util_add(reactor__loop_latest(r, c->opened), reactor__util_ms(o->deadline_ms));
         if (t < at) at = t, *which = REACTOR_TIMEOUT_DEADLINE;
+    }
+    if (reactor__stream_is_idle(c)) {
+        t = reactor__stream_quiet_at(r, c);
+        if (t < at) at = t, *which = REACTOR__STREAM_QUIET;
     }
     return at;
 }
@@ -9898,7 +9967,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
         reactor__stream_opened(r, c);
         return;
     }
-    if (reactor__stream_earliest(r, c, &which) <= r->now) {
+    if (reactor__stream_earliest(r, c, &which) <= r->now && which != REACTOR__STREAM_QUIET) {
         int again = 0;
         if (which) {
             reactor__stream_enter(r, c);
@@ -9918,7 +9987,6 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
 
 /* ---- the end of a connection ---- */
 
-static void reactor__stream_check_drained(reactor *r);
 static void reactor__stream_room(reactor *r, reactor__stream_policy *policy);
 
 static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
@@ -9936,7 +10004,6 @@ static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
    kick list still points at it. child: of a fork, which must not disturb the parent: no RST, and
    free_fn is all that is called. */
 static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int child) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
     uint32_t index = (uint32_t)c->id;
     reactor__stream_policy *policy = c->policy;
     reactor_socket fd = c->fd;
@@ -9959,7 +10026,6 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
     reactor__core_release(&r->core, index);
     if (!child) reactor__stream_room(r, policy);
     if (!(c->flags & REACTOR__STREAM_KICKED)) reactor__stream_free(r, c);
-    if (p->draining) reactor__stream_check_drained(r);
 }
 
 /* A FIN that cannot be sent would leave the peer waiting for ever. ENOTCONN: it has gone. */
@@ -10123,21 +10189,32 @@ static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c,
     return 1;
 }
 
-/* Draining: asked once, closed as soon as it is not busy. */
-static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
+/* Asks the handler, once. What is still queued then leaves under the close timeout. */
+static void reactor__stream_ask(reactor *r, reactor__stream_conn *c) {
     reactor__stream_part *p = reactor__stream_part_of(r);
-    if (!(c->flags & REACTOR__STREAM_DRAIN)) return 0;
-    if (!c->h->on_drain) {
-        if (!c->tail && !c->u.input) reactor__stream_start_close(r, c);
-        return 0;
-    }
-    c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
+    c->rare |= REACTOR__STREAM_RARE_ASKED;
     reactor__stream_enter(r, c);
     int busy =
         reactor__loop_call_drain(r, c->h, reactor__stream_handle(c), reactor__stream_state(c));
     reactor__stream_leave(r, p, c);
-    if (!busy) reactor__stream_start_close(r, c);
-    return 1;
+    if (busy)
+        c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
+    else if (c->tail)
+        reactor__stream_start_close(r, c);
+}
+
+/* Draining: closed as soon as it is not busy, and has been quiet. What the kernel already has of
+   its input comes before. Returns 1 if the handler was asked. */
+static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
+    if (!(c->flags & REACTOR__STREAM_DRAIN)) return 0;
+    if ((c->flags & REACTOR__STREAM_READABLE) && reactor__stream_may_read(c)) return 0;
+    if (c->h->on_drain && !(c->rare & REACTOR__STREAM_RARE_ASKED)) {
+        reactor__stream_ask(r, c);
+        return 1;
+    }
+    if (reactor__stream_is_idle(c) && reactor__stream_quiet_at(r, c) <= r->now)
+        reactor__stream_start_close(r, c);
+    return 0;
 }
 
 /* Tells the peer, once all is out, that no more comes. */
@@ -10197,7 +10274,8 @@ static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
     }
     reactor__stream_interest(r, c);
     if (c->policy->o.idle_timeout_ms || c->policy->o.read_timeout_ms ||
-        c->policy->o.write_timeout_ms || c->policy->o.deadline_ms || (c->flags & shut))
+        c->policy->o.write_timeout_ms || c->policy->o.deadline_ms ||
+        (c->flags & (shut | (unsigned)REACTOR__STREAM_DRAIN)))
         reactor__stream_arm(r, c);
     if (c->flags & REACTOR__STREAM_FAILED) reactor__stream_finish(r, c, 0); /* no timer for arm */
 }
@@ -10676,6 +10754,11 @@ static void reactor__stream_ahead(reactor *r) {
 
 /* ---- making connections ---- */
 
+/* Told to end when it is not busy. READABLE has the input read that no report has told of yet. */
+static void reactor__stream_mark_drained(reactor__stream_conn *c) {
+    c->flags |= (unsigned)REACTOR__STREAM_DRAIN | (unsigned)REACTOR__STREAM_READABLE;
+}
+
 /* What bars the short way (reactor__stream_io), for it does not look at that: no on_data, callbacks
    that are timed, limits that one read or one answer could exceed. */
 static int reactor__stream_is_special(const reactor *r, const reactor_handler *h,
@@ -10707,6 +10790,7 @@ static reactor__stream_conn *reactor__stream_conn_new(reactor *r, const reactor_
     c->flags = flags;
     if (reactor__stream_is_special(r, h, &policy->o)) c->flags |= REACTOR__STREAM_SPECIAL;
     if (policy->o.coupled > 0) c->flags |= REACTOR__STREAM_COUPLED;
+    if (r->draining) reactor__stream_mark_drained(c);
     c->last_in = c->last_out = c->opened = reactor__loop_now(r);
     r->core.active++;
     r->core.counters.connections++;
@@ -10755,8 +10839,8 @@ static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
 static int reactor__stream_start(reactor *r) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     REACTOR_ASSERT(reactor__loop_is_mine(r));
-    if (r->closing) return -ECANCELED;
-    if (p) return p->draining ? -ECANCELED : 0;
+    if (r->closing || r->draining > REACTOR__LOOP_DRAINING) return -ECANCELED;
+    if (p) return 0;
     p = REACTOR__NEW(reactor__stream_part);
     if (!p) return -ENOMEM;
     r->lane.buffer = (char *)REACTOR_MALLOC(r->options.read_buffer);
@@ -11030,8 +11114,9 @@ REACTOR__APART static void reactor__stream_stop_listener(reactor *r, reactor__st
     unsigned before = l->stopped;
     l->stopped = on ? before | why : before & ~why;
     if (why == REACTOR__STREAM_SHORT && before != l->stopped) p->short_count += on ? 1 : -1;
-    if (!before != !l->stopped)
-        reactor__core_modify(&r->core, (uint32_t)l->id, l->stopped ? 0 : (unsigned)REACTOR_READ);
+    if (!before == !l->stopped) return;
+    reactor__core_modify(&r->core, (uint32_t)l->id, l->stopped ? 0 : (unsigned)REACTOR_READ);
+    if (r->draining) REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1); /* see leave_listeners */
 }
 
 static void reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
@@ -11080,6 +11165,7 @@ static int reactor__stream_welcome(reactor *r, reactor__stream_listener *l, reac
     }
     r->core.counters.accepts++;
     l->count++;
+    if (r->draining) l->left--;
     if (l->max && l->count >= l->max) reactor__stream_stop_listener(r, l, REACTOR__STREAM_FULL, 1);
     reactor__stream_opened(r, c);
     return 0;
@@ -11105,15 +11191,13 @@ static int reactor__stream_is_passing(int e) {
     }
 }
 
-static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned events, void *user) {
-    reactor__stream_listener *l = (reactor__stream_listener *)user;
+/* Accepts as many as the budget allows. Returns 0 when nobody waits, 1 if somebody may, -errno. */
+static int reactor__stream_accept_some(reactor *r, reactor__stream_listener *l) {
     uint64_t id = l->id;
-    (void)events;
-    r->core.counters.callbacks--; /* see io_long */
     int failed = 0, most = r->options.accept_budget;
     for (int n = 0; n < most && !REACTOR__PEEK(&r->core.stop); n++) {
-        int64_t made = reactor__net_accept(fd, &l->policy->o);
-        if (made == -EAGAIN || made == -EWOULDBLOCK) return;
+        int64_t made = reactor__net_accept(l->bound.fd, &l->policy->o);
+        if (made == -EAGAIN || made == -EWOULDBLOCK) return 0;
         if (made < 0 && reactor__stream_is_passing((int)made)) {
             failed++;
             continue;
@@ -11122,12 +11206,20 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
         if (e < 0) {
             if (made >= 0) reactor__util_close((reactor_socket)made);
             reactor__stream_short(r, l);
-            return;
+            return e;
         }
         /* on_open may have closed or paused it */
-        if (reactor__stream_listener_of(r, id) != l || l->stopped) return;
+        if (reactor__stream_listener_of(r, id) != l || l->stopped) return 1;
     }
     if (failed == most) reactor__stream_short(r, l); /* as if for ever */
+    return 1;
+}
+
+static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)fd;
+    (void)events;
+    r->core.counters.callbacks--; /* see io_long */
+    reactor__stream_accept_some(r, (reactor__stream_listener *)user);
 }
 
 /* The connections live on, and with them their policy. The path is removed while fd still holds its
@@ -11207,12 +11299,14 @@ REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_ha
     if (o && (o->backlog < 0 || o->max_connections < 0)) return -EINVAL;
     memset(&none, 0, sizeof none);
     if (!o) o = &none;
-    int e = reactor__stream_start(r);
+    int e = r->draining ? -ECANCELED : reactor__stream_start(r);
     if (e < 0) return e;
     reactor__stream_listener *l = REACTOR__NEW(reactor__stream_listener);
     if (!l) return -ENOMEM;
     l->h = h;
     l->max = o->max_connections;
+    l->left = REACTOR__STREAM_WAITING;
+    if (o->backlog && o->backlog < l->left / 2) l->left = 2 * o->backlog;
     e = reactor__stream_policy_new(&o->conn, 1, &l->policy);
     if (e == 0) {
         e = reactor__stream_listen(r, address, o, l);
@@ -11231,6 +11325,10 @@ static int reactor__stream_pause_listener(reactor *r, reactor_listener handle, i
     if (!r) return -EINVAL;
     reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
     if (!l) return -EBADF;
+    if (r->draining) {
+        if (on) reactor__stream_listener_free(r, l, 0);
+        return 0;
+    }
     int was = (l->stopped & REACTOR__STREAM_BY_USER) != 0;
     r->core.active += (uint32_t)was - (uint32_t)on;
     reactor__stream_stop_listener(r, l, REACTOR__STREAM_BY_USER, on);
@@ -11712,17 +11810,58 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
 
 /* ---- draining ----
 
-   Listeners close, everybody gets DRAIN and a kick; settle asks the handlers. Who finishes the last
-   connection stops the loop. */
+   Listeners come first: whoever has been told by the system that it is connected is accepted, and
+   the listener closes when nobody waits any more. Only then are the connections told, in the order
+   of their slots, as far as one turn can do both: those that end make their peers connect again, and
+   that should reach a successor. Everybody gets DRAIN, is read until the kernel has no more input,
+   and is asked (settle_drain). The loop itself ends, see reactor__loop_end_drain. */
 
-static void reactor__stream_check_drained(reactor *r) {
-    if (r->core.counters.connections == 0) reactor__core_stop(&r->core, 1);
+/* What a lack of passes by: the peers that wait are worth waiting for. Other errors are for good. */
+static int reactor__stream_is_lacking(int e) {
+    return e == -EMFILE || e == -ENFILE || e == -ENOMEM || e == -ENOBUFS;
 }
 
-/* The deadline: whoever is still there is cut off. */
+/* Accepts from the listeners of a drained loop, and closes those that are at their end: nobody waits,
+   or so many have come that they cannot all have been there when the drain began. One that is FULL
+   or SHORT waits. on_open may close any listener. */
+static void reactor__stream_leave_listeners(reactor *r, reactor__stream_part *p) {
+    reactor__stream_listener *l = p->listeners;
+    while (l && !REACTOR__PEEK(&r->core.stop)) {
+        if (l->stopped) {
+            l = l->next;
+            continue;
+        }
+        uint64_t id = l->id;
+        int e = l->left > 0 ? reactor__stream_accept_some(r, l) : 0;
+        if (reactor__stream_listener_of(r, id) == l) {
+            if (e == 1 && !l->stopped) return; /* the budget is used up: see is_leaving */
+            if (e == 0 || (e < 0 && !reactor__stream_is_lacking(e)))
+                reactor__stream_listener_free(r, l, 0);
+        }
+        l = p->listeners;
+    }
+}
+
+/* Whether a listener is left that has something to accept without an event. */
+static int reactor__stream_is_leaving(const reactor *r, const reactor__stream_part *p) {
+    const reactor__stream_listener *l = r->draining ? p->listeners : NULL;
+    while (l && l->stopped) l = l->next;
+    return l != NULL;
+}
+
+/* The deadline has passed: see cut_off_all. */
 static void reactor__stream_cut_off(reactor *r, reactor_timer t, void *user) {
     (void)t;
     (void)user;
+    if (r->draining != REACTOR__LOOP_DRAINING) return;
+    r->draining = REACTOR__LOOP_CUT_OFF;
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
+}
+
+/* At the end of the turn, in which those who are idle have got their end even if there was no time
+   at all: whoever is still there is cut off. */
+static void reactor__stream_cut_off_all(reactor *r, reactor__stream_part *p) {
+    reactor__stream_listeners_free(r, p, 0);
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
@@ -11732,13 +11871,16 @@ static void reactor__stream_cut_off(reactor *r, reactor_timer t, void *user) {
     }
 }
 
+/* No limit is the last moment but one: with a timer that has a deadline every turn reads the clock,
+   by which the connections are quiet. */
 static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
     reactor__stream_part *p = reactor__stream_part_of(r);
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     int64_t old = REACTOR__NEVER;
-    if (ms < 0) return 0;
-    int64_t at = reactor__util_add(reactor__util_clock(), reactor__util_ms(ms));
+    int64_t at =
+        reactor__util_add(reactor__util_clock(), reactor__util_ms(ms < 0 ? INT64_MAX : ms));
     int e = 0;
+    if (at == REACTOR__NEVER) at--;
     if (!p->drain_timer || reactor__timer_get(&r->wheel, p->drain_timer, &old) < 0)
         e = reactor__timer_set(&r->wheel, at, 0, reactor__stream_cut_off, NULL, flags,
                                &p->drain_timer);
@@ -11748,28 +11890,53 @@ static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
     return e;
 }
 
-/* The deadline first: without memory for its timer nothing has begun. */
-REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
-    if (!r || deadline_ms < -1) return -EINVAL;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    int draining = p && p->draining, e = draining ? 0 : reactor__stream_start(r);
-    if (e == 0) e = reactor__stream_set_deadline(r, deadline_ms);
-    if (e < 0 || draining) return e < 0 ? e : -EALREADY;
-    p = reactor__stream_part_of(r);
-    reactor__stream_bar(r, p);
-    p->draining = 1;
-    reactor__stream_listeners_free(r, p, 0);
+/* Half of a short time is left for those who are busy. */
+static void reactor__stream_set_grace(reactor__stream_part *p, int64_t ms) {
+    int64_t half = reactor__util_ms(ms) / 2;
+    if (ms >= 0 && half < p->grace) p->grace = half;
+}
+
+/* A path goes at once, for nobody can connect any more then. A pause ends: the peers that it keeps
+   waiting would be reset. */
+static void reactor__stream_drain_listener(reactor *r, reactor__stream_listener *l) {
+    reactor__net_unlink(&l->bound);
+    if (l->stopped & REACTOR__STREAM_BY_USER) r->core.active++;
+    reactor__stream_stop_listener(r, l, REACTOR__STREAM_BY_USER, 0);
+}
+
+/* begin: they have not been told yet. */
+static void reactor__stream_drain_all(reactor *r, int begin) {
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
-        c->flags |= REACTOR__STREAM_DRAIN;
-        if (c->flags & REACTOR__STREAM_DIALING) reactor__stream_fail(c, -ECANCELED, 0);
+        if (begin) reactor__stream_mark_drained(c);
+        if (begin && (c->flags & REACTOR__STREAM_DIALING) && !c->tail)
+            reactor__stream_fail(c, -ECANCELED, 0);
         reactor__stream_kick(r, c);
     }
+}
+
+/* The deadline first: without memory for its timer nothing has begun. */
+REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
+    if (!r || deadline_ms < -1) return -EINVAL;
+    int begin = !r->draining, e = begin ? reactor__stream_start(r) : 0;
+    if (e == 0) e = reactor__stream_set_deadline(r, deadline_ms);
+    if (e < 0) return e;
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_bar(r, p);
+    if (begin) {
+        r->draining = REACTOR__LOOP_DRAINING;
+        p->drained = reactor__util_clock();
+        p->grace = reactor__util_ms(REACTOR__STREAM_GRACE_MS);
+        for (reactor__stream_listener *l = p->listeners; l; l = l->next)
+            reactor__stream_drain_listener(r, l);
+    }
+    reactor__stream_set_grace(p, deadline_ms);
+    reactor__stream_drain_all(r, begin);
     REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
     reactor__loop_touch(r);
-    return 0;
+    return begin ? 0 : -EALREADY;
 }
 
 /* ---- the part ---- */
@@ -11795,6 +11962,7 @@ static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
    so that a relayed message leaves in the turn in which it came; the rest is for the next turn. */
 static void reactor__stream_turn(reactor *r, reactor__loop_part *part) {
     reactor__stream_part *p = (reactor__stream_part *)part;
+    if (r->draining) reactor__stream_leave_listeners(r, p);
     for (int round = 0; round < 4 && p->kick_head; round++) {
         const reactor__stream_conn *last = p->kick_tail;
         for (int more = 1; more && !REACTOR__PEEK(&r->core.stop);) {
@@ -11810,8 +11978,9 @@ static void reactor__stream_turn(reactor *r, reactor__loop_part *part) {
         c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
         reactor__stream_kick(r, c);
     }
-    REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], p->kick_head != NULL);
-    if (p->draining) reactor__stream_check_drained(r);
+    if (r->draining == REACTOR__LOOP_CUT_OFF) reactor__stream_cut_off_all(r, p);
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM],
+                   p->kick_head || reactor__stream_is_leaving(r, p));
 }
 
 /* Takes everybody off the lists, and frees those that were only waiting for that. */
