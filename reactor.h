@@ -673,7 +673,7 @@ enum {
 
 /* What a protocol does. Static and const: shared by all its connections, kept by the caller as long
    as they live. Any member may be NULL. state is state_size zeroed bytes that stay where they are
-   until on_close has returned. */
+   until on_close has returned; -EINVAL from 4 GiB on, less some hundred bytes. */
 typedef struct reactor_handler {
     size_t state_size;
     /* Accepted, connected or attached; the first call there is. */
@@ -735,7 +735,8 @@ typedef struct reactor_listen_options {
     int max_connections;       /* open at once from this listener; at it, accepting pauses; none */
     int reuse_port;            /* 1: SO_REUSEPORT, several processes or loops on one port, where
                                   the system has it */
-    unsigned unix_mode;        /* permissions of the unix path, such as 0660; 0 as umask says */
+    unsigned unix_mode;        /* permissions of the unix path, such as 0660, whatever the umask;
+                                  0 as that says */
 } reactor_listen_options;
 
 typedef struct reactor_connect_options {
@@ -746,7 +747,9 @@ typedef struct reactor_connect_options {
 
 /* Accepts connections at address, each served by h, until closed. *out, which may be NULL, is its
    handle. -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EMFILE ...; see addresses. A unix path whose
-   server is dead is replaced; the path is removed when the listener closes. */
+   server is dead is replaced; the path is removed when the listener closes, if it still is the file
+   that was made, and also after a chdir or chroot, for which its folder is kept open. What was
+   handed over as fd:N is as it was if this fails. */
 REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_handler *h,
                                const reactor_listen_options *o, reactor_listener *out);
 
@@ -1662,6 +1665,11 @@ typedef struct reactor__core_backend {
 typedef int reactor__core_transfer_fn(reactor__core *core, reactor__core_transfer *list,
                                       uint32_t count, int sending);
 
+/* How far apart the generations of a slot are: even numbers, so it has 2^31. Tests have few. */
+#ifndef REACTOR__CORE_GENERATION
+#define REACTOR__CORE_GENERATION 2u
+#endif
+
 enum {
     REACTOR__CORE_HAS_EDGES = 1,   /* streams are registered once, for edges; else for levels */
     REACTOR__CORE_HAS_ONESHOT = 2, /* the kernel disarms after a ONESHOT report */
@@ -1815,6 +1823,26 @@ static int reactor__core_grow(reactor__core *core) {
     return 0;
 }
 
+/* The first generation of a slot. Those of neighbours differ, too; 0 is none, for a handle of that
+   could be {0}. */
+static uint32_t reactor__core_first(const reactor__core *core, uint32_t index) {
+    const uint32_t tag = core->seed + index * 0x9E3779B2u;
+    return tag ? tag : 2;
+}
+
+/* Puts a slot that was released on the free list. One that has been through all its generations
+   stays off it for good, at 40 bytes in 2^31 uses: no handle ever comes back to life. */
+static void reactor__core_reuse(reactor__core *core, uint32_t index) {
+    const uint32_t used = core->slots[index].tag - reactor__core_first(core, index);
+    if (used < REACTOR__CORE_GENERATION) {
+        core->slots[index].tag |=
+            1; /* or a report of its first life would be taken for one of it */
+        return;
+    }
+    core->links[index].next = core->free_head;
+    core->free_head = index;
+}
+
 /* A slot without a descriptor. Its index, or -ENOMEM. */
 static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_fn *fn, void *user) {
     uint32_t index = core->free_head;
@@ -1826,8 +1854,7 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
         if (core->count == core->cap && reactor__core_grow(core) < 0) return -ENOMEM;
         index = core->count++;
         slot = &core->slots[index];
-        slot->tag = core->seed + index * 0x9E3779B2u; /* neighbours differ, too */
-        if (!slot->tag) slot->tag = 2;
+        slot->tag = reactor__core_first(core, index);
     }
     slot->fn = fn;
     slot->user = user;
@@ -1885,7 +1912,7 @@ static void reactor__core_touch(reactor__core *core, uint32_t index) {
 
 /* Ends a generation. 0 is skipped, for a handle of that could be {0}. */
 static void reactor__core_next_tag(reactor__core_slot *slot) {
-    slot->tag = (slot->tag & ~1u) + 2;
+    slot->tag = (slot->tag & ~1u) + REACTOR__CORE_GENERATION;
     if (!slot->tag) slot->tag = 2;
 }
 
@@ -1897,9 +1924,7 @@ static void reactor__core_release(reactor__core *core, uint32_t index) {
     slot->kind = REACTOR__CORE_FREE;
     slot->since = (uint16_t)core->counters.turns;
     reactor__core_next_tag(slot);
-    if (slot->flags & REACTOR__CORE_DIRTY) return;
-    core->links[index].next = core->free_head;
-    core->free_head = index;
+    if (!(slot->flags & REACTOR__CORE_DIRTY)) reactor__core_reuse(core, index);
 }
 
 /* ---- files without readiness ---- */
@@ -2035,6 +2060,8 @@ REACTOR__OPTIONAL static void reactor__core_refused(reactor__core *core, uint32_
 REACTOR__OPTIONAL static void reactor__core_renew(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     if (slot->kind != REACTOR__CORE_WATCHER) return;
+    const uint32_t used = slot->tag + REACTOR__CORE_GENERATION - reactor__core_first(core, index);
+    if (used < REACTOR__CORE_GENERATION) return; /* its last one, which only its release may end */
     reactor__core_next_tag(slot);
     slot->since = (uint16_t)core->counters.turns; /* this turn's reports of the old one are due */
 }
@@ -2131,10 +2158,9 @@ static void reactor__core_flush(reactor__core *core) {
         reactor__core_slot *slot = &core->slots[index];
         uint32_t next = core->links[index].next;
         slot->flags &= (uint8_t)~REACTOR__CORE_DIRTY;
-        if (slot->kind == REACTOR__CORE_FREE) {
-            core->links[index].next = core->free_head;
-            core->free_head = index;
-        } else if (reactor__core_tell(core, index))
+        if (slot->kind == REACTOR__CORE_FREE)
+            reactor__core_reuse(core, index);
+        else if (reactor__core_tell(core, index))
             reactor__core_touch_again(core, index);
         index = next;
     }
@@ -7546,11 +7572,14 @@ typedef struct reactor__net_address {
     int any;           /* "*:port" to listen on: IPv6 that takes IPv4 as well */
 } reactor__net_address;
 
-/* A listener. The path comes with device, inode and process, for its name alone does not tell
+/* A listener. A unix path to remove is kept as its folder and its name there, for the program may
+   change its own folder or root; with device, inode and process, for the name alone does not tell
    whether it still is ours: a successor may have replaced it, or a forked child may close it. */
 typedef struct reactor__net_bound {
     reactor_socket fd;
-    char *path; /* unix path to remove, or NULL */
+    int given;  /* it came as fd:N */
+    int folder; /* while there is a name; AT_FDCWD: it could not be opened, and name is a path */
+    char *name; /* or NULL */
     dev_t dev;
     ino_t ino;
     int pid;
@@ -7908,6 +7937,53 @@ static void reactor__net_sys_take(const sigset_t *set) {
     if (sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1) sigwait(set, &number);
 }
 
+#endif
+
+/* The mode of a unix path, without the umask. By the name a file could be meant that somebody has
+   put there meanwhile, so no link is followed. */
+#ifdef __linux__
+#ifdef O_PATH
+#define REACTOR__NET_FOLDER O_PATH
+#else
+#define REACTOR__NET_FOLDER                                                                        \
+    010000000 /* some headers show it to those alone who ask for all of GNU */
+#endif
+
+/* unix(7) does not say so, but bind gives the file the mode of the socket, less the umask. Where it
+   cannot be set it is the umask's. */
+static void reactor__net_sys_born_with(int fd, mode_t mode) { (void)!fchmod(fd, mode); }
+
+/* The file is held while it is looked at and changed. fchmod does not take a descriptor that holds
+   and does not open: /proc does, and fchmodat2 (452; Linux 6.6, AT_EMPTY_PATH). */
+static int reactor__net_sys_chmod(int folder, const char *name, const struct stat *ours,
+                                  mode_t mode) {
+    char path[40];
+    struct stat st;
+    int fd = openat(folder, name, REACTOR__NET_FOLDER | O_NOFOLLOW | O_CLOEXEC), r = 0;
+    if (fd < 0) return -errno;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (fstat(fd, &st) < 0)
+        r = -errno;
+    else if (st.st_dev != ours->st_dev || st.st_ino != ours->st_ino)
+        r = -EADDRINUSE;
+    else if (chmod(path, mode) < 0 && syscall(452, fd, "", mode, 0x1000) < 0)
+        r = -errno;
+    reactor__util_close(fd);
+    return r;
+}
+#else
+#ifdef O_SEARCH
+#define REACTOR__NET_FOLDER O_SEARCH
+#else
+#define REACTOR__NET_FOLDER O_RDONLY
+#endif
+static void reactor__net_sys_born_with(int fd, mode_t mode) { (void)fd, (void)mode; }
+
+static int reactor__net_sys_chmod(int folder, const char *name, const struct stat *ours,
+                                  mode_t mode) {
+    (void)ours;
+    return fchmodat(folder, name, mode, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
 #endif
 
 static int reactor__net_keep_alive(reactor_socket fd, int seconds) {
@@ -8477,22 +8553,21 @@ static int reactor__net_bind_path(reactor_socket fd, const reactor__net_address 
     return reactor__net_bind(fd, a);
 }
 
-/* Remembers which file is ours, and gives it its mode while it does not listen yet: until then
-   nobody can connect, so there is no moment at which it is more open than asked. umask is not
-   touched, it belongs to the whole process. */
+/* Remembers which file is ours, and gives it what the umask took from its mode while it does not
+   listen yet: nobody can connect before that. umask is not touched, it belongs to the whole
+   process. */
 static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
     struct stat st;
-    int r = 0;
-    if (lstat(out->path, &st) < 0) {
-        r = -errno;
-        unlink(out->path); /* bound a moment ago, so ours */
+    if (fstatat(out->folder, out->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        int r = -errno;
+        unlinkat(out->folder, out->name, 0); /* bound a moment ago, so ours */
         return r;
     }
-    if (mode && (st.st_mode & 07777) != mode && chmod(out->path, (mode_t)mode) < 0) r = -errno;
     out->dev = st.st_dev;
     out->ino = st.st_ino;
     out->pid = reactor__util_pid();
-    return r;
+    if (!mode || (st.st_mode & 07777) == mode) return 0;
+    return reactor__net_sys_chmod(out->folder, out->name, &st, (mode_t)mode);
 }
 
 /* Removes the path if it is the file that this process bound; a child, or who was replaced, leaves
@@ -8500,33 +8575,57 @@ static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
    inode, the number cannot be given to another file. */
 static void reactor__net_unlink(reactor__net_bound *b) {
     struct stat st;
-    if (!b->path) return;
-    if (b->pid == reactor__util_pid() && lstat(b->path, &st) == 0 && st.st_dev == b->dev &&
+    if (!b->name) return;
+    if (b->pid == reactor__util_pid() &&
+        fstatat(b->folder, b->name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == b->dev &&
         st.st_ino == b->ino)
-        unlink(b->path);
-    REACTOR_FREE(b->path);
-    b->path = NULL;
+        unlinkat(b->folder, b->name, 0);
+    if (b->folder != AT_FDCWD) reactor__util_close(b->folder);
+    REACTOR_FREE(b->name);
+    b->name = NULL;
 }
 
-/* The order matters: the mode is set before anyone can connect. */
+/* The order matters: the mode is set before there is a file, where the system has that, and what
+   the umask took from it is given back before anyone can connect. */
 static int reactor__net_listen_bound(reactor_socket fd, const reactor__net_address *a,
                                      const reactor_listen_options *o, reactor__net_bound *out) {
+    if (out->name && o->unix_mode) reactor__net_sys_born_with(fd, (mode_t)o->unix_mode);
     int r = reactor__net_bind_path(fd, a);
-    if (r == 0 && out->path) r = reactor__net_claim(out, o->unix_mode);
+    if (r == 0 && out->name) r = reactor__net_claim(out, o->unix_mode);
     return r == 0 ? reactor__net_start(fd, o) : r;
 }
 
-/* The path is copied first: after bind, no memory would mean a path that nobody removes. */
+/* Opens the folder that path is in; AT_FDCWD if it may be searched and not opened. */
+static int reactor__net_open_folder(const char *path, size_t len, int *folder) {
+    char text[sizeof(struct sockaddr_un)] = ".";
+    if (len) memcpy(text, path, len);
+    *folder = open(text, REACTOR__NET_FOLDER | O_DIRECTORY | O_CLOEXEC);
+    if (*folder >= 0) return 0;
+    *folder = AT_FDCWD;
+    return errno == EACCES ? 0 : -errno;
+}
+
+/* Before bind, after which no memory or descriptor would mean a path that nobody removes. */
+static int reactor__net_keep_path(reactor__net_bound *out, const char *path) {
+    const char *slash = strrchr(path, '/');
+    const size_t head = slash ? (size_t)(slash - path) + 1 : 0;
+    int r = reactor__net_open_folder(path, head, &out->folder);
+    if (r < 0) return r;
+    const char *name = out->folder == AT_FDCWD ? path : path + head;
+    const size_t size = strlen(name) + 1;
+    out->name = (char *)REACTOR_MALLOC(size);
+    if (out->name)
+        memcpy(out->name, name, size);
+    else if (out->folder != AT_FDCWD)
+        reactor__util_close(out->folder);
+    return out->name ? 0 : -ENOMEM;
+}
+
 static int reactor__net_listen_unix(const reactor__net_address *a, const reactor_listen_options *o,
                                     reactor__net_bound *out) {
     const char *path = reactor__net_path(a);
-    int r;
-    if (path) {
-        size_t size = strlen(path) + 1;
-        out->path = (char *)REACTOR_MALLOC(size);
-        if (!out->path) return -ENOMEM;
-        memcpy(out->path, path, size);
-    }
+    int r = path ? reactor__net_keep_path(out, path) : 0;
+    if (r < 0) return r;
     int64_t made = reactor__net_sys_socket(AF_UNIX, SOCK_STREAM);
     reactor_socket fd = (reactor_socket)made;
     r = made < 0 ? (int)made : reactor__net_listen_bound(fd, a, o, out);
@@ -8540,16 +8639,22 @@ static int reactor__net_listen_unix(const reactor__net_address *a, const reactor
 }
 #endif
 
-/* What someone made and handed over. Everything is checked before anything is changed. */
-static int reactor__net_adopt(reactor_socket fd, int listening, const reactor_conn_options *o) {
-    int r = reactor__net_stream(fd, listening);
-    if (r == 0 && !listening) r = reactor__net_connected(fd);
-    if (r == 0) r = reactor__net_tune(fd, o);
+/* Makes what someone handed over as it would be had we made it. To be called last, for a call that
+   failed must have changed no flag. */
+static int reactor__net_own(reactor_socket fd, const reactor_conn_options *o) {
+    int r = reactor__net_tune(fd, o);
     if (r == 0) r = reactor__util_cloexec(fd);
     return r == 0 ? reactor__util_nonblock(fd) : r;
 }
 
-/* Success makes out->fd the caller's to close, one that came as "fd:N" too. */
+static int reactor__net_adopt(reactor_socket fd, const reactor_conn_options *o) {
+    int r = reactor__net_stream(fd, 0);
+    if (r == 0) r = reactor__net_connected(fd);
+    return r == 0 ? reactor__net_own(fd, o) : r;
+}
+
+/* Success makes out->fd the caller's to close, one that came as "fd:N" (given) too, which is checked
+   here and owned by the caller when nothing else can fail. */
 static int reactor__net_listen(const char *address, const reactor_listen_options *o,
                                reactor__net_bound *out) {
     reactor__net_address a;
@@ -8560,8 +8665,9 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
     r = reactor__net_parse(address, strlen(address), 1, &a);
     if (r < 0) return r;
     if (a.fd != REACTOR__UTIL_NO_SOCKET) {
-        r = reactor__net_adopt(a.fd, 1, &o->conn);
+        r = reactor__net_stream(a.fd, 1);
         if (r == 0) out->fd = a.fd;
+        out->given = 1;
         return r;
     }
     if (a.sa.ss_family == AF_UNIX) return reactor__net_listen_unix(&a, o, out);
@@ -8631,7 +8737,7 @@ static int reactor__net_open(const reactor__net_address *a, const char *local,
     int r;
     *fd = REACTOR__UTIL_NO_SOCKET;
     if (a->fd != REACTOR__UTIL_NO_SOCKET) {
-        r = local ? -EINVAL : reactor__net_adopt(a->fd, 0, o);
+        r = local ? -EINVAL : reactor__net_adopt(a->fd, o);
         if (r == 0) *fd = a->fd;
         return r;
     }
@@ -9088,6 +9194,9 @@ typedef struct reactor__stream_conn {
 } reactor__stream_conn;
 
 #define REACTOR__STREAM_HEAD ((sizeof(reactor__stream_conn) + 15) / 16 * 16)
+
+/* Its size is kept in 32 bits, and with the head in front it must not overflow a size_t of as many. */
+#define REACTOR__STREAM_STATE_MAX (UINT32_MAX - REACTOR__STREAM_HEAD)
 
 /* Why a listener does not accept. */
 enum {
@@ -11024,7 +11133,8 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
     reactor__stream_policy *policy = NULL;
     reactor__net_address a;
     if (out) out->id = 0;
-    if (!r || !addresses || !h || (o && o->timeout_ms < 0) || h->state_size > UINT32_MAX)
+    if (!r || !addresses || !h || (o && o->timeout_ms < 0) ||
+        h->state_size > REACTOR__STREAM_STATE_MAX)
         return -EINVAL;
     int count = reactor__stream_check_list(addresses);
     if (count < 0) return count;
@@ -11063,7 +11173,7 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
                                const reactor_conn_options *o, reactor_conn *out) {
     reactor__stream_policy *policy = NULL;
     if (out) out->id = 0;
-    if (!r || !h || h->state_size > UINT32_MAX) return -EINVAL;
+    if (!r || !h || h->state_size > REACTOR__STREAM_STATE_MAX) return -EINVAL;
     int kind = reactor__net_kind(fd);
     if (kind < 0) return kind;
     if (reactor__core_find(&r->core, fd) != REACTOR__NONE) return -EEXIST;
@@ -11249,8 +11359,9 @@ static void reactor__stream_listeners_free(reactor *r, reactor__stream_part *p, 
     }
 }
 
-/* Everything but the socket. */
-static int reactor__stream_listener_prepare(reactor *r, reactor__stream_listener *l) {
+/* Makes everything but the socket; one that was handed over is changed last. */
+static int reactor__stream_listener_prepare(reactor *r, reactor__stream_listener *l,
+                                            const reactor_conn_options *o) {
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     int64_t index =
         reactor__core_reserve(&r->core, REACTOR__CORE_LISTENER, reactor__stream_accept, l);
@@ -11259,7 +11370,9 @@ static int reactor__stream_listener_prepare(reactor *r, reactor__stream_listener
     int e = reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_retry, l, flags,
                                &l->timer);
     if (e == 0) e = reactor__core_bind(&r->core, (uint32_t)index, l->bound.fd, REACTOR_READ);
+    if (e == 0 && l->bound.given) e = reactor__net_own(l->bound.fd, o);
     if (e == 0) return 0;
+    reactor__core_unbind(&r->core, (uint32_t)index, 0);
     if (l->timer) reactor__timer_cancel(&r->wheel, l->timer);
     reactor__core_release(&r->core, (uint32_t)index);
     return e;
@@ -11270,14 +11383,10 @@ static int reactor__stream_listen(reactor *r, const char *address, const reactor
     reactor__stream_part *p = reactor__stream_part_of(r);
     int e = reactor__net_listen(address, o, &l->bound);
     if (e < 0) return e;
-    e = reactor__stream_listener_prepare(r, l);
+    e = reactor__stream_listener_prepare(r, l, &o->conn);
     if (e < 0) {
-        reactor__net_address a;
         reactor__net_unlink(&l->bound);
-        /* One that came as fd:N is still the caller's. */
-        if (reactor__net_parse(address, strlen(address), 1, &a) < 0 ||
-            a.fd == REACTOR__UTIL_NO_SOCKET)
-            reactor__util_close(l->bound.fd);
+        if (!l->bound.given) reactor__util_close(l->bound.fd); /* else it is still the caller's */
         return e;
     }
     if (!reactor__net_sys_is_tcp(l->bound.fd)) l->flags |= REACTOR__STREAM_THOROUGH;
@@ -11295,7 +11404,7 @@ REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_ha
                                const reactor_listen_options *o, reactor_listener *out) {
     reactor_listen_options none;
     if (out) out->id = 0;
-    if (!r || !address || !h || h->state_size > UINT32_MAX) return -EINVAL;
+    if (!r || !address || !h || h->state_size > REACTOR__STREAM_STATE_MAX) return -EINVAL;
     if (o && (o->backlog < 0 || o->max_connections < 0)) return -EINVAL;
     memset(&none, 0, sizeof none);
     if (!o) o = &none;

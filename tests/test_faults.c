@@ -84,6 +84,7 @@ enum {
     LSTAT,
     UNLINK,
     CHMOD,
+    OPEN,
     SIGACTION,
     MUTEX_INIT,
     URING_SETUP,
@@ -132,6 +133,7 @@ static const char *const kind_names[KINDS] = {"allocation",
                                               "lstat",
                                               "unlink",
                                               "chmod",
+                                              "open",
                                               "sigaction",
                                               "pthread_mutex_init",
                                               "io_uring_setup",
@@ -229,6 +231,8 @@ static const struct fault_row {
     {LSTAT, EIO, BOTH},
     {UNLINK, EPERM, BOTH},
     {CHMOD, EPERM, BOTH},
+    {OPEN, EMFILE, BOTH},
+    {OPEN, EACCES, BOTH},
     {SIGACTION, EINVAL, BOTH},
     {MUTEX_INIT, ENOMEM, BOTH},
     {URING_SETUP, EINVAL, BOTH},
@@ -383,6 +387,11 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #define lstat(...)           FAULTY_INT(LSTAT, lstat(__VA_ARGS__))
 #define unlink(...)          FAULTY_INT(UNLINK, unlink(__VA_ARGS__))
 #define chmod(...)           FAULTY_INT(CHMOD, chmod(__VA_ARGS__))
+#define fstatat(...)         FAULTY_INT(LSTAT, fstatat(__VA_ARGS__))
+#define unlinkat(...)        FAULTY_INT(UNLINK, unlinkat(__VA_ARGS__))
+#define fchmod(...)          FAULTY_INT(CHMOD, fchmod(__VA_ARGS__))
+#define open(...)            FAULTY_INT(OPEN, open(__VA_ARGS__))
+#define openat(...)          FAULTY_INT(OPEN, openat(__VA_ARGS__))
 #define sigaction(...)       FAULTY_INT(SIGACTION, sigaction(__VA_ARGS__))
 #define mmap(...)            (fault_now(MMAP) ? MAP_FAILED : mmap(__VA_ARGS__))
 #define close(fd)            fault_int(fault_close(fd))
@@ -430,6 +439,11 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #undef lstat
 #undef unlink
 #undef chmod
+#undef fstatat
+#undef unlinkat
+#undef fchmod
+#undef open
+#undef openat
 #undef sigaction
 #undef close
 #undef mmap
