@@ -605,9 +605,14 @@ typedef void reactor_signal_fn(reactor *r, int signum, void *user);
 typedef void reactor_task_fn(reactor *r, void *user);
 
 /* Calls fn, from the loop, after the signal came; several that came before the call are one call.
-   Several loops may watch one signal. fn NULL: stop watching, and when no loop watches it any
-   more, put back the disposition that was there before. Does not touch the signal mask nor keep
-   the loop going. -EINVAL: no such signal, or one that cannot be caught (on Windows all but SIGINT
+   Several loops may watch one signal, also of several copies of this library in one program
+   (REACTOR_STATIC in plug-ins), which may be unloaded in any order once their loops are destroyed (on
+   Windows the copy that began last hears it alone). The program's own handler is not called
+   meanwhile. fn NULL: stop watching, and when no loop watches it any more, put back the disposition
+   that was there before; a handler that the program has installed since is left alone. A forked
+   child hears nothing until it has called reactor_fork, and has the dispositions that were there
+   before when it has destroyed its copies of the loops. Does not touch the signal mask nor keep the
+   loop going. -EINVAL: no such signal, or one that cannot be caught (on Windows all but SIGINT
    and SIGTERM, which are the console's events); -ENOENT: fn NULL and not watched. Not for signals
    that are faults (SIGSEGV ...). */
 REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, void *user);
@@ -1163,7 +1168,6 @@ typedef struct reactor__util_piece {
 } reactor__util_piece;
 typedef SRWLOCK reactor__util_lock;
 typedef DWORD reactor__util_thread;
-#define REACTOR__UTIL_UNLOCKED SRWLOCK_INIT
 
 /* The system's codes (Winsock's from 10004 on), the errno that means the same, and its text where
    the C library has none for it. What is no socket is to Winsock what is not open. */
@@ -1292,6 +1296,9 @@ static void reactor__util_enter(reactor__util_lock *l) { AcquireSRWLockExclusive
 
 static void reactor__util_leave(reactor__util_lock *l) { ReleaseSRWLockExclusive(l); }
 
+/* Lets others go on, for as long as it takes them to do a few calls. */
+REACTOR__OPTIONAL static void reactor__util_nap(void) { Sleep(1); }
+
 /* The longest single wait for a time to come. While the machine sleeps this clock goes on, and waits
    do not (from Windows 8 on): so the time is looked at again. */
 #define REACTOR__UTIL_NAP (60 * INT64_C(1000000000))
@@ -1334,7 +1341,6 @@ REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
 typedef struct iovec reactor__util_piece;
 typedef pthread_mutex_t reactor__util_lock;
 typedef pthread_t reactor__util_thread;
-#define REACTOR__UTIL_UNLOCKED PTHREAD_MUTEX_INITIALIZER
 
 /* Of the last system call that failed, negative. */
 REACTOR__OPTIONAL static int reactor__util_error(void) { return -errno; }
@@ -1429,6 +1435,10 @@ static void reactor__util_lock_fini(reactor__util_lock *l) { pthread_mutex_destr
 static void reactor__util_enter(reactor__util_lock *l) { pthread_mutex_lock(l); }
 
 static void reactor__util_leave(reactor__util_lock *l) { pthread_mutex_unlock(l); }
+
+/* Lets others go on, for as long as it takes them to do a few calls. Also those of lower priority,
+   which is why it does not yield. */
+REACTOR__OPTIONAL static void reactor__util_nap(void) { poll(NULL, 0, 1); }
 
 /* macOS makes MONOTONIC of the time of day: it goes on during sleep, and in whole microseconds. */
 #ifdef __APPLE__
@@ -2420,6 +2430,40 @@ static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int ma
     }
     core->kept = 0;
     return count;
+}
+
+/* ---- the backend of a loop that has been abandoned ---- */
+
+static void reactor__core_none_fini(reactor__core *core) { (void)core; }
+
+static int reactor__core_none_set(reactor__core *core, uint32_t index, unsigned before,
+                                  unsigned after, int closing) {
+    (void)core, (void)index, (void)before, (void)after, (void)closing;
+    return 0;
+}
+
+static int reactor__core_none_wait(reactor__core *core, int64_t timeout) {
+    (void)core, (void)timeout;
+    return 0;
+}
+
+/* Closes what the backend has; from then on nothing is told to anybody. */
+static void reactor__core_abandon(reactor__core *core) {
+    static const reactor__core_backend none = {"none",
+                                               NULL,
+                                               0,
+                                               NULL,
+                                               reactor__core_none_fini,
+                                               reactor__core_none_set,
+                                               reactor__core_none_wait,
+                                               NULL,
+                                               NULL,
+                                               NULL};
+    core->backend->fini(core);
+    core->backend = &none;
+    core->data = NULL;
+    core->transfer = NULL;
+    core->changed = NULL;
 }
 
 /* core is zeroed memory. After a failure core_fini frees what there is. */
@@ -5938,6 +5982,16 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
     reactor__wake_end();
 }
 
+/* In a forked child: closes the descriptors, and refuses posts. woken stays set, so that nobody
+   writes; the lock is a new one, for see fini. */
+static void reactor__wake_abandon(reactor__wake *w) {
+    if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__wake_shut(w);
+    w->in = w->out = REACTOR__UTIL_NO_SOCKET;
+    (void)reactor__util_lock_init(&w->lock);
+    w->closed = 1;
+    REACTOR__STORE(&w->woken, 1);
+}
+
 /* Any thread, and signal handlers. The first look keeps a burst from fighting over the flag. If
    the loop cannot be woken, the next one has to try again. */
 static int reactor__wake_notify(reactor__wake *w) {
@@ -6158,7 +6212,8 @@ typedef struct reactor__loop_part {
     void (*fini)(reactor *r, struct reactor__loop_part *part, int child); /* frees part, too */
     void (*dump)(const reactor *r, const struct reactor__loop_part *part, reactor_line_fn *fn,
                  void *user);
-    void (*orphan)(reactor *r, struct reactor__loop_part *part); /* or NULL; see destroy */
+    void (*orphan)(reactor *r, struct reactor__loop_part *part); /* see reactor__loop_orphan */
+    int (*forked)(reactor *r, struct reactor__loop_part *part);  /* see reactor_fork */
 } reactor__loop_part;
 
 /* In this order they take their turns, and end in the opposite one. */
@@ -6932,6 +6987,18 @@ static void reactor__loop_free(reactor *r) {
     REACTOR_FREE(r);
 }
 
+/* A forked child has destroyed its copy in a callback. What the kernel has of the loop is let go of
+   at once, for the child may go on for long before that callback returns, if it ever does; memory
+   stays until then. The rest of the turn, and calls on the loop, touch nothing that is shared with
+   the parent. */
+static void reactor__loop_orphan(reactor *r) {
+    r->child = r->core.child = 1;
+    for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
+        if (r->parts[i]) r->parts[i]->orphan(r, r->parts[i]);
+    reactor__core_abandon(&r->core);
+    reactor__wake_abandon(&r->wake);
+}
+
 /* In a callback only what must hold from now on: no posts, nothing new. leave does the rest. */
 REACTOR_API void reactor_destroy(reactor *r) {
     if (!r) return;
@@ -6941,12 +7008,10 @@ REACTOR_API void reactor_destroy(reactor *r) {
     }
     r->destroyed = r->closing = 1;
     reactor__core_stop(&r->core, 1);
-    r->child = r->core.child = reactor__util_pid() != r->pid;
-    if (!r->child)
+    if (reactor__util_pid() != r->pid)
+        reactor__loop_orphan(r);
+    else
         reactor__wake_close(&r->wake);
-    else /* the rest of this turn must not touch what is shared with the parent */
-        for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
-            if (r->parts[i] && r->parts[i]->orphan) r->parts[i]->orphan(r, r->parts[i]);
 }
 
 /* ---- descriptors ---- */
@@ -7266,22 +7331,17 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user) 
     return 0;
 }
 /* ==== >> signal ==== */
-/* Signals delivered as callbacks of the loop. The one static table of the library is here, for
-   dispositions belong to the process: for each signal the loops that watch it and what was
-   there before.
+/* Signals delivered as callbacks of the loop. Dispositions belong to the process, and so does what is
+   kept of a signal, its hub: the loops that watch it and what was there before. A program may hold
+   several copies of this library (REACTOR_STATIC), which share the hubs.
 
    The handler may run in any thread at any time, so it does only what signal-safety(7) allows: it
-   walks the list of the signal, sets flags, and wakes the loops. Whoever unlinks a node waits until
-   no handler is walking before it frees it; a handler that interrupts that very thread has ended
-   by then. Lists are changed under a mutex and linked with atomic stores, so a walk always sees a
-   list. A forked child inherits handlers and loops, and must not wake its parent's. */
+   walks the hub's list, sets flags, and wakes the loops. Whoever unlinks a node waits until no
+   handler is walking before it frees it; a handler that interrupts that very thread has ended by
+   then. Lists are changed inside a gate and linked with atomic stores, so a walk always sees a list.
+   A forked child inherits handlers, hubs and loops. It must not wake its parent's loops, nor wait for
+   its parent's other threads. */
 #ifndef REACTOR_NO_SIGNALS
-
-#ifdef _WIN32
-typedef char reactor__signal_before; /* nothing needs to be remembered */
-#else
-typedef struct sigaction reactor__signal_before;
-#endif
 
 #if defined(_SIG_MAXSIG)
 #define REACTOR__SIGNAL_MAX (_SIG_MAXSIG + 1) /* FreeBSD, whose NSIG is that of old: 32 */
@@ -7291,11 +7351,56 @@ typedef struct sigaction reactor__signal_before;
 #define REACTOR__SIGNAL_MAX 65
 #endif
 
-/* One loop's watch of one signal, on two lists: the signal's, which handlers walk, and the loop's,
-   which owns it. */
+#ifdef _WIN32
+typedef char reactor__signal_before; /* nothing needs to be remembered */
+typedef void reactor__signal_handler_fn(void);
+#else
+#include <sys/mman.h>
+#ifndef MAP_ANON
+#define MAP_ANON MAP_ANONYMOUS
+#endif
+typedef struct sigaction reactor__signal_before;
+typedef void reactor__signal_handler_fn(int signum, siginfo_t *info, void *context);
+#endif
+
+/* Keeps threads out while one changes what is behind it, and lets that one wait for the handlers
+   that walk there. No mutex: a fork's child would inherit one that was held, or a walk that was under
+   way, of threads that it does not have. Both are told by their process. */
+typedef struct reactor__signal_gate {
+    int holder;  /* atomic: process of the thread inside; 0: nobody is */
+    int pid;     /* atomic: process whose handlers are counted */
+    int walkers; /* atomic: how many are walking */
+} reactor__signal_gate;
+
+/* One loop's watch of one signal as every copy sees it: this and the hub stay as they are, or get
+   another REACTOR__SIGNAL_MAGIC, for copies may be of different versions. */
+typedef struct reactor__signal_link {
+    struct reactor__signal_link *next; /* atomic */
+    void (*tell)(struct reactor__signal_link *link, int pid);
+    reactor__signal_handler_fn *handler; /* of the copy that made it */
+} reactor__signal_link;
+
+/* A copy's code, handler included, may be unloaded before another's. A copy that finds a signal taken
+   by another one asks its handler for the hub; one that leaves has the handler of a copy that stays
+   installed. The hub is memory of nobody's allocator, for who makes it may be gone before who frees
+   it. */
+typedef struct reactor__signal_hub {
+    reactor__signal_gate gate;
+    reactor__signal_link *first;     /* atomic; changed inside the gate */
+    reactor__signal_before previous; /* what was there before */
+} reactor__signal_hub;
+
+/* This copy's: its hubs, while it watches their signals. The gate is entered before the hub's. */
+static struct reactor__signal_entry {
+    reactor__signal_gate gate;
+    reactor__signal_hub *hub;        /* atomic */
+    reactor__signal_before previous; /* as when this copy took the signal over */
+} reactor__signal_table[REACTOR__SIGNAL_MAX];
+
+/* The watch as its loop sees it. */
 typedef struct reactor__signal_node {
-    struct reactor__signal_node *next;      /* of the same signal, atomic */
-    struct reactor__signal_node *next_here; /* of the same loop */
+    reactor__signal_link link;              /* first */
+    struct reactor__signal_node *next_here; /* of the same loop, which owns it */
     reactor *r;
     reactor_signal_fn *fn; /* NULL: removed, freed when nobody walks next_here */
     void *user;
@@ -7309,41 +7414,103 @@ typedef struct reactor__signal_part {
     int walking; /* turn is going through nodes, calling back */
 } reactor__signal_part;
 
-typedef struct reactor__signal_entry {
-    reactor__signal_node *first;     /* atomic; changed under the lock */
-    reactor__signal_before previous; /* while first is not NULL: what was there before */
-} reactor__signal_entry;
+/* ---- gates ---- */
 
-static reactor__signal_entry reactor__signal_table[REACTOR__SIGNAL_MAX];
-static reactor__util_lock reactor__signal_lock = REACTOR__UTIL_UNLOCKED;
-static int reactor__signal_walkers; /* atomic: handlers that may hold a node */
+/* Whoever finds another process inside has found what a fork left. */
+static void reactor__signal_enter(reactor__signal_gate *g) {
+    const int pid = reactor__util_pid();
+    while (REACTOR__EXCHANGE(&g->holder, pid) == pid) reactor__util_nap();
+    if (REACTOR__LOAD(&g->pid) == pid) return;
+    REACTOR__STORE(&g->walkers, 0); /* before pid, with which handlers begin to count */
+    REACTOR__STORE(&g->pid, pid);
+}
 
-/* What a handler does; how many loops watch it. In the opposite order to that in which turn looks:
-   the node, the part, the wake-up. Whatever it sees of these, the rest is there already. */
+static void reactor__signal_leave(reactor__signal_gate *g) { REACTOR__STORE(&g->holder, 0); }
+
+/* From a handler. 0: nobody in this process has come through the gate, so there is nothing of this
+   process behind it. */
+static int reactor__signal_begin_walk(reactor__signal_gate *g, int pid) {
+    if (REACTOR__LOAD(&g->pid) != pid) return 0;
+    REACTOR__ADD(&g->walkers, 1);
+    return 1;
+}
+
+static void reactor__signal_end_walk(reactor__signal_gate *g) { REACTOR__ADD(&g->walkers, -1); }
+
+/* A handler counts itself before it looks at a list, and what was on it has been taken off before
+   this looks at the count: so one of the two sees the other. */
+static void reactor__signal_await_walks(const reactor__signal_gate *g) {
+    while (REACTOR__LOAD(&g->walkers)) reactor__util_nap();
+}
+
+/* ---- what a handler does ---- */
+
+/* A link's tell. In the opposite order to that in which turn looks: the node, the part, the wake-up.
+   Whatever it sees of these, the rest is there already. */
+static void reactor__signal_tell(reactor__signal_link *link, int pid) {
+    reactor__signal_node *node = (reactor__signal_node *)link;
+    if (REACTOR__LOAD(&node->r->pid) != pid) return; /* its parent's */
+    REACTOR__STORE(&node->pending, 1);
+    REACTOR__STORE(&node->r->pending[REACTOR__LOOP_SIGNAL], 1);
+    reactor__wake_notify(&node->r->wake);
+}
+
+/* How many watch it; -1: all that there is belongs to a parent of this process. The entry's walk
+   keeps the hub there, the hub's the nodes. */
 static int reactor__signal_deliver(int signum) {
+    struct reactor__signal_entry *entry = &reactor__signal_table[signum];
+    const int pid = reactor__util_pid();
     int n = 0;
-    REACTOR__ADD(&reactor__signal_walkers, 1);
-    reactor__signal_node *node = REACTOR__LOAD(&reactor__signal_table[signum].first);
-    for (; node; node = REACTOR__LOAD(&node->next)) {
-        if (reactor__util_pid() != node->r->pid) continue;
-        REACTOR__STORE(&node->pending, 1);
-        REACTOR__STORE(&node->r->pending[REACTOR__LOOP_SIGNAL], 1);
-        reactor__wake_notify(&node->r->wake);
-        n++;
+    if (!reactor__signal_begin_walk(&entry->gate, pid)) return -1;
+    reactor__signal_hub *hub = REACTOR__LOAD(&entry->hub);
+    if (hub && !reactor__signal_begin_walk(&hub->gate, pid)) {
+        n = -1;
+    } else if (hub) {
+        reactor__signal_link *link = REACTOR__LOAD(&hub->first);
+        for (; link; link = REACTOR__LOAD(&link->next), n++) link->tell(link, pid);
+        reactor__signal_end_walk(&hub->gate);
     }
-    REACTOR__ADD(&reactor__signal_walkers, -1);
+    reactor__signal_end_walk(&entry->gate);
     return n;
 }
 
+/* ---- what differs between the systems ----
+
+   meet        the signal's hub, entered; NULL: no memory.
+   install     makes sure that the signal comes to a handler.
+   hand_over   before going is taken off the hub: if this copy has no other, the handler of one that
+               has, or what was there before, takes the signal.
+   restore     the same after it has been taken off.
+   discard     nobody is left to need the hub. */
+
+static reactor__signal_handler_fn *reactor__signal_handler_here(void);
+
+/* Whether this copy watches the hub's signal; without one of its links, if that is not NULL. */
+static int reactor__signal_is_watched_here(const reactor__signal_hub *hub,
+                                           const reactor__signal_link *without) {
+    for (const reactor__signal_link *link = hub->first; link; link = link->next)
+        if (link != without && link->handler == reactor__signal_handler_here()) return 1;
+    return 0;
+}
+
 #ifdef _WIN32
+static reactor__signal_hub reactor__signal_hubs[REACTOR__SIGNAL_MAX];
+
+static void reactor__signal_handler(void) {}
+
+static reactor__signal_handler_fn *reactor__signal_handler_here(void) {
+    return reactor__signal_handler;
+}
+
 /* Windows has no signals but the console's events, told on a thread of their own. When the handler
    of the last three returns, the process is ended: so it waits for the program to end by itself,
    for which the system gives it some seconds. From then on no handler can be removed, that would
-   wait for this one: it stays, for the little that is left. */
+   wait for this one: it stays, for the little that is left. Copies do not share: the one that began
+   last is the one that hears. */
 static int reactor__signal_ending;
 
 static BOOL WINAPI reactor__signal_on_interrupt(DWORD event) {
-    return event == CTRL_C_EVENT && reactor__signal_deliver(SIGINT);
+    return event == CTRL_C_EVENT && reactor__signal_deliver(SIGINT) > 0;
 }
 
 /* A service, in session 0, hears of everybody's logging off, which is not its end. */
@@ -7357,7 +7524,7 @@ static int reactor__signal_is_end(DWORD event) {
 static BOOL WINAPI reactor__signal_on_end(DWORD event) {
     if (!reactor__signal_is_end(event)) return FALSE;
     REACTOR__ADD(&reactor__signal_ending, event != CTRL_BREAK_EVENT);
-    if (!reactor__signal_deliver(SIGTERM)) {
+    if (reactor__signal_deliver(SIGTERM) <= 0) {
         REACTOR__ADD(&reactor__signal_ending, -(event != CTRL_BREAK_EVENT));
         return FALSE;
     }
@@ -7370,69 +7537,244 @@ static PHANDLER_ROUTINE reactor__signal_routine(int signum) {
     return signum == SIGTERM ? reactor__signal_on_end : NULL;
 }
 
-static int reactor__signal_install(int signum) {
+static reactor__signal_hub *reactor__signal_meet(int signum) {
+    reactor__signal_hub *hub = &reactor__signal_hubs[signum];
+    reactor__signal_enter(&hub->gate);
+    REACTOR__STORE(&reactor__signal_table[signum].hub, hub);
+    return hub;
+}
+
+/* The link is on the list already: another one has had it installed. */
+static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
     PHANDLER_ROUTINE routine = reactor__signal_routine(signum);
     if (!routine) return -EINVAL;
+    if (hub->first->next) return 0;
     return SetConsoleCtrlHandler(routine, TRUE) ? 0 : reactor__util_error();
 }
 
-static void reactor__signal_restore(int signum) {
-    if (REACTOR__LOAD(&reactor__signal_ending)) return;
+static void reactor__signal_hand_over(int signum, const reactor__signal_hub *hub,
+                                      const reactor__signal_link *going) {
+    (void)signum, (void)hub, (void)going;
+}
+
+static void reactor__signal_restore(int signum, const reactor__signal_hub *hub) {
+    if (hub->first || REACTOR__LOAD(&reactor__signal_ending)) return;
     SetConsoleCtrlHandler(reactor__signal_routine(signum), FALSE);
 }
-#else
-static void reactor__signal_handler(int signum) { reactor__signal_deliver(signum); }
 
-/* The first watcher of a signal takes the disposition over. RESTART: the host's own blocking calls
-   go on as if nothing had come. ONSTACK: it may have threads whose stacks are too small for a
-   handler. Other signals are not blocked meanwhile: this one may be interrupted anywhere. */
-static int reactor__signal_install(int signum) {
+static void reactor__signal_discard(reactor__signal_hub *hub) { (void)hub; }
+#else
+
+/* What one copy asks another's handler, by calling it for signal 0, which there is not. */
+typedef struct reactor__signal_query {
+    siginfo_t info; /* first: what a handler is given */
+    uint64_t magic;
+    int signum;
+    int enter;                /* it is to be entered */
+    reactor__signal_hub *hub; /* the answer; NULL: none */
+} reactor__signal_query;
+
+#define REACTOR__SIGNAL_MAGIC UINT64_C(0x726561637401)
+#define REACTOR__SIGNAL_FLAGS (SA_RESTART | SA_ONSTACK | SA_SIGINFO)
+
+/* Entered inside the entry's gate, so that it still is this copy's then: a hub with a watcher is not
+   discarded. */
+static void reactor__signal_answer(reactor__signal_query *q) {
+    if (q->magic != REACTOR__SIGNAL_MAGIC) return;
+    struct reactor__signal_entry *entry = &reactor__signal_table[q->signum];
+    if (q->enter) reactor__signal_enter(&entry->gate);
+    q->hub = REACTOR__LOAD(&entry->hub);
+    if (q->enter && q->hub) reactor__signal_enter(&q->hub->gate);
+    if (q->enter) reactor__signal_leave(&entry->gate);
+}
+
+static void reactor__signal_pass_on(int signum);
+
+static void reactor__signal_handler(int signum, siginfo_t *info, void *context) {
+    const int saved = errno;
+    (void)context;
+    if (signum == 0)
+        reactor__signal_answer((reactor__signal_query *)(void *)info);
+    else if (reactor__signal_deliver(signum) == 0)
+        reactor__signal_pass_on(signum);
+    errno = saved;
+}
+
+static reactor__signal_handler_fn *reactor__signal_handler_here(void) {
+    return reactor__signal_handler;
+}
+
+/* The last watcher has gone since this handler began, and what was there before is there again: the
+   signal is sent to that. Unless somebody has put this handler back, who had found it here: then it
+   is taken away again, if nobody has begun to watch meanwhile. */
+static void reactor__signal_pass_on(int signum) {
+    struct reactor__signal_entry *entry = &reactor__signal_table[signum];
+    struct sigaction now;
+    if (sigaction(signum, NULL, &now) < 0) return;
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == reactor__signal_handler) {
+        sigaction(signum, &entry->previous, NULL);
+        if (REACTOR__LOAD(&entry->hub)) sigaction(signum, &now, NULL);
+    }
+    kill(reactor__util_pid(), signum);
+}
+
+/* RESTART: the host's own blocking calls go on as if nothing had come. ONSTACK: it may have threads
+   whose stacks are too small for a handler. Blocked meanwhile are five signals that nobody would
+   block together, and that can wait for so long: by these, copies know each other's handlers. */
+static struct sigaction reactor__signal_action(void) {
+    const int mark[] = {SIGURG, SIGTTIN, SIGTTOU, SIGVTALRM, SIGPROF};
     struct sigaction action;
     memset(&action, 0, sizeof action);
-    action.sa_handler = reactor__signal_handler;
-    action.sa_flags = SA_RESTART | SA_ONSTACK;
+    action.sa_sigaction = reactor__signal_handler;
+    action.sa_flags = REACTOR__SIGNAL_FLAGS;
     sigemptyset(&action.sa_mask);
-    return sigaction(signum, &action, &reactor__signal_table[signum].previous) < 0 ? -errno : 0;
+    for (int i = 0; i < 5; i++) sigaddset(&action.sa_mask, mark[i]);
+    return action;
 }
 
-/* The last one gives it back, unless somebody else has taken it meanwhile. */
-static void reactor__signal_restore(int signum) {
-    struct sigaction now;
-    if (sigaction(signum, NULL, &now) < 0 || now.sa_handler != reactor__signal_handler) return;
-    sigaction(signum, &reactor__signal_table[signum].previous, NULL);
+static int reactor__signal_is_copys(const struct sigaction *now) {
+    const struct sigaction ours = reactor__signal_action();
+    if ((now->sa_flags & REACTOR__SIGNAL_FLAGS) != REACTOR__SIGNAL_FLAGS) return 0;
+    for (int i = 1; i < REACTOR__SIGNAL_MAX; i++)
+        if ((sigismember(&now->sa_mask, i) == 1) != (sigismember(&ours.sa_mask, i) == 1)) return 0;
+    return 1;
 }
+
+/* The hub of the copy whose handler this is; NULL: of none, or it does not watch the signal. */
+static reactor__signal_hub *reactor__signal_ask(int signum, const struct sigaction *now,
+                                                int enter) {
+    reactor__signal_query q;
+    if (!reactor__signal_is_copys(now)) return NULL;
+    memset(&q, 0, sizeof q);
+    q.magic = REACTOR__SIGNAL_MAGIC;
+    q.signum = signum;
+    q.enter = enter;
+    now->sa_sigaction(0, &q.info, NULL);
+    return q.hub;
+}
+
+static reactor__signal_hub *reactor__signal_meet(int signum) {
+    struct reactor__signal_entry *entry = &reactor__signal_table[signum];
+    struct sigaction now;
+    reactor__signal_hub *hub = entry->hub;
+    if (hub) {
+        reactor__signal_enter(&hub->gate);
+        return hub;
+    }
+    if (sigaction(signum, NULL, &now) == 0 && now.sa_sigaction != reactor__signal_handler)
+        hub = reactor__signal_ask(signum, &now, 1);
+    if (!hub) {
+        void *page = mmap(NULL, sizeof *hub, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+        if (page == MAP_FAILED) return NULL;
+        hub = (reactor__signal_hub *)page;
+        hub->previous = entry->previous; /* should our handler be there: see pass_on */
+        reactor__signal_enter(&hub->gate);
+    }
+    REACTOR__STORE(&entry->hub, hub);
+    return hub;
+}
+
+/* Takes the disposition over, unless a handler of the hub's copies has it: also from a host that has
+   taken it meanwhile, for whoever watches a signal anew wants to hear it. -EAGAIN: another copy has
+   come first, with a hub of its own. */
+static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
+    const struct sigaction action = reactor__signal_action();
+    struct sigaction now;
+    if (sigaction(signum, NULL, &now) < 0) return -errno;
+    if (reactor__signal_ask(signum, &now, 0) == hub) return 0;
+    if (sigaction(signum, &action, &now) < 0) return -errno;
+    if (reactor__signal_ask(signum, &now, 0)) {
+        sigaction(signum, &now, NULL);
+        return -EAGAIN;
+    }
+    hub->previous = reactor__signal_table[signum].previous = now;
+    return 0;
+}
+
+/* Before it is taken off, so that whatever comes until then is this watcher's. Somebody else's
+   handler is left alone. */
+static void reactor__signal_hand_over(int signum, const reactor__signal_hub *hub,
+                                      const reactor__signal_link *going) {
+    struct sigaction now;
+    const reactor__signal_link *heir = hub->first != going ? hub->first : going->next;
+    if (reactor__signal_is_watched_here(hub, going)) return;
+    if (sigaction(signum, NULL, &now) < 0 || now.sa_sigaction != reactor__signal_handler) return;
+    if (heir) now.sa_sigaction = heir->handler;
+    sigaction(signum, heir ? &now : &hub->previous, NULL);
+}
+
+static void reactor__signal_restore(int signum, const reactor__signal_hub *hub) {
+    (void)signum, (void)hub;
+}
+
+static void reactor__signal_discard(reactor__signal_hub *hub) { munmap(hub, sizeof *hub); }
 
 #endif
 
+/* ---- linking ---- */
+
+/* When this returns, nobody but the loop knows the node. */
+static void reactor__signal_take_off(reactor__signal_hub *hub, reactor__signal_link *link) {
+    reactor__signal_link **at = &hub->first;
+    while (*at != link) at = &(*at)->next;
+    REACTOR__STORE(at, link->next);
+    reactor__signal_await_walks(&hub->gate);
+}
+
+/* Leaves the hub. A copy without a watcher forgets it; whoever leaves it empty discards it. */
+static void reactor__signal_depart(int signum, reactor__signal_hub *hub) {
+    struct reactor__signal_entry *entry = &reactor__signal_table[signum];
+    const int here = reactor__signal_is_watched_here(hub, NULL), empty = !hub->first;
+    if (!here) REACTOR__STORE(&entry->hub, NULL);
+    reactor__signal_leave(&hub->gate);
+    if (here) return;
+    reactor__signal_await_walks(&entry->gate);
+    if (empty) reactor__signal_discard(hub);
+}
+
 /* The handler is installed when the list is ready for it: what comes from then on is told. */
-static int reactor__signal_link(reactor__signal_node *node) {
-    reactor__signal_entry *entry = &reactor__signal_table[node->signum];
-    reactor__util_enter(&reactor__signal_lock);
-    reactor__signal_node *first = entry->first;
-    node->next = first;
-    REACTOR__STORE(&entry->first, node);
-    int e = first ? 0 : reactor__signal_install(node->signum);
-    if (e < 0) REACTOR__STORE(&entry->first, first);
-    reactor__util_leave(&reactor__signal_lock);
+static int reactor__signal_link_node(reactor__signal_node *node) {
+    struct reactor__signal_entry *entry = &reactor__signal_table[node->signum];
+    int e;
+    reactor__signal_enter(&entry->gate);
+    do {
+        reactor__signal_hub *hub = reactor__signal_meet(node->signum);
+        if (!hub) {
+            e = -ENOMEM;
+            break;
+        }
+        node->link.next = hub->first;
+        REACTOR__STORE(&hub->first, &node->link);
+        e = reactor__signal_install(node->signum, hub);
+        if (e < 0) reactor__signal_take_off(hub, &node->link);
+        reactor__signal_depart(node->signum, hub);
+    } while (e == -EAGAIN);
+    reactor__signal_leave(&entry->gate);
     return e;
 }
 
-/* The disposition is given back before the list is emptied: the other way round a signal in between
-   would reach our handler and nobody else. A handler counts itself before it looks at the list, and
-   here the node is taken off before the count is looked at, so one of the two sees the other: when
-   this returns, nobody but the loop knows the node. */
 static void reactor__signal_unlink(reactor__signal_node *node) {
-    reactor__signal_entry *entry = &reactor__signal_table[node->signum];
-    /* In a forked child there is no other thread, though one may seem to hold the lock or walk. */
-    const int child = reactor__util_pid() != node->r->pid;
-    if (!child) reactor__util_enter(&reactor__signal_lock);
-    reactor__signal_node **at = &entry->first;
-    while (*at != node) at = &(*at)->next;
-    REACTOR__STORE(at, node->next);
-    if (!entry->first) reactor__signal_restore(node->signum);
-    if (!child) reactor__util_leave(&reactor__signal_lock);
-    while (!child && REACTOR__LOAD(&reactor__signal_walkers)) {
-    }
+    struct reactor__signal_entry *entry = &reactor__signal_table[node->signum];
+    reactor__signal_enter(&entry->gate);
+    reactor__signal_hub *hub = entry->hub;
+    reactor__signal_enter(&hub->gate);
+    reactor__signal_hand_over(node->signum, hub, &node->link);
+    reactor__signal_take_off(hub, &node->link);
+    reactor__signal_restore(node->signum, hub);
+    reactor__signal_depart(node->signum, hub);
+    reactor__signal_leave(&entry->gate);
+}
+
+/* A fork's child makes its copy of the loop its own: hub and handler were inherited, but another
+   thread of the parent may have been about to change them. */
+static int reactor__signal_adopt(reactor__signal_node *node) {
+    struct reactor__signal_entry *entry = &reactor__signal_table[node->signum];
+    reactor__signal_enter(&entry->gate);
+    reactor__signal_enter(&entry->hub->gate);
+    int e = reactor__signal_install(node->signum, entry->hub);
+    reactor__signal_leave(&entry->hub->gate);
+    reactor__signal_leave(&entry->gate);
+    return e;
 }
 
 /* Frees what was removed; not before turn is done with the list. */
@@ -7467,14 +7809,29 @@ static void reactor__signal_turn(reactor *r, reactor__loop_part *part) {
     reactor__signal_sweep(p);
 }
 
-/* unlink sees for itself whether this is a forked child. */
-static void reactor__signal_fini(reactor *r, reactor__loop_part *part, int child) {
+/* Nothing of the loop hears signals any more; memory stays, for turn may be going through it. */
+static void reactor__signal_orphan(reactor *r, reactor__loop_part *part) {
     reactor__signal_part *p = (reactor__signal_part *)part;
-    (void)child;
+    (void)r;
     for (reactor__signal_node *node = p->nodes; node; node = node->next_here) {
         if (node->fn) reactor__signal_unlink(node);
         node->fn = NULL;
     }
+}
+
+static int reactor__signal_forked(reactor *r, reactor__loop_part *part) {
+    int e = 0;
+    (void)r;
+    for (reactor__signal_node *node = ((reactor__signal_part *)part)->nodes; node && e == 0;
+         node = node->next_here)
+        if (node->fn) e = reactor__signal_adopt(node);
+    return e;
+}
+
+static void reactor__signal_fini(reactor *r, reactor__loop_part *part, int child) {
+    reactor__signal_part *p = (reactor__signal_part *)part;
+    (void)child;
+    reactor__signal_orphan(r, part);
     reactor__signal_sweep(p);
     r->parts[REACTOR__LOOP_SIGNAL] = NULL;
     r->pending[REACTOR__LOOP_SIGNAL] = 0;
@@ -7502,6 +7859,8 @@ static reactor__signal_part *reactor__signal_part_of(reactor *r) {
     p->part.turn = reactor__signal_turn;
     p->part.fini = reactor__signal_fini;
     p->part.dump = reactor__signal_dump;
+    p->part.orphan = reactor__signal_orphan;
+    p->part.forked = reactor__signal_forked;
     r->parts[REACTOR__LOOP_SIGNAL] = &p->part;
     return p;
 }
@@ -7514,10 +7873,10 @@ static int reactor__signal_add(reactor *r, reactor__signal_part *p, int signum,
     node->fn = fn;
     node->user = user;
     node->signum = signum;
-    int e = reactor__signal_link(node);
-    if (e < 0) { /* a handler that began before the last watcher left may be looking at it */
-        while (REACTOR__LOAD(&reactor__signal_walkers)) {
-        }
+    node->link.tell = reactor__signal_tell;
+    node->link.handler = reactor__signal_handler_here();
+    int e = reactor__signal_link_node(node);
+    if (e < 0) {
         REACTOR_FREE(node);
         return e;
     }
@@ -10928,7 +11287,8 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_part *par
                                  reactor_line_fn *fn, void *user);
 
 /* A forked child has destroyed its copy in a callback: what the rest of the turn might do to a
-   connection is barred by its being at an end already, without a descriptor. */
+   connection is barred by its being at an end already, without a descriptor. Listeners lose theirs,
+   too. */
 static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
     reactor__stream_batch *b = ((reactor__stream_part *)part)->batch;
     if (b) b->end = NULL;
@@ -10941,7 +11301,20 @@ static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
         if (c->fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(c->fd);
         c->fd = REACTOR__UTIL_NO_SOCKET;
     }
+    for (reactor__stream_listener *l = reactor__stream_part_of(r)->listeners; l; l = l->next) {
+        reactor__net_unlink(&l->bound);
+        reactor__util_close(l->bound.fd);
+        l->bound.fd = REACTOR__UTIL_NO_SOCKET;
+    }
     reactor__stream_bar(r, reactor__stream_part_of(r));
+}
+
+/* A forked child makes its copy of the loop its own: paths are removed by either. */
+static int reactor__stream_forked(reactor *r, reactor__loop_part *part) {
+    (void)part;
+    for (reactor__stream_listener *l = reactor__stream_part_of(r)->listeners; l; l = l->next)
+        l->bound.pid = r->pid;
+    return 0;
 }
 
 /* What only programs with streams pay for: made with the first of them. */
@@ -10973,6 +11346,7 @@ static int reactor__stream_start(reactor *r) {
     p->part.fini = reactor__stream_fini;
     p->part.dump = reactor__stream_dump;
     p->part.orphan = reactor__stream_orphan;
+    p->part.forked = reactor__stream_forked;
     p->pending = &r->pending[REACTOR__LOOP_STREAM];
     p->edges = r->core.backend->traits & (unsigned)REACTOR__CORE_HAS_EDGES;
     r->parts[REACTOR__LOOP_STREAM] = &p->part;
@@ -11345,7 +11719,7 @@ static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *
     reactor__core_unbind(&r->core, (uint32_t)l->id, child);
     reactor__core_release(&r->core, (uint32_t)l->id);
     reactor__net_unlink(&l->bound);
-    reactor__util_close(l->bound.fd);
+    if (l->bound.fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(l->bound.fd);
     reactor__stream_policy_drop(l->policy);
     r->core.counters.listeners--;
     REACTOR_FREE(l);

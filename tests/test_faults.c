@@ -336,6 +336,8 @@ static int fault_kind(long number) {
         return DUP3;
     case 441:
         return PWAIT2;
+    case 452: /* fchmodat2 */
+        return CHMOD;
     case 425:
         return URING_SETUP;
     case 426:

@@ -84,6 +84,7 @@ void *memcpy(void *to, const void *from, size_t len);
 void *memmove(void *to, const void *from, size_t len);
 void *memset(void *to, int c, size_t len);
 char *strchr(const char *text, int c);
+char *strrchr(const char *text, int c);
 int strcmp(const char *a, const char *b);
 char *strerror(int error);
 size_t strlen(const char *text);
@@ -96,21 +97,28 @@ struct timespec {
 int clock_gettime(clockid_t id, struct timespec *t);
 
 /* fcntl.h, unistd.h, sys/uio.h */
-#define F_GETFD    1
-#define F_SETFD    2
-#define F_GETFL    3
-#define F_SETFL    4
-#define FD_CLOEXEC 1
-#define O_ACCMODE  3
-#define O_RDONLY   0
-#define O_WRONLY   1
-#define O_RDWR     2
-#define O_NONBLOCK 4
+#define F_GETFD             1
+#define F_SETFD             2
+#define F_GETFL             3
+#define F_SETFL             4
+#define FD_CLOEXEC          1
+#define O_ACCMODE           3
+#define O_RDONLY            0
+#define O_WRONLY            1
+#define O_RDWR              2
+#define O_NONBLOCK          4
+#define O_CLOEXEC           8
+#define O_DIRECTORY         16
+#define AT_FDCWD            (-100)
+#define AT_SYMLINK_NOFOLLOW 2
 struct iovec {
     void *iov_base;
     size_t iov_len;
 };
-int chmod(const char *path, mode_t mode);
+int open(const char *path, int flags, ...);
+int fchmodat(int folder, const char *path, mode_t mode, int flags);
+int unlinkat(int folder, const char *path, int flags);
+int dup2(int fd, int number);
 int close(int fd);
 int fcntl(int fd, int what, ...);
 int ioctl(int fd, unsigned long what, ...);
@@ -141,6 +149,16 @@ struct stat {
 int stat(const char *path, struct stat *st);
 int fstat(int fd, struct stat *out);
 int lstat(const char *path, struct stat *out);
+int fstatat(int folder, const char *path, struct stat *out, int flags);
+
+/* sys/mman.h */
+#define PROT_READ   1
+#define PROT_WRITE  2
+#define MAP_PRIVATE 2
+#define MAP_ANON    4
+#define MAP_FAILED  ((void *)-1)
+void *mmap(void *at, size_t len, int access, int flags, int fd, off_t offset);
+int munmap(void *at, size_t len);
 
 /* poll.h, sys/select.h */
 #define POLLIN   1
@@ -167,13 +185,28 @@ int pselect(int count, fd_set *in, fd_set *out, fd_set *other, const struct time
 #define SIG_SETMASK 3
 #define SA_ONSTACK  1
 #define SA_RESTART  2
+#define SA_SIGINFO  4
+#define SIGURG      16
+#define SIGTTIN     21
+#define SIGTTOU     22
+#define SIGVTALRM   26
+#define SIGPROF     27
+#define SIG_DFL     ((void (*)(int))0)
+#define SIG_IGN     ((void (*)(int))1)
+typedef struct siginfo {
+    int si_signo;
+} siginfo_t;
 struct sigaction {
-    void (*sa_handler)(int signum);
+    union {
+        void (*sa_handler)(int signum);
+        void (*sa_sigaction)(int signum, siginfo_t *info, void *context);
+    };
     sigset_t sa_mask;
     int sa_flags;
 };
 int sigaction(int signum, const struct sigaction *action, struct sigaction *old);
 int sigaddset(sigset_t *set, int signum);
+int kill(pid_t who, int signum);
 int sigemptyset(sigset_t *set);
 int sigismember(const sigset_t *set, int signum);
 int sigpending(sigset_t *set);
