@@ -38,9 +38,11 @@ FORMATTED = reactor.h $(wildcard examples/*.[ch] tests/*.[ch] tests/*/*.[ch])
 
 all: $(EXAMPLES) ## build the examples (the default)
 
-run: all ## start the main example
-	@exec $(if $(wildcard examples/static_server.c),$(B)/static_server --root examples/site,\
-	  $(B)/echo_server)
+run: ## build and start the file server, with its sample site; PORT=8080
+	@echo '#include <stdio.h>' | $(CC) -xc -fsyntax-only - 2>/dev/null || \
+	  { echo "run: $(CC) does not compile C here; on Debian and Ubuntu: sudo apt-get install gcc libc6-dev"; exit 1; }
+	@$(MAKE) --no-print-directory $(B)/static_server
+	@echo "run: Ctrl-C ends it"; exec $(B)/static_server --root examples/site --port $(or $(PORT),8080)
 
 setup: ## install what the tests need from Debian's packages, if anything is missing
 	@$(call installed,$(PACKAGES))

@@ -3921,7 +3921,7 @@ static int serve(server *s, const settings *o) {
     if (e < 0) return fail(address, e);
     e = watch_signals(s);
     if (e < 0) return fail("signals", e);
-    printf("listening on %s\nbackend %s%s%s\n", address, reactor_backend(s->r),
+    printf("listening on http://%s\nbackend %s%s%s\n", address, reactor_backend(s->r),
            *reactor_backend_reason(s->r) ? ", not better because " : "",
            reactor_backend_reason(s->r));
     fflush(stdout);

@@ -247,7 +247,7 @@ installs() {
 # which is made to include them. Compiled, not run.
 system_headers() { # SYSTEM
     local d=$work/platforms/$1 name
-    for name in $(sed -n 's/^#include <\(.*\)>.*/\1/p' reactor.h | sort -u); do
+    for name in $(sed -n 's/^#include <\(.*\)>.*/\1/p' reactor.h examples/*.c | sort -u); do
         mkdir -p "$d/$(dirname "$name")"
         echo "#include \"$PWD/tests/platforms/$1.h\"" >"$d/$name"
     done
@@ -261,8 +261,38 @@ compiles_for() { # SYSTEM MACRO COMPILER FLAGS...
         -fsyntax-only reactor.h
 }
 
+# The examples use more of a system than the header: tests/platforms/programs.h.
+example_compiles_for() { # EXAMPLE SYSTEM MACRO COMPILER FLAGS...
+    # shellcheck disable=SC2046
+    "$4" -nostdinc -ffreestanding -U__linux__ -U__linux -U__gnu_linux__ -Ulinux -U__GLIBC__ -D"$3" \
+        -DPROGRAMS -isystem "$work/platforms/$2" -x c $WARN -std=gnu11 "${@:5}" \
+        -fsyntax-only "examples/$1.c"
+}
+
 hides_from() { # SYSTEM MACRO COMPILER FLAGS...: what the macro hides there is said in one line
     compiles_for "$@" -D_POSIX_C_SOURCE=200809L 2>&1 | grep -m1 'error' | grep 'no _POSIX_C_SOURCE'
+}
+
+makes_run() { # builds one server, says where it is and how to end it; and what to do without a compiler
+    local d url said
+    d=$(mktemp -d "$PWD/$work/run.XXXXXX")
+    said=$(make -s run CC=no-such-compiler B="$d" 2>/dev/null)
+    if [ "$(wc -l <<<"$said")" != 1 ] || ! grep -q 'apt-get install gcc' <<<"$said"; then
+        echo "without a compiler: $said"
+        return 1
+    fi
+    make -s run OPT=-O0 B="$d" PORT=0 >"$d.out" 2>&1 &
+    for _ in $(seq 3000); do
+        url=$(sed -n 's/^listening on \(http:.*\)$/\1/p' "$d.out")
+        [ -n "$url" ] && break
+        kill -0 $! 2>/dev/null || break
+        sleep 0.1
+    done
+    said=$(python3 -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).status)' "$url")
+    kill $!
+    wait $!
+    [ "$said" = 200 ] && grep -q 'Ctrl-C' "$d.out" || { cat "$d.out"; return 1; }
+    none "built beside it" "$(ls "$d" | grep -v '^static_server$\|^static_server.d$\|^flags$\|^tests$')"
 }
 
 version_agrees() {
@@ -356,6 +386,9 @@ for system in "freebsd __FreeBSD__=14" "macos __APPLE__=1" "netbsd __NetBSD__=1"
             check "$system, $cc, _POSIX_C_SOURCE" compiles_for $system $cc -D_POSIX_C_SOURCE=200809L
         fi
     done
+    for example in hello echo_server proxy chat_server static_server; do
+        check "$system, $example" example_compiles_for $example $system gcc
+    done
 done
 
 check "exports what it declares, and nothing else" exports
@@ -367,6 +400,7 @@ check "allocates by the macros only, and frees all" allocates_by_macro
 check "macros change no declaration" same_declarations
 check "macros change no struct" same_sizes
 check "make install and uninstall" installs
+check "make run" makes_run
 check "version number and text agree" version_agrees
 
 wait

@@ -30,6 +30,8 @@ typedef struct sigset {
 #define SOCK_NONBLOCK             0x20000000
 #define TCP_KEEPIDLE              256
 
+#define O_SEARCH 0x00040000 /* since 13, as is O_PATH */
+
 #include "posix.h"
 
 #define EVFILT_READ  (-1)

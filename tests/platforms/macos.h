@@ -32,6 +32,8 @@ typedef uint32_t sigset_t;
 #define SO_NOSIGPIPE     0x1022
 #define TCP_KEEPALIVE    0x10
 
+#define O_SEARCH 0x40100000
+
 #include "posix.h"
 
 #define EVFILT_READ  (-1)

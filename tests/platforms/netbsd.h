@@ -33,6 +33,8 @@ typedef struct sigset {
 #define SOCK_NONBLOCK   0x20000000
 #define TCP_KEEPIDLE    3
 
+#define O_SEARCH 0x00800000
+
 #include "posix.h"
 
 #define EVFILT_READ  0U

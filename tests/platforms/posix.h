@@ -145,6 +145,11 @@ struct stat {
     mode_t st_mode;
     off_t st_size;
     dev_t st_rdev;
+#ifdef __APPLE__
+    struct timespec st_mtimespec, st_ctimespec;
+#else
+    struct timespec st_mtim, st_ctim;
+#endif
 };
 int stat(const char *path, struct stat *st);
 int fstat(int fd, struct stat *out);
@@ -322,5 +327,9 @@ const char *inet_ntop(int family, const void *address, char *text, socklen_t siz
 int inet_pton(int family, const char *text, void *address);
 char *if_indextoname(unsigned index, char *name);
 unsigned if_nametoindex(const char *name);
+
+#ifdef PROGRAMS
+#include "programs.h"
+#endif
 
 #endif
