@@ -9500,7 +9500,7 @@ typedef struct reactor__stream_node {
     struct reactor__stream_node *next; /* the last one's is the first */
     const char *data;                  /* not sent yet */
     size_t len;                        /* of that; of a FILE what is left of it */
-    size_t size;                       /* DATA: bytes behind this header; OWNED: as handed over */
+    size_t size;                       /* DATA: bytes behind this header; else what it refers to */
     const void *origin;                /* OWNED: as handed over */
     void *user;
     union {
@@ -9538,7 +9538,7 @@ typedef struct reactor__stream_conn {
     reactor__stream_policy *policy;
     struct reactor__stream_conn *kick_next; /* while KICKED */
     reactor__stream_node *tail;             /* the queue is a ring: tail->next is its head */
-    size_t queued;                          /* bytes of it in memory */
+    size_t queued, held;                    /* bytes of it in memory; what they take there */
     union {
         reactor__stream_input *input;
         reactor__stream_dial *dial;
@@ -9696,8 +9696,10 @@ static void reactor__stream_again(reactor__stream_part *p, reactor__stream_conn 
 /* ---- output queue ----
 
    A ring of pieces, of which the connection has the last: one pointer for both ends. queued counts
-   bytes in memory; those of files do not count, but the files do. Pieces of the usual sizes are
-   kept for the next queue, whosever it is. */
+   bytes in memory; those of files do not count, but the files do. held counts what the pieces take
+   for it, with headers, room that is not used and bytes that are sent already: a peer that does not
+   read could otherwise make a queue of tiny pieces many times larger than its bytes, which are what
+   max_output counts. Pieces of the usual sizes are kept for the next queue, whosever it is. */
 
 /* Whose list of spares a piece belongs to: 0 small, 1 large, 2 without bytes, -1 none. */
 static int reactor__stream_class(int kind, size_t size) {
@@ -9730,19 +9732,40 @@ static reactor__stream_node *reactor__stream_node_new(reactor__stream_part *p, i
     return n;
 }
 
+/* What a piece takes of its connection's memory. Files are not in memory, and few. */
+static size_t reactor__stream_cost(const reactor__stream_node *n) {
+    return n->kind == REACTOR__STREAM_FILE ? 0 : sizeof *n + n->size;
+}
+
+/* Whether a piece of size bytes keeps the queue within twice max_output; in an empty queue one of
+   max_output does. */
+static int reactor__stream_fits(const reactor__stream_conn *c, size_t size) {
+    size_t most = c->policy->o.max_output;
+    if (most < REACTOR__STREAM_CHUNK) most = REACTOR__STREAM_CHUNK;
+    most = most > SIZE_MAX / 2 ? SIZE_MAX : 2 * most;
+    size_t header = sizeof(reactor__stream_node), held = c->held;
+    return held <= most && header <= most - held && size <= most - held - header;
+}
+
 /* A piece for len bytes to be copied behind last: small if it begins a queue, for thousands of
    connections may be written to in one turn; large if it follows another, for then there is more
-   to come; not much larger than needed between pieces of other kinds. */
-static reactor__stream_node *
-reactor__stream_data_new(reactor__stream_part *p, const reactor__stream_node *last, size_t len) {
+   to come; not much larger than needed between pieces of other kinds, or if much of what the queue
+   holds is not used already. */
+static reactor__stream_node *reactor__stream_data_new(reactor__stream_part *p,
+                                                      const reactor__stream_conn *c,
+                                                      const reactor__stream_node *last,
+                                                      size_t len) {
     const size_t small = REACTOR__STREAM_SMALL - sizeof *last;
     const size_t large = REACTOR__STREAM_CHUNK - sizeof *last;
-    size_t size = len < REACTOR__STREAM_TINY ? (size_t)REACTOR__STREAM_TINY : len;
+    const size_t spare = c->queued / 2 + REACTOR__STREAM_CHUNK;
+    size_t size = len < REACTOR__STREAM_LEAST ? (size_t)REACTOR__STREAM_LEAST : len;
     if (!last && len <= small)
         size = small;
-    else if ((!last || last->kind == REACTOR__STREAM_DATA) && len <= large)
+    else if ((!last || last->kind == REACTOR__STREAM_DATA) && len <= large &&
+             c->held <= c->queued + spare)
         size = large;
-    return reactor__stream_node_new(p, REACTOR__STREAM_DATA, size);
+    return reactor__stream_node_new(p, REACTOR__STREAM_DATA,
+                                    reactor__stream_fits(c, size) ? size : len);
 }
 
 static void reactor__stream_node_free(reactor__stream_part *p, reactor__stream_node *n) {
@@ -9766,41 +9789,12 @@ static void reactor__stream_push(reactor *r, reactor__stream_conn *c, reactor__s
         c->last_out = reactor__loop_time(r); /* the write timeout counts from here */
     }
     c->tail = n;
+    c->held += reactor__stream_cost(n);
 }
 
 static void reactor__stream_account(reactor *r, reactor__stream_conn *c, size_t more, size_t less) {
     c->queued = c->queued + more - less;
     r->core.counters.queued = r->core.counters.queued + more - less;
-}
-
-/* Copies to the queue's end: what fits into its last piece, and one new piece for the rest, which
-   is made first so that without memory nothing has changed. */
-static int reactor__stream_append(reactor *r, reactor__stream_conn *c, const char *data,
-                                  size_t len) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    reactor__stream_node *last = c->tail, *n = NULL;
-    size_t fits = 0;
-    if (!len) return 0;
-    if (last && last->kind == REACTOR__STREAM_DATA) {
-        size_t end = (size_t)(last->data - (const char *)(last + 1)) + last->len;
-        fits = last->size - end < len ? last->size - end : len;
-    }
-    if (fits < len) {
-        n = reactor__stream_data_new(p, last, len - fits);
-        if (!n) return -ENOMEM;
-    }
-    if (fits) {
-        memcpy((char *)(last + 1) + (last->data - (const char *)(last + 1)) + last->len, data,
-               fits);
-        last->len += fits;
-    }
-    if (n) {
-        memcpy((char *)(n + 1), data + fits, len - fits);
-        n->len = len - fits;
-        reactor__stream_push(r, c, n);
-    }
-    reactor__stream_account(r, c, len, 0);
-    return 0;
 }
 
 /* Takes the head off and lets go of it. The done callback of a file comes with result. */
@@ -9813,6 +9807,7 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
     } else {
         c->tail->next = n->next;
     }
+    c->held -= reactor__stream_cost(n);
     if (n->kind == REACTOR__STREAM_FILE)
         c->files--;
     else
@@ -9892,7 +9887,7 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
                                  size_t sent) {
     reactor__stream_node *n;
     if (!p->corked) return 0;
-    n = reactor__stream_data_new(p, c->tail, p->corked - sent);
+    n = reactor__stream_data_new(p, c, c->tail, p->corked - sent);
     if (!n) return -ENOMEM;
     char *to = (char *)(n + 1);
     for (int i = 0; i < p->corks; i++) {
@@ -9943,6 +9938,14 @@ REACTOR__APART static int reactor__stream_refuse(reactor *r, reactor__stream_con
     if (room < c->mark) reactor__stream_set_mark(c, room);
     reactor__stream_kick(r, c);
     return -ENOBUFS;
+}
+
+/* Refuses a write whose piece would take too much memory. There is more when the first of those
+   that take any has gone. */
+REACTOR__APART static int reactor__stream_refuse_piece(reactor *r, reactor__stream_conn *c) {
+    const reactor__stream_node *n = c->tail->next;
+    while (n->kind == REACTOR__STREAM_FILE) n = n->next;
+    return reactor__stream_refuse(r, c, c->queued - n->len);
 }
 
 /* What an accepted write returns. */
@@ -10173,7 +10176,8 @@ static int reactor__stream_may_read(const reactor__stream_conn *c) {
     return !c->u.input || c->u.input->len < c->policy->o.max_input;
 }
 
-/* Memory for unconsumed input, twice as much each time; what is there moves to the front. */
+/* Memory for unconsumed input, twice as much each time up to max_input; what is there moves to the
+   front. */
 static int reactor__stream_make_room(reactor__stream_conn *c, size_t more) {
     reactor__stream_input *in = c->u.input;
     if (in && in->start) {
@@ -10183,6 +10187,8 @@ static int reactor__stream_make_room(reactor__stream_conn *c, size_t more) {
     size_t need = more + (in ? in->len : 0), cap = in ? in->cap : 1024 - sizeof *in;
     if (in && need <= cap) return 0;
     while (cap < need) cap = cap * 2 + sizeof *in;
+    size_t most = c->policy->o.max_input > need ? c->policy->o.max_input : need;
+    if (cap > most) cap = most;
     void *grown = REACTOR_REALLOC(in, sizeof *in + cap);
     if (!grown) return -ENOMEM;
     c->u.input = (reactor__stream_input *)grown;
@@ -11008,7 +11014,7 @@ static void reactor__stream_pass_by(reactor *r, reactor__stream_conn *c,
 /* What the kernel did not take of an answer goes before what has been queued since. */
 static void reactor__stream_put_back(reactor *r, reactor__stream_conn *c, const char *data,
                                      size_t len) {
-    reactor__stream_node *n = reactor__stream_data_new(reactor__stream_part_of(r), NULL, len);
+    reactor__stream_node *n = reactor__stream_data_new(reactor__stream_part_of(r), c, NULL, len);
     if (!n) {
         reactor__stream_fail(c, -ENOMEM, REACTOR__STREAM_RESET);
         return;
@@ -11880,6 +11886,47 @@ static int reactor__stream_to_queue(reactor *r, reactor__stream_conn *c) {
     return 0;
 }
 
+/* Copies to the end of a piece that has room for it. */
+static void reactor__stream_fill(reactor__stream_node *n, const char *data, size_t len) {
+    if (len) memcpy((char *)(n + 1) + (n->data - (const char *)(n + 1)) + n->len, data, len);
+    n->len += len;
+}
+
+/* Copies to the queue's end: what fits into its last piece, and one new piece for the rest, which
+   is made first so that without memory nothing has changed. len is that of all. */
+static int reactor__stream_append(reactor *r, reactor__stream_conn *c, const reactor_iovec *v,
+                                  int count, size_t len) {
+    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_node *last = c->tail, *n = NULL;
+    size_t room = 0;
+    if (!len) return 0;
+    if (last && last->kind == REACTOR__STREAM_DATA)
+        room = last->size - (size_t)(last->data - (const char *)(last + 1)) - last->len;
+    if (room < len) {
+        if (!reactor__stream_fits(c, len - room)) return reactor__stream_refuse_piece(r, c);
+        n = reactor__stream_data_new(p, c, last, len - room);
+        if (!n) return -ENOMEM;
+    }
+    for (int i = 0; i < count; i++) {
+        const char *data = (const char *)v[i].data;
+        size_t part = v[i].len < room ? v[i].len : room;
+        if (part) reactor__stream_fill(last, data, part);
+        if (v[i].len > part) reactor__stream_fill(n, data + part, v[i].len - part);
+        room -= part;
+    }
+    if (n) reactor__stream_push(r, c, n);
+    reactor__stream_account(r, c, len, 0);
+    return 0;
+}
+
+static int reactor__stream_append_one(reactor *r, reactor__stream_conn *c, const void *data,
+                                      size_t len) {
+    reactor_iovec v;
+    v.data = data;
+    v.len = len;
+    return reactor__stream_append(r, c, &v, 1, len);
+}
+
 REACTOR__APART static int reactor__stream_write(reactor *r, reactor_conn handle, const void *data,
                                                 size_t len) {
     reactor__stream_conn *c;
@@ -11890,7 +11937,7 @@ REACTOR__APART static int reactor__stream_write(reactor *r, reactor_conn handle,
     if (!len) return reactor__stream_verdict(r, c);
     if (r->lane.current != c || c->tail || !reactor__stream_cork(r, p, (const char *)data, len)) {
         e = reactor__stream_to_queue(r, c);
-        if (e == 0) e = reactor__stream_append(r, c, (const char *)data, len);
+        if (e == 0) e = reactor__stream_append_one(r, c, data, len);
         if (e < 0) return e;
     }
     return reactor__stream_verdict(r, c);
@@ -11942,36 +11989,25 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
             if (v[i].len) reactor__stream_cork(r, p, (const char *)v[i].data, v[i].len);
         return reactor__stream_verdict(r, c);
     }
-    /* One new piece for all of it, so that it is accepted whole or not at all. */
-    reactor__stream_node *n = reactor__stream_data_new(p, c->tail, len);
-    if (!n) return -ENOMEM;
     e = reactor__stream_to_queue(r, c);
-    if (e < 0) {
-        reactor__stream_node_free(p, n);
-        return e;
-    }
-    for (int i = 0; i < count; i++) {
-        if (v[i].len) memcpy((char *)(n + 1) + n->len, v[i].data, v[i].len);
-        n->len += v[i].len;
-    }
-    reactor__stream_push(r, c, n);
-    reactor__stream_account(r, c, len, 0);
-    return reactor__stream_verdict(r, c);
+    if (e == 0) e = reactor__stream_append(r, c, v, count, len);
+    return e < 0 ? e : reactor__stream_verdict(r, c);
 }
 
 /* A node for memory that is not copied. */
 static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, const void *data,
                                  size_t len, reactor__stream_node **out) {
     reactor__stream_part *p = reactor__stream_part_of(r);
+    const size_t size = kind == REACTOR__STREAM_SHARED ? sizeof(reactor_buffer) + len : len;
+    int e = reactor__stream_to_queue(r, c);
+    if (e == 0 && kind != REACTOR__STREAM_FILE && !reactor__stream_fits(c, size))
+        e = reactor__stream_refuse_piece(r, c);
+    if (e < 0) return e;
     reactor__stream_node *n = reactor__stream_node_new(p, kind, 0);
     if (!n) return -ENOMEM;
-    int e = reactor__stream_to_queue(r, c);
-    if (e < 0) {
-        reactor__stream_node_free(p, n);
-        return e;
-    }
     n->data = (const char *)data;
-    n->len = n->size = len;
+    n->len = len;
+    n->size = size;
     n->origin = data;
     reactor__stream_push(r, c, n);
     if (kind == REACTOR__STREAM_FILE)
@@ -11982,11 +12018,10 @@ static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, 
     return 0;
 }
 
-/* Whether it is copied rather than referred to: a peer that does not read would otherwise make a
-   queue of tiny pieces many times larger than its bytes, which are what the cap counts. What joins
-   such a queue needs no kick: who began it has made one. */
+/* Whether it is copied rather than referred to, which takes less memory. What joins such a queue
+   needs no kick: who began it has made one. */
 static int reactor__stream_is_tiny(const reactor__stream_conn *c, size_t len) {
-    return !len || (len < REACTOR__STREAM_TINY && c->queued >= REACTOR__STREAM_BACKLOG);
+    return !len || (len < REACTOR__STREAM_TINY && c->held >= REACTOR__STREAM_BACKLOG);
 }
 
 REACTOR_API int reactor_write_owned(reactor *r, reactor_conn handle, const void *data, size_t len,
@@ -11997,7 +12032,7 @@ REACTOR_API int reactor_write_owned(reactor *r, reactor_conn handle, const void 
     if (e == 0 && !data && len) e = -EINVAL;
     int copied = e == 0 && reactor__stream_is_tiny(c, len);
     if (copied)
-        e = reactor__stream_append(r, c, (const char *)data, len);
+        e = reactor__stream_append_one(r, c, data, len);
     else if (e == 0)
         e = reactor__stream_refer(r, c, REACTOR__STREAM_OWNED, data, len, &n);
     if (e < 0 || copied) {
@@ -12052,7 +12087,7 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn handle, reactor_bu
     int e = reactor__stream_admit(r, handle, b->len, &c);
     if (e < 0) return e;
     if (reactor__stream_is_tiny(c, b->len)) {
-        e = reactor__stream_append(r, c, (const char *)b->data, b->len);
+        e = reactor__stream_append_one(r, c, b->data, b->len);
     } else {
         e = reactor__stream_refer(r, c, REACTOR__STREAM_SHARED, b->data, b->len, &n);
         if (e == 0) n->u.buffer = reactor_buffer_ref(b);
