@@ -422,7 +422,8 @@ typedef struct reactor_options {
     int accept_budget;   /* connections accepted per listener and turn; 64 */
     int timer_budget;    /* timers fired per turn; 4096 */
     int post_budget;     /* posts run per turn, and as many deferred tasks; 4096 */
-    size_t read_budget;  /* bytes read per connection and turn; 256 KiB */
+    size_t read_budget;  /* bytes read per connection and turn, exceeded by one read_buffer at most;
+                            256 KiB */
     size_t read_buffer;  /* the loop's one read buffer, bytes; 64 KiB; 1 KiB..1 GiB */
     int sigpipe_ignored; /* 1: the program ignores SIGPIPE, and will: reactor_sendfile and pipes
                             then save the two system calls that keep it from being raised */

@@ -1,25 +1,31 @@
 #!/usr/bin/env python3
-"""Runs test programs, two at a time, each of them once on every backend, and adds up what they say.
+"""Runs test programs, one on each core, each of them once on every backend, and adds up what they say.
 
 A program is cmocka's output, or, for scripts, a last line "N passed, M failed". Two comments at the
 start of a line in a test's source are read here:
     /* backends: one */         it does not depend on the backend: run it once
     /* sanitizers: none */      leave it out of asan, ubsan and tsan
 REACTOR_TEST_RUNNER, such as "qemu-s390x", runs programs that this machine cannot.
-Quiet where all is well; a failure shows the whole output and the command that repeats it.
+A line tells of each program that has ended, and how many are to come; a failure shows the whole
+output and the command that repeats it. How long each takes is kept in the build directory: the
+longest begin first, and the first line says how long all will take about. Nothing fails for being
+slow: the limit is for programs that hang.
 """
 
 import argparse
 import concurrent.futures
+import json
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 
-LIMIT_S = 900  # far more than any takes, for the machine may be busy
+LIMIT_S = 3600  # far more than any takes, however busy the machine is
+JOBS = max(2, os.cpu_count() or 2)
 KEEP = 400  # lines of a failing program that are shown at most
 
 
@@ -81,13 +87,18 @@ def run(program, backend, build, prefix):
         ([] if program.endswith(".py") else prefix) + [program],
         env=environment(build, backend), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        output = process.communicate(timeout=LIMIT_S)[0]
-        ended = ""
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output = process.communicate()[0]
-        ended = f"not finished after {LIMIT_S} s"
+    watchdog = threading.Timer(LIMIT_S, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog.start()
+    lines = []
+    for line in process.stdout:
+        if line.startswith(b"progress: "):
+            print(line.decode("utf-8", "replace")[len("progress: "):], end="", flush=True)
+        else:
+            lines.append(line)
+    process.wait()
+    ended = "" if watchdog.is_alive() else f"not finished after {LIMIT_S} s"
+    watchdog.cancel()
+    output = b"".join(lines)
     try:  # what a failed test may have left running
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -115,6 +126,27 @@ def sanitizer_prefix(build):
     plain = subprocess.run([f"{build}/tests/backends"], stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL)
     return ["setarch", os.uname().machine, "-R"] if plain.returncode else []
+
+
+def durations(path):
+    """Seconds that each job took when it was run last, by its name."""
+    try:
+        with open(path, encoding="utf-8") as f:
+            return json.load(f)
+    except (OSError, ValueError):
+        return {}
+
+
+def announce(jobs, alone, took):
+    """How long it will take about, from those whose time is known."""
+    known = [took[key] for key in map(" ".join, jobs + alone) if key in took]
+    parallel = [took[key] for key in map(" ".join, jobs) if key in took]
+    if len(known) * 2 < len(jobs) + len(alone) or not known:
+        print(f"{len(jobs) + len(alone)} programs", flush=True)
+        return
+    seconds = max([sum(parallel) / JOBS] + parallel) + sum(known) - sum(parallel)
+    print(f"{len(jobs) + len(alone)} programs, about {seconds:.0f} s if the machine is as busy as last"
+          " time", flush=True)
 
 
 def main():
@@ -154,12 +186,20 @@ def main():
     if a.backend and a.backend not in known:
         print(f"backend {a.backend} is not compiled in: its tests were left out")
 
-    passed = failed = skipped = 0
+    passed = failed = skipped = told = 0
+    memory = f"{a.build}/tests/durations.json"
+    took = durations(memory)
+    todo.sort(key=lambda job: -took.get(" ".join(job), 0))
+    if len(todo) + len(alone) > 1:
+        announce(todo, alone, took)
 
     def tell(job, result):
-        nonlocal passed, failed, skipped
+        nonlocal passed, failed, skipped, told
         name, path, backend = job
         output, status, ended, seconds = result
+        told += 1
+        took[" ".join(job)] = round(seconds, 1)
+        left = len(todo) + len(alone) - told
         p, f, s, names = count(output, status)
         passed, failed, skipped = passed + p, failed + f, skipped + s
         line = f"{name:<20} {backend:<9} {p:>4} passed"
@@ -168,7 +208,7 @@ def main():
         for reason in dict.fromkeys(re.findall(r"^libkqueue cannot .*$", output, re.M)):
             print(f"{'':<20} {reason}")
         if not f:
-            print(f"{line:<60}{seconds:6.1f} s", flush=True)
+            print(f"{line:<60}{seconds:6.1f} s" + (f", {left} to come" if left else ""), flush=True)
             return
         command = f"REACTOR_TEST_BACKEND={backend} {path}" if backend else path
         shown = "; ".join(names[:8]) + (" ..." if len(names) > 8 else "")
@@ -176,12 +216,17 @@ def main():
         print("\n".join("    " + text for text in shortened(output)))
         print(f"  repeat with: {command}", flush=True)
 
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
         running = {pool.submit(run, job[1], job[2], a.build, prefix): job for job in todo}
         for done in concurrent.futures.as_completed(running):
             tell(running[done], done.result())
     for job in alone:
         tell(job, run(job[1], job[2], a.build, []))
+    try:
+        with open(memory, "w", encoding="utf-8") as f:
+            json.dump(took, f)
+    except OSError:
+        pass  # only the next run's forecast needs it
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return 1 if failed or not passed else 0
 

@@ -1,18 +1,26 @@
 #!/bin/bash
 # Does the header compile, link and run wherever it promises to, and does it keep its hands to
-# itself? Compilers, language standards, macros, symbols. Quiet on success; ends with the sums.
+# itself? Compilers, language standards, macros, symbols. Says how far it is, and ends with the sums.
+# A test that has passed is not run again before one of its inputs changes: REACTOR_TEST_ANEW=1 runs
+# them all. Nothing here fails for being slow: the limits are for programs that hang.
 # shellcheck disable=SC2086 # the lists of flags are meant to be split
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 here=tests/build
 work=${REACTOR_TEST_BUILD:-build}/build-tests
+kept=${REACTOR_TEST_BUILD:-build}/build-tests-kept
 rm -rf "$work"
-mkdir -p "$work"
+[ -z "${REACTOR_TEST_ANEW:-}" ] || rm -rf "$kept"
+mkdir -p "$work" "$kept"
+hang=600 # seconds after which a program of milliseconds hangs
 jobs_max=$(nproc 2>/dev/null || echo 2)
 count=0
 running=0
 skipped=0
+reused=0
 began=$SECONDS
+shown=$SECONDS
+expected=$(cat "$kept/count" 2>/dev/null || echo 250)
 
 WARN="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 C_WARN="$WARN -Wsign-conversion"
@@ -22,18 +30,41 @@ ALL=-DREACTOR_USE_ALL
 BACKENDS=$(gcc tests/backends.c tests/reactor_all.c -o "$work/backends" -pthread &&
     "$work/backends" | grep -v ' ' | tr '[:lower:]' '[:upper:]')
 
+# Everything that any of the tests reads: the sources, this script, the compilers, the kernel's word on
+# what works here.
+inputs() {
+    cat reactor.h Makefile $here/* tests/platforms/* tests/backends.c tests/reactor_all.c \
+        tests/libkqueue.h
+    for tool in gcc g++ clang clang++ musl-gcc; do $tool --version 2>/dev/null | head -1; done
+    echo "$BACKENDS $(uname -rm)"
+}
+INPUTS=$(inputs | sha256sum)
+
+progress() { # at most every ten seconds
+    [ $((SECONDS - shown)) -ge 10 ] || return 0
+    shown=$SECONDS
+    echo "progress: build tests: $count of about $expected, $((SECONDS - began)) s"
+}
+
 # check NAME COMMAND...: a test, run in the background. It passes if the command succeeds.
 check() {
-    local name=$1 n
+    local name=$1 n key
     shift
     count=$((count + 1))
     n=$(printf %03d $count)
+    key=$kept/$(echo "$INPUTS $name $*" | sha256sum | cut -c1-32)
+    if [ -e "$key" ]; then
+        touch "$key"
+        reused=$((reused + 1))
+        return 0
+    fi
     echo "$name" >"$work/$n.name"
     if [ $running -ge "$jobs_max" ]; then
         wait -n
         running=$((running - 1))
     fi
-    { "$@" >"$work/$n.out" 2>&1; echo $? >"$work/$n.status"; } &
+    progress
+    { "$@" >"$work/$n.out" 2>&1; status=$?; [ $status -ne 0 ] || touch "$key"; echo $status >"$work/$n.status"; } &
     running=$((running + 1))
 }
 
@@ -53,7 +84,7 @@ builds() {
     local out
     out=$(mktemp "$work/program.XXXXXX")
     # shellcheck disable=SC2046
-    "$1" $(language "$1") -I. "${@:2}" $here/user.c -o "$out" -pthread && timeout 20 "$out"
+    "$1" $(language "$1") -I. "${@:2}" $here/user.c -o "$out" -pthread && timeout $hang "$out"
 }
 
 # compiles COMPILER FLAGS...: user.c, without the implementation, has no warning.
@@ -87,7 +118,7 @@ linked() { # COMPILER of the implementation, COMPILER of the user
     # shellcheck disable=SC2046
     "$1" $(language "$1") -fno-exceptions -I. -c tests/reactor_all.c -o "$d/a.o" &&
         "$2" $(language "$2") -I. -c $here/user.c -o "$d/b.o" &&
-        "$2" "$d/b.o" "$d/a.o" -o "$d/program" -pthread && timeout 20 "$d/program"
+        "$2" "$d/b.o" "$d/a.o" -o "$d/program" -pthread && timeout $hang "$d/program"
 }
 
 static_twice() { # COMPILER
@@ -103,7 +134,7 @@ static_twice() { # COMPILER
         fi
     done
     gcc $C_WARN $here/two.c "$d/first.o" "$d/second.o" -o "$d/program" -pthread &&
-        timeout 20 "$d/program"
+        timeout $hang "$d/program"
 }
 
 declared_before() { # the declarations first, the implementation by a second include further down
@@ -113,7 +144,7 @@ declared_before() { # the declarations first, the implementation by a second inc
         '#include "reactor.h"' '#include "reactor.h"' >"$d/all.c"
     "$1" $C_WARN -I. "${@:2}" -c "$d/all.c" -o "$d/all.o" &&
         "$1" $C_WARN -I. "${@:2}" $here/user.c "$d/all.o" -o "$d/program" -pthread &&
-        timeout 20 "$d/program"
+        timeout $hang "$d/program"
 }
 
 # No pic, so that constant tables of pointers do not look writable.
@@ -174,7 +205,7 @@ allocates_by_macro() {
         grep -xE 'malloc|calloc|realloc|reallocarray|free|strdup|strndup|v?asprintf|posix_memalign|aligned_alloc')" ||
         return 1
     gcc $C_WARN -I. $IMPL -DCOUNTED $here/user.c $here/counted.c -o "$o.program" -pthread &&
-        timeout 20 "$o.program"
+        timeout $hang "$o.program"
 }
 
 # Left out means left out: smaller, and without the calls that only that part makes.
@@ -406,6 +437,7 @@ check "version number and text agree" version_agrees
 wait
 failed=0
 for status in "$work"/*.status; do
+    [ -e "$status" ] || continue # all were kept
     [ "$(cat "$status")" = 0 ] && continue
     failed=$((failed + 1))
     echo "failed: $(cat "${status%.status}.name")"
@@ -418,7 +450,9 @@ now=$(date +%s%N)
 small=$(object -Os) &&
     echo "compile -Os: $((($(date +%s%N) - now) / 1000000)) ms, code: $(text_size "$small") bytes," \
         "$(text_size "$(object -Os -DREACTOR_NO_NET)") without net"
-echo "$count build tests in $((SECONDS - began)) s"
+echo "$count build tests in $((SECONDS - began)) s, $reused of them kept from an earlier run"
+echo "$count" >"$kept/count"
+find "$kept" -type f -mtime +7 -delete
 rm -rf "$work"
 echo "$((count - failed)) passed, $failed failed$([ $skipped -gt 0 ] && echo ", $skipped skipped")"
 [ $failed -eq 0 ]
