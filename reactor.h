@@ -2241,7 +2241,8 @@ static void reactor__core_earn(reactor__core *core) {
     const int64_t now = reactor__util_clock(), ms = (now - core->earned) / REACTOR__MS;
     if (ms <= 0) return;
     core->earned = now;
-    core->credit = ms < REACTOR__CORE_MOST_CREDIT ? (uint32_t)ms : REACTOR__CORE_MOST_CREDIT;
+    core->credit = REACTOR__CORE_MOST_CREDIT;
+    if (ms < REACTOR__CORE_MOST_CREDIT) core->credit = (uint32_t)ms;
 }
 
 REACTOR__APART static void reactor__core_verify(reactor__core *core) {
