@@ -747,8 +747,9 @@ typedef struct reactor_listen_options {
 
 typedef struct reactor_connect_options {
     reactor_conn_options conn;
-    int64_t timeout_ms; /* for the whole list, each address has its share; 30 s */
-    const char *local;  /* address to connect from; NULL: the system's choice */
+    int64_t timeout_ms;       /* for the whole list; 30 s */
+    int64_t attempt_delay_ms; /* the next address is tried after so long; 250 */
+    const char *local;        /* address to connect from; NULL: the system's choice */
 } reactor_connect_options;
 
 /* Accepts connections at address, each served by h, until closed. *out, which may be NULL, is its
@@ -771,7 +772,12 @@ REACTOR_API int reactor_listener_close(reactor *r, reactor_listener l);
 REACTOR_API int reactor_listener_address(const reactor *r, reactor_listener l, char *out,
                                          size_t size);
 
-/* Connects to the first of the addresses that answers. Returns at once: state and writes (queued)
+/* Connects to one of the addresses. They are tried in the order given: the next attempt begins
+   attempt_delay_ms after the last, or at once when one fails, and earlier ones stay under way; the
+   first that connects is the connection, and all others are closed (RFC 8305, section 5). A unix
+   server whose backlog is full is tried again until timeout_ms is over, where the system tells it
+   from one that refuses (Linux, EAGAIN). If none connects, on_close has the error of the last one
+   that failed, or -ETIMEDOUT. Returns at once: state and writes (queued)
    are good from here on, on_open or on_close tells the outcome. Only what is wrong with the
    arguments, or no memory, is an error here. An fd:N is the connection's once on_open is called. */
 REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor_handler *h,
@@ -9374,7 +9380,8 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
 
 /* ---- a connection's life ----
 
-        DIALING   reactor_connect: u.dial has what is left to be tried; fd is the attempt's, or none
+        DIALING   reactor_connect: u.dial has what is left to be tried, and the attempts under way;
+                  fd is that of the attempt that has the connection's own slot, or none
         GRABBED   reactor_attach: registered, and opened at the turn's end
         OPEN      connected or accepted, on_open was called. Each direction may end by itself:
                       input   ENDED: the FIN was read; TOLD: on_eof was called
@@ -9521,13 +9528,28 @@ typedef struct reactor__stream_input {
     size_t start, len, cap; /* bytes: consumed at the front, unconsumed, room in all */
 } reactor__stream_input;
 
+/* One address that is being tried. */
+typedef struct reactor__stream_attempt {
+    struct reactor__stream_attempt *next; /* of those under way */
+    struct reactor__stream_conn *conn;    /* NULL: not in use */
+    uint64_t id;                          /* its slot: the connection's, or one of its own */
+    const char *item;                     /* the address, in the list */
+    size_t len;
+    reactor_socket fd;       /* none: it waits for the server's backlog, until retry_at */
+    int64_t retry_at, pause; /* by the clock; how long it waits, nanoseconds */
+    int lent;                /* fd:N, which stays the caller's unless it wins */
+} reactor__stream_attempt;
+
 /* A connect under way; the texts are behind it. */
 typedef struct reactor__stream_dial {
-    const char *list;  /* what is left of it */
-    const char *local; /* or NULL */
-    int left;          /* addresses not tried yet */
-    int error;         /* of the last one tried */
-    int64_t deadline;  /* of the whole list, by the clock */
+    const char *list;       /* what is left of it */
+    const char *local;      /* or NULL */
+    int left;               /* addresses not tried yet */
+    int error;              /* of the last one that failed */
+    int64_t deadline;       /* of the whole list, by the clock */
+    int64_t next_at, delay; /* when the next attempt begins; how long after the last, nanoseconds */
+    reactor__stream_attempt *under_way, *winner;
+    reactor__stream_attempt own; /* the one that has the connection's slot: needs no memory */
 } reactor__stream_dial;
 
 /* Every byte here is paid for by each idle connection. state follows, aligned. */
@@ -10464,6 +10486,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
 /* ---- the end of a connection ---- */
 
 static void reactor__stream_room(reactor *r, reactor__stream_policy *policy);
+static void reactor__stream_dial_end(reactor *r, const reactor__stream_conn *c);
 
 static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_DIALING)
@@ -10481,6 +10504,7 @@ static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
    free_fn is all that is called. */
 static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int child) {
     uint32_t index = (uint32_t)c->id;
+    if (c->flags & REACTOR__STREAM_DIALING) reactor__stream_dial_end(r, c);
     reactor__stream_policy *policy = c->policy;
     reactor_socket fd = c->fd;
     child |= r->child;
@@ -11306,6 +11330,7 @@ static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
         c->flags |= REACTOR__STREAM_FAILED;
         c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
+        if (c->flags & REACTOR__STREAM_DIALING) reactor__stream_dial_end(r, c);
         if (c->fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(c->fd);
         c->fd = REACTOR__UTIL_NO_SOCKET;
     }
@@ -11363,15 +11388,17 @@ static int reactor__stream_start(reactor *r) {
 
 /* ---- connecting ----
 
-   The addresses of the list are tried one after the other, each for its share of the time that is
-   left: what one does not use is the others'. All of it is driven by kicks, events of the attempt's
-   descriptor (dial_io) and its timer, never by the call itself. */
-
-static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user);
+   Happy Eyeballs, RFC 8305 section 5. Each address that is tried is an attempt, with a descriptor and
+   a slot; the first has the connection's slot, so that the usual list of one costs nothing more. An
+   attempt that connects becomes the winner; what it needs is done at the end of the turn, for until
+   then reports of this wait may come that are of others. All of it is driven by kicks, events of the
+   attempts (dial_io, attempt_io) and the connection's timer, never by the call itself. Where the
+   addresses come from only dial_begin knows. */
 
 /* Connected: from here on it is like any other. */
 static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
     uint32_t index = (uint32_t)c->id;
+    reactor__stream_dial_end(r, c);
     REACTOR_FREE(c->u.dial);
     c->u.input = NULL;
     c->flags &= ~(unsigned)REACTOR__STREAM_DIALING;
@@ -11384,63 +11411,184 @@ static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
     reactor__stream_opened(r, c);
 }
 
-/* Gives the attempt up that is under way. Deleted in so many words, for the slot lives on, and a
-   duplicate of this descriptor in a child must not report to it. */
-static void reactor__stream_hang_up(reactor *r, reactor__stream_conn *c, int error) {
-    c->u.dial->error = error;
-    if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
-    c->timer = 0;
-    if (c->fd == REACTOR__UTIL_NO_SOCKET) return;
-    reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
-    reactor__util_close(c->fd);
-    c->fd = REACTOR__UTIL_NO_SOCKET;
+static void reactor__stream_attempt_io(reactor *r, reactor_socket fd, unsigned events, void *user);
+
+/* NULL without memory, which the first one does not need. */
+static reactor__stream_attempt *reactor__stream_attempt_new(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_dial *d = c->u.dial;
+    reactor__stream_attempt *a = &d->own;
+    uint64_t id = c->id;
+    if (a->conn) {
+        a = REACTOR__NEW(reactor__stream_attempt);
+        if (!a) return NULL;
+        int64_t index =
+            reactor__core_reserve(&r->core, REACTOR__CORE_INTERNAL, reactor__stream_attempt_io, a);
+        if (index < 0) {
+            REACTOR_FREE(a);
+            return NULL;
+        }
+        id = reactor__core_id(&r->core, (uint32_t)index);
+    }
+    a->id = id;
+    a->conn = c;
+    a->fd = REACTOR__UTIL_NO_SOCKET;
+    a->pause = 0;
+    a->next = d->under_way;
+    d->under_way = a;
+    return a;
+}
+
+static void reactor__stream_attempt_unlink(reactor__stream_dial *d,
+                                           const reactor__stream_attempt *a) {
+    reactor__stream_attempt **at = &d->under_way;
+    while (*at != a) at = &(*at)->next;
+    *at = a->next;
+}
+
+/* Gives an attempt up. Deleted in so many words, for the connection's slot lives on, and a duplicate
+   of this descriptor in a child must not report to it. */
+static void reactor__stream_attempt_end(reactor *r, reactor__stream_attempt *a) {
+    reactor__stream_conn *c = a->conn;
+    reactor__stream_dial *d = c->u.dial;
+    reactor__stream_attempt_unlink(d, a);
+    reactor__core_unbind(&r->core, (uint32_t)a->id, 0);
+    if (a->fd != REACTOR__UTIL_NO_SOCKET && !a->lent) reactor__util_close(a->fd);
+    if (a == &d->own) {
+        a->conn = NULL;
+        c->fd = REACTOR__UTIL_NO_SOCKET;
+        return;
+    }
+    reactor__core_release(&r->core, (uint32_t)a->id);
+    REACTOR_FREE(a);
+}
+
+static void reactor__stream_dial_end(reactor *r, const reactor__stream_conn *c) {
+    reactor__stream_dial *d = c->u.dial;
+    while (d->under_way) reactor__stream_attempt_end(r, d->under_way);
+}
+
+static unsigned reactor__stream_dial_interest(const reactor *r) {
+    return reactor__stream_part_of(r)->edges ? REACTOR__STREAM_EDGES : (unsigned)REACTOR_WRITE;
+}
+
+/* The server's backlog is full, and nothing tells when it is not: it is tried again, after a pause
+   that grows from 1 ms to 50. */
+static void reactor__stream_attempt_wait(reactor__stream_attempt *a) {
+    a->pause = a->pause ? a->pause * 2 : REACTOR__MS;
+    if (a->pause > 50 * REACTOR__MS) a->pause = 50 * REACTOR__MS;
+    a->retry_at = reactor__util_add(reactor__util_clock(), a->pause);
+}
+
+/* Tries its address. Returns 0 if that has failed already, and a is gone. */
+static int reactor__stream_attempt_start(reactor *r, reactor__stream_attempt *a) {
+    reactor__stream_conn *c = a->conn;
+    reactor__stream_dial *d = c->u.dial;
+    reactor__net_address to;
+    memset(&to, 0, sizeof to);
+    int e = reactor__net_parse(a->item, a->len, 0, &to); /* fails if an interface has gone since */
+    if (e == 0) e = reactor__net_open(&to, d->local, &c->policy->o, &a->fd);
+    if (e == -EAGAIN && to.sa.ss_family == AF_UNIX) {
+        reactor__stream_attempt_wait(a);
+        return 1;
+    }
+    a->lent = e >= 0 && to.fd != REACTOR__UTIL_NO_SOCKET;
+    if (e == 0) d->winner = a;
+    if (e >= 0)
+        e = reactor__core_bind(&r->core, (uint32_t)a->id, a->fd, reactor__stream_dial_interest(r));
+    if (e < 0) {
+        d->winner = NULL;
+        d->error = e;
+        d->next_at = 0;
+        reactor__stream_attempt_end(r, a);
+        return 0;
+    }
+    if (a == &d->own) c->fd = a->fd;
+    return 1;
+}
+
+/* Begins with the next address. Returns 0 if there is no memory for it now. */
+static int reactor__stream_dial_begin(reactor *r, reactor__stream_conn *c, int64_t now) {
+    reactor__stream_dial *d = c->u.dial;
+    reactor__stream_attempt *a = reactor__stream_attempt_new(r, c);
+    d->next_at = reactor__util_add(now, d->delay);
+    if (!a) return 0;
+    d->left--;
+    (void)reactor__net_next(&d->list, &a->item, &a->len); /* the list has been checked */
+    reactor__stream_attempt_start(r, a);
+    return 1;
+}
+
+/* Those that wait for a backlog, and whose pause is over. */
+static void reactor__stream_dial_retry(reactor *r, const reactor__stream_dial *d, int64_t now) {
+    reactor__stream_attempt *next;
+    for (reactor__stream_attempt *a = d->under_way; a && !d->winner; a = next) {
+        next = a->next;
+        if (a->fd == REACTOR__UTIL_NO_SOCKET && a->retry_at <= now)
+            reactor__stream_attempt_start(r, a);
+    }
+}
+
+/* The winner gets the connection's slot. If that fails, which takes a lack of memory, it has not
+   won, and the rest of the list is tried. */
+static void reactor__stream_dial_won(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_dial *d = c->u.dial;
+    reactor__stream_attempt *a = d->winner;
+    int e = 0;
+    d->winner = NULL;
+    if (a == &d->own) {
+        reactor__stream_attempt_unlink(d, a);
+        reactor__stream_connected(r, c);
+        return;
+    }
+    if (d->own.conn) reactor__stream_attempt_end(r, &d->own);
+    reactor__core_unbind(&r->core, (uint32_t)a->id, 0);
+    e = reactor__core_bind(&r->core, (uint32_t)c->id, a->fd, reactor__stream_dial_interest(r));
+    if (e == 0) {
+        c->fd = a->fd;
+        a->fd = REACTOR__UTIL_NO_SOCKET;
+        reactor__stream_connected(r, c);
+        return;
+    }
+    d->error = e;
+    d->next_at = 0;
+    reactor__stream_attempt_end(r, a);
+    reactor__stream_kick(r, c);
 }
 
 static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user);
 
-/* Tries one address: 1 it is under way or done, 0 it was refused at once. */
-static int reactor__stream_dial_one(reactor *r, reactor__stream_conn *c,
-                                    const reactor__net_address *a) {
-    reactor__stream_dial *d = c->u.dial;
+/* The timer: the end of all, the next address, or the next try at a full backlog. */
+static int reactor__stream_dial_arm(reactor *r, reactor__stream_conn *c) {
+    const reactor__stream_dial *d = c->u.dial;
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
-    unsigned wanted = REACTOR__STREAM_EDGES;
-    if (!reactor__stream_part_of(r)->edges) wanted = (unsigned)REACTOR_WRITE;
-    int state = reactor__net_open(a, d->local, &c->policy->o, &c->fd);
-    if (state < 0) {
-        d->error = state;
-        return 0;
-    }
-    int e = reactor__core_bind(&r->core, (uint32_t)c->id, c->fd, wanted);
-    int64_t now = reactor__util_clock(), left = d->deadline > now ? d->deadline - now : 0;
-    if (e == 0 && state == 1)
-        e = reactor__timer_set(&r->wheel, reactor__util_add(now, left / (d->left + 1)), 0,
-                               reactor__stream_dial_tick, c, flags, &c->timer);
-    if (e < 0) {
-        if (a->fd != REACTOR__UTIL_NO_SOCKET)
-            c->fd = REACTOR__UTIL_NO_SOCKET; /* the caller's, who gave it as fd:N, and still open */
-        reactor__stream_hang_up(r, c, e);
-        return 0;
-    }
-    if (state == 0) reactor__stream_connected(r, c);
-    return 1;
+    int64_t at = d->deadline;
+    if (d->left > 0 && d->next_at < at) at = d->next_at;
+    for (const reactor__stream_attempt *a = d->under_way; a; a = a->next)
+        if (a->fd == REACTOR__UTIL_NO_SOCKET && a->retry_at < at) at = a->retry_at;
+    if (c->timer) return reactor__timer_reset(&r->wheel, c->timer, at);
+    return reactor__timer_set(&r->wheel, at, 0, reactor__stream_dial_tick, c, flags, &c->timer);
 }
 
-/* The next address that can be tried; without one the last error is the reason of the end. */
-static void reactor__stream_dial_next(reactor *r, reactor__stream_conn *c) {
+/* Does what is due: whatever has changed. With nothing under way and nothing left to try, the last
+   error is the reason of the end. */
+static void reactor__stream_dial_go(reactor *r, reactor__stream_conn *c) {
     reactor__stream_dial *d = c->u.dial;
-    reactor__net_address a;
-    const char *item;
-    size_t len;
-    while (d->left > 0 && reactor__net_next(&d->list, &item, &len) > 0) {
-        d->left--;
-        int e = reactor__net_parse(item, len, 0, &a);
-        if (e < 0)
-            d->error = e; /* an interface that has gone since */
-        else if (reactor__stream_dial_one(r, c, &a))
+    int64_t now = reactor__util_clock();
+    int e = now >= d->deadline && !d->winner ? -ETIMEDOUT : 0;
+    if (e == 0) {
+        reactor__stream_dial_retry(r, d, now);
+        while (!d->winner && d->left > 0 && (!d->under_way || d->next_at <= now))
+            if (!reactor__stream_dial_begin(r, c, now)) break;
+        if (d->winner) {
+            reactor__stream_dial_won(r, c);
             return;
+        }
+        e = d->under_way ? reactor__stream_dial_arm(r, c) : d->error;
     }
-    reactor__stream_fail(c, d->error, 0);
-    reactor__stream_finish(r, c, 0);
+    if (e < 0) {
+        reactor__stream_fail(c, e, 0);
+        reactor__stream_finish(r, c, 0);
+    }
 }
 
 static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
@@ -11448,33 +11596,51 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
     (void)t;
     c->timer = 0;
     if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
-    reactor__stream_hang_up(r, c, -ETIMEDOUT);
-    reactor__stream_dial_next(r, c);
+    reactor__stream_dial_go(r, c);
 }
 
-/* Whatever is reported, SO_ERROR tells the outcome. Input may have come with it: see note. The next
-   address is for the end of the turn: another report of this wait would be taken for its outcome. */
-static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
-    reactor__stream_conn *c = (reactor__stream_conn *)user;
-    int e = reactor__net_error(fd);
-    r->core.counters.callbacks--;                  /* see io_long */
-    if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
+/* Whatever is reported, SO_ERROR tells the outcome. Input may have come with it: see note. What
+   follows, but for the usual case, is for the end of the turn. */
+static void reactor__stream_attempt_event(reactor *r, reactor__stream_attempt *a, unsigned events) {
+    reactor__stream_conn *c = a->conn;
+    r->core.counters.callbacks--;                          /* see io_long */
+    if (!c || (c->flags & REACTOR__STREAM_FAILED)) return; /* kicked, to be finished */
+    reactor__stream_dial *d = c->u.dial;
+    if (d->winner) return;
+    int e = reactor__net_error(a->fd);
     if (e == 0) {
-        reactor__stream_note(c, events);
-        reactor__stream_connected(r, c);
-        return;
+        d->winner = a;
+        if (a == &d->own) {
+            reactor__stream_note(c, events);
+            reactor__stream_dial_won(r, c);
+            return;
+        }
+    } else {
+        d->error = e;
+        d->next_at = 0;
+        reactor__stream_attempt_end(r, a);
     }
-    reactor__stream_hang_up(r, c, e);
     reactor__stream_kick(r, c);
+}
+
+static void reactor__stream_attempt_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)fd;
+    reactor__stream_attempt_event(r, (reactor__stream_attempt *)user, events);
+}
+
+static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    const reactor__stream_conn *c = (reactor__stream_conn *)user;
+    (void)fd;
+    reactor__stream_attempt_event(r, &c->u.dial->own, events);
 }
 
 /* What a kick does to one that is connecting. close before it is open waits only for what was
    written to be sent. */
 static void reactor__stream_dial_step(reactor *r, reactor__stream_conn *c) {
-    if (c->flags & REACTOR__STREAM_FAILED || ((c->flags & REACTOR__STREAM_CLOSING) && !c->tail)) {
+    if (c->flags & REACTOR__STREAM_FAILED || ((c->flags & REACTOR__STREAM_CLOSING) && !c->tail))
         reactor__stream_finish(r, c, 0);
-    } else if (c->fd == REACTOR__UTIL_NO_SOCKET)
-        reactor__stream_dial_next(r, c);
+    else
+        reactor__stream_dial_go(r, c);
 }
 
 /* Checks the whole list, so that what is wrong with it is told by the call. Counts addresses. */
@@ -11493,8 +11659,9 @@ static int reactor__stream_check_list(const char *list) {
 }
 
 /* The texts are copied, for they are read again at each attempt, long after the call. */
-static reactor__stream_dial *reactor__stream_dial_new(const char *list, const char *local,
-                                                      int64_t timeout_ms, int count) {
+static reactor__stream_dial *reactor__stream_dial_new(const char *list,
+                                                      const reactor_connect_options *o, int count) {
+    const char *local = o->local;
     size_t size = strlen(list) + 1, local_size = local ? strlen(local) + 1 : 0;
     reactor__stream_dial *d =
         (reactor__stream_dial *)reactor__util_zeroed(sizeof *d + size + local_size);
@@ -11505,8 +11672,9 @@ static reactor__stream_dial *reactor__stream_dial_new(const char *list, const ch
     if (local) d->local = (char *)memcpy(text + size, local, local_size);
     d->left = count;
     d->error = -ENOTCONN;
-    d->deadline =
-        reactor__util_add(reactor__util_clock(), reactor__util_ms(timeout_ms ? timeout_ms : 30000));
+    d->deadline = reactor__util_add(reactor__util_clock(),
+                                    reactor__util_ms(o->timeout_ms ? o->timeout_ms : 30000));
+    d->delay = reactor__util_ms(o->attempt_delay_ms ? o->attempt_delay_ms : 250);
     return d;
 }
 
@@ -11515,18 +11683,18 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
     reactor__stream_policy *policy = NULL;
     reactor__net_address a;
     if (out) out->id = 0;
-    if (!r || !addresses || !h || (o && o->timeout_ms < 0) ||
-        h->state_size > REACTOR__STREAM_STATE_MAX)
-        return -EINVAL;
+    reactor_connect_options none;
+    memset(&none, 0, sizeof none);
+    if (!o) o = &none;
+    if (!r || !addresses || !h || h->state_size > REACTOR__STREAM_STATE_MAX) return -EINVAL;
+    if (o->timeout_ms < 0 || o->attempt_delay_ms < 0) return -EINVAL;
     int count = reactor__stream_check_list(addresses);
     if (count < 0) return count;
-    const char *local = o ? o->local : NULL;
-    int e = local ? reactor__net_parse(local, strlen(local), 1, &a) : 0;
+    int e = o->local ? reactor__net_parse(o->local, strlen(o->local), 1, &a) : 0;
     if (e == 0) e = reactor__stream_start(r);
-    if (e == 0) e = reactor__stream_policy_new(o ? &o->conn : NULL, -1, &policy);
+    if (e == 0) e = reactor__stream_policy_new(&o->conn, -1, &policy);
     if (e != 0) return e;
-    reactor__stream_dial *d =
-        reactor__stream_dial_new(addresses, local, o ? o->timeout_ms : 0, count);
+    reactor__stream_dial *d = reactor__stream_dial_new(addresses, o, count);
     reactor__stream_conn *c =
         d ? reactor__stream_conn_new(r, h, policy, REACTOR__UTIL_NO_SOCKET, REACTOR__STREAM_DIALING)
           : NULL;
