@@ -180,7 +180,7 @@ static const char name_rule[] = "a name has 1 to 20 letters (a to z), digits, _ 
 static int schedule(struct chat *s);
 
 /* Too far behind, or no memory to tell him more: nobody may miss a line and not know it. He is told
-   after all that waits for him, and closed; finish_turn takes him off the lists, for whoever called
+   after all that waits for him, and closed; reset, if not even that can be said. finish_turn takes him off the lists, for whoever called
    this may be walking through one. */
 static void give_up(struct member *m, const char *why) {
     struct chat *s = m->chat;
@@ -190,7 +190,7 @@ static void give_up(struct member *m, const char *why) {
     m->why_slow = why;
     m->next_slow = s->slow;
     s->slow = m;
-    reactor_write(s->r, m->conn, text, (size_t)len);
+    if (reactor_write(s->r, m->conn, text, (size_t)len) < 0) reactor_abort(s->r, m->conn);
     reactor_close(s->r, m->conn);
     schedule(s);
 }

@@ -152,6 +152,8 @@ int main(int argc, char **argv) {
     int e = reactor_create(&r, &options);
     listen.conn.user = (void *)to;
     listen.conn.name = "client";
+    listen.conn.coupled =
+        -1; /* it is the other side's output that says when to read: see on_data */
     snprintf(address, sizeof address, "127.0.0.1:%s", port);
     if (e == 0) e = reactor_listen(r, address, &client_side, &listen, &listener);
     if (e == 0) e = watch_endings(r, NULL);
