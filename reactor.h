@@ -251,7 +251,7 @@
         ...
         static const reactor__core_backend reactor__mine_backend = {
             "mine", REACTOR__CORE_BEST, 0, reactor__mine_init, reactor__mine_fini,
-            reactor__mine_set, reactor__mine_wait, NULL, NULL, NULL};
+            reactor__mine_set, reactor__mine_wait, NULL, NULL, NULL, NULL};
         #undef REACTOR__CORE_BEST
         #define REACTOR__CORE_BEST (&reactor__mine_backend)
         #endif
@@ -304,6 +304,10 @@
             see reactor__core_transfer_fn. NULL: streams make a call for each.
    wake     has wait report READ of the slot core->waker, from any thread and from signal handlers;
             with 0 takes that back. NULL: a descriptor is watched for it, like others.
+   fork     for reactor_fork, in a child: exchanges what is shared with the parent, or was not
+            inherited, for new objects that know all that is armed. If it fails it can be tried
+            again. NULL: a second init, set for all that is armed, and fini, with core->child, of
+            what the first one had made.
 
    The tests find it by themselves, and so do the build tests and the bench; `make test
    BACKEND=mine` is it alone. test_selector and test_model tell first what is wrong, then
@@ -316,8 +320,10 @@
 
    Is it thread-safe? A loop belongs to one thread; reactor_post, reactor_wake and reactor_stop are
    for the others. Run one loop per thread, with reuse_port to share a port.
-   May I fork? Yes. The child may only destroy its copy of the loop, which the parent does not
-   notice.
+   May I fork? Yes. The child may destroy its copy of the loop, also inside a callback; the parent
+   does not notice. To go on with it, as after daemon(3), it calls reactor_fork outside of callbacks.
+   With exec nothing has to be done. A child that was forked in a callback destroys its copy before it
+   returns from it.
    Why is my timer 2 ms late? A callback took so long, or the machine was busy. Ask on_slow.
    How do I resolve names? On a thread of your own, and reactor_post the result: getaddrinfo blocks.
    Does it print, exit, or touch signals? Never. SIGPIPE is not raised by streams, and needs no
@@ -445,10 +451,23 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options);
    could notice. */
 REACTOR_API void reactor_destroy(reactor *r);
 
+/* For a forked child that goes on with its copy of the loop, as after daemon(3): what the kernel has
+   of the loop, and would be the parent's too, is made anew with all that is watched in it, signals
+   included, and the loop belongs to the thread that runs it next. Everything else is as at the fork:
+   timers, tasks, posts (but none that another thread was just posting), connections, listeners.
+   Before it a child may only destroy the loop. Of a nested loop before that in which it is nested;
+   reactor_fd may be another descriptor then. Sockets and unix paths are those of parent and child
+   from then on: one of both should destroy its loop, or end, and the first one that closes a listener
+   removes its path. The loop's descriptors must not have been closed in between. 0, also in the
+   process that made it; -EBUSY: in a callback; else what the system said (-EMFILE, -ENOMEM ...): it
+   can be tried again, or the loop destroyed. */
+REACTOR_API int reactor_fork(reactor *r);
+
 /* Runs turns until reactor_stop (one made before the run counts) or until nothing is left that
    could wake it: no watcher with an interest, timer, listener, connection, task or reactor_ref.
    0: so it ended; -EBUSY: it is running already (this is one of its callbacks); -EPERM: another
-   thread has run it before; else the error of a wait that keeps failing. */
+   thread has run it before; -ECHILD: this is a forked child that has not called reactor_fork; else
+   the error of a wait that keeps failing. */
 REACTOR_API int reactor_run(reactor *r);
 
 /* One turn: waits at most so long for something to do (-1: for ever, 0: not at all), also when the
@@ -1301,6 +1320,12 @@ static void reactor__util_lock_fini(reactor__util_lock *l) { (void)l; }
 
 static void reactor__util_enter(reactor__util_lock *l) { AcquireSRWLockExclusive(l); }
 
+/* 0 if somebody else is inside; there is no child to ask. */
+static int reactor__util_try_enter(reactor__util_lock *l) {
+    reactor__util_enter(l);
+    return 1;
+}
+
 static void reactor__util_leave(reactor__util_lock *l) { ReleaseSRWLockExclusive(l); }
 
 /* Lets others go on, for as long as it takes them to do a few calls. */
@@ -1441,6 +1466,9 @@ static void reactor__util_lock_fini(reactor__util_lock *l) { pthread_mutex_destr
 
 static void reactor__util_enter(reactor__util_lock *l) { pthread_mutex_lock(l); }
 
+/* 0 if somebody else is inside. */
+static int reactor__util_try_enter(reactor__util_lock *l) { return pthread_mutex_trylock(l) == 0; }
+
 static void reactor__util_leave(reactor__util_lock *l) { pthread_mutex_unlock(l); }
 
 /* Lets others go on, for as long as it takes them to do a few calls. Also those of lower priority,
@@ -1559,6 +1587,16 @@ REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
    thread's. */
 REACTOR__APART static void reactor__util_close(reactor_socket fd) { close(fd); }
 
+/* Gives number's place to what fd, which a call has just returned, is; close-on-exec. */
+REACTOR__OPTIONAL static int reactor__util_replace(int number, int fd) {
+    int e;
+    if (fd < 0) return -errno;
+    do e = dup2(fd, number) < 0 ? -errno : 0;
+    while (e == -EINTR || e == -EBUSY);
+    reactor__util_close(fd);
+    return e == 0 ? reactor__util_cloexec(number) : e;
+}
+
 REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) {
     reactor__util_close(file);
 }
@@ -1670,6 +1708,7 @@ typedef struct reactor__core_backend {
     int (*fd)(reactor__core *core);
     int (*alarm)(reactor__core *core, int64_t at);
     int (*wake)(const reactor__core *core, int on);
+    int (*fork)(reactor__core *core);
 } reactor__core_backend;
 
 /* The best one so far. Each section makes that its worse one, and then itself the best. */
@@ -2455,6 +2494,44 @@ static int reactor__core_none_wait(reactor__core *core, int64_t timeout) {
     return 0;
 }
 
+/* ---- a forked child ---- */
+
+/* The fork member of a backend that has nothing of the kernel's. */
+REACTOR__OPTIONAL static int reactor__core_keep(reactor__core *core) {
+    (void)core;
+    return 0;
+}
+
+/* Tells a backend that has just begun all that is armed. What was closed unremoved is left out. */
+static int reactor__core_arm_all(reactor__core *core) {
+    for (uint32_t i = 0; i < core->count; i++) {
+        const reactor__core_slot *slot = &core->slots[i];
+        if (!slot->armed || (slot->flags & REACTOR__CORE_ALWAYS)) continue;
+        core->links[i].aux = 0;
+        int e = core->backend->set(core, i, 0, slot->armed, 0);
+        if (e < 0 && e != -EBADF && e != -EPERM) return e;
+    }
+    return 0;
+}
+
+/* Makes the backend whole in a child. If that fails everything is as it was. */
+static int reactor__core_fork(reactor__core *core) {
+    reactor__core_transfer_fn *transfer = core->transfer;
+    void *old = core->data;
+    if (core->backend->fork) return core->backend->fork(core);
+    int e = core->backend->init(core);
+    if (e < 0) return e;
+    void *fresh = core->data;
+    e = reactor__core_arm_all(core);
+    core->child = e == 0; /* what goes is the parent's, too, unless it was made here */
+    core->data = e < 0 ? fresh : old;
+    core->backend->fini(core);
+    core->child = 0;
+    core->data = e < 0 ? old : fresh;
+    if (e < 0 || !transfer) core->transfer = transfer; /* streams have prepared for it or not */
+    return e;
+}
+
 /* Closes what the backend has; from then on nothing is told to anybody. */
 static void reactor__core_abandon(reactor__core *core) {
     static const reactor__core_backend none = {"none",
@@ -2464,6 +2541,7 @@ static void reactor__core_abandon(reactor__core *core) {
                                                reactor__core_none_fini,
                                                reactor__core_none_set,
                                                reactor__core_none_wait,
+                                               NULL,
                                                NULL,
                                                NULL,
                                                NULL};
@@ -2714,7 +2792,8 @@ static const reactor__core_backend reactor__select_backend = {"select",
                                                               reactor__select_wait,
                                                               NULL,
                                                               NULL,
-                                                              NULL};
+                                                              NULL,
+                                                              reactor__core_keep};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__select_backend)
 #endif
@@ -2975,6 +3054,7 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
                                                                  reactor__winselect_fini,
                                                                  reactor__winselect_set_interest,
                                                                  reactor__winselect_wait,
+                                                                 NULL,
                                                                  NULL,
                                                                  NULL,
                                                                  NULL};
@@ -3452,7 +3532,8 @@ static const reactor__core_backend reactor__windows_backend = {"windows",
                                                                reactor__windows_wait,
                                                                NULL,
                                                                NULL,
-                                                               reactor__windows_wake};
+                                                               reactor__windows_wake,
+                                                               NULL};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__windows_backend)
 #endif
@@ -3579,7 +3660,8 @@ static const reactor__core_backend reactor__poll_backend = {"poll",
                                                             reactor__poll_wait,
                                                             NULL,
                                                             NULL,
-                                                            NULL};
+                                                            NULL,
+                                                            reactor__core_keep};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__poll_backend)
 #endif
@@ -4134,7 +4216,8 @@ static const reactor__core_backend reactor__kqueue_backend = {"kqueue",
                                                               reactor__kqueue_wait,
                                                               reactor__kqueue_fd,
                                                               reactor__kqueue_alarm,
-                                                              REACTOR__KQUEUE_WAKE};
+                                                              REACTOR__KQUEUE_WAKE,
+                                                              NULL};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__kqueue_backend)
 #endif
@@ -4263,11 +4346,11 @@ static int reactor__epoll_replace(reactor__epoll *b, int fresh) {
 
 /* A new set with everything that is armed; without descriptors or memory for it the old one stays
    until the next stale report. */
-REACTOR__APART static void reactor__epoll_rebuild(reactor__core *core) {
+REACTOR__APART static int reactor__epoll_rebuild(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     core->stale = 0;
     int fresh = epoll_create1(EPOLL_CLOEXEC), e = 0;
-    if (fresh < 0) return;
+    if (fresh < 0) return -errno;
     for (uint32_t i = 0; i < core->count && e == 0; i++) {
         const reactor__core_slot *slot = reactor__core_at(core, i);
         if (!slot->armed || (slot->flags & REACTOR__CORE_ALWAYS)) continue;
@@ -4279,6 +4362,20 @@ REACTOR__APART static void reactor__epoll_rebuild(reactor__core *core) {
         reactor__util_close(fresh);
     else
         core->counters.rebuilds++;
+    return e;
+}
+
+/* A child's set is its parent's, and so are timer and outer set: changes would be made to both. New
+   ones get their numbers. */
+static int reactor__epoll_fork(reactor__core *core) {
+    reactor__epoll *b = (reactor__epoll *)core->data;
+    int e = 0;
+    if (b->timer >= 0)
+        e = reactor__util_replace(b->timer,
+                                  timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+    b->at = REACTOR__NEVER;
+    if (e == 0 && b->outer >= 0) e = reactor__util_replace(b->outer, epoll_create1(EPOLL_CLOEXEC));
+    return e == 0 ? reactor__epoll_rebuild(core) : e;
 }
 
 /* epoll_pwait2 takes nanoseconds. Where it is missing (ENOSYS) or a sandbox forbids it (EPERM),
@@ -4364,7 +4461,8 @@ static const reactor__core_backend reactor__epoll_backend = {
     reactor__epoll_wait,
     reactor__epoll_fd,
     reactor__epoll_alarm,
-    NULL};
+    NULL,
+    reactor__epoll_fork};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__epoll_backend)
 #endif
@@ -5206,6 +5304,7 @@ static const reactor__core_backend reactor__io_uring_backend = {
     reactor__io_uring_wait,
     reactor__io_uring_fd,
     reactor__io_uring_alarm,
+    NULL,
     NULL};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__io_uring_backend)
@@ -5905,6 +6004,11 @@ static int reactor__wake_open(reactor__wake *w) {
 
 static void reactor__wake_shut(reactor__wake *w) { reactor__util_close(w->in); }
 
+static int reactor__wake_reopen(reactor__wake *w) {
+    (void)w;
+    return 0;
+}
+
 /* Without room (EAGAIN) there is something to read, which is all that is wanted. */
 static int reactor__wake_write(reactor__wake *w) {
     DWORD saved = GetLastError();
@@ -5973,6 +6077,18 @@ static void reactor__wake_shut(reactor__wake *w) {
     reactor__util_close(w->in);
     if (w->out != w->in) reactor__util_close(w->out);
 }
+
+/* New ones under the old numbers: nobody who knows these has to be told. */
+static int reactor__wake_reopen(reactor__wake *w) {
+    reactor__wake fresh;
+    memset(&fresh, 0, sizeof fresh);
+    int e = reactor__wake_open(&fresh);
+    if (e < 0) return e;
+    e = reactor__util_replace(w->in, fresh.in);
+    if (fresh.out == fresh.in) return e;
+    int other = reactor__util_replace(w->out, fresh.out);
+    return e < 0 ? e : other;
+}
 #endif
 
 static int reactor__wake_init(reactor__wake *w) {
@@ -5988,6 +6104,22 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
     for (int k = 0; k < REACTOR__WAKE_CHUNKS; k++) REACTOR_FREE(w->asyncs[k]);
     REACTOR_FREE(w->posted.tasks);
     reactor__wake_end();
+}
+
+/* In a forked child that goes on. Whoever holds the lock is a thread of the parent, in the middle of
+   a post: what was posted is the parent's alone then. woken has the loop look at what there is. */
+static int reactor__wake_fork(reactor__wake *w) {
+    int e = w->in == REACTOR__UTIL_NO_SOCKET ? 0 : reactor__wake_reopen(w);
+    if (e < 0) return e;
+    if (reactor__util_try_enter(&w->lock)) {
+        reactor__util_leave(&w->lock);
+    } else {
+        memset(&w->posted, 0, sizeof w->posted);
+        e = reactor__util_lock_init(&w->lock);
+    }
+    REACTOR__STORE(&w->asleep, 0);
+    REACTOR__STORE(&w->woken, 1);
+    return e;
 }
 
 /* In a forked child: closes the descriptors, and refuses posts. woken stays set, so that nobody
@@ -6720,6 +6852,7 @@ static int reactor__loop_alive(const reactor *r) {
 static int reactor__loop_enter(reactor *r, int pulling) {
     if (!r) return -EINVAL;
     if (r->running) return -EBUSY;
+    if (r->pid != reactor__util_pid()) return -ECHILD;
     if (!r->owned) {
         r->owner = reactor__util_self();
         r->owned = 1;
@@ -6828,6 +6961,31 @@ REACTOR_API int reactor_fd(reactor *r) {
     r->core.changed = reactor__loop_changed;
     reactor__loop_touch(r);
     return fd;
+}
+
+/* ---- fork ---- */
+
+/* Nested loops get an alarm again, or the descriptor that the backend has for it by now. */
+static int reactor__loop_nest_again(reactor *r) {
+    int fd = r->core.changed ? r->core.backend->fd(&r->core) : 0;
+    return fd < 0 ? fd : 0;
+}
+
+/* pid is last: until then the loop is one that a child may destroy, and nothing else. */
+REACTOR_API int reactor_fork(reactor *r) {
+    if (!r) return -EINVAL;
+    if (r->pid == reactor__util_pid()) return 0;
+    if (r->running) return -EBUSY;
+    int e = reactor__wake_fork(&r->wake);
+    if (e == 0) e = reactor__core_fork(&r->core);
+    if (e == 0) e = reactor__loop_nest_again(r);
+    for (int i = 0; i < REACTOR__LOOP_PARTS && e == 0; i++)
+        if (r->parts[i]) e = r->parts[i]->forked(r, r->parts[i]);
+    if (e < 0) return e;
+    r->owned = 0;
+    REACTOR__STORE(&r->pid, reactor__util_pid());
+    reactor__loop_touch(r);
+    return 0;
 }
 
 /* ---- create and destroy ---- */
@@ -11346,7 +11504,7 @@ static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
 static int reactor__stream_forked(reactor *r, reactor__loop_part *part) {
     (void)part;
     for (reactor__stream_listener *l = reactor__stream_part_of(r)->listeners; l; l = l->next)
-        l->bound.pid = r->pid;
+        l->bound.pid = reactor__util_pid();
     return 0;
 }
 

@@ -25,6 +25,7 @@ int *errno_of_this_thread(void);
 #define EBADF       9
 #define ENOMEM      12
 #define EACCES      13
+#define ECHILD      10
 #define EBUSY       16
 #define EEXIST      17
 #define ENODEV      19
@@ -221,6 +222,7 @@ int pthread_equal(pthread_t a, pthread_t b);
 int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes);
 int pthread_mutex_destroy(pthread_mutex_t *mutex);
 int pthread_mutex_lock(pthread_mutex_t *mutex);
+int pthread_mutex_trylock(pthread_mutex_t *mutex);
 int pthread_mutex_unlock(pthread_mutex_t *mutex);
 pthread_t pthread_self(void);
 int pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
