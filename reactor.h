@@ -319,7 +319,8 @@
    FAQ
 
    Is it thread-safe? A loop belongs to one thread; reactor_post, reactor_wake and reactor_stop are
-   for the others. Run one loop per thread, with reuse_port to share a port.
+   for the others, who are joined before the loop is destroyed. Run one loop per thread, with
+   reuse_port to share a port.
    May I fork? Yes. The child may destroy its copy of the loop, also inside a callback; the parent
    does not notice. To go on with it, as after daemon(3), it calls reactor_fork outside of callbacks.
    With exec nothing has to be done. A child that was forked in a callback destroys its copy before it
@@ -446,7 +447,8 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options);
 /* Closes every connection (each on_close is called, reason -ECANCELED), runs the posts that are
    pending, frees everything; descriptors that were only watched stay open, for they are the
    caller's. Always succeeds. NULL is allowed. Inside a callback it stops the loop, which is freed
-   before reactor_run or reactor_poll returns. In a forked child it only closes the loop's
+   before reactor_run or reactor_poll returns. Join every thread that may post, send, wake or stop
+   first, and have no signal handler do so any more. In a forked child it only closes the loop's
    descriptors and frees memory: no callbacks but those that free memory, nothing the parent
    could notice. */
 REACTOR_API void reactor_destroy(reactor *r);
@@ -477,10 +479,10 @@ REACTOR_API int reactor_poll(reactor *r, int64_t timeout_ms);
 REACTOR_API int reactor_poll_ns(reactor *r, int64_t timeout_ns);
 
 /* Ends reactor_run after the callback that is running; without one running, the next run returns
-   at once. Any thread, and signal handlers. */
+   at once. Any thread, and signal handlers, but none any more once reactor_destroy is called. */
 REACTOR_API void reactor_stop(reactor *r);
 
-/* Ends one wait, so that a turn happens. Any thread, and signal handlers. */
+/* Ends one wait, so that a turn happens. Any thread, and signal handlers, as reactor_stop. */
 REACTOR_API void reactor_wake(reactor *r);
 
 /* Keep reactor_run going although nothing is watched, for what is to come from another thread.
@@ -643,7 +645,10 @@ REACTOR_API int reactor_defer(reactor *r, reactor_task_fn *fn, void *user);
 
 /* The same from any thread (not from signal handlers): each runs once, on the loop's thread, in
    order per thread. A burst costs one wake-up. Returning 0 it will run, at the latest in
-   reactor_destroy. -ECANCELED: the loop is being destroyed. */
+   reactor_destroy. Join every thread that may post before reactor_destroy, which frees what this
+   looks at. -ECANCELED tells those that the loop's own end meets: a callback that reactor_destroy
+   runs, and, after a reactor_destroy inside a callback, other threads until reactor_run returns: they
+   have to be joined before that. */
 REACTOR_API int reactor_post(reactor *r, reactor_task_fn *fn, void *user);
 
 /* A doorbell: fn is called on the loop's thread after a reactor_async_send, once for all sends that
@@ -656,7 +661,8 @@ REACTOR_API int reactor_async_open(reactor *r, reactor_async_fn *fn, void *user,
 
 /* Any thread, and signal handlers. What the caller stored before is seen by fn. A send needs no
    memory and, unless the loop sleeps, no system call. -EBADF: closed. Sends that fn has not been
-   called for when the loop is destroyed are forgotten. */
+   called for when the loop is destroyed are forgotten. Join threads that may send before
+   reactor_destroy, as for reactor_post. */
 REACTOR_API int reactor_async_send(reactor *r, reactor_async a);
 
 /* fn is not called any more, not even for what was sent before. Sends with this handle are -EBADF
