@@ -144,29 +144,17 @@
 
    BACKENDS, AND HOW TO ADD ONE
 
-   io_uring Linux, by its raw system calls. What changes and what is ready goes with the one call
-            that waits. Tried before epoll where both are compiled in; a kernel or a container that
-            refuses it leaves the loop to the next, and reactor_backend_reason says so. The loop
-            belongs to the thread that first runs it. reactor_fd works, on a plainer ring that it
-            exchanges this one for: it costs more per report, and interrupts the outer wait (EINTR).
-            TCP streams are registered once. All that have input in a turn are read with one call
-            and answered with one more, where epoll takes two for each; that is, with 64 at work,
-            0.06 calls per message and not 2. It pays where a turn finds many with input, by a
-            tenth or so of the CPU time. It does not pay for few connections with one message at a
-            time: three calls per message on both, and these are the dearer ones; nor for large
-            messages, whose copying is the cost; nor for watchers, whose every report has a poll
-            asked for anew and a poll(2) to look at what is there. Connections come and go a call
-            or two dearer. Unix sockets and pipes, a loop with on_slow or a reactor_fd, and kernels
-            before 6.1 have a call for each receive and send. A loop with streams has 270 KB more.
-            Its traps: a report may be late or no longer true (each arming has its own name;
-            poll(2) looks, and of a connection its receive tells whether there is more); a poll
-            holds the file open (it is cancelled before the close); a request may outlive the call
-            (those of streams are MSG_DONTWAIT: over when they have been submitted, so no memory
-            stays with the kernel); answers for which there is no room (then streams have calls),
-            nor memory (every poll is asked for anew); a peer's FIN is told to who waits to write
-            (that one's poll then lasts, and is not over again and again); files without readiness
-            are polled like others (epoll is asked when they are added, and core takes them for
-            ready).
+   io_uring Linux 5.18 and later. The epoll backend, with all its rules, and a ring beside it: where a
+            wait finds several TCP streams with input, all of them are read with one call and
+            answered with one more, where epoll takes two for each. With 64 at work that is 0.06
+            calls per message and not 2. One or two at work, messages above 2 KB or so, other
+            streams, watchers, and a loop with on_slow go as on epoll. Tried before epoll where both
+            are compiled in; a kernel or a container that refuses it leaves the loop to the next,
+            and reactor_backend_reason says so. If it is refused later, by a filter that the program
+            installs or a kernel that is too old, streams go as on epoll from then on, for the
+            reason that can be read there. The ring and its memory, some 110 KB, come with the first
+            turn that has a use for them. After a loop with a ring is destroyed the kernel
+            interrupts once (EINTR), within milliseconds, what its thread waits in.
    epoll    Linux. Connections are registered once, edge-triggered: ready descriptors cost, idle
             ones do not; a watcher's change of interest costs a call. reactor_fd works. Its traps:
             it watches what is open, not the descriptor, so a duplicate goes on reporting what was
@@ -1041,8 +1029,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #endif
 
 /* Nothing asked for: this is the one place besides its own section that names a backend. io_uring
-   is not among the defaults: see the manual, it does not pay so far. The second one is for where a
-   sandbox refuses the first. */
+   has to be asked for. The second one is for where a sandbox refuses the first. */
 #if !defined(REACTOR_USE_ALL) && !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) &&     \
     !defined(REACTOR_USE_EPOLL) && !defined(REACTOR_USE_KQUEUE) &&                                 \
     !defined(REACTOR_USE_WINDOWS) && !defined(REACTOR_USE_IO_URING)
@@ -1696,10 +1683,9 @@ typedef struct reactor__core_report {
 typedef struct reactor__core_transfer {
     char *data;
     reactor_socket fd;
-    int32_t result; /* bytes or -errno; -EINTR: not done; of a send len beforehand */
+    int32_t result; /* bytes or -errno; -EINTR: not done */
     void *user;     /* the asker's own */
     uint32_t len;   /* 0: leave it out */
-    uint32_t more;  /* of a receive: there is more, or the end */
 } reactor__core_transfer;
 
 /* What a backend is. The manual says what each of these promises, and which may be NULL. */
@@ -1721,9 +1707,8 @@ typedef struct reactor__core_backend {
 #define REACTOR__CORE_BEST NULL
 
 /* What a backend's init may put into core->transfer: does all of them in this order, and when it
-   returns the kernel holds none of their memory. Sends: 0 if each was taken whole, and then nothing
-   is written into them. Such a backend may report a connection twice in a wait, and READ together
-   with PRI for no other reason than that input has come: more tells what matters. */
+   returns the kernel holds none of their memory. Sends: 0 if each was taken whole. It may make
+   itself NULL, with core->reason, when the system no longer lets it. */
 typedef int reactor__core_transfer_fn(reactor__core *core, reactor__core_transfer *list,
                                       uint32_t count, int sending);
 
@@ -1731,6 +1716,8 @@ typedef int reactor__core_transfer_fn(reactor__core *core, reactor__core_transfe
 #ifndef REACTOR__CORE_GENERATION
 #define REACTOR__CORE_GENERATION 2u
 #endif
+
+enum { REACTOR__CORE_MANY = 3 }; /* transfers: one call for fewer costs more than their own */
 
 enum {
     REACTOR__CORE_HAS_EDGES = 1,   /* streams are registered once, for edges; else for levels */
@@ -1743,10 +1730,10 @@ struct reactor__core {
     const reactor__core_backend *backend;
     void *data;                          /* the backend's */
     reactor__core_transfer_fn *transfer; /* NULL: a receive or a send costs a call anyway */
-    void (*ahead)(reactor *owner);       /* or NULL: takes its own out of the reports of a wait */
-    reactor *owner;            /* handed to callbacks, for core does not know what it is */
-    reactor__core_slot *slots; /* move when they grow: no pointer outlives a callback */
-    reactor__core_link *links; /* one for each */
+    void (*ahead)(reactor *owner); /* or NULL: may take its own out of the reports of a wait */
+    reactor *owner;                /* handed to callbacks, for core does not know what it is */
+    reactor__core_slot *slots;     /* move when they grow: no pointer outlives a callback */
+    reactor__core_link *links;     /* one for each */
     reactor__core_report
         *reports;          /* of a wait, errors of telling, one file, an end: 2 batches + 2 */
     uint32_t report_count; /* not dispatched yet */
@@ -1781,6 +1768,7 @@ struct reactor__core {
     uint32_t waker;              /* slot of the wake-up */
     void (*changed)(reactor__core *core); /* when nested: something to do appeared outside a turn */
     reactor_counters counters;
+    char reason[160]; /* see reactor_backend_reason */
 };
 
 static reactor__core_slot *reactor__core_at(const reactor__core *core, uint32_t index) {
@@ -2436,7 +2424,7 @@ REACTOR__APART static void reactor__core_resume(reactor__core *core) {
 static void reactor__core_dispatch(reactor__core *core) {
     if (REACTOR__UNLIKELY(core->left != REACTOR__NONE))
         reactor__core_resume(core);
-    else if (core->ahead)
+    else if (core->report_count >= REACTOR__CORE_MANY && core->ahead)
         core->ahead(core->owner);
     reactor__core_report *at = core->reports, *end = at + core->report_count;
     uint32_t skipped = 0; /* not handed to a callback */
@@ -4242,7 +4230,8 @@ static const reactor__core_backend reactor__kqueue_backend = {"kqueue",
    It refuses what is always ready (regular files, /dev/null) with EPERM: core reports those. */
 #if defined(REACTOR_USE_EPOLL) && !defined(__linux__)
 #error "reactor.h: REACTOR_USE_EPOLL needs Linux"
-#elif defined(REACTOR_USE_EPOLL) || (defined(REACTOR_USE_ALL) && defined(__linux__))
+#elif defined(REACTOR_USE_EPOLL) || defined(REACTOR_USE_IO_URING) ||                               \
+    (defined(REACTOR_USE_ALL) && defined(__linux__))
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
@@ -4279,8 +4268,9 @@ static int reactor__epoll_tell(int set, int what, int fd, unsigned events, uint3
     return epoll_ctl(set, what, fd, (struct epoll_event *)(void *)&e) < 0 ? -errno : 0;
 }
 
-static int reactor__epoll_init(reactor__core *core) {
-    reactor__epoll *b = REACTOR__NEW(reactor__epoll);
+/* In so much memory, which is core->data and begins with an epoll struct: io_uring's goes on. */
+static int reactor__epoll_make(reactor__core *core, size_t size) {
+    reactor__epoll *b = (reactor__epoll *)reactor__util_zeroed(size);
     if (!b) return -ENOMEM;
     b->outer = b->timer = -1;
     b->fd = epoll_create1(EPOLL_CLOEXEC);
@@ -4456,6 +4446,11 @@ static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
     return 0;
 }
 
+#if defined(REACTOR_USE_EPOLL) || defined(REACTOR_USE_ALL)
+static int reactor__epoll_init(reactor__core *core) {
+    return reactor__epoll_make(core, sizeof(reactor__epoll));
+}
+
 static const reactor__core_backend reactor__epoll_backend = {
     "epoll",
     REACTOR__CORE_BEST,
@@ -4472,62 +4467,41 @@ static const reactor__core_backend reactor__epoll_backend = {
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__epoll_backend)
 #endif
+#endif
 /* ==== >> io_uring ==== */
-/* Linux's io_uring(7), by its three system calls; the kernel's structures are described here, for
-   headers are older than kernels. What a turn has to tell goes with the call that waits. A level is
-   a poll for one report, asked for anew with the next wait; a lasting poll tells of changes only and
-   serves EDGE. What a poll reports is what woke it, which may be more than is there, or gone by now:
-   what is about to be told is looked at with one poll(2). Not so connections: their receives tell.
-   Those are DONTWAIT requests, a turn's with one call: over when submitted, so the kernel keeps no
-   memory of ours and nothing is to be cancelled. A poll holds the open file, so removing one is not
-   put off: the descriptor is about to be closed, and the peer is to hear of that. Late answers are
-   known by how often their slot was armed, which is in user_data. The kernel works for the thread
-   that first runs the loop, and only while that waits. Without EXT_ARG, NODROP and SINGLE_MMAP
-   (Linux 5.11) it is refused; without DEFER_TASKRUN (6.1) there are no transfers. */
+/* The epoll backend with an io_uring(7) beside it that carries the receives and the sends of a
+   turn, each with one system call. Readiness, edges, closing, nesting and forking are those of the
+   epoll set: this section calls epoll's functions and has none of its own for them.
+
+   Every request is a receive or a send with MSG_DONTWAIT, so it is over when the call that submits
+   it returns. Between two calls the ring holds no file and no memory, nothing has to be cancelled,
+   and the ring can be given up at any moment: streams then make a call for each transfer.
+
+   The ring is made by the first transfer and closed by fini, never before: some milliseconds after
+   a ring is closed the kernel interrupts what its threads are waiting in (EINTR). */
 #if defined(REACTOR_USE_IO_URING) && !defined(__linux__)
 #error "reactor.h: REACTOR_USE_IO_URING needs Linux"
 #elif defined(REACTOR_USE_IO_URING) || (defined(REACTOR_USE_ALL) && defined(__linux__))
-#include <sys/epoll.h>
 
+/* The kernel's names are described here, for headers are older than kernels. */
 #ifndef SYS_io_uring_setup
-#define SYS_io_uring_setup    425 /* the same numbers everywhere; Linux 5.1 */
-#define SYS_io_uring_enter    426
-#define SYS_io_uring_register 427
+#define SYS_io_uring_setup 425 /* the same numbers everywhere */
+#define SYS_io_uring_enter 426
 #endif
 #ifndef REACTOR__IO_URING_ENTRIES
-#define REACTOR__IO_URING_ENTRIES 256 /* requests between two calls; tests make it 8 */
+#define REACTOR__IO_URING_ENTRIES 256 /* requests of one call; tests make it 8 */
 #endif
 
 enum {
-    REACTOR__IO_URING_POLL_ADD = 6, /* operations */
-    REACTOR__IO_URING_TIMEOUT = 11,
-    REACTOR__IO_URING_CANCEL = 14,
-    REACTOR__IO_URING_SEND = 26,
+    REACTOR__IO_URING_SEND = 26, /* operations */
     REACTOR__IO_URING_RECEIVE = 27,
-    REACTOR__IO_URING_CANCEL_ALL = 1 | 4, /* whatever there is */
-    REACTOR__IO_URING_MULTI = 1,          /* a poll that stays */
-    REACTOR__IO_URING_ABSOLUTE = 1,       /* a timeout by the monotonic clock */
-    REACTOR__IO_URING_GETEVENTS = 1,      /* enter: runs what is due, and waits */
-    REACTOR__IO_URING_EXT_ARG = 8,        /* enter: with a timeout */
-    REACTOR__IO_URING_MORE = 2,           /* of a completion: more will come */
-    REACTOR__IO_URING_NONEMPTY = 4,       /* of a receive: there is more to receive */
-    REACTOR__IO_URING_MANY = 16,          /* answers to one call */
-    REACTOR__IO_URING_AT_ONCE = 0x4040,   /* of a transfer: MSG_DONTWAIT, MSG_NOSIGNAL */
-    REACTOR__IO_URING_WHOLE = 0x100,      /* MSG_WAITALL: less than that is a failure */
-    REACTOR__IO_URING_SILENT = 1 << 6,    /* a request that is answered if it fails */
-    REACTOR__IO_URING_FULL = 2,           /* state: there are answers that found no room */
-    REACTOR__IO_URING_ENABLE = 12,        /* register */
-    REACTOR__IO_URING_SYNC_CANCEL = 24,
-    REACTOR__IO_URING_NEEDED = 1 | 2 | 256 /* features: SINGLE_MMAP, NODROP, EXT_ARG */
-};
-#define REACTOR__IO_URING_SQES      0x10000000 /* where they are mapped */
-
-/* What to ask setup for, in steps: each leaves out what an older kernel does not know. */
-enum {
-    REACTOR__IO_URING_BASIC = 1 << 3 | 1 << 4 | 1 << 6, /* CQSIZE, CLAMP, R_DISABLED */
-    REACTOR__IO_URING_SUBMIT_ALL = 1 << 7,
-    REACTOR__IO_URING_COOP = 1 << 8 | 1 << 9,    /* COOP_TASKRUN, TASKRUN_FLAG */
-    REACTOR__IO_URING_SINGLE = 1 << 12 | 1 << 13 /* SINGLE_ISSUER, DEFER_TASKRUN */
+    REACTOR__IO_URING_SILENT = 1 << 6,     /* of a request: it is answered only if it fails */
+    REACTOR__IO_URING_AT_ONCE = 0x4040,    /* MSG_DONTWAIT, MSG_NOSIGNAL */
+    REACTOR__IO_URING_WHOLE = 0x100,       /* MSG_WAITALL: a send of less is a failure */
+    REACTOR__IO_URING_SUBMIT_ALL = 1 << 7, /* setup: a request that fails does not stop the rest */
+    REACTOR__IO_URING_NEEDED = 1 | 2 | 1 << 11, /* features: SINGLE_MMAP, NODROP, CQE_SKIP */
+    REACTOR__IO_URING_WIPE_ON_FORK = 18,        /* madvise */
+    REACTOR__IO_URING_SQES = 0x10000000         /* where the requests are mapped */
 };
 
 typedef struct reactor__io_uring_request {
@@ -4536,11 +4510,9 @@ typedef struct reactor__io_uring_request {
     int32_t fd;
     uint64_t offset, address;
     uint32_t len;
-    uint32_t how; /* flags of the operation; a poll's events are its first half in memory */
-    uint64_t id;
-    uint16_t group, personality;
-    int32_t file;
-    uint64_t more[2];
+    uint32_t how; /* of a receive or a send: its MSG_x */
+    uint64_t id;  /* comes back in the completion */
+    uint64_t unused[3];
 } reactor__io_uring_request;
 
 typedef struct reactor__io_uring_completion {
@@ -4555,748 +4527,222 @@ typedef struct reactor__io_uring_params {
     uint32_t cq_head, cq_tail, cq_mask, cq_count, overflow, cqes, cq_flags, cq_unused[3];
 } reactor__io_uring_params;
 
-typedef struct reactor__io_uring_wait_arg {
-    uint64_t mask;
-    uint32_t mask_size, least;
-    uint64_t time;
-} reactor__io_uring_wait_arg;
-
-typedef struct reactor__io_uring_cancel_arg {
-    uint64_t id;
-    int32_t fd;
-    uint32_t flags;
-    int64_t time[2];
-    uint64_t unused[4];
-} reactor__io_uring_cancel_arg;
-
-/* What an answer is to, in the highest half byte of user_data; then 28 bits of how often the slot was
-   armed, by whomever, for answers may wait for thousands of turns; then the slot; an alarm's number;
-   a transfer's. 0: nobody asked. */
-enum {
-    REACTOR__IO_URING_IS_POLL = 0x10,
-    REACTOR__IO_URING_IS_ALARM = 0x20,
-    REACTOR__IO_URING_IS_TRANSFER = 0x30
-};
-#define REACTOR__IO_URING_TRANSFERS ((uint64_t)REACTOR__IO_URING_IS_TRANSFER << 56)
-
-enum {
-    REACTOR__IO_URING_LISTED = 1,  /* in the list of those to be armed with the next wait */
-    REACTOR__IO_URING_CHANGED = 2, /* since the last answer, by the user */
-    REACTOR__IO_URING_LASTING = 4 /* has a lasting poll instead of one for one report: see settle */
-};
-
-/* Beside core's. Its aux names the poll that the kernel has for the slot: the upper half of that
-   one's user_data; 0: none. */
-typedef struct reactor__io_uring_slot {
-    uint32_t next;   /* in the list */
-    uint32_t told;   /* the wait that reported it last, if it is doubtful */
-    uint32_t rounds; /* its last 28 bits: how often it was armed; goes on when it changes hands */
-    uint8_t flags;   /* so does LISTED */
-} reactor__io_uring_slot;
-
 typedef struct reactor__io_uring {
-    int fd, enabled;
-    int sure;  /* the kind of slot whose reports are taken as they are: see is_doubtful */
-    int plain; /* others may poll the ring */
-    int outer; /* for reactor_fd; -1: not asked for yet */
+    reactor__epoll epoll; /* first, for core->data is this to epoll's functions */
+    int fd;               /* of the ring; -1: not made yet, or given up */
+    int *ours;            /* not 0, but in a forked child */
     char *rings;
     size_t rings_size, requests_size;
     reactor__io_uring_request *requests;
     reactor__io_uring_completion *completions;
-    uint32_t *sq_head, *sq_tail, *sq_state, *cq_head, *cq_tail;
+    uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail;
     uint32_t sq_mask, cq_mask;
-    uint32_t tail; /* of requests, those not yet submitted included */
-    reactor__io_uring_slot *slots;
-    uint32_t slot_cap;
-    uint32_t list_head, list_tail;
-    uint32_t lost;         /* slot to go on from, asking anew; NONE: no answer was lost */
-    uint32_t waits;        /* how many there were */
-    uint32_t first;        /* report of this one */
-    struct pollfd *looks;  /* at what is doubtful of it */
-    int64_t alarm_at;      /* when nested, see alarm */
-    int64_t alarm_time[2]; /* the same, seconds and nanoseconds; read when submitted */
-    uint32_t alarm_number; /* of the last one */
+    uint32_t tail; /* of the requests written */
 } reactor__io_uring;
 
-enum { REACTOR__IO_URING_BEST, REACTOR__IO_URING_PLAIN = 2, REACTOR__IO_URING_STEPS = 4 };
+/* ---- the ring ---- */
 
-static int reactor__io_uring_setup(int step, reactor__io_uring_params *p) {
-    static const unsigned less[] = {0, REACTOR__IO_URING_SINGLE, REACTOR__IO_URING_COOP,
-                                    REACTOR__IO_URING_SUBMIT_ALL};
-    unsigned flags = REACTOR__IO_URING_BASIC;
-    for (int i = step + 1; i < REACTOR__IO_URING_STEPS; i++) flags |= less[i];
-    for (; step < REACTOR__IO_URING_STEPS; step++) {
-        flags &= ~less[step];
-        memset(p, 0, sizeof *p);
-        p->flags = flags;
-        p->completions = REACTOR__IO_URING_ENTRIES * 16;
-        int fd = (int)syscall(SYS_io_uring_setup, REACTOR__IO_URING_ENTRIES, p);
-        if (fd >= 0) return fd;
-        if (errno != EINVAL) return -errno;
-    }
-    return -EINVAL;
+static void *reactor__io_uring_map_shared(int fd, size_t size, int64_t at) {
+    return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)at);
 }
 
-static int reactor__io_uring_map(reactor__io_uring *b, const reactor__io_uring_params *p) {
+/* A forked child shares the ring's memory with its parent and must not write to it. It knows itself
+   by a page that the kernel clears for it. */
+static int *reactor__io_uring_map_ours(void) {
+    void *page =
+        mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return NULL;
+    if (madvise(page, sizeof(int), REACTOR__IO_URING_WIPE_ON_FORK) < 0) {
+        munmap(page, sizeof(int));
+        return NULL;
+    }
+    *(int *)page = 1;
+    return (int *)page;
+}
+
+static void reactor__io_uring_unmap(reactor__io_uring *b) {
+    if (b->requests) munmap(b->requests, b->requests_size);
+    if (b->rings) munmap(b->rings, b->rings_size);
+    if (b->ours) munmap(b->ours, sizeof(int));
+    b->requests = NULL;
+    b->rings = NULL;
+    b->ours = NULL;
+}
+
+static int reactor__io_uring_map(reactor__io_uring *b, int fd, const reactor__io_uring_params *p) {
     size_t requests = p->array + p->entries * sizeof(uint32_t);
     size_t answers = p->cqes + p->completions * sizeof *b->completions;
-    const int prot = PROT_READ | PROT_WRITE, how = MAP_SHARED | MAP_POPULATE;
     b->rings_size = requests > answers ? requests : answers;
     b->requests_size = p->entries * sizeof *b->requests;
-    void *rings = mmap(NULL, b->rings_size, prot, how, b->fd, 0);
-    if (rings == MAP_FAILED) return -errno;
-    void *at = mmap(NULL, b->requests_size, prot, how, b->fd, REACTOR__IO_URING_SQES);
-    if (at == MAP_FAILED) {
-        int e = -errno;
-        munmap(rings, b->rings_size);
-        return e;
+    void *rings = reactor__io_uring_map_shared(fd, b->rings_size, 0);
+    void *sqes = reactor__io_uring_map_shared(fd, b->requests_size, REACTOR__IO_URING_SQES);
+    b->rings = rings == MAP_FAILED ? NULL : (char *)rings;
+    b->requests = sqes == MAP_FAILED ? NULL : (reactor__io_uring_request *)sqes;
+    b->ours = reactor__io_uring_map_ours();
+    if (!b->rings || !b->requests || !b->ours) {
+        reactor__io_uring_unmap(b);
+        return -ENOMEM;
     }
-    b->rings = (char *)rings;
-    b->requests = (reactor__io_uring_request *)at;
     b->completions = (reactor__io_uring_completion *)(void *)(b->rings + p->cqes);
     b->sq_head = (uint32_t *)(void *)(b->rings + p->head);
     b->sq_tail = (uint32_t *)(void *)(b->rings + p->tail);
-    b->sq_state = (uint32_t *)(void *)(b->rings + p->state);
     b->cq_head = (uint32_t *)(void *)(b->rings + p->cq_head);
     b->cq_tail = (uint32_t *)(void *)(b->rings + p->cq_tail);
     b->sq_mask = p->entries - 1;
     b->cq_mask = p->completions - 1;
-    b->sure = p->flags & (unsigned)REACTOR__IO_URING_SINGLE ? REACTOR__CORE_CONN : -1;
+    b->tail = 0;
     uint32_t *array = (uint32_t *)(void *)(b->rings + p->array);
     for (uint32_t i = 0; i < p->entries; i++) array[i] = i;
     return 0;
 }
 
-/* A filter may let setup pass and refuse the rest; a ring that is not enabled says EBADFD. */
-static int reactor__io_uring_try(int fd) {
-    if (syscall(SYS_io_uring_enter, fd, 0, 0, 0, NULL, (size_t)0) >= 0) return 0;
-    return errno == EBADFD ? 0 : -errno;
-}
-
-/* On failure b is as before. */
-static int reactor__io_uring_open(reactor__io_uring *b, int step) {
+/* Every thread may use the ring: one for a single thread (SINGLE_ISSUER) saves work on what completes
+   later, and nothing does. Linux 5.18 is needed, for SUBMIT_ALL. */
+static int reactor__io_uring_open(reactor__io_uring *b) {
     reactor__io_uring_params p;
-    int before = b->fd;
-    b->fd = reactor__io_uring_setup(step, &p);
-    int e = b->fd < 0 ? b->fd : reactor__io_uring_try(b->fd);
-    if (e == 0 && (p.features & REACTOR__IO_URING_NEEDED) != REACTOR__IO_URING_NEEDED)
-        e = -EOPNOTSUPP;
-    if (e == 0) e = reactor__io_uring_map(b, &p);
-    if (e < 0) {
-        if (b->fd >= 0) reactor__util_close(b->fd);
-        b->fd = before;
-        return e;
-    }
-    b->plain = step >= REACTOR__IO_URING_PLAIN;
-    b->enabled = 0;
-    b->tail = 0;
-    b->alarm_at = REACTOR__NEVER;
-    b->lost = REACTOR__NONE;
-    return 0;
-}
-
-/* ---- asking ---- */
-
-static uint32_t reactor__io_uring_waiting(const reactor__io_uring *b) {
-    return b->tail - REACTOR__LOAD(b->sq_head);
-}
-
-static int reactor__io_uring_has_answers(const reactor__io_uring *b) {
-    return *b->cq_head != REACTOR__LOAD(b->cq_tail);
-}
-
-/* Submits what was asked for, and with GETEVENTS has the kernel do what is due. -EBADR: it had
-   neither room nor memory for some answers, nobody knows whose. */
-static int reactor__io_uring_enter(reactor__io_uring *b, unsigned least, unsigned flags, void *arg,
-                                   size_t size) {
-    uint32_t count = reactor__io_uring_waiting(b);
-    REACTOR__STORE(b->sq_tail, b->tail);
-    int n = (int)syscall(SYS_io_uring_enter, b->fd, count, least, flags, arg, size);
-    if (n >= 0) return n;
-    if (errno != EBADR) return -errno;
-    b->lost = 0;
-    b->alarm_at = REACTOR__NEVER; /* if it was not that one it comes as well */
-    return -EBADR;
-}
-
-/* What no request of ours uses stays 0. */
-static inline reactor__io_uring_request *reactor__io_uring_fill(reactor__io_uring_request *q,
-                                                                int what, int fd, uint64_t id) {
-    q->what = (uint8_t)what;
-    q->flags = 0;
-    q->fd = fd;
-    q->address = 0;
-    q->len = q->how = 0;
-    q->id = id;
-    return q;
-}
-
-/* Where to write the next request; NULL if the kernel takes none. */
-static reactor__io_uring_request *reactor__io_uring_ask(reactor__io_uring *b, int what, int fd,
-                                                        uint64_t id) {
-    if (reactor__io_uring_waiting(b) > b->sq_mask) {
-        reactor__io_uring_enter(b, 0, 0, NULL, 0);
-        if (reactor__io_uring_waiting(b) > b->sq_mask) return NULL;
-    }
-    return reactor__io_uring_fill(&b->requests[b->tail++ & b->sq_mask], what, fd, id);
-}
-
-static int reactor__io_uring_enable(reactor__io_uring *b) {
-    if (b->enabled) return 0;
-    if (syscall(SYS_io_uring_register, b->fd, REACTOR__IO_URING_ENABLE, NULL, 0) < 0) return -errno;
-    b->enabled = 1;
-    return 0;
-}
-
-/* Of a slot's next poll. */
-static uint32_t reactor__io_uring_name(reactor__io_uring_slot *s) {
-    return (uint32_t)REACTOR__IO_URING_IS_POLL << 24 | (++s->rounds & 0xfffffff);
-}
-
-static int reactor__io_uring_is_poll(uint32_t name) {
-    return name >> 28 == REACTOR__IO_URING_IS_POLL >> 4;
-}
-
-static uint64_t reactor__io_uring_alarm_id(const reactor__io_uring *b) {
-    return (uint64_t)REACTOR__IO_URING_IS_ALARM << 56 | b->alarm_number;
+    memset(&p, 0, sizeof p);
+    p.flags = REACTOR__IO_URING_SUBMIT_ALL;
+    int fd = (int)syscall(SYS_io_uring_setup, REACTOR__IO_URING_ENTRIES, &p);
+    if (fd < 0) return -errno;
+    int e = (p.features & REACTOR__IO_URING_NEEDED) == REACTOR__IO_URING_NEEDED ? 0 : -EOPNOTSUPP;
+    if (e == 0) e = reactor__io_uring_map(b, fd, &p);
+    if (e < 0)
+        reactor__util_close(fd);
+    else
+        b->fd = fd;
+    return e;
 }
 
 /* ---- transferring ---- */
 
-/* How many requests may be made now. Each answer has room, for one that is lost would be bytes lost. */
-static uint32_t reactor__io_uring_room(const reactor__io_uring *b) {
-    uint32_t used = REACTOR__LOAD(b->cq_tail) - *b->cq_head;
-    uint32_t waiting = reactor__io_uring_waiting(b), taken = used + 2 * waiting;
-    if (taken > b->cq_mask || (REACTOR__LOAD(b->sq_state) & REACTOR__IO_URING_FULL)) return 0;
-    uint32_t answers = b->cq_mask + 1 - taken, requests = b->sq_mask + 1 - waiting;
-    return answers < requests ? answers : requests;
-}
-
-/* Asks for transfers from one on, and returns the first that found no room. Of sends one hears only
-   if they fail. */
-static uint32_t reactor__io_uring_ask_for(reactor__io_uring *b, const reactor__core_transfer *list,
-                                          uint32_t from, uint32_t count, int sending) {
-    const int what = sending ? REACTOR__IO_URING_SEND : REACTOR__IO_URING_RECEIVE;
+/* Writes the requests for the transfers from one on, as many as the ring takes, and returns the
+   first that found no room. The ring is empty before, so completions always have room: there may be
+   twice as many of them. What no request of ours uses stays 0. */
+static uint32_t reactor__io_uring_fill(reactor__io_uring *b, reactor__core_transfer *list,
+                                       uint32_t from, uint32_t count, int sending) {
+    const uint8_t what = sending ? REACTOR__IO_URING_SEND : REACTOR__IO_URING_RECEIVE;
+    const uint8_t flags = sending ? REACTOR__IO_URING_SILENT : 0;
     const uint32_t whole = sending ? REACTOR__IO_URING_WHOLE : 0;
-    const uint32_t room = reactor__io_uring_room(b), mask = b->sq_mask;
-    const uint8_t silent = sending ? REACTOR__IO_URING_SILENT : 0;
+    const uint32_t mask = b->sq_mask, end = count - from > mask ? from + mask + 1 : count;
     reactor__io_uring_request *requests = b->requests;
-    uint32_t tail = b->tail, end = count - from < room ? count : from + room;
+    uint32_t tail = b->tail;
     for (; from < end; from++) {
-        const reactor__core_transfer *m = &list[from];
+        reactor__core_transfer *m = &list[from];
+        m->result = sending ? (int32_t)m->len : -EINTR;
         if (!m->len) continue;
-        reactor__io_uring_request *q = reactor__io_uring_fill(&requests[tail++ & mask], what, m->fd,
-                                                              REACTOR__IO_URING_TRANSFERS | from);
-        q->flags = silent;
+        reactor__io_uring_request *q = &requests[tail++ & mask];
+        q->what = what;
+        q->flags = flags;
+        q->fd = m->fd;
         q->address = (uint64_t)(uintptr_t)m->data;
         q->len = m->len;
         q->how = REACTOR__IO_URING_AT_ONCE | whole;
+        q->id = from;
     }
     b->tail = tail;
     return from;
 }
 
-/* Takes back what the kernel has not taken of what was asked for since: it must not happen later. */
-static int reactor__io_uring_take_back(reactor__io_uring *b, reactor__core_transfer *list,
-                                       uint32_t since) {
-    if (!reactor__io_uring_waiting(b)) return 0;
-    while (reactor__io_uring_waiting(b) && b->tail != since)
-        list[(uint32_t)b->requests[--b->tail & b->sq_mask].id].result = -EINTR;
+/* Submits the requests, and takes back what the kernel has not taken: it must not happen later. */
+static int reactor__io_uring_submit(reactor__io_uring *b, reactor__core_transfer *list) {
+    uint32_t left;
+    int e = 0;
     REACTOR__STORE(b->sq_tail, b->tail);
-    return 1;
-}
-
-/* Takes the results out of the answers that came since; other answers are left there. Returns how
-   many results there were. */
-static uint32_t reactor__io_uring_results(reactor__io_uring *b, reactor__core_transfer *list,
-                                          uint32_t count, uint32_t since) {
-    const reactor__io_uring_completion *completions = b->completions;
-    const uint32_t tail = REACTOR__LOAD(b->cq_tail), mask = b->cq_mask;
-    const uint32_t before = since - *b->cq_head, came = tail - since;
-    uint32_t others = 0;
-    for (; since != tail; since++) {
-        const reactor__io_uring_completion *c = &completions[since & mask];
-        const uint64_t i = c->id - REACTOR__IO_URING_TRANSFERS;
-        if (REACTOR__UNLIKELY(i >= count)) {
-            others++;
-            continue;
-        }
-        list[i].result = c->result;
-        list[i].more = c->flags; /* NONEMPTY, for nothing else is said of these */
+    while (e == 0 && (left = b->tail - REACTOR__LOAD(b->sq_head)) > 0) {
+        int n = (int)syscall(SYS_io_uring_enter, b->fd, left, 0, 0, NULL, (size_t)0);
+        if (n <= 0) e = n < 0 ? -errno : -EAGAIN;
     }
-    if (!before && !others) REACTOR__STORE(b->cq_head, tail);
-    return came - others;
+    if (e == 0) return 0;
+    for (; b->tail != REACTOR__LOAD(b->sq_head); b->tail--)
+        list[b->requests[(b->tail - 1) & b->sq_mask].id].result = -EINTR;
+    REACTOR__STORE(b->sq_tail, b->tail);
+    return e;
 }
 
-/* With DONTWAIT they are done when they have been submitted: the kernel keeps no memory of ours, and
-   there is never anything to cancel. */
+/* Takes the results out of the completions, and returns how many there were. */
+static uint32_t reactor__io_uring_results(const reactor__io_uring *b,
+                                          reactor__core_transfer *list) {
+    const reactor__io_uring_completion *completions = b->completions;
+    const uint32_t first = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail), mask = b->cq_mask;
+    for (uint32_t head = first; head != tail; head++)
+        list[completions[head & mask].id].result = completions[head & mask].result;
+    REACTOR__STORE(b->cq_head, tail);
+    return tail - first;
+}
+
+/* Does the transfers, one ring after another, unless there is an error already. Those behind one
+   are not done. Counts the answers. */
+static int reactor__io_uring_move(reactor__io_uring *b, reactor__core_transfer *list,
+                                  uint32_t count, int sending, int e, uint32_t *answers) {
+    uint32_t at = 0;
+    while (e == 0 && at < count) {
+        at = reactor__io_uring_fill(b, list, at, count, sending);
+        e = reactor__io_uring_submit(b, list);
+        *answers += reactor__io_uring_results(b, list);
+    }
+    for (; at < count; at++) list[at].result = -EINTR;
+    return e;
+}
+
+/* For good, with the reason to be read. */
+REACTOR__APART static void reactor__io_uring_give_up(reactor__core *core, int e) {
+    core->transfer = NULL;
+    snprintf(core->reason, sizeof core->reason, "io_uring, for streams: %s",
+             reactor__util_text(-e));
+}
+
+/* Some errors pass: memory was short. Others stay, as when the process has installed a filter. */
 static int reactor__io_uring_transfer(reactor__core *core, reactor__core_transfer *list,
                                       uint32_t count, int sending) {
     reactor__io_uring *b = (reactor__io_uring *)core->data;
-    uint32_t done = 0, results = 0;
-    for (int more = 1; more && done < count;) {
-        uint32_t since = REACTOR__LOAD(b->cq_tail), tail = b->tail, from = done;
-        done = reactor__io_uring_ask_for(b, list, done, count, sending);
-        while (reactor__io_uring_waiting(b))
-            if (reactor__io_uring_enter(b, 0, 0, NULL, 0) <= 0) break;
-        more = done > from && !reactor__io_uring_take_back(b, list, tail);
-        results += reactor__io_uring_results(b, list, count, since) + !more;
-    }
-    for (; done < count; done++) list[done].result = -EINTR;
-    return results > 0;
-}
-
-/* ---- arming ---- */
-
-static int reactor__io_uring_grow(const reactor__core *core, reactor__io_uring *b) {
-    uint32_t cap = b->slot_cap;
-    if (core->count <= cap) return 0;
-    void *grown = reactor__util_grown(b->slots, &cap, core->count, sizeof *b->slots);
-    if (!grown) return -ENOMEM;
-    b->slots = (reactor__io_uring_slot *)grown;
-    memset(b->slots + b->slot_cap, 0, (cap - b->slot_cap) * sizeof *b->slots);
-    b->slot_cap = cap;
-    return 0;
-}
-
-/* To be armed with the next wait. */
-static void reactor__io_uring_list(reactor__io_uring *b, uint32_t index) {
-    reactor__io_uring_slot *s = &b->slots[index];
-    if (s->flags & REACTOR__IO_URING_LISTED) return;
-    s->flags |= REACTOR__IO_URING_LISTED;
-    s->next = REACTOR__NONE;
-    if (b->list_head == REACTOR__NONE)
-        b->list_head = index;
-    else
-        b->slots[b->list_tail].next = index;
-    b->list_tail = index;
-}
-
-/* Not by POLL_REMOVE, which leaves a poll alone that has an answer under way. */
-static int reactor__io_uring_disarm(reactor__io_uring *b, uint64_t poll) {
-    reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
-    if (!q) return -EAGAIN;
-    q->address = poll;
-    return 0;
-}
-
-static int reactor__io_uring_arm(const reactor__core *core, reactor__io_uring *b, uint32_t index) {
-    const reactor__core_slot *slot = reactor__core_at(core, index);
-    uint32_t *poll = reactor__core_aux(core, index);
-    uint8_t *flags = &b->slots[index].flags;
-    const unsigned once = (unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT;
-    if (slot->flags & REACTOR__CORE_ALWAYS) return 0; /* it was listed for the one before it */
-    if (*poll && (*flags & REACTOR__IO_URING_LASTING)) {
-        int e = reactor__io_uring_disarm(b, (uint64_t)*poll << 32 | index);
-        if (e < 0) return e;
-        *poll = 0;
-        *flags &= (uint8_t)~REACTOR__IO_URING_LASTING;
-    }
-    if (*poll || !(slot->armed & REACTOR__CORE_BOTH)) return 0;
-    uint16_t events = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
-    uint32_t name = reactor__io_uring_name(&b->slots[index]);
-    reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_POLL_ADD, slot->fd,
-                                                         (uint64_t)name << 32 | index);
-    if (!q) return -EAGAIN;
-    memcpy(&q->how, &events, sizeof events);
-    if ((slot->armed & once) == (unsigned)REACTOR_EDGE || (*flags & REACTOR__IO_URING_LASTING))
-        q->len = REACTOR__IO_URING_MULTI;
-    *poll = name;
-    return 0;
-}
-
-/* After a loss: lists every slot that has a poll, without it, for a new one tells of what is there. As
-   many as have room for their answers, or -EAGAIN: the others later. */
-static int reactor__io_uring_list_lost(const reactor__core *core, reactor__io_uring *b) {
-    for (; b->lost < core->count; b->lost++) {
-        uint32_t *poll = reactor__core_aux(core, b->lost);
-        if (!reactor__io_uring_is_poll(*poll)) continue;
-        if (!reactor__io_uring_room(b)) return -EAGAIN;
-        int e = reactor__io_uring_disarm(b, (uint64_t)*poll << 32 | b->lost);
-        if (e < 0) return e;
-        *poll = 0;
-        reactor__io_uring_list(b, b->lost);
-    }
-    b->lost = REACTOR__NONE;
-    return 0;
-}
-
-static int reactor__io_uring_arm_listed(const reactor__core *core, reactor__io_uring *b) {
-    while (b->list_head != REACTOR__NONE) {
-        uint32_t index = b->list_head;
-        int e = reactor__io_uring_arm(core, b, index);
-        if (e < 0) return e;
-        b->slots[index].flags &= (uint8_t)~REACTOR__IO_URING_LISTED;
-        b->list_head = b->slots[index].next;
-    }
-    return 0;
-}
-
-/* Before the descriptor is closed. There is another call for it if this one fails, or if there was no
-   room to ask. */
-static void reactor__io_uring_cancel(reactor__io_uring *b, uint64_t poll, int asked) {
-    reactor__io_uring_cancel_arg arg;
-    int e = reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
-    if (asked && e >= 0) return;
-    memset(&arg, 0, sizeof arg);
-    arg.id = poll;
-    arg.fd = -1;
-    arg.time[0] = arg.time[1] = -1;
-    if (syscall(SYS_io_uring_register, b->fd, REACTOR__IO_URING_SYNC_CANCEL, &arg, 1) < 0)
-        return; /* there is none to cancel, or it goes with the next wait */
-}
-
-/* The kernel polls any file: one without readiness is always ready, EDGE or not. epoll(7) refuses
-   those; if it cannot be asked, only devices have readiness. */
-static int reactor__io_uring_check_file(int fd, int device) {
-    struct epoll_event event;
-    int set = epoll_create1(EPOLL_CLOEXEC);
-    if (set < 0) return device ? 0 : -EPERM;
-    memset(&event, 0, sizeof event);
-    int e = epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
-    reactor__util_close(set);
-    return e;
-}
-
-/* What the kernel would say later. The descriptors of connections are known to be sockets; what has
-   no type is the kernel's own, such as an eventfd. */
-static int reactor__io_uring_check(const reactor__core_slot *slot) {
-    struct stat s;
-    if (slot->kind == REACTOR__CORE_CONN) return 0;
-    if (fstat(slot->fd, &s) < 0) return -errno;
-    if (S_ISSOCK(s.st_mode) || S_ISFIFO(s.st_mode) || !(s.st_mode & S_IFMT)) return 0;
-    return reactor__io_uring_check_file(slot->fd, S_ISCHR(s.st_mode));
-}
-
-static int reactor__io_uring_set(reactor__core *core, uint32_t index, unsigned before,
-                                 unsigned after, int closing) {
-    reactor__io_uring *b = (reactor__io_uring *)core->data;
-    uint32_t *poll = reactor__core_aux(core, index);
-    int e = 0;
-    (void)closing;
-    if (core->child) return 0;
-    if (!before) {
-        if (reactor__core_at(core, index)->fd == b->fd)
-            return -EINVAL; /* it would wait for itself */
-        e = reactor__io_uring_check(reactor__core_at(core, index));
-        if (e < 0) return e;
-        if (reactor__io_uring_grow(core, b) < 0) return -ENOMEM;
-        b->slots[index].flags &= (uint8_t)REACTOR__IO_URING_LISTED;
-        *poll = 0;
-    }
-    const uint64_t id = (uint64_t)*poll << 32 | index;
-    if (*poll) e = reactor__io_uring_disarm(b, id);
-    if (e < 0 && after) return e;
-    if (!after && *poll) reactor__io_uring_cancel(b, id, e == 0);
-    *poll = 0;
-    if (!after) return 0;
-    b->slots[index].flags &= (uint8_t)~REACTOR__IO_URING_LASTING;
-    if (before) b->slots[index].flags |= REACTOR__IO_URING_CHANGED;
-    if (!(after & REACTOR__CORE_BOTH)) return 0;
-    reactor__io_uring_list(b, index);
-    return 1;
-}
-
-/* ---- waiting ---- */
-
-/* Whether an answer is to something that still stands. */
-static int reactor__io_uring_matters(const reactor__core *core, const reactor__io_uring *b,
-                                     const reactor__io_uring_completion *c) {
-    uint32_t name = (uint32_t)(c->id >> 32);
-    if (reactor__io_uring_is_poll(name)) return name == *reactor__core_aux(core, (uint32_t)c->id);
-    return c->id == reactor__io_uring_alarm_id(b);
-}
-
-/* Not where there are transfers, and it is a connection's: see reactor__core_transfer_fn. */
-static int reactor__io_uring_is_doubtful(const reactor__io_uring *b,
-                                         const reactor__core_slot *slot) {
-    return slot->kind != b->sure;
-}
-
-/* A poll has come to its end. A descriptor that was closed behind our back is silent, unless its
-   interest was changed since; any other refusal core tells once more, and then the watcher. Returns
-   whether there is something to report. */
-REACTOR__APART static int reactor__io_uring_over(reactor__core *core, reactor__io_uring *b,
-                                                 uint32_t index, int32_t result) {
-    reactor__io_uring_slot *s = &b->slots[index];
-    const unsigned was = s->flags;
-    *reactor__core_aux(core, index) = 0;
-    s->flags &= (uint8_t)~REACTOR__IO_URING_CHANGED;
-    if (result == -EBADF && !(was & REACTOR__IO_URING_CHANGED)) return 0;
-    if (result < 0 && result != -ECANCELED) {
-        reactor__core_refused(core, index);
-        return 0;
-    }
-    if (!(reactor__core_at(core, index)->armed & (unsigned)REACTOR_ONESHOT))
-        reactor__io_uring_list(b, index);
-    return result != -ECANCELED;
-}
-
-/* Asks what is there now for what was reported by this wait and is doubtful. If that fails, what was
-   reported is as good as there is. */
-static void reactor__io_uring_look(const reactor__core *core, reactor__io_uring *b) {
-    const unsigned all = REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP;
-    uint32_t n = 0;
-    for (uint32_t i = b->first; i < core->report_count; i++) {
-        const reactor__core_report *report = &core->reports[i];
-        const reactor__core_slot *slot = reactor__core_at(core, report->index);
-        if (!reactor__io_uring_is_doubtful(b, slot)) continue;
-        b->looks[n].fd = slot->fd;
-        b->looks[n].events = (short)(slot->armed & all);
-        b->looks[n++].revents = (short)report->events;
-    }
-    poll(b->looks, n, 0);
-}
-
-/* Forgets what has nothing after all. Its poll, if that is over, would be over for nothing again and
-   again: the kernel tells of a peer's FIN unasked. So it gets a lasting one, which is told once, and
-   is exchanged when there is something. */
-static int reactor__io_uring_settle(const reactor__core *core, reactor__io_uring *b, uint32_t index,
-                                    unsigned events) {
-    uint8_t *flags = &b->slots[index].flags;
-    const int over = !*reactor__core_aux(core, index);
-    if (!events && over) *flags |= REACTOR__IO_URING_LASTING;
-    if (events ? *flags & REACTOR__IO_URING_LASTING : over) reactor__io_uring_list(b, index);
-    return events != 0;
-}
-
-/* What this wait has reported, as it is now. */
-REACTOR__APART static void reactor__io_uring_correct(reactor__core *core, reactor__io_uring *b) {
-    uint32_t kept = b->first, n = 0;
-    reactor__io_uring_look(core, b);
-    for (uint32_t i = b->first; i < core->report_count; i++) {
-        reactor__core_report report = core->reports[i];
-        if (reactor__io_uring_is_doubtful(b, reactor__core_at(core, report.index))) {
-            report.events = (unsigned)b->looks[n++].revents & ~(unsigned)POLLNVAL;
-            if (!reactor__io_uring_settle(core, b, report.index, report.events)) continue;
-        }
-        core->reports[kept++] = report;
-    }
-    core->report_count = kept;
-}
-
-/* For a slot that is looked at. Several answers for it become one report: whether there is one. */
-REACTOR__APART static int reactor__io_uring_add(const reactor__core *core, reactor__io_uring *b,
-                                                reactor__core_report *end, uint32_t index,
-                                                unsigned events) {
-    uint32_t *told = &b->slots[index].told;
-    if (*told != b->waits) end = core->reports;
-    *told = b->waits;
-    while (end > core->reports && end[-1].index != index) end--;
-    if (end == core->reports) return 0;
-    end[-1].events |= events;
-    return 1;
-}
-
-/* As many as one turn may take; the others stay where they are. */
-REACTOR__APART static uint32_t reactor__io_uring_reap(reactor__core *core, reactor__io_uring *b) {
-    const reactor__io_uring_completion *completions = b->completions;
-    const uint32_t tail = REACTOR__LOAD(b->cq_tail), mask = b->cq_mask;
-    reactor__core_report *at = core->reports + core->report_count, *end = at + core->limit;
-    uint32_t head = *b->cq_head;
-    int doubtful = 0;
-    b->first = core->report_count;
-    b->waits++;
-    for (uint32_t i = 0; i < b->first; i++) b->slots[core->reports[i].index].told = b->waits;
-    for (; head != tail && at < end; head++) {
-        const reactor__io_uring_completion *c = &completions[head & mask];
-        const uint32_t index = (uint32_t)c->id, name = (uint32_t)(c->id >> 32);
-        if (REACTOR__UNLIKELY(!reactor__io_uring_is_poll(name))) {
-            if (c->id == reactor__io_uring_alarm_id(b)) b->alarm_at = REACTOR__NEVER;
-            continue;
-        }
-        if (REACTOR__UNLIKELY(name != *reactor__core_aux(core, index))) continue;
-        if (REACTOR__UNLIKELY(!(c->flags & REACTOR__IO_URING_MORE)) &&
-            !reactor__io_uring_over(core, b, index, c->result))
-            continue;
-        const reactor__core_slot *slot = reactor__core_at(core, index);
-        const unsigned events = (unsigned)c->result & (slot->armed | REACTOR__CORE_INFO);
-        if (reactor__io_uring_is_doubtful(b, slot)) {
-            if (reactor__io_uring_add(core, b, at, index, events)) continue;
-            doubtful = 1;
-        } else if (REACTOR__UNLIKELY(!events))
-            continue;
-        at->events = events;
-        at->index = index;
-        at++->tag = slot->tag & ~1u;
-    }
-    core->report_count = (uint32_t)(at - core->reports);
-    REACTOR__STORE(b->cq_head, head);
-    if (doubtful) reactor__io_uring_correct(core, b);
-    return core->report_count - b->first;
-}
-
-/* Answers that nobody waits for any more: they would end the wait. */
-static void reactor__io_uring_skip(const reactor__core *core, reactor__io_uring *b) {
-    uint32_t head = *b->cq_head, tail = REACTOR__LOAD(b->cq_tail);
-    while (head != tail && !reactor__io_uring_matters(core, b, &b->completions[head & b->cq_mask]))
-        head++;
-    REACTOR__STORE(b->cq_head, head);
-}
-
-/* Some kernels do twenty things of what is due and leave the rest, unless told that more answers are
-   waited for: so where there were many, as many as can be taken are asked for, and no time. */
-static int reactor__io_uring_call(const reactor__core *core, reactor__io_uring *b,
-                                  int64_t timeout) {
-    const unsigned how = REACTOR__IO_URING_GETEVENTS | REACTOR__IO_URING_EXT_ARG;
-    reactor__io_uring_wait_arg arg;
-    int64_t time[2];
-    memset(&arg, 0, sizeof arg);
-    time[0] = timeout / 1000000000;
-    time[1] = timeout % 1000000000;
-    arg.time = timeout > 0 ? (uint64_t)(uintptr_t)time : 0;
-    uint32_t before = *b->cq_head;
-    int e = reactor__io_uring_enter(b, timeout != 0, how, &arg, sizeof arg);
-    if (REACTOR__LOAD(b->cq_tail) - before >= REACTOR__IO_URING_MANY) {
-        time[0] = time[1] = 0;
-        arg.time = (uint64_t)(uintptr_t)time;
-        reactor__io_uring_enter(b, core->limit, how, &arg, sizeof arg);
-    }
-    return e;
-}
-
-/* Nothing was told: the time is over, or not yet, which the caller finds out. Requests that were
-   taken before a signal came hide it, and so does an answer to what is no longer asked. */
-static int reactor__io_uring_wait(reactor__core *core, int64_t timeout) {
-    reactor__io_uring *b = (reactor__io_uring *)core->data;
-    int e = reactor__io_uring_enable(b);
-    const int again = e == 0 && reactor__io_uring_list_lost(core, b) < 0;
-    if (e == 0) e = reactor__io_uring_arm_listed(core, b);
-    if (e < 0) return e;
-    if (core->report_count) timeout = 0;
-    reactor__io_uring_skip(core, b);
-    e = reactor__io_uring_call(core, b, again ? 0 : timeout);
-    if (e == -EBADR) e = -EINTR;
-    if (e < 0 && e != -ETIME && !reactor__io_uring_has_answers(b)) return e;
-    return reactor__io_uring_reap(core, b) || timeout == 0 || e == -ETIME ? 0 : -EINTR;
-}
-
-/* The files that polls hold are let go of now, not when the kernel gets round to it. */
-static void reactor__io_uring_close(reactor__io_uring *b) {
-    if (b->enabled) {
-        reactor__io_uring_request *q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
-        if (q) q->how = REACTOR__IO_URING_CANCEL_ALL;
-        if (q) reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
-    }
-    munmap(b->requests, b->requests_size);
-    munmap(b->rings, b->rings_size);
-    reactor__util_close(b->fd);
-}
-
-/* ---- nesting ---- */
-
-/* A ring can be polled, but one that works only while it is waited for wakes nobody then. (It has
-   an eventfd signalled, but not reliably if what happened was a write to another eventfd.) So a
-   nested loop gets a plain ring in exchange, and every poll is armed anew, which tells of what is
-   there: nothing that the old one knew is lost. */
-static int reactor__io_uring_exchange(reactor__core *core, reactor__io_uring *b) {
-    reactor__io_uring old = *b;
-    int e = reactor__io_uring_open(b, REACTOR__IO_URING_PLAIN);
-    if (e == 0) e = reactor__io_uring_enable(b);
-    if (e < 0) {
-        if (b->fd != old.fd) reactor__io_uring_close(b);
-        *b = old;
-        return e;
-    }
-    reactor__io_uring_close(&old);
-    core->transfer = NULL;
-    for (uint32_t i = 0; i < core->count; i++) {
-        uint32_t *poll = reactor__core_aux(core, i);
-        if (!reactor__io_uring_is_poll(*poll)) continue;
-        *poll = 0;
-        reactor__io_uring_list(b, i);
-    }
-    return 0;
-}
-
-/* What others see is a set of the ring and the wake-up's descriptor, which the ring watches as well:
-   when the ring takes no request, core notifies that one. */
-static int reactor__io_uring_outer(const reactor__core *core, const reactor__io_uring *b) {
-    const reactor_socket fds[] = {b->fd, reactor__core_at(core, core->waker)->fd};
-    struct epoll_event event;
-    memset(&event, 0, sizeof event);
-    event.events = EPOLLIN;
-    int set = epoll_create1(EPOLL_CLOEXEC);
-    if (set < 0) return -errno;
-    for (int i = 0; i < 2; i++) {
-        if (epoll_ctl(set, EPOLL_CTL_ADD, fds[i], &event) == 0) continue;
-        int e = -errno;
-        reactor__util_close(set);
-        return e;
-    }
-    return set;
-}
-
-static int reactor__io_uring_fd(reactor__core *core) {
-    reactor__io_uring *b = (reactor__io_uring *)core->data;
-    int e = b->plain ? 0 : reactor__io_uring_exchange(core, b);
-    if (e < 0 || b->outer >= 0) return e < 0 ? e : b->outer;
-    e = reactor__io_uring_outer(core, b);
-    if (e >= 0) b->outer = e;
-    return e;
-}
-
-static int reactor__io_uring_set_alarm(reactor__io_uring *b, int64_t at) {
-    reactor__io_uring_request *q;
-    if (at == b->alarm_at) return 0;
-    if (b->alarm_at != REACTOR__NEVER) {
-        q = reactor__io_uring_ask(b, REACTOR__IO_URING_CANCEL, -1, 0);
-        if (!q) return -EAGAIN;
-        q->address = reactor__io_uring_alarm_id(b);
-        b->alarm_at = REACTOR__NEVER;
-    }
-    b->alarm_number++; /* an answer that is under way is of the one before */
-    if (at == REACTOR__NEVER) return 0;
-    q = reactor__io_uring_ask(b, REACTOR__IO_URING_TIMEOUT, -1, reactor__io_uring_alarm_id(b));
-    if (!q) return -EAGAIN;
-    b->alarm_time[0] = at / 1000000000;
-    b->alarm_time[1] = at % 1000000000;
-    q->address = (uint64_t)(uintptr_t)b->alarm_time;
-    q->len = 1;
-    q->how = REACTOR__IO_URING_ABSOLUTE;
-    b->alarm_at = at;
-    return 0;
-}
-
-/* Nothing waits here meanwhile, so what the next wait would ask for is asked for now; and the next
-   deadline is an answer like any other. */
-static int reactor__io_uring_alarm(reactor__core *core, int64_t at) {
-    reactor__io_uring *b = (reactor__io_uring *)core->data;
-    int e = reactor__io_uring_list_lost(core, b);
-    if (e == 0) e = reactor__io_uring_arm_listed(core, b);
-    if (e == 0) e = reactor__io_uring_set_alarm(b, at);
-    if (e == 0) e = reactor__io_uring_enter(b, 0, REACTOR__IO_URING_GETEVENTS, NULL, 0);
-    reactor__io_uring_skip(core, b); /* the others only a wait may take */
-    return e < 0 ? e : 0;
+    uint32_t answers = 0;
+    int e = b->fd < 0 ? reactor__io_uring_open(b) : 0;
+    int lasting = e < 0;
+    if (e == 0 && !*b->ours) e = -ECHILD;
+    e = reactor__io_uring_move(b, list, count, sending, e, &answers);
+    lasting |= e < 0 && e != -EAGAIN && e != -EBUSY && e != -EINTR && e != -ENOMEM;
+    if (lasting) reactor__io_uring_give_up(core, e);
+    return e < 0 || answers > 0;
 }
 
 /* ---- beginning and end ---- */
 
+/* Whether the kernel and its filters let the two calls through: of no entries, and on no descriptor,
+   they are invalid. A ring would cost its memory, and its closing an interruption. */
+static int reactor__io_uring_try(void) {
+    reactor__io_uring_params p;
+    memset(&p, 0, sizeof p);
+    if (syscall(SYS_io_uring_setup, 0, &p) < 0 && errno != EINVAL) return -errno;
+    if (syscall(SYS_io_uring_enter, -1, 0, 0, 0, NULL, (size_t)0) >= 0) return 0;
+    return errno == EBADF || errno == EINTR ? 0 : -errno;
+}
+
 static int reactor__io_uring_init(reactor__core *core) {
-    reactor__io_uring *b = REACTOR__NEW(reactor__io_uring);
-    if (!b) return -ENOMEM;
-    b->looks = (struct pollfd *)REACTOR_MALLOC(core->batch * sizeof *b->looks);
-    b->list_head = b->list_tail = REACTOR__NONE;
-    b->outer = -1;
-    int e = b->looks ? reactor__io_uring_open(b, REACTOR__IO_URING_BEST) : -ENOMEM;
-    if (e < 0) {
-        REACTOR_FREE(b->looks);
-        REACTOR_FREE(b);
-        return e;
-    }
-    core->data = b;
-    if (b->sure >= 0) core->transfer = reactor__io_uring_transfer;
+    int e = reactor__io_uring_try();
+    if (e == 0) e = reactor__epoll_make(core, sizeof(reactor__io_uring));
+    if (e < 0) return e;
+    ((reactor__io_uring *)core->data)->fd = -1;
+    core->transfer = reactor__io_uring_transfer;
     return 0;
 }
 
+static void reactor__io_uring_drop(reactor__io_uring *b) {
+    reactor__io_uring_unmap(b);
+    if (b->fd >= 0) reactor__util_close(b->fd);
+    b->fd = -1;
+}
+
 static void reactor__io_uring_fini(reactor__core *core) {
-    reactor__io_uring *b = (reactor__io_uring *)core->data;
-    if (core->child) b->enabled = 0; /* what it asked for is the parent's */
-    reactor__io_uring_close(b);
-    if (b->outer >= 0) reactor__util_close(b->outer);
-    REACTOR_FREE(b->looks);
-    REACTOR_FREE(b->slots);
-    REACTOR_FREE(b);
+    core->transfer = NULL;
+    reactor__io_uring_drop((reactor__io_uring *)core->data);
+    reactor__epoll_fini(core);
+}
+
+/* A child has no ring until it needs one. */
+static int reactor__io_uring_fork(reactor__core *core) {
+    reactor__io_uring_drop((reactor__io_uring *)core->data);
+    core->transfer = reactor__io_uring_transfer;
+    return reactor__epoll_fork(core);
 }
 
 static const reactor__core_backend reactor__io_uring_backend = {
@@ -5306,12 +4752,12 @@ static const reactor__core_backend reactor__io_uring_backend = {
         (unsigned)REACTOR__CORE_REPORTS_CLOSED,
     reactor__io_uring_init,
     reactor__io_uring_fini,
-    reactor__io_uring_set,
-    reactor__io_uring_wait,
-    reactor__io_uring_fd,
-    reactor__io_uring_alarm,
+    reactor__epoll_set,
+    reactor__epoll_wait,
+    reactor__epoll_fd,
+    reactor__epoll_alarm,
     NULL,
-    NULL};
+    reactor__io_uring_fork};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__io_uring_backend)
 #endif
@@ -6428,8 +5874,7 @@ struct reactor {
     int draining;  /* REACTOR__LOOP_x, 0: not */
     reactor__loop_span spans[REACTOR__LOOP_SPANS]; /* ring of the last long turns */
     uint32_t span_count;
-    int64_t longest;  /* of those that have left the ring */
-    char reason[160]; /* see reactor_backend_reason */
+    int64_t longest; /* of those that have left the ring */
 };
 
 /* ---- callbacks ----
@@ -6956,7 +6401,7 @@ REACTOR_API int64_t reactor_now_ns(const reactor *r) {
 REACTOR_API int64_t reactor_now(const reactor *r) { return reactor_now_ns(r) / REACTOR__MS; }
 
 REACTOR_API const char *reactor_backend(const reactor *r) { return r ? r->core.backend->name : ""; }
-REACTOR_API const char *reactor_backend_reason(const reactor *r) { return r ? r->reason : ""; }
+REACTOR_API const char *reactor_backend_reason(const reactor *r) { return r ? r->core.reason : ""; }
 
 /* From the first call on the loop is nested, and pays for it: see renest. */
 REACTOR_API int reactor_fd(reactor *r) {
@@ -7036,6 +6481,8 @@ static int reactor__loop_options(reactor_options *to, const reactor_options *giv
 
 /* The best backend that starts, and why the better ones did not. */
 static int reactor__loop_choose(reactor *r, const char *name) {
+    char *reason = r->core.reason;
+    const size_t size = sizeof r->core.reason;
     int e = -ENOTSUP;
     size_t used = 0;
     for (const reactor__core_backend *b = REACTOR__CORE_BEST; b; b = b->worse) {
@@ -7044,14 +6491,13 @@ static int reactor__loop_choose(reactor *r, const char *name) {
         if (e == 0) {
             r->core.backend = b;
             if (b->traits & (unsigned)REACTOR__CORE_REPORTS_CLOSED) r->core.verify_turn = 0;
-            if (name && b != REACTOR__CORE_BEST)
-                snprintf(r->reason, sizeof r->reason, "asked for by name");
+            if (name && b != REACTOR__CORE_BEST) snprintf(reason, size, "asked for by name");
             return 0;
         }
-        int n = snprintf(r->reason + used, sizeof r->reason - used, "%s%s: %s", used ? "; " : "",
-                         b->name, reactor_strerror(e));
+        int n = snprintf(reason + used, size - used, "%s%s: %s", used ? "; " : "", b->name,
+                         reactor_strerror(e));
         used += n > 0 ? (size_t)n : 0;
-        if (used >= sizeof r->reason) used = sizeof r->reason - 1;
+        if (used >= size) used = size - 1;
     }
     return e;
 }
@@ -7491,10 +6937,10 @@ static void reactor__loop_dump_timers(const reactor *r, reactor_line_fn *fn, voi
 REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user) {
     char line[320];
     if (!r || !fn) return -EINVAL;
-    snprintf(line, sizeof line,
-             "loop backend=%s turns=%llu watchers=%u timers=%u refs=%u reason=%s",
-             r->core.backend->name, (unsigned long long)r->core.counters.turns,
-             (unsigned)r->core.watchers, (unsigned)r->wheel.count, (unsigned)r->refs, r->reason);
+    snprintf(
+        line, sizeof line, "loop backend=%s turns=%llu watchers=%u timers=%u refs=%u reason=%s",
+        r->core.backend->name, (unsigned long long)r->core.counters.turns,
+        (unsigned)r->core.watchers, (unsigned)r->wheel.count, (unsigned)r->refs, r->core.reason);
     fn(line, user);
     reactor__loop_dump_watchers(r, fn, user);
     reactor__loop_dump_timers(r, fn, user);
@@ -9642,7 +9088,8 @@ enum {
     REACTOR__STREAM_JOIN = 256 * 1024, /* files up to here share a packet with what is before */
     REACTOR__STREAM_WRITES = 1 << 21,  /* bytes sent per connection and turn */
     REACTOR__STREAM_BATCH = 256,       /* connections read with one call, into so much: */
-    REACTOR__STREAM_ARENA = 256 * 1024,
+    REACTOR__STREAM_ARENA = 64 * 1024,
+    REACTOR__STREAM_LARGE = 2048,   /* with messages above this a call for each is as good */
     REACTOR__STREAM_RETRY_MS = 100, /* a listener without descriptors tries again */
     REACTOR__STREAM_GRACE_MS = 250, /* a connection that a drain ends has been quiet so long */
     REACTOR__STREAM_WAITING = 65536 /* peers that a drained listener accepts at most */
@@ -9767,9 +9214,11 @@ typedef struct reactor__stream_listener {
 
 /* What was read with one call, then what is sent with one: see below. */
 typedef struct reactor__stream_batch {
-    reactor__core_transfer *end; /* NULL: there is none */
-    uint64_t answered;           /* bytes of the answers so far */
-    uint32_t size, need; /* of a piece of the arena; what one would have had to hold lately */
+    reactor__core_transfer *end;       /* NULL: there is none */
+    uint64_t answered;                 /* bytes of the answers so far */
+    uint64_t in, out, events;          /* the counters when pays last looked at them */
+    uint32_t usual;                    /* bytes for each event lately */
+    uint32_t size;                     /* received at most for each */
     reactor__core_report *next, *kept; /* to go on with; the end of what is left for dispatch */
     reactor__core_transfer moves[REACTOR__STREAM_BATCH];
     char arena[REACTOR__STREAM_ARENA];
@@ -9778,7 +9227,7 @@ typedef struct reactor__stream_batch {
 typedef struct reactor__stream_part {
     reactor__loop_part part;
     int *pending;                 /* the loop's word for this part */
-    reactor__stream_batch *batch; /* NULL where a receive costs a call anyway */
+    reactor__stream_batch *batch; /* NULL: none was worth it so far */
     char *stage;                  /* copies of what is corked; scratch for files when nothing is */
     size_t corked, staged;        /* bytes in all; of them in stage */
     int corks;                    /* pieces */
@@ -10983,10 +10432,8 @@ REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_c
     if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
     reactor__stream_note(c, events);
     if (!(c->flags & REACTOR__STREAM_OPEN)) return; /* an attached one opens at the turn's end */
-    /* What nobody waits for room for leaves at the turn's end, whether an edge tells of room or not.
-       With batches a report of input may lack WRITE: whoever waits finds out by trying. */
-    if ((c->flags & REACTOR__STREAM_BLOCKED) && c->tail &&
-        ((events & (unsigned)REACTOR_WRITE) || r->core.ahead)) {
+    /* What nobody waits for room for leaves at the turn's end, whether an edge tells of room or not. */
+    if ((c->flags & REACTOR__STREAM_BLOCKED) && c->tail && (events & (unsigned)REACTOR_WRITE)) {
         c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
         reactor__stream_flush(r, c);
     }
@@ -11117,24 +10564,39 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
     r->core.counters.bytes_out += (size_t)sent;
 }
 
-/* ---- batches ---- */
+/* ---- batches ----
 
-/* Where one call receives for many, the reports of a wait come here before they are dispatched. Those
-   that say no more than that there is input for a connection which would take the short way are
-   taken out. It is received for all of them, as far as the arena goes, each is shown its own, and
-   their answers are sent with one call. Until then nothing else is sent on any of them, nor is one
-   freed, for only the connection that is being shown its input settles. After a stop, what was not
-   shown becomes kept input; detach takes its connection out. */
+   Where the backend does many transfers with one call, the reports of a wait come here before they
+   are dispatched. Those that take the fast path (see reactor__stream_io) are taken out. Their
+   connections are received for with one call, each is shown its input, and the answers are sent
+   with one more. Until then nothing else is sent on any of them, nor is one freed, for only the
+   connection that is being shown its input settles. After a stop, what was not shown becomes kept
+   input; detach takes its connection out.
 
-/* What a piece has to hold, and a quarter more, in odd multiples of a cache line, which keep the
-   pieces apart there. Small ones are few cache lines, large ones make a small batch. */
-static uint32_t reactor__stream_stride(const reactor *r, reactor__stream_batch *b) {
-    const uint32_t line = 64, most = REACTOR__STREAM_ARENA / (2 * line) * line - line;
-    uint32_t need = b->need + b->need / 4;
-    if (need > r->lane.size) need = (uint32_t)r->lane.size;
-    if (need > most) need = most;
-    b->need -= b->need / 16;
-    return (need / line | 1) * line + 2 * line;
+   A few connections, and large messages, take the fast path after all: see reactor__stream_pays. */
+
+/* Whether a batch pays in this turn, to judge by the bytes for each event since the last one. Large
+   messages do not stay in the cache until they are answered; the fast path answers one before it
+   receives the next. One turn of large ones is enough to stop, several of small ones to begin. */
+static int reactor__stream_pays(const reactor *r, reactor__stream_batch *b) {
+    const reactor_counters *n = &r->core.counters;
+    const uint64_t in = n->bytes_in - b->in, out = n->bytes_out - b->out;
+    const uint64_t events = n->events - b->events;
+    const uint64_t usual = (in > out ? in : out) / (events ? events : 1);
+    b->in = n->bytes_in;
+    b->out = n->bytes_out;
+    b->events = n->events;
+    b->usual -= b->usual / 8;
+    if (usual > b->usual)
+        b->usual = usual > REACTOR__STREAM_LARGE ? 2 * REACTOR__STREAM_LARGE : (uint32_t)usual;
+    return b->usual <= REACTOR__STREAM_LARGE;
+}
+
+/* The size of a piece of the arena: twice what is usual. Odd multiples of a cache line keep the
+   pieces apart there. */
+static uint32_t reactor__stream_stride(const reactor__stream_batch *b) {
+    const uint32_t line = 64;
+    return (2 * b->usual / line | 1) * line + 2 * line;
 }
 
 /* Whom to receive for, from the next report on, and where to. What is left for dispatch moves up. */
@@ -11142,18 +10604,16 @@ static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *
     const reactor__core_slot *slots = r->core.slots;
     reactor__core_report *at = b->next, *kept = b->kept;
     const reactor__core_report *last = r->core.reports + r->core.report_count;
-    const uint32_t stride = reactor__stream_stride(r, b);
+    const uint32_t stride = reactor__stream_stride(b), most = REACTOR__STREAM_BATCH;
     const uint32_t size = stride < r->lane.size ? stride : (uint32_t)r->lane.size;
-    uint32_t most = REACTOR__STREAM_ARENA / stride;
-    if (most > REACTOR__STREAM_BATCH) most = REACTOR__STREAM_BATCH;
-    reactor__core_transfer *m = b->moves, *end = m + most;
+    const uint32_t fit = REACTOR__STREAM_ARENA / stride;
+    reactor__core_transfer *m = b->moves, *end = m + (fit < most ? fit : most);
     char *piece = b->arena;
     for (; at < last && m < end; at++) {
         const reactor__core_slot *slot = &slots[at->index];
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
-        const unsigned events = at->events & ~REACTOR__CORE_PRI;
         const int ours = slot->fn == reactor__stream_io && slot->tag == at->tag;
-        if (REACTOR__UNLIKELY(!ours || ((c->flags ^ events) & ~REACTOR__STREAM_PEACE))) {
+        if (REACTOR__UNLIKELY(!ours || ((c->flags ^ at->events) & ~REACTOR__STREAM_PEACE))) {
             *kept++ = *at;
             continue;
         }
@@ -11171,10 +10631,24 @@ static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *
     return (uint32_t)(m - b->moves);
 }
 
-/* Input that cannot be shown now, or an end of it. */
+/* Too few for a batch: back to what dispatch gets, as reports of input. */
+static void reactor__stream_scatter(reactor__stream_batch *b, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        reactor__stream_conn *c = (reactor__stream_conn *)b->moves[i].user;
+        c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
+        b->kept->events = REACTOR_READ;
+        b->kept->index = (uint32_t)c->id;
+        b->kept++->tag = (uint32_t)(c->id >> 32);
+    }
+}
+
+/* Input that cannot be shown now, or an end of it. What filled its piece or was not received at all
+   may have left something, which settle reads. */
 static void reactor__stream_put_by(reactor *r, reactor__stream_conn *c,
                                    const reactor__core_transfer *m) {
     int32_t n = m->result;
+    if (n == -EINTR || n == (int32_t)reactor__stream_part_of(r)->batch->size)
+        c->flags |= REACTOR__STREAM_READABLE;
     if (n > 0) {
         c->last_in = r->now;
         r->core.counters.bytes_in += (uint32_t)n;
@@ -11186,17 +10660,10 @@ static void reactor__stream_put_by(reactor *r, reactor__stream_conn *c,
         reactor__stream_fail(c, n, 0);
 }
 
-/* A receive may have left something: the long way reads to its end. */
-static void reactor__stream_note_rest(reactor__stream_conn *c, const reactor__core_transfer *m) {
-    const unsigned more = REACTOR__STREAM_READABLE | REACTOR__STREAM_HINTED;
-    if (m->result == -EINTR || (m->result > 0 && m->more)) c->flags |= more;
-}
-
 /* Takes one out of the batch that is not to be shown its input in this turn. */
 static void reactor__stream_pass_by(reactor *r, reactor__stream_conn *c,
                                     const reactor__core_transfer *m) {
     c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
-    reactor__stream_note_rest(c, m);
     reactor__stream_put_by(r, c, m);
     reactor__stream_kick(r, c);
 }
@@ -11217,17 +10684,17 @@ static void reactor__stream_put_back(reactor *r, reactor__stream_conn *c, const 
     reactor__stream_account(r, c, len, 0);
 }
 
-/* An answer of which the kernel has not taken all. -EINTR: it was not asked. Returns 1 if it was
-   refused and something is queued behind it, which gives done callbacks: not yet. */
+/* An answer of which the kernel has not taken all. Returns 1 if it was refused and something is
+   queued behind it, which gives done callbacks: not yet. */
 REACTOR__APART static int reactor__stream_answer_rest(reactor *r, const reactor__core_transfer *m) {
     const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
     reactor__stream_conn *c = (reactor__stream_conn *)m->user;
     int32_t n = m->result;
     if (!m->len || (c->flags & no)) return 0;
     reactor__stream_kick(r, c);
-    if (n >= 0 || n == -EAGAIN || n == -EINTR) {
+    if (n >= 0 || n == -EAGAIN) {
         uint32_t sent = n > 0 ? (uint32_t)n : 0;
-        if (n != -EINTR) c->flags |= REACTOR__STREAM_BLOCKED;
+        c->flags |= REACTOR__STREAM_BLOCKED;
         if (sent) reactor__stream_sent(r, c, sent);
         reactor__stream_put_back(r, c, m->data + sent, m->len - sent);
         return 0;
@@ -11237,7 +10704,7 @@ REACTOR__APART static int reactor__stream_answer_rest(reactor *r, const reactor_
     return 0;
 }
 
-/* Sends an answer the plain way; returns as rest does. */
+/* Sends an answer by a call of its own; returns as rest does. */
 static int reactor__stream_answer_one(reactor *r, reactor__core_transfer *m) {
     reactor__stream_conn *c = (reactor__stream_conn *)m->user;
     reactor__util_piece piece;
@@ -11256,16 +10723,17 @@ REACTOR__APART static void reactor__stream_answers_refused(reactor *r,
                                                            const reactor__core_transfer *m,
                                                            const reactor__core_transfer *end) {
     for (; m < end; m++) {
-        if (!m->len || m->result >= 0 || m->result == -EAGAIN || m->result == -EINTR) continue;
+        if (!m->len || m->result >= 0 || m->result == -EAGAIN) continue;
         reactor__stream_conn *c = (reactor__stream_conn *)m->user;
         if (!(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_break(r, c, m->result);
     }
 }
 
-/* Sends the answers. A backend may have changed its mind since, see reactor_fd. */
+/* Sends the answers. Those that the backend has not sent, which may have given up transfers by now,
+   are sent one by one. */
 static void reactor__stream_answer(reactor *r, reactor__stream_batch *b) {
     const reactor__core_transfer *end = b->end;
-    const int plain = end == b->moves + 1 || !r->core.transfer;
+    const int plain = !r->core.transfer;
     int refused = 0;
     if (!end) return; /* a forked child has let go of it */
     b->end = NULL;
@@ -11274,7 +10742,7 @@ static void reactor__stream_answer(reactor *r, reactor__stream_batch *b) {
         return;
     }
     for (reactor__core_transfer *m = b->moves; m < end; m++) {
-        if (plain)
+        if (plain || m->result == -EINTR)
             refused |= reactor__stream_answer_one(r, m);
         else if (m->result == (int32_t)m->len)
             r->core.counters.bytes_out += m->len;
@@ -11310,30 +10778,21 @@ static void reactor__stream_unbatch(reactor *r, reactor__stream_conn *c) {
     }
 }
 
-/* It was taken out, the loop was stopped, nothing was received, or there is more, or the connection
-   has something to settle by now. What filled its piece is shown together with the rest, as if the
-   piece had been larger. */
-REACTOR__APART static void reactor__stream_show_odd(reactor *r, reactor__stream_batch *b,
+/* It was taken out, the loop was stopped, nothing was received, or there may be more, or the
+   connection has something to settle by now. What filled its piece is shown together with the rest,
+   as if the piece had been larger. */
+REACTOR__APART static void reactor__stream_show_odd(reactor *r, const reactor__stream_batch *b,
                                                     const reactor__core_transfer *m) {
-    const unsigned busy = REACTOR__STREAM_BUSY & ~(unsigned)REACTOR__STREAM_HINTED;
     reactor__stream_conn *c = (reactor__stream_conn *)m->user;
-    int full = m->result == (int32_t)b->size;
     if (!(c->flags & REACTOR__STREAM_BATCHED)) return;
     if (REACTOR__PEEK(&r->core.stop)) {
         reactor__stream_pass_by(r, c, m);
         return;
     }
     c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
-    if (c->flags & REACTOR__STREAM_FAILED) return;
-    reactor__stream_note_rest(c, m);
-    if (m->result > 0 && !full && !(c->flags & busy))
-        reactor__stream_received(r, c, m->data, (size_t)m->result);
-    else
-        reactor__stream_put_by(r, c, m);
-    if (full) {
-        b->need = 2 * b->size;
-        reactor__stream_read(r, c);
-    }
+    if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
+    reactor__stream_put_by(r, c, m);
+    if (m->result == (int32_t)b->size) reactor__stream_read(r, c);
     reactor__stream_settle(r, c);
 }
 
@@ -11341,7 +10800,6 @@ REACTOR__APART static void reactor__stream_show_odd(reactor *r, reactor__stream_
 static inline void reactor__stream_has_answered(reactor *r, reactor__stream_batch *b,
                                                 reactor__core_transfer *m, size_t len) {
     m->len = (uint32_t)len;
-    m->result = (int32_t)len;
     b->answered += len;
     r->lane.current = NULL;
 }
@@ -11353,7 +10811,6 @@ REACTOR__APART static void reactor__stream_show_answer(reactor *r, reactor__stre
     const reactor__stream_conn *c = (reactor__stream_conn *)m->user;
     reactor__stream_part *p = reactor__stream_part_of(r);
     reactor__stream_bar(r, p);
-    if (p->corked > b->need && p->corked <= REACTOR__STREAM_BACKLOG) b->need = (uint32_t)p->corked;
     if (used < r->lane.len || p->corks != 1 || p->corked > b->size ||
         (c->flags & REACTOR__STREAM_BUSY)) {
         reactor__stream_io_rest(r, used);
@@ -11367,16 +10824,16 @@ REACTOR__APART static void reactor__stream_show_answer(reactor *r, reactor__stre
 /* Shows each connection of the batch what was received for it: reactor__stream_io without its calls. */
 static void reactor__stream_show_batch(reactor *r, reactor__stream_batch *b) {
     reactor__loop_lane *lane = &r->lane;
+    const uint32_t most = b->size - 1;
     for (reactor__core_transfer *m = b->moves; m < b->end; m++) {
         reactor__stream_conn *c = (reactor__stream_conn *)m->user;
         m->len = 0;
         if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_BUSY) != REACTOR__STREAM_BATCHED ||
-                              m->result <= 0 || m->more || REACTOR__PEEK(&r->core.stop))) {
+                              (uint32_t)m->result - 1 >= most || REACTOR__PEEK(&r->core.stop))) {
             reactor__stream_show_odd(r, b, m);
             continue;
         }
         const size_t n = (size_t)m->result;
-        if (n > b->need) b->need = (uint32_t)n;
         c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
         c->last_in = r->now;
         r->core.counters.bytes_in += n;
@@ -11395,15 +10852,27 @@ static void reactor__stream_show_batch(reactor *r, reactor__stream_batch *b) {
     lane->data = lane->buffer;
 }
 
+/* The memory for batches comes with the first. */
+static reactor__stream_batch *reactor__stream_batch_of(reactor__stream_part *p) {
+    if (p->batch) return p->batch;
+    p->batch = (reactor__stream_batch *)REACTOR_MALLOC(sizeof *p->batch);
+    if (p->batch) memset(p->batch, 0, offsetof(reactor__stream_batch, moves)); /* not the arena */
+    return p->batch;
+}
+
 /* From dispatch, with the reports of a wait. */
 static void reactor__stream_ahead(reactor *r) {
-    reactor__stream_batch *b = reactor__stream_part_of(r)->batch;
+    reactor__stream_batch *b = reactor__stream_batch_of(reactor__stream_part_of(r));
     reactor__core *core = &r->core;
     const reactor__core_report *end = core->reports + core->report_count;
+    if (!b || !reactor__stream_pays(r, b)) return;
     b->next = b->kept = core->reports;
     while (b->next < end && core->transfer && !REACTOR__PEEK(&core->stop)) {
         uint32_t n = reactor__stream_gather(r, b);
-        if (!n) break;
+        if (n < REACTOR__CORE_MANY) {
+            reactor__stream_scatter(b, n);
+            break;
+        }
         b->end = b->moves + n;
         b->answered = 0;
         core->transfer(core, b->moves, n, 0);
@@ -11524,18 +10993,13 @@ static int reactor__stream_start(reactor *r) {
     if (!p) return -ENOMEM;
     r->lane.buffer = (char *)REACTOR_MALLOC(r->options.read_buffer);
     p->stage = (char *)REACTOR_MALLOC(REACTOR__STREAM_STAGE);
-    if (r->core.transfer) p->batch = (reactor__stream_batch *)REACTOR_MALLOC(sizeof *p->batch);
-    if (!r->lane.buffer || !p->stage || (r->core.transfer && !p->batch)) {
+    if (!r->lane.buffer || !p->stage) {
         REACTOR_FREE(r->lane.buffer);
         REACTOR_FREE(p->stage);
-        REACTOR_FREE(p->batch);
         REACTOR_FREE(p);
         return -ENOMEM;
     }
-    if (p->batch) {
-        memset(p->batch, 0, offsetof(reactor__stream_batch, moves)); /* not the arena */
-        r->core.ahead = reactor__stream_ahead;
-    }
+    if (r->core.transfer) r->core.ahead = reactor__stream_ahead;
     r->lane.data = r->lane.buffer;
     r->lane.size = r->options.read_buffer;
     r->lane.most = r->lane.size - 1;

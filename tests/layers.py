@@ -14,7 +14,7 @@ The file is cut into sections by its banners. The rules:
   home       what is named after a section is defined in it
   up         a section uses what stands above it or is its own, never what comes below; that holds
              for public functions too
-  backend    a backend uses config, util, core and itself
+  backend    a backend uses config, util, core and itself, io_uring also epoll
   asked      config's question whether any backend is asked for names the macro of each, or with
              that macro alone the defaults would be compiled in besides
   net        uses config, util and itself, and knows no reactor
@@ -32,6 +32,7 @@ import sys
 
 FIRST = ["manual", "api", "config", "util", "core"]
 LAST = ["timer", "wake", "loop", "signal", "net", "stream"]  # others may join them
+BUILT_ON = {"io_uring": ("epoll",)}  # a backend that goes on from another
 EXEMPT = ("manual", "api", "licence", "license")
 LIMIT, SMELL = 80, 40
 CALLERS = re.compile(r"reactor__loop_call_\w+$|reactor__core_dispatch(_special)?$|reactor__loop_end$")
@@ -163,7 +164,7 @@ class Header:
         if self.names.index(owner) > self.names.index(section):
             return "up"
         basis = ("config", "util")
-        if section in self.backends and owner not in basis + ("core",):
+        if section in self.backends and owner not in basis + ("core",) + BUILT_ON.get(section, ()):
             return "backend"
         if section == "net" and owner not in basis:
             return "net"

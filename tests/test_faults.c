@@ -89,7 +89,6 @@ enum {
     MUTEX_INIT,
     URING_SETUP,
     URING_ENTER,
-    URING_REGISTER,
     MMAP,
     UNKNOWN,
     KINDS
@@ -138,7 +137,6 @@ static const char *const kind_names[KINDS] = {"allocation",
                                               "pthread_mutex_init",
                                               "io_uring_setup",
                                               "io_uring_enter",
-                                              "io_uring_register",
                                               "mmap",
                                               "unknown"};
 
@@ -241,7 +239,6 @@ static const struct fault_row {
     {URING_ENTER, EAGAIN, BOTH},
     {URING_ENTER, EBUSY, BOTH},
     {URING_ENTER, EIO, BOTH},
-    {URING_REGISTER, ENOMEM, BOTH},
     {MMAP, ENOMEM, BOTH},
 };
 
@@ -342,8 +339,6 @@ static int fault_kind(long number) {
         return URING_SETUP;
     case 426:
         return URING_ENTER;
-    case 427:
-        return URING_REGISTER;
     default:
         return UNKNOWN;
     }

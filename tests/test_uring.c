@@ -1,21 +1,20 @@
 /* backends: one */
-/* What only io_uring has: a ring of 8 requests, with more to say and to hear than it holds; and a
-   kernel or a filter that refuses it, whereupon the next backend takes over and the reason can be
-   read. The implementation is compiled into this file for the ring's size. */
+/* What only io_uring has: a ring, of 8 requests here, that carries what streams receive and send,
+   unless that is little or large; and a kernel or a filter that refuses it, at the start, whereupon
+   the next backend takes over, or later, whereupon streams do without. The implementation is
+   compiled into this file for the ring's size. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
 #include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* How many calls of io_uring_enter fail from now on. */
-static int failing_enters;
-
-/* What becomes of transfers, which are the calls that submit and do nothing else: of every so many
-   one fails with error, or has so many of its requests taken first. */
+/* What becomes of the calls that submit: of every so many one fails with error, or has so many of
+   its requests taken first. */
 static struct {
     int every, error;
     unsigned take;
@@ -23,12 +22,7 @@ static struct {
     int seen;
 } transfers;
 
-/* Drops the answers that there are, once: as a kernel does that has no memory for those which find no
-   room. It says so in a call that waits. */
-static void (*lose_answers)(void);
-
-/* A kernel without the first steps of what is asked for: 1 DEFER_TASKRUN. */
-static int steps_missing;
+static int setup_fails, map_fails; /* a ring is not made: the error */
 static long outcome;
 
 /* 1: handled here, with this outcome. */
@@ -39,38 +33,23 @@ static int is_handled(long number, ...) {
     if (number == SYS_io_uring_enter) {
         int fd = va_arg(list, int);
         unsigned count = va_arg(list, unsigned);
-        int least = va_arg(list, int), flags = va_arg(list, int);
-        void *arg = va_arg(list, void *);
-        handled = failing_enters > 0;
-        if (handled) failing_enters--, outcome = -1, errno = EBUSY;
-        if (!handled && lose_answers && (flags & 1)) {
-            syscall(number, fd, count, least, flags, arg, va_arg(list, size_t));
-            lose_answers();
-            lose_answers = NULL;
-            handled = 1, outcome = -1, errno = EBADR;
-        }
-        if (!handled && count && !least && !flags) {
-            int fails =
-                transfers.every && (transfers.taken || transfers.seen % transfers.every == 0);
-            if (transfers.seen++ < 0) fails = 0;
-            handled = fails;
-            if (fails && transfers.take && !transfers.taken && count > transfers.take) {
+        if (count) {
+            handled = transfers.every && (transfers.taken || transfers.seen % transfers.every == 0);
+            if (transfers.seen++ < 0) handled = 0;
+            if (handled && transfers.take && !transfers.taken && count > transfers.take) {
                 transfers.taken = 1;
                 outcome = syscall(number, fd, transfers.take, 0, 0, NULL, (size_t)0);
-            } else if (fails)
+            } else if (handled)
                 transfers.taken = 0, outcome = -1, errno = transfers.error;
         }
-    } else if (number == SYS_io_uring_setup && steps_missing) {
-        (void)va_arg(list, unsigned);
-        const uint32_t *p = va_arg(list, const uint32_t *); /* flags are its third word */
-        handled = (p[2] & (1u << 13)) != 0;
-        if (handled) outcome = -1, errno = EINVAL;
-    }
+    } else if (number == SYS_io_uring_setup && setup_fails)
+        handled = 1, outcome = -1, errno = setup_fails;
     va_end(list);
     return handled;
 }
 #define syscall(number, ...)                                                                       \
     (is_handled(number, __VA_ARGS__) ? outcome : syscall(number, __VA_ARGS__))
+#define mmap(...) (map_fails ? (errno = map_fails, MAP_FAILED) : mmap(__VA_ARGS__))
 
 #define REACTOR_IMPLEMENTATION
 #define REACTOR_USE_IO_URING
@@ -78,14 +57,14 @@ static int is_handled(long number, ...) {
 #define REACTOR__IO_URING_ENTRIES 8
 #include "../reactor.h"
 #undef syscall
+#undef mmap
 
 #include "stream_help.h"
 
+#include <pthread.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-
-enum { PAIRS = 300 };
 
 static int offered(void) {
     reactor_options o = {0};
@@ -96,67 +75,11 @@ static int offered(void) {
     return 1;
 }
 
-/* For the tests that need nothing else. */
-static reactor *ring_loop(void) {
-    reactor_options o = {0};
-    if (!offered()) skip();
-    o.backend = "io_uring";
-    return make_loop_with(&o);
-}
-
 static void on_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     (void)r;
     (void)fd;
     (void)events;
     ++*(int *)user;
-}
-
-static void many(unsigned flags) {
-    static int fd[PAIRS][2], calls[PAIRS];
-    struct rlimit limit = {2 * PAIRS + 100, 0};
-    reactor_options o = {0};
-    if (!offered()) skip();
-    struct rlimit old;
-    getrlimit(RLIMIT_NOFILE, &old);
-    limit.rlim_max = old.rlim_max;
-    if (old.rlim_cur < limit.rlim_cur) assert_return_code(setrlimit(RLIMIT_NOFILE, &limit), errno);
-    o.backend = "io_uring";
-    reactor *r = make_loop_with(&o);
-    memset(calls, 0, sizeof calls);
-    for (int i = 0; i < PAIRS; i++) {
-        make_pair(fd[i]);
-        assert_int_equal(reactor_add(r, fd[i][0], REACTOR_READ | flags, on_io, &calls[i]), 0);
-    }
-    assert_int_equal(reactor_poll(r, 0), 0);
-    for (int round = 1; round <= 3; round++) {
-        for (int i = 0; i < PAIRS; i++) assert_int_equal(write(fd[i][1], "x", 1), 1);
-        for (int i = 0; i < PAIRS; i++)
-            while (calls[i] < round) assert_true(reactor_poll(r, 1000) >= 0);
-        for (int i = 0; i < PAIRS; i++) {
-            char byte;
-            assert_int_equal(read(fd[i][0], &byte, 1), 1);
-        }
-        for (int i = 0; i < 8; i++) assert_true(reactor_poll(r, 0) >= 0);
-        for (int i = 0; i < PAIRS; i++)
-            calls[i] = round; /* a level may have been told more often */
-    }
-    for (int i = 0; i < PAIRS; i++) {
-        char byte;
-        assert_int_equal(reactor_remove(r, fd[i][0]), 0);
-        close(fd[i][0]); /* nothing holds it any longer: the peer hears of it */
-        assert_int_equal(read(fd[i][1], &byte, 1), 0);
-        close(fd[i][1]);
-    }
-    reactor_destroy(r);
-}
-
-static void a_ring_of_8_serves_300_levels(void **state) {
-    (void)state;
-    many(0);
-}
-static void a_ring_of_8_serves_300_edges(void **state) {
-    (void)state;
-    many(REACTOR_EDGE);
 }
 
 /* In a child: from now on this system call fails. musl alone has not the kernel's headers. */
@@ -198,222 +121,6 @@ static int without(unsigned number, unsigned error) {
     return 0;
 }
 
-/* The peer hears of a close, if not at once then in the next turns: nothing holds the other end. */
-static void assert_let_go(reactor *r, int fd[2]) {
-    char byte;
-    close(fd[0]);
-    for (int i = 0; i < 8; i++) assert_true(reactor_poll(r, 0) >= 0);
-    assert_int_equal(read(fd[1], &byte, 1), 0);
-    close(fd[1]);
-}
-
-/* A batch of one leaves the answers to a watcher's former polls behind those of many others. */
-static void late_answers_are_not_taken_for_new_ones(void **state) {
-    enum { OTHERS = 64, CHANGES = 48 };
-    static int others[OTHERS][2], fd[2], calls;
-    reactor_options o = {0};
-    (void)state;
-    if (!offered()) skip();
-    o.backend = "io_uring";
-    o.batch = 1;
-    reactor *r = make_loop_with(&o);
-    for (int i = 0; i < OTHERS; i++) {
-        make_pair(others[i]);
-        assert_int_equal(write(others[i][1], "x", 1), 1);
-        assert_int_equal(reactor_add(r, others[i][0], REACTOR_READ, on_io, &calls), 0);
-    }
-    for (int n = 0; n < CHANGES; n++) {
-        make_pair(fd);
-        assert_int_equal(reactor_add(r, fd[0], REACTOR_READ | REACTOR_EDGE, on_io, &calls), 0);
-        for (int i = 0; i < n; i++) {
-            assert_int_equal(reactor_modify(r, fd[0], REACTOR_READ | REACTOR_EDGE), 0);
-            assert_true(reactor_poll(r, 0) >= 0);
-        }
-        for (int i = 0; i < 4 * OTHERS; i++) assert_true(reactor_poll(r, 0) >= 0);
-        assert_int_equal(reactor_remove(r, fd[0]), 0);
-        assert_let_go(r, fd);
-    }
-    for (int i = 0; i < OTHERS; i++) {
-        assert_int_equal(reactor_remove(r, others[i][0]), 0);
-        close(others[i][0]);
-        close(others[i][1]);
-    }
-    reactor_destroy(r);
-}
-
-/* The ring is full of requests that the kernel does not take, until there was no room for one. */
-static void removing_lets_go_of_a_descriptor_though_there_is_no_room_to_ask(void **state) {
-    enum { COUNT = 9 };
-    static int fd[COUNT][2], calls;
-    (void)state;
-    reactor *r = ring_loop();
-    for (int i = 0; i < COUNT; i++) {
-        make_pair(fd[i]);
-        assert_int_equal(reactor_add(r, fd[i][0], REACTOR_READ, on_io, &calls), 0);
-    }
-    assert_int_equal(reactor_poll(r, 0), 0);
-    failing_enters = COUNT;
-    for (int i = 0; i < COUNT; i++) assert_int_equal(reactor_remove(r, fd[i][0]), 0);
-    assert_int_equal(failing_enters, 0);
-    for (int i = 0; i < COUNT; i++) assert_let_go(r, fd[i]);
-    reactor_destroy(r);
-}
-
-/* A change of interest is refused for want of room, twice, while the poll from before it stands. */
-static void a_refusal_and_an_old_poll_are_one_report(void **state) {
-    enum { COUNT = 10 };
-    static int fd[COUNT][2], keys[COUNT];
-    reactor_key k[3 * COUNT];
-    int told = 0;
-    (void)state;
-    reactor *r = ring_loop();
-    for (int i = 0; i < COUNT; i++) {
-        make_pair(fd[i]);
-        keys[i] = 0;
-        assert_int_equal(reactor_add(r, fd[i][0], REACTOR_READ, NULL, &keys[i]), 0);
-    }
-    assert_int_equal(reactor_select(r, k, 3 * COUNT, 0), 0);
-    for (int i = 0; i < COUNT; i++) {
-        assert_int_equal(write(fd[i][1], "x", 1), 1);
-        assert_int_equal(reactor_modify(r, fd[i][0], REACTOR_READ | REACTOR_EDGE), 0);
-    }
-    failing_enters = 6; /* two changes, and what was to go with the wait; and again */
-    int n = reactor_select(r, k, 3 * COUNT, 0);
-    assert_int_equal(failing_enters, 0);
-    for (int i = 0; i < n; i++) {
-        assert_int_equal(++*(int *)k[i].user, 1);
-        if (k[i].events & REACTOR_ERROR) told++;
-    }
-    assert_int_equal(told, 2);
-    reactor_destroy(r);
-    for (int i = 0; i < COUNT; i++) close(fd[i][0]), close(fd[i][1]);
-}
-
-/* Files, devices and what only looks like them: as epoll takes them. */
-static void files_are_ready_as_they_are_for_epoll(void **state) {
-    static const char *const names[] = {"/dev/null", "/dev/zero",         "/dev/urandom",
-                                        "/",         "/proc/self/mounts", "/proc/self/stat"};
-    static const char *const backends[] = {"io_uring", "epoll"};
-    (void)state;
-    if (!offered()) skip();
-    for (int i = 0; i < 6; i++) {
-        int calls[2][3] = {{0, 0, 0}, {0, 0, 0}};
-        for (int b = 0; b < 2; b++) {
-            static const unsigned how[] = {0, REACTOR_EDGE, REACTOR_ONESHOT};
-            reactor_options o = {0};
-            o.backend = backends[b];
-            reactor *r = make_loop_with(&o);
-            for (int h = 0; h < 3; h++) {
-                int fd = open(names[i], O_RDONLY | O_CLOEXEC);
-                if (fd < 0) continue; /* not everywhere */
-                assert_int_equal(reactor_add(r, fd, REACTOR_READ | how[h], on_io, &calls[b][h]), 0);
-                for (int turn = 0; turn < 5; turn++) assert_true(reactor_poll(r, 0) >= 0);
-                assert_int_equal(reactor_modify(r, fd, REACTOR_READ | how[h]), 0);
-                for (int turn = 0; turn < 5; turn++) assert_true(reactor_poll(r, 0) >= 0);
-                assert_int_equal(reactor_remove(r, fd), 0);
-                close(fd);
-            }
-            reactor_destroy(r);
-        }
-        for (int h = 0; h < 3; h++) {
-            if (calls[0][h] != calls[1][h])
-                fail_msg("%s: %d, epoll %d", names[i], calls[0][h], calls[1][h]);
-        }
-    }
-}
-
-/* ---- answers that are lost ---- */
-
-static reactor__io_uring *losing;
-static int lost;
-
-static void lose_all(void) {
-    uint32_t tail = REACTOR__LOAD(losing->cq_tail);
-    lost += (int)(tail - *losing->cq_head);
-    REACTOR__STORE(losing->cq_head, tail);
-}
-
-static void lose_next(reactor *r) {
-    losing = (reactor__io_uring *)r->core.data;
-    lost = 0;
-    lose_answers = lose_all;
-}
-
-static void on_time(reactor *r, reactor_timer t, void *user) {
-    (void)r;
-    (void)t;
-    ++*(int *)user;
-}
-
-/* Whatever was to be told by what is lost is told all the same. Nested, only the loop's descriptor
-   says when to look. */
-static void watchers_hear_of_what_was_lost(unsigned flags, int nested) {
-    enum { COUNT = 40 };
-    static int fd[COUNT][2], calls[COUNT], times;
-    struct pollfd p = {-1, POLLIN, 0};
-    reactor *r = ring_loop();
-    memset(calls, times = 0, sizeof calls);
-    for (int i = 0; i < COUNT; i++) {
-        make_pair(fd[i]);
-        assert_int_equal(reactor_add(r, fd[i][0], REACTOR_READ | flags, on_io, &calls[i]), 0);
-    }
-    if (nested) p.fd = reactor_fd(r);
-    assert_int_equal(reactor_poll(r, 0), 0);
-    assert_int_equal(reactor_after(r, 30, on_time, &times, NULL), 0);
-    for (int i = 0; i < COUNT; i++) assert_int_equal(write(fd[i][1], "x", 1), 1);
-    lose_next(r);
-    for (int i = 0; i <= COUNT; i++)
-        while (i < COUNT ? !calls[i] : !times) {
-            if (nested) assert_int_equal(poll(&p, 1, 5000), 1);
-            assert_true(reactor_poll(r, nested ? 0 : 5000) >= 0);
-        }
-    assert_true(lost > 0);
-    assert_int_equal(times, 1);
-    reactor_destroy(r);
-    for (int i = 0; i < COUNT; i++) close(fd[i][0]), close(fd[i][1]);
-}
-
-static void levels_that_were_lost_are_told(void **state) {
-    (void)state;
-    watchers_hear_of_what_was_lost(0, 0);
-}
-static void edges_that_were_lost_are_told(void **state) {
-    (void)state;
-    watchers_hear_of_what_was_lost(REACTOR_EDGE, 0);
-}
-static void shots_that_were_lost_are_told(void **state) {
-    (void)state;
-    watchers_hear_of_what_was_lost(REACTOR_ONESHOT, 0);
-}
-
-static void what_was_lost_is_told_by_a_nested_loop(void **state) {
-    (void)state;
-    watchers_hear_of_what_was_lost(0, 1);
-    watchers_hear_of_what_was_lost(REACTOR_EDGE, 1);
-}
-
-/* A file that is always ready is an alarm that is always due. */
-static void a_nested_loop_has_another_alarm_when_one_was_lost(void **state) {
-    int calls = 0, file = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    reactor_options o = {0};
-    (void)state;
-    if (!offered()) skip();
-    assert_return_code(file, errno);
-    o.backend = "io_uring";
-    reactor *r = make_loop_with(&o);
-    struct pollfd p = {reactor_fd(r), POLLIN, 0};
-    assert_int_equal(reactor_add(r, file, REACTOR_READ, on_io, &calls), 0);
-    for (int turn = 1; turn <= 6; turn++) {
-        assert_int_equal(poll(&p, 1, 5000), 1);
-        if (turn == 3) lose_next(r);
-        assert_int_equal(reactor_poll(r, 0), 1);
-    }
-    assert_int_equal(calls, 6);
-    assert_true(lost > 0);
-    reactor_destroy(r);
-    close(file);
-}
-
 /* ---- streams ---- */
 
 enum { TALKERS = 300, BULK = 20000 };
@@ -435,13 +142,7 @@ static void room_for_descriptors(rlim_t n) {
     assert_return_code(setrlimit(RLIMIT_NOFILE, &now), errno);
 }
 
-static reactor *gather_talkers(int count, int batch) {
-    reactor_options o = {0};
-    room_for_descriptors(2 * TALKERS + 100);
-    memset(talkers, 0, sizeof talkers);
-    o.backend = "io_uring";
-    o.batch = batch;
-    reactor *r = begin_with(&o);
+static reactor *attach_talkers(reactor *r, int count) {
     for (int i = 0; i < count; i++) {
         talkers[i].seed = (unsigned)i;
         talkers[i].p.data = hook_echo;
@@ -449,6 +150,15 @@ static reactor *gather_talkers(int count, int batch) {
     }
     turns(r, 5);
     return r;
+}
+
+static reactor *gather_talkers(int count, int batch) {
+    reactor_options o = {0};
+    room_for_descriptors(2 * TALKERS + 100);
+    memset(talkers, 0, sizeof talkers);
+    o.backend = "io_uring";
+    o.batch = batch;
+    return attach_talkers(begin_with(&o), count);
 }
 
 /* All say so much before a turn is made, and get it back: nothing lost, doubled or out of order. */
@@ -494,68 +204,6 @@ static void talk(int count, int batch) {
     talkers_leave(r, count);
 }
 
-static const reactor__core_backend *once;
-static int wait_that_tells_twice(reactor__core *core, int64_t timeout) {
-    int e = once->wait(core, timeout);
-    for (uint32_t i = 0, n = core->report_count; i < n; i++)
-        core->reports[core->report_count++] = core->reports[i];
-    return e;
-}
-
-/* How an attempt ended may be told by two answers at once, for the kernel wakes for the error and for
-   the change of state. The second one says nothing of the next address. */
-CASE(a_refusal_told_twice_does_not_open_the_next_address) {
-    enum { MANY = 64 };
-    static reactor__core_backend twice;
-    reactor_options o = {0};
-    if (!offered()) skip();
-    o.backend = "io_uring";
-    reactor *r = begin_with(&o);
-    probe q = {0};
-    char refused[REACTOR_ADDRESS_MAX], busy[REACTOR_ADDRESS_MAX], list[2 * REACTOR_ADDRESS_MAX + 1];
-    int dead = bound(refused), full = bound(busy), fd[MANY], n = 0;
-    assert_return_code(listen(full, 0), errno);
-    for (struct pollfd p = {.revents = 1}; p.revents && n < MANY; n++) {
-        struct sockaddr_in a;
-        socklen_t len = sizeof a;
-        assert_return_code(getsockname(full, (struct sockaddr *)&a, &len), errno);
-        fd[n] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        connect(fd[n], (struct sockaddr *)&a, len);
-        p.fd = fd[n];
-        p.events = POLLOUT;
-        poll(&p, 1, 100);
-    }
-    once = r->core.backend;
-    twice = *once;
-    twice.wait = wait_that_tells_twice;
-    r->core.backend = &twice;
-    snprintf(list, sizeof list, "%s,%s", refused, busy);
-    reactor_conn c = probe_connect(r, list, &q, NULL);
-    turns(r, 20);
-    assert_string_equal(q.log, "");
-    assert_int_equal(reactor_abort(r, c), 0);
-    turns(r, 2);
-    assert_string_equal(q.log, "c");
-    while (n > 0) close(fd[--n]);
-    close(dead), close(full);
-    end(r);
-}
-
-CASE(the_ring_itself_is_not_watched) {
-    reactor *r = ring_loop();
-    int rings = 0;
-    for (int fd = 0; fd < 64; fd++) {
-        char path[32], what[64] = "";
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        if (readlink(path, what, sizeof what - 1) < 0 || !strstr(what, "io_uring")) continue;
-        rings++;
-        assert_int_equal(reactor_add(r, fd, REACTOR_READ, NULL, NULL), -EINVAL);
-    }
-    assert_int_equal(rings, 1);
-    assert_int_equal(reactor_run(r), 0);
-    reactor_destroy(r);
-}
-
 CASE(a_ring_of_8_serves_300_streams) {
     if (!offered()) skip();
     transfers.seen = 0;
@@ -568,7 +216,19 @@ CASE(more_streams_are_ready_than_the_arena_serves_at_once) {
     talk(TALKERS, 1000);
 }
 
-/* Every call that transfers fails, or some do, or some after a part of it. */
+/* How many rings this process has. */
+static int rings(void) {
+    int n = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        char path[32], what[64] = "";
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        n += readlink(path, what, sizeof what - 1) > 0 && strstr(what, "io_uring");
+    }
+    return n;
+}
+
+/* Every call that transfers fails, or some do, or some after a part of it. What may pass is asked
+   for again; what lasts is given up, for a reason that can be read. */
 CASE(law17_transfers_that_fail_lose_nothing) {
     static const int errors[] = {EAGAIN, EBUSY, EINTR, ENOMEM, EPERM};
     if (!offered()) skip();
@@ -576,16 +236,64 @@ CASE(law17_transfers_that_fail_lose_nothing) {
         for (int every = 1; every <= 3; every++)
             for (unsigned take = 0; take <= 5; take += 5) {
                 reactor *r = gather_talkers(40, 0);
+                const char *reason = reactor_backend_reason(r);
                 transfers.error = errors[i];
                 transfers.every = every;
                 transfers.take = take;
                 transfers.taken = transfers.seen = 0;
                 for (int round = 0; round < 4; round++) all_talk(r, 40, 30);
                 assert_true(transfers.seen > 0);
-                transfers.every = 0;
+                transfers.every = transfers.seen = 0;
                 all_talk(r, 40, 30);
+                assert_int_equal(transfers.seen > 0, errors[i] != EPERM);
+                assert_int_equal(strstr(reason, strerror(EPERM)) != NULL, errors[i] == EPERM);
+                assert_string_equal(reactor_backend(r), "io_uring");
                 talkers_leave(r, 40);
             }
+}
+
+/* Few connections go without the ring, which is not even made for them, and so do large messages. */
+CASE(few_and_large_messages_go_without_the_ring) {
+    if (!offered()) skip();
+    reactor *r = gather_talkers(40, 0);
+    const int before = rings();
+    transfers.seen = 0;
+    for (int round = 0; round < 5; round++) all_talk(r, 2, 30);
+    assert_int_equal(transfers.seen, 0);
+    assert_int_equal(rings(), before);
+    for (int round = 0; round < 5; round++) all_talk(r, 40, 30);
+    assert_true(transfers.seen > 0);
+    assert_int_equal(rings(), before + 1);
+    for (int round = 0; round < 3; round++) all_talk(r, 40, BULK);
+    transfers.seen = 0;
+    for (int round = 0; round < 20; round++) all_talk(r, 40, BULK);
+    assert_int_equal(transfers.seen, 0);
+    for (int round = 0; round < 40; round++) all_talk(r, 40, 30);
+    assert_true(transfers.seen > 0);
+    talkers_leave(r, 40);
+    assert_int_equal(rings(), before);
+}
+
+/* Messages that do not fit where those before them did. */
+CASE(messages_of_all_sizes_in_one_turn) {
+    if (!offered()) skip();
+    reactor *r = gather_talkers(40, 0);
+    for (size_t round = 0; round < 60; round++) {
+        for (int i = 0; i < 40; i++) {
+            static char text[BULK];
+            talker *t = &talkers[i];
+            size_t len = (size_t)i % 7 == round % 7 ? 3000 + (size_t)i : 1 + (round * 7) % 200;
+            pattern_fill(text, len, t->seed, t->said);
+            assert_int_equal(send(t->fd, text, len, MSG_NOSIGNAL), (ssize_t)len);
+            t->said += len;
+        }
+        for (int i = 0; i < 40; i++) {
+            talker *t = &talkers[i];
+            peer_takes_pattern(r, t->fd, t->said - t->heard, t->seed, t->heard);
+            t->heard = t->said;
+        }
+    }
+    talkers_leave(r, 40);
 }
 
 static const probe *answered_last;
@@ -618,64 +326,120 @@ CASE(law14_an_answer_that_fails_to_leave_keeps_its_place) {
     end(r);
 }
 
-/* Before Linux 6.1: by calls. */
-CASE(streams_on_a_ring_without_DEFER_TASKRUN) {
-    if (!offered()) skip();
-    steps_missing = 1;
-    transfers.seen = 0;
-    talk(60, 0);
-    assert_int_equal(transfers.seen, 0);
-    steps_missing = 0;
-}
-
-CASE(input_whose_report_was_lost_is_read) {
-    if (!offered()) skip();
-    reactor *r = gather_talkers(TALKERS, 0);
-    for (int round = 0; round < 3; round++) {
-        lose_next(r);
-        all_talk(r, TALKERS, 30);
-        assert_true(lost > 0);
-    }
-    talkers_leave(r, TALKERS);
-}
-
-static int overflows;
-
-static void hook_echo_if_overflown(reactor *r, reactor_conn c, probe *p) {
-    const reactor__io_uring *b = (const reactor__io_uring *)r->core.data;
-    if (REACTOR__LOAD(b->sq_state) & REACTOR__IO_URING_FULL) overflows++;
-    hook_echo(r, c, p);
-}
-
-/* More answers than the kernel has room to write: those that found none come later. */
-CASE(answers_that_overflow_lose_nothing) {
-    if (!offered()) skip();
-    reactor *r = gather_talkers(TALKERS, 4);
-    overflows = 0;
-    for (int i = 0; i < TALKERS; i++) talkers[i].p.data = hook_echo_if_overflown;
-    for (int round = 0; round < 3; round++) all_talk(r, TALKERS, 50);
-    assert_true(overflows > 0);
-    talkers_leave(r, TALKERS);
-}
-
-static void ask_for_fd_once(reactor *r, reactor_conn c, probe *p) {
-    hook_echo(r, c, p);
-    if (!p->acted++) assert_true(reactor_fd(r) >= 0);
-}
-
-/* reactor_fd exchanges the ring while answers wait. */
-CASE(fd_asked_for_among_the_answers_loses_none) {
+static void without_a_ring(int *failing, int error) {
     if (!offered()) skip();
     reactor *r = gather_talkers(40, 0);
-    talkers[7].p.data = ask_for_fd_once;
+    *failing = error;
     transfers.seen = 0;
-    all_talk(r, 40, 30);
-    assert_true(talkers[7].p.acted);
-    int seen = transfers.seen;
+    const int before = rings();
     for (int round = 0; round < 3; round++) all_talk(r, 40, 30);
-    assert_int_equal(transfers.seen, seen);
+    *failing = 0;
+    all_talk(r, 40, 30);
+    assert_int_equal(transfers.seen, 0);
+    assert_int_equal(rings(), before);
+    assert_string_equal(reactor_backend(r), "io_uring");
+    assert_non_null(strstr(reactor_backend_reason(r), "io_uring, for streams: "));
+    assert_non_null(strstr(reactor_backend_reason(r), strerror(error)));
     talkers_leave(r, 40);
 }
+
+/* Before Linux 5.18 a ring that one asks for so is invalid. */
+CASE(streams_on_a_kernel_that_is_too_old) { without_a_ring(&setup_fails, EINVAL); }
+CASE(streams_without_a_descriptor_for_the_ring) { without_a_ring(&setup_fails, EMFILE); }
+CASE(streams_without_memory_for_the_ring) { without_a_ring(&map_fails, ENOMEM); }
+
+static void *attach_and_talk(void *r) {
+    attach_talkers((reactor *)r, 40);
+    for (int round = 0; round < 3; round++) all_talk((reactor *)r, 40, 30);
+    return NULL;
+}
+
+/* Made here, run by a thread that is gone by the end of it. */
+CASE(another_thread_runs_the_loop_than_makes_and_ends_it) {
+    if (!offered()) skip();
+    const int before = rings();
+    reactor_options o = {0};
+    pthread_t thread;
+    memset(talkers, 0, sizeof talkers);
+    o.backend = "io_uring";
+    reactor *r = begin_with(&o);
+    transfers.seen = 0;
+    assert_int_equal(pthread_create(&thread, NULL, attach_and_talk, r), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(transfers.seen > 0);
+    reactor_destroy(r);
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(talkers[i].p.closes, 1);
+        close(talkers[i].fd);
+    }
+    assert_int_equal(rings(), before);
+}
+
+/* The ring is the parent's: the child makes one of its own when it goes on with the loop. */
+static int transfers_in_child(reactor *r, int fd) {
+    char byte = 0;
+    reactor__core_transfer one = {0};
+    one.data = &byte;
+    one.fd = fd;
+    one.len = 1;
+    transfers.seen = 0;
+    r->core.transfer(&r->core, &one, 1, 0);
+    if (one.result != -EINTR || transfers.seen || r->core.transfer) return 1;
+    if (reactor_fork(r) < 0 || rings()) return 2;
+    for (int round = 0; round < 3; round++) all_talk(r, 40, 30);
+    return !transfers.seen || rings() != 1;
+}
+
+CASE(a_forked_child_leaves_the_ring_alone) {
+    if (!offered()) skip();
+    int fd[2];
+    make_pair(fd);
+    assert_int_equal(write(fd[1], "x", 1), 1);
+    reactor *r = gather_talkers(40, 0);
+    for (int round = 0; round < 3; round++) all_talk(r, 40, 30);
+    pid_t child = fork();
+    assert_return_code(child, errno);
+    if (child == 0) _exit(transfers_in_child(r, fd[0]));
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    transfers.seen = 0;
+    for (int round = 0; round < 3; round++) all_talk(r, 40, 30);
+    assert_true(transfers.seen > 0);
+    talkers_leave(r, 40);
+    close(fd[0]), close(fd[1]);
+}
+
+/* In a child: a filter that is there from now on, when the ring is or before that. */
+static int filtered(int first, unsigned number) {
+    reactor *r = gather_talkers(40, 0);
+    for (int round = 0; round < first; round++) all_talk(r, 40, 30);
+    if (forbid(number, EPERM) < 0) return 77;
+    for (int round = 0; round < 3; round++) all_talk(r, 40, 30);
+    if (!strstr(reactor_backend_reason(r), strerror(EPERM))) return 1;
+    talkers_leave(r, 40);
+    return 0;
+}
+
+static void in_child(int status) {
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) skip(); /* no filters here */
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void filtered_later(int first, unsigned number) {
+    int status;
+    if (!offered()) skip();
+    pid_t child = fork();
+    assert_return_code(child, errno);
+    if (child == 0) _exit(filtered(first, number));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    in_child(status);
+}
+
+CASE(a_filter_is_installed_when_the_ring_is_there) { filtered_later(2, 426); }
+CASE(a_filter_is_installed_before_the_ring_is_made) { filtered_later(0, 425); }
 
 static void refused(unsigned number, unsigned error) {
     if (!offered()) skip();
@@ -684,9 +448,7 @@ static void refused(unsigned number, unsigned error) {
     if (child == 0) _exit(without(number, error));
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 77) skip(); /* no filters here */
-    assert_int_equal(WEXITSTATUS(status), 0);
+    in_child(status);
 }
 
 static void setup_refused_by_a_filter(void **state) {
@@ -702,32 +464,51 @@ static void enter_refused_by_a_filter(void **state) {
     refused(426, EPERM);
 }
 
+static void enter_missing(void **state) {
+    (void)state;
+    refused(426, ENOSYS);
+}
+
+/* Nothing is registered. */
+static int registers_nothing(void) {
+    if (forbid(427, EPERM) < 0) return 77;
+    reactor *r = gather_talkers(40, 0);
+    transfers.seen = 0;
+    for (int round = 0; round < 3; round++) all_talk(r, 40, 30);
+    talkers_leave(r, 40);
+    return transfers.seen == 0;
+}
+
+CASE(register_refused_by_a_filter_does_not_matter) {
+    int status;
+    if (!offered()) skip();
+    pid_t child = fork();
+    assert_return_code(child, errno);
+    if (child == 0) _exit(registers_nothing());
+    assert_int_equal(waitpid(child, &status, 0), child);
+    in_child(status);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(the_ring_itself_is_not_watched),
-        TEST(a_ring_of_8_serves_300_levels),
-        TEST(a_ring_of_8_serves_300_edges),
-        TEST(late_answers_are_not_taken_for_new_ones),
-        TEST(removing_lets_go_of_a_descriptor_though_there_is_no_room_to_ask),
-        TEST(a_refusal_and_an_old_poll_are_one_report),
-        TEST(files_are_ready_as_they_are_for_epoll),
-        TEST(levels_that_were_lost_are_told),
-        TEST(edges_that_were_lost_are_told),
-        TEST(shots_that_were_lost_are_told),
-        TEST(what_was_lost_is_told_by_a_nested_loop),
-        TEST(a_nested_loop_has_another_alarm_when_one_was_lost),
-        TEST(a_refusal_told_twice_does_not_open_the_next_address),
         TEST(a_ring_of_8_serves_300_streams),
         TEST(more_streams_are_ready_than_the_arena_serves_at_once),
+        TEST(few_and_large_messages_go_without_the_ring),
+        TEST(messages_of_all_sizes_in_one_turn),
         TEST(law17_transfers_that_fail_lose_nothing),
         TEST(law14_an_answer_that_fails_to_leave_keeps_its_place),
-        TEST(streams_on_a_ring_without_DEFER_TASKRUN),
-        TEST(input_whose_report_was_lost_is_read),
-        TEST(answers_that_overflow_lose_nothing),
-        TEST(fd_asked_for_among_the_answers_loses_none),
+        TEST(streams_on_a_kernel_that_is_too_old),
+        TEST(streams_without_a_descriptor_for_the_ring),
+        TEST(streams_without_memory_for_the_ring),
+        TEST(another_thread_runs_the_loop_than_makes_and_ends_it),
+        TEST(a_forked_child_leaves_the_ring_alone),
+        TEST(a_filter_is_installed_when_the_ring_is_there),
+        TEST(a_filter_is_installed_before_the_ring_is_made),
         TEST(setup_refused_by_a_filter),
         TEST(setup_missing),
         TEST(enter_refused_by_a_filter),
+        TEST(enter_missing),
+        TEST(register_refused_by_a_filter_does_not_matter),
     };
     harness_unused();
     return cmocka_run_group_tests_name("io_uring", tests, NULL, NULL);
