@@ -1210,7 +1210,7 @@ static int sys_walk_stat(int root, const char *name, struct stat *st) {
 }
 
 /* A descriptor, or -1 and errno. */
-#if defined(__linux__) && defined(SYS_openat2) && defined(RESOLVE_BENEATH)
+#if defined(__linux__) && defined(SYS_openat2) && defined(RESOLVE_BENEATH) && defined(O_PATH)
 static int sys_openat2(sys_root *root, const char *name, int flags) {
     struct open_how how;
     memset(&how, 0, sizeof how);
