@@ -5590,9 +5590,9 @@ static int reactor__wake_notify(reactor__wake *w) {
     if (REACTOR__LOAD(&w->woken) || REACTOR__EXCHANGE(&w->woken, 1)) return 0;
     if (!REACTOR__EXCHANGE(&w->asleep, 0)) return 0; /* it looks before it waits */
     int e = w->core ? w->core->backend->wake(w->core, 1) : reactor__wake_write(w);
-    if (e < 0) {
-        REACTOR__STORE(&w->woken, 0);
+    if (e < 0) { /* in this order: who finds woken cleared finds asleep set, and writes */
         REACTOR__STORE(&w->asleep, 1);
+        REACTOR__STORE(&w->woken, 0);
     }
     return e;
 }
