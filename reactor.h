@@ -429,7 +429,11 @@ typedef struct reactor_options {
 
 /* Makes a loop. *out is NULL on failure. -EINVAL: a field is out of range; -ENOTSUP: the backend
    named is unknown or not compiled in; otherwise what the system said when no backend could start
-   (-EMFILE, -ENOMEM ...). Any thread may make it; it belongs to the one that first runs it. */
+   (-EMFILE, -ENOMEM ...). Any thread may make it; it belongs to the one that first runs it.
+
+   The loop's own descriptors are never 0, 1 or 2. If the program was started without one of these,
+   it stays taken until reactor_destroy, by one that can be neither read nor written, so that no
+   socket gets the number on which daemon(3) puts /dev/null and perror writes. */
 REACTOR_API int reactor_create(reactor **out, const reactor_options *options);
 
 /* Closes every connection (each on_close is called, reason -ECANCELED), runs the posts that are
@@ -520,12 +524,12 @@ enum {
 typedef void reactor_io_fn(reactor *r, reactor_socket fd, unsigned events, void *user);
 
 /* Watches fd, which stays the caller's and as it is: set it non-blocking, accepted ones too, for a
-   report may be out of date. It should be removed before it is closed. events: READ and WRITE, or
-   0 to be silent for now, and EDGE or ONESHOT; anything else is -EINVAL. fn NULL: it is pulled by
+   report may be out of date. It should be removed before it is closed: else it is silent, but while
+   a duplicate is open a busy loop may call it some times before it notices. events: READ and WRITE,
+   or 0 to be silent for now, and EDGE or ONESHOT; anything else is -EINVAL. fn NULL: it is pulled by
    reactor_select. A regular file is always ready. -EBADF: not open, or nothing that can be waited
-   for (O_PATH); -EEXIST: watched already; -ERANGE: beyond what this backend can hold (select, where
-   the kernel limits its sets); -ENOSPC: the system's limit on watches. One of the loop's own is
-   refused: 0 may be that, if the program was started without standard input. */
+   for (O_PATH); -EEXIST: watched already, or the loop's own; -ERANGE: beyond what this backend can
+   hold (select, where the kernel limits its sets); -ENOSPC: the system's limit on watches. */
 REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user);
 
@@ -934,7 +938,8 @@ typedef struct reactor_counters {
     uint64_t timers_fired;  /* calls of timers, those of streams included */
     uint64_t posts;         /* run, and deferred tasks and doorbells called */
     uint64_t accepts;       /* connections accepted */
-    uint64_t accept_pauses; /* listeners paused for want of descriptors or memory */
+    uint64_t accept_pauses; /* listeners paused for want of descriptors or memory, or because they
+                               are reported and there is nobody, as after a shutdown elsewhere */
     uint64_t connects;      /* opened by reactor_connect */
     uint64_t closes;        /* connections ended, for whatever reason */
     uint64_t bytes_in;      /* from peers of streams */
@@ -1354,6 +1359,10 @@ REACTOR__APART static void reactor__util_close(reactor_socket fd) { closesocket(
 
 REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) { CloseHandle(file); }
 
+static unsigned reactor__util_hold_standard(void) { return 0; }
+
+static void reactor__util_free_standard(unsigned held) { (void)held; }
+
 /* Sockets are all that is watched, and one that is closed is no socket. */
 REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
     int type, len = sizeof type;
@@ -1560,6 +1569,84 @@ REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
     return (unsigned)p->revents;
 }
 #endif
+
+/* select(2)'s sets of descriptors. These kernels take sets of any length; elsewhere FD_SETSIZE is a
+   wall. */
+#include <sys/select.h>
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)
+#define REACTOR__UTIL_SET_LIMIT INT_MAX
+#else
+#define REACTOR__UTIL_SET_LIMIT FD_SETSIZE
+#endif
+
+/* What the kernel counts bits in; where the greatest byte comes first it makes a difference. */
+#if defined(__NetBSD__) || defined(__OpenBSD__) || defined(__APPLE__)
+typedef uint32_t reactor__util_word;
+#else
+typedef unsigned long reactor__util_word;
+#endif
+
+#define REACTOR__UTIL_WORD_BITS ((int)(8 * sizeof(reactor__util_word)))
+
+REACTOR__OPTIONAL static int reactor__util_has_bit(const reactor__util_word *set, int fd) {
+    return (int)(set[fd / REACTOR__UTIL_WORD_BITS] >> (fd % REACTOR__UTIL_WORD_BITS) & 1);
+}
+
+REACTOR__OPTIONAL static void reactor__util_put_bit(reactor__util_word *set, int fd, int on) {
+    reactor__util_word bit = (reactor__util_word)1 << (fd % REACTOR__UTIL_WORD_BITS);
+    reactor__util_word *word = &set[fd / REACTOR__UTIL_WORD_BITS];
+    *word = on ? *word | bit : *word & ~bit;
+}
+
+/* pselect(2); fewer than all of a wait that is too long for it (macOS: 3 years), or -errno. */
+REACTOR__OPTIONAL static int reactor__util_select(int top, reactor__util_word *in,
+                                                  reactor__util_word *out, int64_t timeout) {
+    const int64_t most = INT_MAX * REACTOR__MS;
+    struct timespec t = reactor__util_timespec(timeout < 0 ? 0 : timeout < most ? timeout : most);
+    int n = pselect(top, (fd_set *)(void *)in, (fd_set *)(void *)out, NULL, timeout < 0 ? NULL : &t,
+                    NULL);
+    return n < 0 ? -errno : n;
+}
+
+/* The library's own descriptors keep clear of 0, 1 and 2, to which programs, daemon(3) and the
+   debris of other libraries send what they mean for standard input, output and error. */
+REACTOR__OPTIONAL static int reactor__util_above(int fd) {
+    if (fd < 0 || fd > 2) return fd;
+    int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (higher < 0) return fd;
+    close(fd);
+    return higher;
+}
+
+#ifdef O_PATH
+#define REACTOR__UTIL_USELESS O_PATH /* neither to be read nor written, nor waited for */
+#else
+#define REACTOR__UTIL_USELESS O_RDONLY
+#endif
+
+/* Takes those of 0, 1 and 2 that are free, so that none of the program's sockets gets such a number
+   either: daemon(3) would put /dev/null in its place, and perror write into it. What holds the place
+   is of no use, as a number that is not open. Returns which ones, as bits. */
+static unsigned reactor__util_hold_standard(void) {
+    unsigned held = 0;
+    for (int fd = 0; fd < 3; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        int got = open("/dev/null", REACTOR__UTIL_USELESS | O_CLOEXEC);
+        if (got == fd) held |= 1u << fd;
+        if (got >= 0 && got != fd) close(got);
+    }
+    return held;
+}
+
+/* Those that nobody has replaced: whoever did, did not ask for its being closed by an exec, or for
+   a file of no use. */
+static void reactor__util_free_standard(unsigned held) {
+    for (int fd = 0; fd < 3; fd++) {
+        if (!(held >> fd & 1) || fcntl(fd, F_GETFD) != FD_CLOEXEC) continue;
+        int flags = fcntl(fd, F_GETFL);
+        if ((flags & (O_ACCMODE | REACTOR__UTIL_USELESS)) == REACTOR__UTIL_USELESS) close(fd);
+    }
+}
 
 /* Whether a descriptor is open and can be waited for: 0, or -EBADF. poll(2) knows both, for what it
    cannot wait for, such as one of O_PATH, is POLLNVAL to it. Where it may not be given even one,
@@ -2583,25 +2670,6 @@ static void reactor__core_fini(reactor__core *core) {
    turns out that there is only data it must leave it, and is deaf until it is modified: the others
    are what wakes the loop, and then poll is asked about it as well. */
 #if (defined(REACTOR_USE_SELECT) || defined(REACTOR_USE_ALL)) && !defined(_WIN32)
-#include <sys/select.h>
-
-/* These kernels take sets of any length; elsewhere FD_SETSIZE is a wall. */
-#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)
-#define REACTOR__SELECT_LIMIT INT_MAX
-#else
-#define REACTOR__SELECT_LIMIT FD_SETSIZE
-#endif
-
-/* What the kernel counts bits in; where the greatest byte comes first it makes a difference. */
-#if defined(__NetBSD__) || defined(__OpenBSD__) || defined(__APPLE__)
-typedef uint32_t reactor__select_word;
-#else
-typedef unsigned long reactor__select_word;
-#endif
-
-#define REACTOR__SELECT_BITS ((int)(8 * sizeof(reactor__select_word)))
-#define REACTOR__SELECT_MOST (INT_MAX * REACTOR__MS) /* to wait: macOS refuses more than 3 years */
-
 /* The sets. The call overwrites what it is given: copies, therefore, next to each other. */
 enum {
     REACTOR__SELECT_IN,
@@ -2613,12 +2681,12 @@ enum {
 };
 
 typedef struct reactor__select {
-    reactor__select_word *sets; /* all of them, one behind the other; no fd_set, see above */
-    int words;                  /* of each */
-    int top;                    /* highest descriptor in a set, plus 1 */
-    int at;                     /* where the scan starts */
-    int deaf;                   /* how many */
-    struct pollfd *found;       /* a batch: what the scan has found, for poll */
+    reactor__util_word *sets; /* all of them, one behind the other; no fd_set, see above */
+    int words;                /* of each */
+    int top;                  /* highest descriptor in a set, plus 1 */
+    int at;                   /* where the scan starts */
+    int deaf;                 /* how many */
+    struct pollfd *found;     /* a batch: what the scan has found, for poll */
 } reactor__select;
 
 static int reactor__select_init(reactor__core *core) {
@@ -2641,14 +2709,11 @@ static void reactor__select_fini(reactor__core *core) {
 }
 
 static int reactor__select_has(const reactor__select *b, int set, int fd) {
-    reactor__select_word word = b->sets[set * b->words + fd / REACTOR__SELECT_BITS];
-    return (int)(word >> (fd % REACTOR__SELECT_BITS) & 1);
+    return reactor__util_has_bit(b->sets + set * b->words, fd);
 }
 
 static void reactor__select_put(reactor__select *b, int set, int fd, int on) {
-    reactor__select_word bit = (reactor__select_word)1 << (fd % REACTOR__SELECT_BITS);
-    reactor__select_word *word = &b->sets[set * b->words + fd / REACTOR__SELECT_BITS];
-    *word = on ? *word | bit : *word & ~bit;
+    reactor__util_put_bit(b->sets + set * b->words, fd, on);
 }
 
 static void reactor__select_deafen(reactor__select *b, int fd, int on) {
@@ -2659,11 +2724,11 @@ static void reactor__select_deafen(reactor__select *b, int fd, int on) {
 /* Not by REALLOC, for every set but the first moves within. */
 static int reactor__select_grow(reactor__select *b, int fd) {
     int words = b->words;
-    if (fd / REACTOR__SELECT_BITS < words) return 0;
-    words = (fd / REACTOR__SELECT_BITS + 1 + 31) / 32 * 32; /* FD_SETSIZE at a time */
+    if (fd / REACTOR__UTIL_WORD_BITS < words) return 0;
+    words = (fd / REACTOR__UTIL_WORD_BITS + 1 + 31) / 32 * 32; /* FD_SETSIZE at a time */
     size_t row = (size_t)words * sizeof *b->sets;
-    reactor__select_word *sets =
-        (reactor__select_word *)reactor__util_zeroed(REACTOR__SELECT_SETS * row);
+    reactor__util_word *sets =
+        (reactor__util_word *)reactor__util_zeroed(REACTOR__SELECT_SETS * row);
     if (!sets) return -ENOMEM;
     for (int set = 0; b->sets && set < REACTOR__SELECT_SETS; set++)
         memcpy(sets + set * words, b->sets + set * b->words, (size_t)b->words * sizeof *sets);
@@ -2690,7 +2755,7 @@ static int reactor__select_set(reactor__core *core, uint32_t index, unsigned bef
     int e = after ? reactor__util_waitable(fd) : 0;
     if (e < 0) return e;
     if (!before) {
-        if (fd >= REACTOR__SELECT_LIMIT) return -ERANGE;
+        if (fd >= REACTOR__UTIL_SET_LIMIT) return -ERANGE;
         if (reactor__select_grow(b, fd) < 0) return -ENOMEM;
     }
     reactor__select_put(b, REACTOR__SELECT_IN, fd,
@@ -2730,6 +2795,17 @@ static int reactor__select_collect(reactor__select *b, uint32_t batch, int total
     return (int)n;
 }
 
+/* poll refuses more than RLIMIT_NOFILE, which may have been lowered beneath what is open: then what
+   select has said has to do. Errors and hang-ups are input to it, which who reads finds out. */
+static void reactor__select_believe(reactor__select *b, int n) {
+    for (int i = 0; i < n; i++) {
+        const int fd = b->found[i].fd;
+        int said = reactor__select_has(b, REACTOR__SELECT_IN_NOW, fd) ? POLLIN : 0;
+        if (reactor__select_has(b, REACTOR__SELECT_OUT_NOW, fd)) said |= POLLOUT;
+        b->found[i].revents = (short)(said & b->found[i].events);
+    }
+}
+
 /* Asks poll what those n have, and reports it. Out of the first set goes whom it would wake for
    nothing again and again: who was told, though it waits for nothing but the end; and who does not
    read, when there was no more than input, and is deaf from then on. */
@@ -2738,7 +2814,10 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
         b->found[i].events = (short)(reactor__core_at(core, index)->armed & REACTOR__CORE_BOTH);
     }
-    if (poll(b->found, (nfds_t)n, 0) < 0) return -errno;
+    if (poll(b->found, (nfds_t)n, 0) < 0) {
+        if (errno != EINVAL) return -errno;
+        reactor__select_believe(b, n);
+    }
     for (int i = 0; i < n; i++) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
         unsigned events =
@@ -2752,17 +2831,13 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
 }
 
 static int reactor__select_call(reactor__select *b, int64_t timeout) {
-    int64_t wait = timeout < REACTOR__SELECT_MOST ? timeout : REACTOR__SELECT_MOST;
-    struct timespec t = reactor__util_timespec(wait < 0 ? 0 : wait);
-    reactor__select_word *in = NULL, *out = NULL;
+    reactor__util_word *in = NULL, *out = NULL;
     if (b->sets) {
         in = b->sets + REACTOR__SELECT_IN_NOW * b->words;
         out = b->sets + REACTOR__SELECT_OUT_NOW * b->words;
         memcpy(in, b->sets, 2 * (size_t)b->words * sizeof *b->sets);
     }
-    int n = pselect(b->top, (fd_set *)(void *)in, (fd_set *)(void *)out, NULL,
-                    timeout < 0 ? NULL : &t, NULL);
-    return n < 0 ? -errno : n;
+    return reactor__util_select(b->top, in, out, timeout);
 }
 
 static int reactor__select_wait(reactor__core *core, int64_t timeout) {
@@ -3623,11 +3698,65 @@ static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned befor
     return 0;
 }
 
+/* What poll(2) would say, as far as select knows. */
+static int reactor__poll_note(const reactor__poll *b, const reactor__util_word *in,
+                              const reactor__util_word *out) {
+    int n = 0;
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct pollfd *p = &b->fds[i];
+        if (p->fd < 0) continue;
+        int said = reactor__util_has_bit(in, p->fd) ? POLLIN : 0;
+        if (reactor__util_has_bit(out, p->fd)) said |= POLLOUT;
+        p->revents = (short)said;
+        n += said != 0;
+    }
+    return n;
+}
+
+/* Those that were closed, for which select has refused to wait. */
+static int reactor__poll_note_closed(const reactor__poll *b) {
+    int n = 0;
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct pollfd *p = &b->fds[i];
+        const int closed = p->fd >= 0 && !reactor__util_is_open(p->fd);
+        p->revents = closed ? POLLNVAL : 0;
+        n += closed;
+    }
+    return n;
+}
+
+/* poll(2) refuses more than RLIMIT_NOFILE, which a program may have lowered beneath what is open, as
+   sandboxes do; select(2) does not. It serves until there is a poll again. Hang-ups and errors are
+   input or room to it, which is how their watchers learn of them; who waits for nothing but the end
+   does not. */
+REACTOR__APART static int reactor__poll_by_select(reactor__poll *b, int64_t timeout) {
+    int top = 0;
+    for (uint32_t i = 0; i < b->count; i++)
+        if (b->fds[i].fd >= top) top = b->fds[i].fd + 1;
+    if (top > REACTOR__UTIL_SET_LIMIT) return -EINVAL;
+    const size_t words = (size_t)(top / REACTOR__UTIL_WORD_BITS + 1);
+    reactor__util_word *in =
+        (reactor__util_word *)reactor__util_zeroed(2 * words * sizeof(reactor__util_word));
+    if (!in) return -ENOMEM;
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct pollfd *p = &b->fds[i];
+        if (p->fd < 0) continue;
+        if (p->events & POLLIN) reactor__util_put_bit(in, p->fd, 1);
+        if (p->events & POLLOUT) reactor__util_put_bit(in + words, p->fd, 1);
+    }
+    int n = reactor__util_select(top, in, in + words, timeout);
+    if (n >= 0) n = reactor__poll_note(b, in, in + words);
+    if (n == -EBADF) n = reactor__poll_note_closed(b);
+    REACTOR_FREE(in);
+    return n;
+}
+
 /* The kernel tells how many have something (left), so the scan ends with the last of these. */
 static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
     reactor__poll *b = (reactor__poll *)core->data;
     int left = reactor__poll_call(b->fds, b->count, timeout);
-    if (left < 0) return -errno;
+    if (left < 0) left = errno == EINVAL ? reactor__poll_by_select(b, timeout) : -errno;
+    if (left < 0) return left;
     uint32_t at = b->at, budget = core->limit;
     for (uint32_t i = 0; i < b->count && left > 0 && budget > 0; i++) {
         if (at >= b->count) at = 0;
@@ -4171,7 +4300,7 @@ static void reactor__kqueue_free(reactor__kqueue *b) {
 
 static int reactor__kqueue_open(reactor__kqueue *b) {
     if (!b->events || !b->ended) return -ENOMEM;
-    b->fd = kqueue();
+    b->fd = REACTOR__KQUEUE_NATIVE ? reactor__util_above(kqueue()) : kqueue();
     if (b->fd < 0) return -errno;
     int e = reactor__util_cloexec(b->fd); /* no fork's child has it, but an exec without a fork */
     if (e == 0) e = reactor__kqueue_wake_open(b);
@@ -4273,7 +4402,7 @@ static int reactor__epoll_make(reactor__core *core, size_t size) {
     reactor__epoll *b = (reactor__epoll *)reactor__util_zeroed(size);
     if (!b) return -ENOMEM;
     b->outer = b->timer = -1;
-    b->fd = epoll_create1(EPOLL_CLOEXEC);
+    b->fd = reactor__util_above(epoll_create1(EPOLL_CLOEXEC));
     if (b->fd < 0) {
         int e = -errno;
         REACTOR_FREE(b);
@@ -4403,7 +4532,7 @@ static int reactor__epoll_wait(reactor__core *core, int64_t timeout) {
 /* The timer is one more descriptor of the set, of a slot that calls nobody: setting it anew makes
    it unreadable again, so it is never read. */
 static int reactor__epoll_timer_open(reactor__core *core, reactor__epoll *b) {
-    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    int fd = reactor__util_above(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
     if (fd < 0) return -errno;
     int64_t index = reactor__core_reserve(core, REACTOR__CORE_INTERNAL, NULL, NULL);
     int e = index < 0 ? (int)index : reactor__core_bind(core, (uint32_t)index, fd, REACTOR_READ);
@@ -4423,7 +4552,7 @@ static int reactor__epoll_fd(reactor__core *core) {
     if (b->outer >= 0) return b->outer;
     int e = b->timer < 0 ? reactor__epoll_timer_open(core, b) : 0;
     if (e < 0) return e;
-    int outer = epoll_create1(EPOLL_CLOEXEC);
+    int outer = reactor__util_above(epoll_create1(EPOLL_CLOEXEC));
     if (outer < 0) return -errno;
     e = reactor__epoll_tell(outer, EPOLL_CTL_ADD, b->fd, EPOLLIN, 0, 0);
     if (e < 0) {
@@ -5469,10 +5598,11 @@ static int reactor__wake_write(reactor__wake *w) {
     return e == -EAGAIN ? 0 : e;
 }
 
-static void reactor__wake_read(reactor__wake *w) {
+static int reactor__wake_read(reactor__wake *w) {
     char byte[8];
     while (recv(w->in, byte, sizeof byte, 0) >= 0) {
     }
+    return 0;
 }
 
 #else
@@ -5484,6 +5614,7 @@ static void reactor__wake_end(void) {}
 static int reactor__wake_pipe(reactor__wake *w) {
     int ends[2];
     if (pipe(ends) < 0) return -errno;
+    for (int i = 0; i < 2; i++) ends[i] = reactor__util_above(ends[i]);
     w->in = ends[0];
     w->out = ends[1];
     for (int i = 0; i < 2; i++) {
@@ -5499,7 +5630,7 @@ static int reactor__wake_pipe(reactor__wake *w) {
 
 #ifdef __linux__
 static int reactor__wake_open(reactor__wake *w) {
-    w->in = w->out = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    w->in = w->out = reactor__util_above(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     if (w->in >= 0) return 0;
     return errno == ENOSYS ? reactor__wake_pipe(w) : -errno;
 }
@@ -5518,11 +5649,14 @@ static int reactor__wake_write(reactor__wake *w) {
     return e == -EAGAIN ? 0 : e;
 }
 
-/* Until a read is short, as an eventfd's always is: it gives 8 bytes and is empty then. */
-static void reactor__wake_read(reactor__wake *w) {
+/* Until a read is short, as an eventfd's always is: it gives 8 bytes and is empty then. Neither that
+   nor a pipe ever ends: what does is another file, which somebody has put in its place. */
+static int reactor__wake_read(reactor__wake *w) {
     uint64_t bytes[8];
-    while (read(w->in, bytes, sizeof bytes) == (ssize_t)sizeof bytes) {
-    }
+    ssize_t n;
+    do n = read(w->in, bytes, sizeof bytes);
+    while (n == (ssize_t)sizeof bytes);
+    return n == 0 || (n < 0 && errno == EBADF) ? -EBADF : 0;
 }
 
 static void reactor__wake_shut(reactor__wake *w) {
@@ -5605,11 +5739,10 @@ static int reactor__wake_fall_asleep(reactor__wake *w) {
 }
 
 /* Takes a notification back that was written. A backend's own is gone when it was reported (seen). */
-static void reactor__wake_drop(reactor__wake *w, int seen) {
-    if (!w->core)
-        reactor__wake_read(w);
-    else if (!seen)
-        w->core->backend->wake(w->core, 0);
+static int reactor__wake_drop(reactor__wake *w, int seen) {
+    if (!w->core) return reactor__wake_read(w);
+    if (!seen) w->core->backend->wake(w->core, 0);
+    return 0;
 }
 
 /* Doubles: a burst grows it from nothing, and each growth copies it. */
@@ -5859,8 +5992,10 @@ struct reactor {
     reactor__loop_part *parts[REACTOR__LOOP_PARTS]; /* NULL: the program has no use for it so far */
     int pending[REACTOR__LOOP_PARTS];               /* atomic: a signal handler may set it */
     reactor_options options;                        /* with the defaults put in */
-    int64_t now; /* nanoseconds; of this turn if timed is set, see reactor__loop_now */
-    int timed;   /* the clock has been read since the last wait */
+    int64_t now;   /* nanoseconds; of this turn if timed is set, see reactor__loop_now */
+    int timed;     /* the clock has been read since the last wait */
+    int lost;      /* the wake-up's descriptor is another file's: no turn works any more */
+    unsigned held; /* of the numbers 0, 1 and 2, see hold_standard */
     uint32_t refs;
     int noting; /* the turn that began at now has not been noted yet */
     int left;   /* the stage that a stop has left to the next turn; STAGES: none */
@@ -6182,7 +6317,7 @@ static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, 
     (void)events;
     (void)user;
     r->core.counters.callbacks--;
-    reactor__wake_drop(&r->wake, 1);
+    if (reactor__wake_drop(&r->wake, 1) < 0) r->lost = 1;
 }
 
 /* Posts and doorbells that others have notified of. Posts only if those before them have been run,
@@ -6263,6 +6398,7 @@ static int reactor__loop_events(reactor *r, int64_t timeout) {
     if (e < 0) return e;
     r->core.counters.turns++;
     reactor__core_dispatch(&r->core);
+    if (REACTOR__UNLIKELY(r->lost)) return -EBADF;
     if (!reactor__timer_is_idle(&r->wheel) || REACTOR__PEEK(&r->wake.woken) ||
         reactor__loop_pending(r))
         reactor__loop_stages(r, REACTOR__LOOP_FIRE);
@@ -6554,9 +6690,11 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
         r->pid = reactor__util_pid();
         r->left = REACTOR__LOOP_STAGES;
         r->lane.answer = REACTOR__LOOP_BARRED; /* 0 would be what no handle means */
+        r->held = reactor__util_hold_standard();
         e = reactor__loop_start(r, r->options.backend);
     }
     if (e < 0) {
+        reactor__util_free_standard(r->held);
         REACTOR_FREE(r);
         return e;
     }
@@ -6598,6 +6736,7 @@ static void reactor__loop_free(reactor *r) {
     reactor__core_fini(&r->core);
     reactor__timer_fini(&r->wheel);
     reactor__wake_fini(&r->wake, child);
+    reactor__util_free_standard(r->held);
     REACTOR_FREE(rest.tasks);
     REACTOR_FREE(r->posted.tasks);
     REACTOR_FREE(r->deferred.tasks);
@@ -9089,10 +9228,11 @@ enum {
     REACTOR__STREAM_WRITES = 1 << 21,  /* bytes sent per connection and turn */
     REACTOR__STREAM_BATCH = 256,       /* connections read with one call, into so much: */
     REACTOR__STREAM_ARENA = 64 * 1024,
-    REACTOR__STREAM_LARGE = 2048,   /* with messages above this a call for each is as good */
-    REACTOR__STREAM_RETRY_MS = 100, /* a listener without descriptors tries again */
-    REACTOR__STREAM_GRACE_MS = 250, /* a connection that a drain ends has been quiet so long */
-    REACTOR__STREAM_WAITING = 65536 /* peers that a drained listener accepts at most */
+    REACTOR__STREAM_LARGE = 2048,    /* with messages above this a call for each is as good */
+    REACTOR__STREAM_RETRY_MS = 100,  /* a listener without descriptors tries again */
+    REACTOR__STREAM_GRACE_MS = 250,  /* a connection that a drain ends has been quiet so long */
+    REACTOR__STREAM_WAITING = 65536, /* peers that a drained listener accepts at most */
+    REACTOR__STREAM_MOST_VAIN = 64 /* reports in a row of which nothing came before it waits, too */
 };
 
 struct reactor_buffer {
@@ -9195,8 +9335,9 @@ typedef struct reactor__stream_conn {
 /* Why a listener does not accept. */
 enum {
     REACTOR__STREAM_BY_USER = 1,
-    REACTOR__STREAM_FULL = 2, /* max_connections */
-    REACTOR__STREAM_SHORT = 4 /* of descriptors or memory: tries again */
+    REACTOR__STREAM_FULL = 2,  /* max_connections */
+    REACTOR__STREAM_SHORT = 4, /* of descriptors or memory: tries again */
+    REACTOR__STREAM_VAIN = 8   /* reported, and there is nobody to accept: tries again */
 };
 
 typedef struct reactor__stream_listener {
@@ -9208,7 +9349,8 @@ typedef struct reactor__stream_listener {
     uint64_t timer;   /* asleep unless it is SHORT: made in time, for then there is no memory */
     int count, max;   /* connections open; how many may be, 0: any number */
     int left;         /* how many a drain accepts before it closes the listener */
-    unsigned stopped; /* BY_USER, FULL, SHORT; accepts while it is 0 */
+    int vain;         /* reports in a row that came to nothing */
+    unsigned stopped; /* BY_USER, FULL, SHORT, VAIN; accepts while it is 0 */
     unsigned flags;   /* of its connections */
 } reactor__stream_listener;
 
@@ -11401,7 +11543,7 @@ REACTOR__APART static void reactor__stream_stop_listener(reactor *r, reactor__st
     reactor__stream_part *p = reactor__stream_part_of(r);
     unsigned before = l->stopped;
     l->stopped = on ? before | why : before & ~why;
-    if (why == REACTOR__STREAM_SHORT && before != l->stopped) p->short_count += on ? 1 : -1;
+    if ((before ^ l->stopped) & REACTOR__STREAM_SHORT) p->short_count += on ? 1 : -1;
     if (!before == !l->stopped) return;
     reactor__core_modify(&r->core, (uint32_t)l->id, l->stopped ? 0 : (unsigned)REACTOR_READ);
     if (r->draining) REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1); /* see leave_listeners */
@@ -11415,18 +11557,27 @@ static void reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
     /* The timer that has just been freed is there to be had again. */
     reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_retry, l, flags, &id);
     l->timer = id;
-    reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT, 0);
+    reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT | REACTOR__STREAM_VAIN, 0);
 }
 
 /* No descriptor or no memory for another connection: those there are go on, new ones wait in the
    backlog until one of ours closes, or a moment has passed, for it may be somebody else's that
-   does. Accepting on and on would spin. */
-static void reactor__stream_short(reactor *r, reactor__stream_listener *l) {
+   does. Accepting on and on would spin. So it would where there is nobody to accept (VAIN). */
+static void reactor__stream_short(reactor *r, reactor__stream_listener *l, unsigned why) {
     r->core.counters.accept_pauses++;
     reactor__timer_reset(
         &r->wheel, l->timer,
         reactor__util_add(reactor__util_clock(), reactor__util_ms(REACTOR__STREAM_RETRY_MS)));
-    reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT, 1);
+    l->vain = 0;
+    reactor__stream_stop_listener(r, l, why, 1);
+}
+
+/* It was reported, and nobody waits any more. As a rule another process that shares it was faster, which
+   passes. A socket that another holder has shut down is reported for ever, as a hang-up; whatever
+   else is reported again and again is no better. */
+static void reactor__stream_in_vain(reactor *r, reactor__stream_listener *l, unsigned events) {
+    if (l->vain >= ((events & (unsigned)REACTOR_HANGUP) ? 1 : REACTOR__STREAM_MOST_VAIN))
+        reactor__stream_short(r, l, REACTOR__STREAM_VAIN);
 }
 
 /* A connection has gone: there is room for another. */
@@ -11485,6 +11636,7 @@ static int reactor__stream_accept_some(reactor *r, reactor__stream_listener *l) 
     int failed = 0, most = r->options.accept_budget;
     for (int n = 0; n < most && !REACTOR__PEEK(&r->core.stop); n++) {
         int64_t made = reactor__net_accept(l->bound.fd, &l->policy->o);
+        l->vain = n == 0 && (made == -EAGAIN || made == -EWOULDBLOCK) ? l->vain + 1 : 0;
         if (made == -EAGAIN || made == -EWOULDBLOCK) return 0;
         if (made < 0 && reactor__stream_is_passing((int)made)) {
             failed++;
@@ -11493,21 +11645,22 @@ static int reactor__stream_accept_some(reactor *r, reactor__stream_listener *l) 
         int e = made < 0 ? (int)made : reactor__stream_welcome(r, l, (reactor_socket)made);
         if (e < 0) {
             if (made >= 0) reactor__util_close((reactor_socket)made);
-            reactor__stream_short(r, l);
+            reactor__stream_short(r, l,
+                                  e == -EINVAL ? REACTOR__STREAM_VAIN : REACTOR__STREAM_SHORT);
             return e;
         }
         /* on_open may have closed or paused it */
         if (reactor__stream_listener_of(r, id) != l || l->stopped) return 1;
     }
-    if (failed == most) reactor__stream_short(r, l); /* as if for ever */
+    if (failed == most) reactor__stream_short(r, l, REACTOR__STREAM_SHORT); /* as if for ever */
     return 1;
 }
 
 static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    reactor__stream_listener *l = (reactor__stream_listener *)user;
     (void)fd;
-    (void)events;
     r->core.counters.callbacks--; /* see io_long */
-    reactor__stream_accept_some(r, (reactor__stream_listener *)user);
+    if (reactor__stream_accept_some(r, l) == 0) reactor__stream_in_vain(r, l, events);
 }
 
 /* The connections live on, and with them their policy. The path is removed while fd still holds its

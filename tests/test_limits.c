@@ -312,6 +312,50 @@ CASE(law14_peer_that_only_sends_is_made_to_wait) {
     end(r);
 }
 
+#ifndef _WIN32
+/* ---- what others do to the process, and to what is shared with them ---- */
+
+/* A listener that another holder has shut down is readable for ever, and there is nobody. */
+static void rests_after_a_shutdown(reactor *r, int fd) {
+    probe p = {0};
+    reactor_listener l;
+    char address[32];
+    int copy = dup(fd);
+    snprintf(address, sizeof address, "fd:%d", fd);
+    assert_int_equal(reactor_listen(r, address, &probe_handler, NULL, &l), 0);
+    turns(r, 2);
+    assert_int_equal(shutdown(copy, SHUT_RDWR), 0);
+    uint64_t pauses = counters(r).accept_pauses, before = counters(r).turns;
+    while (counters(r).accept_pauses < pauses + 3) assert_true(reactor_poll(r, 1000) >= 0);
+    assert_true(counters(r).turns < before + 50);
+    assert_int_equal(p.opens, 0);
+    close(copy);
+    end(r);
+}
+
+CASE(law16_listener_shut_down_elsewhere_does_not_spin) {
+    if (libkqueue_cannot("tell of a listener's end")) skip();
+    struct sockaddr_un a;
+    char dir[] = "/tmp/reactor-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    memset(&a, 0, sizeof a);
+    a.sun_family = AF_UNIX;
+    snprintf(a.sun_path, sizeof a.sun_path, "%s/s", dir);
+    reactor *r = begin();
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_return_code(bind(fd, (struct sockaddr *)&a, sizeof a), errno);
+    assert_return_code(listen(fd, 5), errno);
+    rests_after_a_shutdown(r, fd);
+    unlink(a.sun_path);
+    assert_int_equal(rmdir(dir), 0);
+    r = begin();
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_return_code(listen(fd, 5), errno);
+    rests_after_a_shutdown(r, fd);
+}
+
+#endif
+
 /* ---- many ---- */
 
 #ifdef _WIN32
@@ -478,6 +522,9 @@ int main(void) {
         TEST(law17_attach_and_traffic_need_no_descriptor),
         TEST(law14_peers_that_never_read_do_not_make_memory_grow),
         TEST(law14_peer_that_only_sends_is_made_to_wait),
+#ifndef _WIN32
+        TEST(law16_listener_shut_down_elsewhere_does_not_spin),
+#endif
         TEST(thousand_connections_at_once_echo),
         TEST(thousands_that_come_and_go_leave_nothing_behind),
         TEST(hundreds_that_all_end_in_one_turn),

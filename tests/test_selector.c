@@ -2133,6 +2133,93 @@ CASE(destroy_leaves_watched_descriptors_open) {
     close_pair(fd);
 }
 
+#ifndef _WIN32
+/* ---- what else happens to a process ---- */
+
+/* One turn may pass in finding out that something was closed. */
+static int next_calls(reactor *r) {
+    int e = reactor_poll(r, 10000);
+    return e ? e : reactor_poll(r, 10000);
+}
+
+/* In a child, for there is no way back. Returns which step was wrong, or 0. */
+static int works_under_a_lowered_limit(rlim_t limit) {
+    enum { N = 20 };
+    struct rlimit l = {limit, limit};
+    record seen[N] = {{0}};
+    int fd[N][2];
+    reactor *r = make_loop();
+    for (int i = 0; i < N; i++) {
+        make_pair(fd[i]);
+        if (reactor_add(r, fd[i][0], i % 2 ? READ : READ | WRITE, on_io, &seen[i]) < 0) return 1;
+    }
+    if (reactor_poll(r, 0) < 0 || setrlimit(RLIMIT_NOFILE, &l) < 0) return 2;
+    for (int i = 0; i < N; i++)
+        if (reactor_modify(r, fd[i][0], READ) < 0) return 3;
+    if (reactor_poll(r, 5) != 0) return 4;
+    for (int i = 0; i < N; i++) {
+        put(fd[i][1]);
+        if (next_calls(r) != 1 || seen[i].last != READ) return 5;
+        if (reactor_modify(r, fd[i][0], WRITE) < 0 || next_calls(r) != 1) return 6;
+        if (seen[i].last != WRITE) return 7;
+        if (i == 10) close(fd[i][0]); /* unremoved: the others do not notice */
+        if (i != 10 && reactor_modify(r, fd[i][0], 0) < 0) return 8;
+    }
+    if (reactor_poll(r, 5) < 0) return 9;
+    reactor_destroy(r);
+    return 0;
+}
+
+CASE(limit_lowered_beneath_what_is_watched_stops_nothing) {
+    if (libkqueue_cannot("do without poll")) skip();
+    if (emulated()) skip(); /* which needs descriptors of its own */
+    static const rlim_t limits[] = {8, 1, 0};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        int status = 0;
+        pid_t child = fork();
+        assert_return_code(child, errno);
+        if (child == 0) _exit(works_under_a_lowered_limit(limits[i]));
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+    }
+}
+
+/* Without standard streams, and then daemon(3), which opens /dev/null for them. */
+static int works_without_standard_streams(void) {
+    record seen = {0};
+    int fd[2];
+    for (int i = 0; i < 3; i++) close(i);
+    reactor *r = make_loop();
+    make_pair(fd);
+    if (fd[0] < 3 || fd[1] < 3) return 1;
+    if (reactor_add(r, fd[0], READ, on_io, &seen) < 0) return 2;
+    if (reactor_add(r, 0, READ, on_io, &seen) == 0 && on_backend("epoll")) return 3;
+    int null = open("/dev/null", O_RDWR);
+    if (null < 0 || dup2(null, 0) != 0) return 4;
+    put(fd[1]);
+    if (reactor_poll(r, 10000) != 1 || seen.number != fd[0]) return 5;
+    drain(fd[0]);
+    reactor_wake(r);
+    if (reactor_poll(r, 10000) != 0) return 6;
+    reactor_destroy(r);
+    if (fcntl(0, F_GETFD) < 0) return 7; /* that one is not the library's */
+    if (fcntl(1, F_GETFD) >= 0 || fcntl(2, F_GETFD) >= 0) return 8;
+    return 0;
+}
+
+CASE(numbers_of_standard_streams_are_left_to_them) {
+    if (libkqueue_cannot("do without them")) skip();
+    int status = 0;
+    pid_t child = fork();
+    assert_return_code(child, errno);
+    if (child == 0) _exit(works_without_standard_streams());
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+#endif
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(law6_add_refuses_what_is_no_descriptor),
@@ -2229,6 +2316,10 @@ int main(void) {
         TEST(select_loses_no_edge_to_a_poll),
         TEST(watchers_of_two_loops_on_one_descriptor),
         TEST(destroy_leaves_watched_descriptors_open),
+#ifndef _WIN32
+        TEST(limit_lowered_beneath_what_is_watched_stops_nothing),
+        TEST(numbers_of_standard_streams_are_left_to_them),
+#endif
     };
     return cmocka_run_group_tests_name("selector", tests, NULL, NULL);
 }
