@@ -1750,6 +1750,27 @@ def test_drain_pipelined(top, root):
     check(answers == [None] * 99 + ["close"], "the last of many says so", answers[-3:])
     half.close()
     check(server.stop() == 0, "exit 0")
+    server = Server(root)  # requests that it has not read, nor their connections accepted
+    peers = [server.connect() for _ in range(20)]
+    for s in peers:
+        s.sendall(b"GET /alphabet.txt HTTP/1.1\r\nHost: a\r\n\r\n")
+        Reader(s).answer()
+    server.send(signal.SIGSTOP)
+    os.waitid(os.P_PID, server.process.pid, os.WSTOPPED)
+    peers += [server.connect() for _ in range(20)]
+    for s in peers:
+        s.sendall(b"GET /alphabet.txt HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+    server.send(signal.SIGTERM)
+    server.send(signal.SIGCONT)
+    for i, s in enumerate(peers):
+        reader = Reader(s)
+        answers = []
+        while a := reader.answer():
+            answers.append(a["connection"])
+        # The last does not say so if they were read before the signal was: then the end follows it.
+        check(len(answers) == 3 and answers[:2] == [None] * 2, f"what was sent before is answered, {i}", answers)
+        s.close()
+    check(server.stop() == 0, "exit 0 again")
 
 
 def signal_sets(process, which):
