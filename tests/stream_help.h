@@ -382,6 +382,34 @@ HELPER int bound(char address[REACTOR_ADDRESS_MAX]) {
     return fd;
 }
 
+/* "unix:" and a path that nobody has yet; no abstract name, for only Linux has those. */
+HELPER void unix_address(char *out, size_t size) {
+    static int n;
+    snprintf(out, size, "unix:/tmp/reactor-test-%d-%d", (int)getpid(), n++);
+}
+
+/* The address of a unix socket that nobody holds any more: it refuses. To be unlinked. */
+HELPER void dead_unix_address(char *out, size_t size) {
+    struct sockaddr_un a;
+    unix_address(out, size);
+    socklen_t len = unix_name(&a, out + strlen("unix:"));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_return_code(bind(fd, (struct sockaddr *)&a, len), errno);
+    close(fd);
+}
+
+/* Whether all of 127.0.0.0/8 is this machine, and not 127.0.0.1 alone, as on the BSDs. */
+HELPER int has_loopback_net(void) {
+    struct sockaddr_in a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_addr.s_addr = htonl(0x7f000005);
+    int is = bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
+    close(fd);
+    return is;
+}
+
 /* A plain listener, non-blocking. */
 HELPER int answering(char address[REACTOR_ADDRESS_MAX]) {
     int fd = bound(address);
@@ -537,12 +565,6 @@ HELPER server serve_with(reactor *r, const char *address, const reactor_handler 
 
 HELPER server serve(reactor *r, probe *p) {
     return serve_with(r, "127.0.0.1:0", &probe_handler, p, NULL);
-}
-
-/* "unix:" and a path that nobody has yet; no abstract name, for only Linux has those. */
-HELPER void unix_address(char *out, size_t size) {
-    static int n;
-    snprintf(out, size, "unix:/tmp/reactor-test-%d-%d", (int)getpid(), n++);
 }
 
 /* Over a unix socket, whose buffers do not grow: what exceeds some 400 KiB stays in the queue. */

@@ -9,10 +9,10 @@
 CASE(law1_connect_that_fails_at_once_is_told_later) {
     NEEDS_UNIX_PAIRS;
     reactor *r = begin();
-    char closed[REACTOR_ADDRESS_MAX];
+    char closed[REACTOR_ADDRESS_MAX], dead[64];
     int fd = bound(closed);
-    const char *const addresses[] = {closed, "unix:/tmp/reactor-no-such-socket",
-                                     "unix:@reactor-nobody"};
+    dead_unix_address(dead, sizeof dead);
+    const char *const addresses[] = {closed, "unix:/tmp/reactor-no-such-socket", dead};
     const int reasons[] = {-ECONNREFUSED, -ENOENT, -ECONNREFUSED};
     for (size_t i = 0; i < COUNT(addresses); i++) {
         probe p = {0};
@@ -29,6 +29,7 @@ CASE(law1_connect_that_fails_at_once_is_told_later) {
     }
     assert_int_equal(counters(r).connections, 0);
     assert_int_equal(counters(r).connects, 0);
+    unlink(dead + strlen("unix:"));
     close(fd);
     end(r);
 }
@@ -359,7 +360,7 @@ enum { BUSY = 64 };
 static int busy_server(int fd[BUSY], char address[64]) {
     struct sockaddr_un a;
     int n = 1;
-    snprintf(address, 64, "unix:@reactor-busy-%d", (int)getpid());
+    unix_address(address, 64);
     socklen_t len = unix_name(&a, address + 5);
     fd[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     assert_return_code(bind(fd[0], (struct sockaddr *)&a, len), errno);
@@ -393,6 +394,7 @@ CASE(connect_to_a_unix_server_with_a_full_backlog_ends_not_early) {
     assert_true(q.at - before >= 100 * MS);
     assert_int_equal(q.opens, 0);
     while (n > 0) close(fd[--n]);
+    unlink(address + strlen("unix:"));
     end(r);
 }
 

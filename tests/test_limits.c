@@ -204,13 +204,15 @@ CASE(law17_connect_with_a_full_table_is_EMFILE_by_on_close) {
 }
 
 CASE(law17_listen_with_a_full_table_is_EMFILE) {
+    char path[64];
     reactor *r = begin();
     probe p = {0};
     reactor_listener l = {0};
     turns(r, 1);
+    unix_address(path, sizeof path);
     fill_table();
     assert_int_equal(reactor_listen(r, "127.0.0.1:0", &probe_handler, NULL, &l), -EMFILE);
-    assert_int_equal(reactor_listen(r, "unix:@reactor-full", &probe_handler, NULL, &l), -EMFILE);
+    assert_int_equal(reactor_listen(r, path, &probe_handler, NULL, &l), -EMFILE);
     assert_int_equal(counters(r).listeners, 0);
     unfill_table();
     server s = serve(r, &p);

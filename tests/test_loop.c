@@ -1,8 +1,6 @@
 /* The loop itself: run, poll, stop, wake, its end, its owner, forks, nesting, the inside view. */
 #include "recorder.h"
 
-#include <dirent.h>
-
 /* ---- making one ---- */
 
 CASE(create_refuses_options_out_of_range) {
@@ -768,19 +766,15 @@ CASE(law11_a_child_that_only_exits_changes_nothing) {
 static int new_descriptors(unsigned char *seen, int compare) {
     int more = 0;
     settle_descriptors();
-    DIR *dir = opendir("/proc/self/fd");
-    assert_non_null(dir);
-    for (struct dirent *e; (e = readdir(dir)) != NULL;) {
-        int fd = atoi(e->d_name);
-        if (e->d_name[0] == '.' || fd == dirfd(dir) || fd >= 1024) continue;
+    for (int fd = 0; fd < 1024; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        if (flags < 0) continue;
         if (compare && !seen[fd]) {
             more++;
-            int flags = fcntl(fd, F_GETFD);
             if (!(flags & FD_CLOEXEC)) fail_msg("descriptor %d would survive exec", fd);
         }
         if (!compare) seen[fd] = 1;
     }
-    closedir(dir);
     return more;
 }
 

@@ -4,25 +4,31 @@
 /* ldflags: -Wl,--wrap=epoll_ctl,--wrap=send,--wrap=sendmsg,--wrap=writev */
 #include "stream_help.h"
 
+#ifdef __linux__
 #include <sys/epoll.h>
+#endif
 
 /* ---- counted system calls ---- */
 
 static int changes_made, sends_made;
 
-int __real_epoll_ctl(int set, int op, int fd, struct epoll_event *e);
 ssize_t __real_send(int fd, const void *data, size_t len, int flags);
 ssize_t __real_sendmsg(int fd, const struct msghdr *m, int flags);
 ssize_t __real_writev(int fd, const struct iovec *v, int n);
-int __wrap_epoll_ctl(int set, int op, int fd, struct epoll_event *e);
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags);
 ssize_t __wrap_writev(int fd, const struct iovec *v, int n);
+
+#ifdef __linux__
+int __real_epoll_ctl(int set, int op, int fd, struct epoll_event *e);
+int __wrap_epoll_ctl(int set, int op, int fd, struct epoll_event *e);
 
 int __wrap_epoll_ctl(int set, int op, int fd, struct epoll_event *e) {
     changes_made++;
     return __real_epoll_ctl(set, op, fd, e);
 }
+#endif
+
 ssize_t __wrap_send(int fd, const void *data, size_t len, int flags) {
     sends_made++;
     return __real_send(fd, data, len, flags);
@@ -263,6 +269,23 @@ CASE(local_addresses_of_every_form) {
     assert_int_equal(connect_from("[::1]:0", "127.0.0.1:0", seen), -EAFNOSUPPORT);
 }
 
+/* A socket that is there already is connected from where it is. */
+CASE(a_socket_handed_over_has_no_local_address_to_be_given) {
+    reactor *r = begin();
+    probe q = {0};
+    int fd[2];
+    char address[16];
+    make_tcp_pair(fd);
+    snprintf(address, sizeof address, "fd:%d", fd[0]);
+    reactor_connect_options o = {.local = "127.0.0.1:0"};
+    probe_connect(r, address, &q, &o);
+    UNTIL(r, q.closes);
+    assert_int_equal(q.reason, -EINVAL);
+    assert_string_equal(q.log, "c");
+    close(fd[0]), close(fd[1]); /* it is still the caller's */
+    end(r);
+}
+
 /* A path would stay behind; an abstract name does not. */
 CASE(local_addresses_of_unix_sockets) {
     NEEDS_UNIX_PAIRS;
@@ -471,6 +494,7 @@ int main(void) {
         TEST(a_failed_add_gives_its_slot_back),
         TEST(a_timeout_answered_with_1_runs_out_again),
         TEST(local_addresses_of_every_form),
+        TEST(a_socket_handed_over_has_no_local_address_to_be_given),
         TEST(local_addresses_of_unix_sockets),
         TEST(ipv4_written_as_ipv6),
         TEST(law8_a_turns_changes_of_one_interest_are_one),

@@ -96,6 +96,7 @@ __attribute__((noinline)) POSIX int posix_missing_with(int n, ...) {
 #define TCP_USER_TIMEOUT    posix_missing()
 #define syscall(...)        posix_missing_with(0, __VA_ARGS__)
 #define pipe2(...)          posix_missing_with(0, __VA_ARGS__)
+#define mkfifo(...)         posix_missing_with(0, __VA_ARGS__)
 #define dirfd(...)          posix_missing_with(0, __VA_ARGS__)
 #define lstat(...)          posix_missing_with(0, __VA_ARGS__)
 #define mkdtemp(...)        ((char *)(intptr_t)posix_missing_with(0, __VA_ARGS__))
