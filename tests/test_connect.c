@@ -372,6 +372,7 @@ static int busy_server(int fd[BUSY], char address[64]) {
     if (errno == EAGAIN) return n;
     print_message("this system refuses who finds the backlog full\n");
     while (n > 0) close(fd[--n]);
+    unlink(address + strlen("unix:"));
     return 0;
 }
 
@@ -419,6 +420,7 @@ CASE(connect_to_a_unix_server_goes_on_when_its_backlog_has_room) {
     UNTIL(r, q.opens || q.closes);
     assert_int_equal(q.opens, 1);
     while (n > 0) close(fd[--n]);
+    unlink(address + strlen("unix:"));
     end(r);
 }
 
@@ -439,6 +441,7 @@ CASE(connect_list_goes_on_behind_a_unix_server_with_a_full_backlog) {
     probe_connect(r, list, &q, &o);
     UNTIL(r, q.opens);
     while (n > 0) close(fd[--n]);
+    unlink(address + strlen("unix:"));
     end(r);
 }
 
