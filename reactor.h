@@ -162,19 +162,28 @@
             nothing is registered for edges of nothing); it refuses files (core takes them for
             ready).
    kqueue   the BSDs and macOS. Ready descriptors cost, idle ones do not; adding one costs a call,
-            changing and removing none: that goes with the wait. reactor_fd works, to whole
-            milliseconds. The wake-up is the kqueue's own (OpenBSD had no EVFILT_USER for long: a
-            pipe). Its traps: two events for one descriptor, merged; EV_EOF, which does not tell
+            changing and removing none: that goes with the wait. reactor_fd works, timers in it to
+            whole milliseconds; what is due at once is told at once where there is EVFILT_USER. The
+            wake-up is the kqueue's own (OpenBSD had no EVFILT_USER for long: a pipe). Its traps: two events for one descriptor, merged; EV_EOF, which does not tell
             how much has ended, so poll(2) is asked then; EV_CLEAR for writing, which comes with
             every acknowledgement, so streams are told levels; files, ready here only until their
             end; a fork, after which the number of the child's kqueue may be somebody else's.
             What differs there for you: sendfile copies on NetBSD and OpenBSD; no user_timeout_ms;
             OpenBSD has keep_alive_s for all alike, by sysctl; there and on DragonFly "*" is IPv4
-            alone; macOS cannot watch /dev/tty, nor tells the end of a named pipe; on FreeBSD and
-            NetBSD it may be the next write that tells that a pipe's reader has gone; a turn's EDGE
-            may be told once more. On Linux it takes libkqueue, -I for its <sys/event.h> and
-            its library; it works but for reactor_fd and duplicates of closed descriptors, and loses
-            edges of both directions when more are ready than batch, and the error of a connect.
+            alone; macOS cannot watch /dev/tty, nor tells the end of a named pipe; a turn's EDGE may
+            be told once more. pipe(2) of FreeBSD, OpenBSD and DragonFly makes ends that go both
+            ways, of which none ends alone: reactor_shutdown of one closes it, and that its reader
+            has gone is on_eof to a writer that has nothing queued.
+            Where it has run: the kernels of FreeBSD 15.1 and NetBSD 7.99 have run the tests in
+            emulation, before what follows was mended there: pipes that go both ways, peers that
+            cannot be named any more, /dev/null, the ends of pipes, alarms due at once, the ends that
+            poll(2) tells. Those are compiled for the BSDs, and all but the last also run over an
+            imitation on Linux. The headers of FreeBSD 10.4 to 15.1, NetBSD 10, OpenBSD 7.6 and
+            DragonFly 5.9 were compiled against before that; OpenBSD, DragonFly and macOS have not
+            run it. NetBSD 8 is the oldest with what it needs (EV_RECEIPT, accept4).
+            On Linux it takes libkqueue, -I for its <sys/event.h> and its library; it works but for
+            reactor_fd and duplicates of closed descriptors, and loses edges of both directions when
+            more are ready than batch, and the error of a connect.
    poll     every Unix. A wait costs by the number of descriptors; a change of interest costs one
             fcntl, to know whether it is open. No reactor_fd. Its traps: hang-ups are reported
             unasked (who wants nothing is a hole to the kernel), and so is what was closed
