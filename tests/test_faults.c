@@ -852,8 +852,9 @@ static void create_and_destroy(void) {
     /* Asked for nothing in particular, it takes the next backend and says why. */
     TRY(reactor_create(&w.r, &o));
     if (fault.hits && fault.kind == EPOLL_CREATE) {
-        REQUIRE(strcmp(reactor_backend(w.r), "epoll") != 0);
-        REQUIRE(strstr(reactor_backend_reason(w.r), "epoll: ") != NULL);
+        /* Once: it met the best of those that need it, and epoll may be the next. */
+        REQUIRE(!fault.lasting || strcmp(reactor_backend(w.r), "epoll") != 0);
+        REQUIRE(strstr(reactor_backend_reason(w.r), strerror(fault.error)) != NULL);
     }
     reactor_destroy(w.r);
     w.r = NULL;

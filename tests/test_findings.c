@@ -313,7 +313,8 @@ static void *post_held(void *user) {
 /* Both are in the queue when neither can wake the loop, and the first is out of it before the second
    looks for its own. */
 CASE(law17_posts_of_two_threads_that_cannot_wake_are_taken_back) {
-    if (!backend_nests()) skip(); /* only a loop that may be asleep is written to: a nested one is */
+    if (!backend_nests())
+        skip(); /* only a loop that may be asleep is written to: a nested one is */
     reactor *r = begin_counted(NULL);
     assert_true(reactor_fd(r) >= 0);
     sem_t begun, queued, failed, failing, back;
