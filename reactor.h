@@ -923,7 +923,10 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn c);
 /* Brings the loop to an end in which nobody loses anything, in at most so long (-1: no limit).
    - Listeners, paused ones too, accept the peers that wait already, and close when nobody waits any
      more. A unix path is removed at once. A socket that is shared with a successor (it was handed
-     over as fd:N) is closed and not shut down: it goes on there.
+     over as fd:N) is closed and not shut down: it goes on there. With reuse_port, on Linux, new
+     peers find a successor's listener: a SYN that comes here is dropped for a quarter of a second
+     before the close, and sent again by the peer. Elsewhere those are reset who connect in the
+     moment of the close.
    - Each connection is given what the system has of its input, and then asked: see on_drain. Those
      accepted meanwhile are asked as well.
    - reactor_attach and reactor_connect go on, for what is under way may need them; theirs are asked
@@ -7748,6 +7751,11 @@ static int reactor__net_sys_quiet(reactor_socket fd) {
     return 0;
 }
 
+static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
+    (void)fd, (void)on;
+    return -ENOTSUP;
+}
+
 static int64_t reactor__net_sys_ready(reactor_socket fd) {
     if (fd == REACTOR__UTIL_NO_SOCKET) return reactor__util_error();
     int r = reactor__util_cloexec(fd);
@@ -7952,7 +7960,38 @@ static int64_t reactor__net_sys_socket(int family, int type) {
 #define REACTOR__NET_MORE         MSG_MORE
 #define REACTOR__NET_KEEPIDLE     TCP_KEEPIDLE
 #define REACTOR__NET_USER_TIMEOUT TCP_USER_TIMEOUT
-#define REACTOR__NET_NO_PORT      24 /* ip(7): IP_BIND_ADDRESS_NO_PORT, newer than some headers */
+/* For a listener that is about to close while others have listeners of their own for its port: drops
+   SYN without ACK (socket(7), SO_ATTACH_FILTER). Whoever asks for a connection asks again a second
+   later, and some other listener then, while handshakes under way come to their end. Without that
+   those who connect between the last accept and the close are reset, unless net.ipv4.tcp_migrate_req
+   is set (Linux 5.14). Taken off before the close, for others may hold the very socket, too. The
+   program loads byte 13, TCP's flags, masks, compares and returns how much to keep. */
+#ifdef SO_ATTACH_FILTER
+static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
+    static struct {
+        uint16_t code;
+        uint8_t yes, no;
+        uint32_t value;
+    } filter[] = {
+        {0x30, 0, 0, 13}, {0x54, 0, 0, 0x12}, {0x15, 0, 1, 2}, {6, 0, 0, 0}, {6, 0, 0, 0xffffffff}};
+    struct {
+        unsigned short count;
+        void *code;
+    } program;
+    memset(&program, 0, sizeof program);
+    program.count = 5;
+    program.code = filter;
+    return setsockopt(fd, SOL_SOCKET, on ? SO_ATTACH_FILTER : SO_DETACH_FILTER, &program,
+                      sizeof program);
+}
+#else
+static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
+    (void)fd, (void)on;
+    return -ENOTSUP;
+}
+#endif
+
+#define REACTOR__NET_NO_PORT 24 /* ip(7): IP_BIND_ADDRESS_NO_PORT, newer than some headers */
 
 /* accept4 is declared only under _GNU_SOURCE, which may have come too late. 32-bit x86 and s390x
    have it as a call of its own since Linux 4.3 only. */
@@ -7987,6 +8026,11 @@ static void reactor__net_sys_take(const sigset_t *set) {
 }
 
 #else
+
+static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
+    (void)fd, (void)on;
+    return -ENOTSUP;
+}
 
 #define REACTOR__NET_ABSTRACT     0
 #define REACTOR__NET_MORE         0
@@ -9354,13 +9398,16 @@ typedef struct reactor__stream_listener {
     const reactor_handler *h;
     reactor__stream_policy *policy; /* one reference; each of its connections has another */
     reactor__net_bound bound;
-    uint64_t id;      /* its handle */
-    uint64_t timer;   /* asleep unless it is SHORT: made in time, for then there is no memory */
-    int count, max;   /* connections open; how many may be, 0: any number */
-    int left;         /* how many a drain accepts before it closes the listener */
-    int vain;         /* reports in a row that came to nothing */
-    unsigned stopped; /* BY_USER, FULL, SHORT, VAIN; accepts while it is 0 */
-    unsigned flags;   /* of its connections */
+    uint64_t id;        /* its handle */
+    uint64_t timer;     /* asleep unless it is SHORT: made in time, for then there is no memory */
+    int count, max;     /* connections open; how many may be, 0: any number */
+    int left;           /* how many a drain accepts before it closes the listener */
+    int shared;         /* reuse_port: others may have listeners of their own for the port */
+    int warded;         /* draining: new peers are turned to those */
+    int64_t open_until; /* warded: for handshakes under way; 0: it may close */
+    int vain;           /* reports in a row that came to nothing */
+    unsigned stopped;   /* BY_USER, FULL, SHORT, VAIN; accepts while it is 0 */
+    unsigned flags;     /* of its connections */
 } reactor__stream_listener;
 
 /* What was read with one call, then what is sent with one: see below. */
@@ -11566,6 +11613,8 @@ static void reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
     /* The timer that has just been freed is there to be had again. */
     reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_retry, l, flags, &id);
     l->timer = id;
+    l->open_until = 0;
+    if (r->draining) REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
     reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT | REACTOR__STREAM_VAIN, 0);
 }
 
@@ -11682,6 +11731,7 @@ static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *
     reactor__timer_cancel(&r->wheel, l->timer);
     *l->at = l->next;
     if (l->next) l->next->at = l->at;
+    if (l->warded && !child) (void)reactor__net_sys_drop_syn(l->bound.fd, 0);
     reactor__core_unbind(&r->core, (uint32_t)l->id, child);
     reactor__core_release(&r->core, (uint32_t)l->id);
     reactor__net_unlink(&l->bound);
@@ -11755,6 +11805,7 @@ REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_ha
     l->h = h;
     l->max = o->max_connections;
     l->left = REACTOR__STREAM_WAITING;
+    l->shared = o->reuse_port;
     if (o->backlog && o->backlog < l->left / 2) l->left = 2 * o->backlog;
     e = reactor__stream_policy_new(&o->conn, 1, &l->policy);
     if (e == 0) {
@@ -12305,7 +12356,7 @@ static int reactor__stream_is_lacking(int e) {
 static void reactor__stream_leave_listeners(reactor *r, reactor__stream_part *p) {
     reactor__stream_listener *l = p->listeners;
     while (l && !REACTOR__PEEK(&r->core.stop)) {
-        if (l->stopped) {
+        if (l->stopped || l->open_until) {
             l = l->next;
             continue;
         }
@@ -12323,7 +12374,7 @@ static void reactor__stream_leave_listeners(reactor *r, reactor__stream_part *p)
 /* Whether a listener is left that has something to accept without an event. */
 static int reactor__stream_is_leaving(const reactor *r, const reactor__stream_part *p) {
     const reactor__stream_listener *l = r->draining ? p->listeners : NULL;
-    while (l && l->stopped) l = l->next;
+    while (l && (l->stopped || l->open_until)) l = l->next;
     return l != NULL;
 }
 
@@ -12374,10 +12425,16 @@ static void reactor__stream_set_grace(reactor__stream_part *p, int64_t ms) {
     if (ms >= 0 && half < p->grace) p->grace = half;
 }
 
-/* A path goes at once, for nobody can connect any more then. A pause ends: the peers that it keeps
-   waiting would be reset. */
+/* A path goes at once, for nobody can connect any more then; of a shared port new peers are turned
+   to the others. A pause ends: the peers that it keeps waiting would be reset. */
 static void reactor__stream_drain_listener(reactor *r, reactor__stream_listener *l) {
+    const int64_t grace = reactor__stream_part_of(r)->grace;
     reactor__net_unlink(&l->bound);
+    if (l->shared && grace && reactor__net_sys_drop_syn(l->bound.fd, 1) == 0) {
+        l->warded = 1;
+        l->open_until = reactor__util_add(reactor__util_clock(), grace);
+        reactor__timer_reset(&r->wheel, l->timer, l->open_until);
+    }
     if (l->stopped & REACTOR__STREAM_BY_USER) r->core.active++;
     reactor__stream_stop_listener(r, l, REACTOR__STREAM_BY_USER, 0);
 }
@@ -12407,10 +12464,11 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
         r->draining = REACTOR__LOOP_DRAINING;
         p->drained = reactor__util_clock();
         p->grace = reactor__util_ms(REACTOR__STREAM_GRACE_MS);
-        for (reactor__stream_listener *l = p->listeners; l; l = l->next)
-            reactor__stream_drain_listener(r, l);
     }
     reactor__stream_set_grace(p, deadline_ms);
+    if (begin)
+        for (reactor__stream_listener *l = p->listeners; l; l = l->next)
+            reactor__stream_drain_listener(r, l);
     reactor__stream_drain_all(r, begin);
     REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
     reactor__loop_touch(r);
