@@ -758,7 +758,9 @@ typedef struct reactor_conn_options {
     int64_t read_timeout_ms;  /* 0 off */
     int64_t write_timeout_ms; /* 0 off */
     int64_t deadline_ms;      /* 0 off */
-    int64_t close_timeout_ms; /* after close without output taken; 10 s; then -ETIMEDOUT */
+    int64_t close_timeout_ms; /* after close, while the peer takes no output; 10 s; then it is
+                                 reset, -ETIMEDOUT. What TCP has been handed counts as taken
+                                 once it is acknowledged, where the system tells (Linux) */
 } reactor_conn_options;
 
 typedef struct reactor_listen_options {
@@ -913,11 +915,19 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn c, const reactor_ha
 REACTOR_API int reactor_shutdown(reactor *r, reactor_conn c);
 
 /* No more callbacks but done and on_close. What is queued is sent first (one that is still
-   connecting connects for that), then FIN; if input is unread the socket lingers and discards it,
-   so that the peer is not reset before it got the last bytes. Of a stale handle, or twice: 0. */
+   connecting connects for that), then FIN. A TCP socket then lingers, for closing it while the
+   peer's bytes arrive would reset the peer, which may lose the last bytes: input is discarded until
+   the peer ends, too, or until it has got everything and has been silent for 2 seconds; after
+   close_timeout_ms of lingering without progress it ends in any case. on_close comes then, and
+   until then the connection keeps reactor_run going; its reason is 0 if all output has arrived. A
+   unix socket lingers only if input came after the close or was left, a pipe never. The peer hears of
+   the end also while a forked child or a duplicate holds the socket. Of a stale handle, or twice:
+   0. */
 REACTOR_API int reactor_close(reactor *r, reactor_conn c);
 
-/* Gives up what is queued and resets (RST) the connection. reason -ECONNABORTED. Stale: 0. */
+/* Gives up what is queued and resets (RST) the connection. reason -ECONNABORTED. Stale: 0. Linux and
+   macOS tell the peer also while a forked child or a duplicate holds the socket; elsewhere it hears
+   when the last of them has closed. What is no TCP ends as by close. The same goes for a timeout. */
 REACTOR_API int reactor_abort(reactor *r, reactor_conn c);
 
 /* Brings the loop to an end in which nobody loses anything, in at most so long (-1: no limit).
@@ -934,8 +944,9 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn c);
      new can listen: -ECANCELED.
    - The loop stops when no listener and no connection is left, no reactor_ref holds it, and posts
      and deferred tasks have run; timers and watchers do not hold it, but are called until then.
-   At the deadline listeners close, the connections left are aborted, and nothing holds the loop any
-   more. Once it has been drained, or its time is over, connect and attach are -ECANCELED, too.
+   A connection that ends because it was quiet gets its FIN, and nobody waits for the peer's; others
+   linger as after reactor_close. At the deadline listeners close, the connections left are aborted
+   (one that lingers, and whose output has arrived, is orderly), and nothing holds the loop any more. Once it has been drained, or its time is over, connect and attach are -ECANCELED, too.
    -EALREADY: draining, the deadline is the earlier of the two from now on. */
 REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms);
 
@@ -7711,6 +7722,7 @@ typedef struct reactor__net_bound {
     dev_t dev;
     ino_t ino;
     int pid;
+    int lingers; /* it was handed over, and what it accepts would wait in close */
 } reactor__net_bound;
 
 enum { REACTOR__NET_SOCKET = 1, REACTOR__NET_PIPE = 2, REACTOR__NET_TERMINAL = 3 }; /* kinds */
@@ -8577,6 +8589,12 @@ static int reactor__net_death(reactor_socket fd) {
     return e < 0 ? e : -ECONNRESET;
 }
 
+/* The error of a reset stays: every receive tells it. */
+static int reactor__net_cut_off(reactor_socket fd) {
+    (void)fd;
+    return 0;
+}
+
 /* Only a socket can be polled or be told from other handles. */
 static int reactor__net_kind(reactor_socket fd) { return reactor__net_kind_socket(fd); }
 
@@ -8593,6 +8611,52 @@ static int reactor__net_error(reactor_socket fd) {
 }
 
 static int reactor__net_death(reactor_socket fd) { return reactor__net_error(fd); }
+
+#ifdef __linux__
+/* Whether TCP has received the peer's FIN, of a socket without input: 1 yes, 0 no, -errno not known.
+   A kernel that maps input into memory (4.18) refuses with EIO exactly when there is no more to
+   come; nothing is mapped, for there is nothing. MPTCP and other kernels refuse otherwise. */
+static int reactor__net_has_fin(reactor_socket fd) {
+    const int zerocopy_receive = 35; /* tcp(7), newer than some headers */
+    struct {
+        uint64_t address;
+        uint32_t length, skip;
+    } map;
+    socklen_t len = sizeof map;
+    memset(&map, 0, sizeof map);
+    if (getsockopt(fd, IPPROTO_TCP, zerocopy_receive, &map, &len) == 0) return 0;
+    return errno == EIO ? 1 : -errno;
+}
+#else
+static int reactor__net_has_fin(reactor_socket fd) {
+    (void)fd;
+    return -ENOSYS;
+}
+#endif
+
+/* Whether poll says HANGUP of a TCP socket only when both its directions have ended. macOS says so of
+   a half-close, NetBSD never. */
+#if defined(__linux__) || defined(__FreeBSD__)
+#define REACTOR__NET_HANGS_UP_LAST 1
+#else
+#define REACTOR__NET_HANGS_UP_LAST 0
+#endif
+
+/* Why TCP's receive says 0, while this side has not ended its own output: 0 for the peer's FIN, else
+   the reset that ended both directions. The system tells the error of a reset once, and whoever
+   asks first has it, be it a send (not on a BSD) or the program (SO_ERROR). Where has_fin does not
+   know there is one more sign: behind a FIN Linux calls a reset EPIPE. */
+static int reactor__net_cut_off(reactor_socket fd) {
+    struct pollfd p;
+    p.fd = fd;
+    p.events = 0;
+    p.revents = 0;
+    if (!REACTOR__NET_HANGS_UP_LAST || poll(&p, 1, 0) <= 0 || !(p.revents & POLLHUP)) return 0;
+    int fin = reactor__net_has_fin(fd);
+    if (fin >= 0) return fin ? 0 : -ECONNRESET;
+    int e = reactor__net_error(fd);
+    return e == -EPIPE ? 0 : e < 0 ? e : -ECONNRESET;
+}
 
 /* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. Of the character
    devices only terminals behave like one: /dev/null never blocks, others have records. */
@@ -8614,14 +8678,56 @@ static unsigned reactor__net_ways(reactor_socket fd) {
 }
 #endif
 
-/* socket(7), SO_LINGER with no time: close drops what is queued and sends RST. */
-static int reactor__net_reset(reactor_socket fd) {
+/* socket(7). on with no time: the last close drops what is queued and sends RST. */
+static void reactor__net_linger(reactor_socket fd, int on) {
     struct linger linger;
-    linger.l_onoff = 1;
-    linger.l_linger = 0;
-    const char *v = (const char *)&linger;
-    return setsockopt(fd, SOL_SOCKET, SO_LINGER, v, sizeof linger) < 0 ? reactor__util_error() : 0;
+    memset(&linger, 0, sizeof linger);
+    if (on) linger.l_onoff = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, (const char *)&linger, sizeof linger);
 }
+
+/* Whether close may wait, in spite of being non-blocking: SO_LINGER with a time. */
+static int reactor__net_lingers(reactor_socket fd) {
+    struct linger linger;
+    socklen_t len = sizeof linger;
+    memset(&linger, 0, sizeof linger);
+    if (getsockopt(fd, SOL_SOCKET, SO_LINGER, (char *)&linger, &len) < 0) return 0;
+    return linger.l_onoff && linger.l_linger;
+}
+
+/* Makes TCP's next close a reset; on Linux and macOS it is one at once, also while a forked child or
+   a duplicate holds the socket. Elsewhere nothing resets before the last of them has closed:
+   shutdown would, but with a FIN, and output that was cut off must not look complete. */
+#if defined(__linux__)
+/* connect(2): AF_UNSPEC dissolves the association, which for TCP is what close with SO_LINGER does. */
+static void reactor__net_reset(reactor_socket fd) {
+    struct sockaddr none;
+    memset(&none, 0, sizeof none);
+    none.sa_family = AF_UNSPEC;
+    if (connect(fd, &none, sizeof none) < 0) reactor__net_linger(fd, 1);
+}
+#elif defined(SAE_ASSOCID_ANY)
+static void reactor__net_reset(reactor_socket fd) {
+    reactor__net_linger(fd, 1);
+    (void)disconnectx(fd, SAE_ASSOCID_ANY, SAE_CONNID_ANY);
+}
+#else
+static void reactor__net_reset(reactor_socket fd) { reactor__net_linger(fd, 1); }
+#endif
+
+/* What of TCP's output the peer has not acknowledged: bytes, of which FIN is one. Where the system
+   does not tell (tcp(7): SIOCOUTQ) it counts as acknowledged when the system has taken it. */
+#ifdef __linux__
+static uint32_t reactor__net_unacknowledged(reactor_socket fd) {
+    int bytes = 0;
+    return ioctl(fd, TIOCOUTQ, &bytes) < 0 || bytes < 0 ? 0 : (uint32_t)bytes;
+}
+#else
+static uint32_t reactor__net_unacknowledged(reactor_socket fd) {
+    (void)fd;
+    return 0;
+}
+#endif
 
 /* ---- listening ---- */
 
@@ -8837,6 +8943,7 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
         r = reactor__net_stream(a.fd, 1);
         if (r == 0) out->fd = a.fd;
         out->given = 1;
+        if (r == 0) out->lingers = reactor__net_lingers(a.fd);
         return r;
     }
     if (a.sa.ss_family == AF_UNIX) return reactor__net_listen_unix(&a, o, out);
@@ -8931,6 +9038,9 @@ static int reactor__net_end(reactor_socket fd) {
     return shutdown(fd, SD_SEND) != 0 ? reactor__util_error() : 0;
 }
 
+/* The end of both directions, whoever else holds the socket. */
+static void reactor__net_hang_up(reactor_socket fd) { (void)shutdown(fd, SD_BOTH); }
+
 /* While there is any room the system takes whatever it is given, of whatever size, into memory that
    is dear, or fails: so no more than some at a time. */
 static ssize_t reactor__net_send(reactor_socket fd, unsigned how, const reactor__util_piece *v,
@@ -9018,6 +9128,10 @@ typedef struct reactor__net_mask {
 static int reactor__net_end(reactor_socket fd) {
     return shutdown(fd, SHUT_WR) < 0 ? reactor__util_error() : 0;
 }
+
+/* The end of both directions, whoever else holds the socket. It has no error that would matter to
+   somebody who closes it next. */
+static void reactor__net_hang_up(reactor_socket fd) { (void)shutdown(fd, SHUT_RDWR); }
 
 /* A SIGPIPE can wait already only if the caller had blocked it: else it would have been delivered.
    That saves the question in the usual case. */
@@ -9174,6 +9288,9 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
    is, unless urgent data or the peer's FIN was reported; other kinds of descriptor can be short
    in the middle, and are read until EAGAIN.
 
+   An end is told as one only if the peer's FIN was read: see reactor__stream_input_ended. Closing is
+   FIN, then waiting for the peer's, not close(2), which could reset: see reactor__stream_linger.
+
    Calls never act at once. They set flags and kick the connection; at the end of its own callback,
    or of the turn, reactor__stream_settle looks at the flags and does what is due, in one place and
    one order. A connection's callbacks run between enter and leave: what it writes there is corked
@@ -9188,8 +9305,8 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
         OPEN      connected or accepted, on_open was called. Each direction may end by itself:
                       input   ENDED: the FIN was read; TOLD: on_eof was called
                       output  SHUT: shutdown was asked for; FIN: it was sent, behind the queue
-        CLOSING   close: no more callbacks; finished when the queue is out. LINGER: FIN is sent, and
-                  input discarded until the peer ends, too
+        CLOSING   close: no more callbacks; when the queue is out, LINGER: FIN is sent, and input
+                  discarded until the peer ends, too, or has all output and stays silent
         BROKEN    the kernel refuses output: what is left of the input is delivered, then it ends
         FAILED    to be finished by the next settle, whatever is left
         DEAD      being finished: on_close, the slot is freed; memory waits for the kick list
@@ -9238,15 +9355,16 @@ enum {
 /* The second list, for flags has no bit left. A connection with one of these also has SPECIAL if
    the fast path would do wrong by it. */
 enum {
-    REACTOR__STREAM_RARE_HUNG_UP = 1 << 0, /* a hang-up was reported: input that is at its end may
-                                              have been cut off by a reset */
     REACTOR__STREAM_RARE_NEW_HANDLER = 1 << 1, /* set_handler was called, and the new handler has
                                                   not been offered the unconsumed input yet */
     REACTOR__STREAM_RARE_LAST_LOOK = 1 << 2,   /* unconsumed input was offered since the peer's FIN
                                                   was read */
     REACTOR__STREAM_RARE_NOTIFY = 1 << 3,      /* OWED, and mark, are by reactor_notify_output */
     REACTOR__STREAM_RARE_DUPLEX = 1 << 8, /* a pipe that goes both ways: no direction ends alone */
-    REACTOR__STREAM_RARE_ASKED = 1 << 4   /* DRAIN: on_drain has answered 0 */
+    REACTOR__STREAM_RARE_ASKED = 1 << 4,  /* DRAIN: on_drain has answered 0 */
+    REACTOR__STREAM_RARE_ACKNOWLEDGED = 1 << 9, /* LINGER: the peer has all output, and the FIN */
+    REACTOR__STREAM_RARE_QUIET = 1 << 10,       /* closing, and nothing seems on its way */
+    REACTOR__STREAM_RARE_WAITS = 1 << 11        /* its close would block, by SO_LINGER */
 };
 
 /* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
@@ -9285,7 +9403,9 @@ enum {
     REACTOR__STREAM_RETRY_MS = 100,  /* a listener without descriptors tries again */
     REACTOR__STREAM_GRACE_MS = 250,  /* a connection that a drain ends has been quiet so long */
     REACTOR__STREAM_WAITING = 65536, /* peers that a drained listener accepts at most */
-    REACTOR__STREAM_MOST_VAIN = 64 /* reports in a row of which nothing came before it waits, too */
+    REACTOR__STREAM_MOST_VAIN = 64, /* reports in a row of which nothing came before it waits, too */
+    REACTOR__STREAM_SILENCE_MS = 2000, /* of a peer that has got everything: it is not waited for */
+    REACTOR__STREAM_LOOK_MS = 250      /* between two looks at whether it has */
 };
 
 struct reactor_buffer {
@@ -9378,6 +9498,7 @@ typedef struct reactor__stream_conn {
     int16_t reason;           /* for on_close */
     uint16_t files;           /* queued */
     uint32_t mark;            /* OWED: the bytes to which queued has to drain; at most 4 GiB */
+    uint32_t unacknowledged;  /* LINGER: bytes at the latest look; 0: there was none */
 } reactor__stream_conn;
 
 #define REACTOR__STREAM_HEAD ((sizeof(reactor__stream_conn) + 15) / 16 * 16)
@@ -9813,10 +9934,28 @@ static void reactor__stream_break(reactor *r, reactor__stream_conn *c, int reaso
     while (c->tail) reactor__stream_pop(r, c, reason, 0);
 }
 
-/* Its time is over. Who has got everything, FIN included, is not reset on top of it. */
+static int reactor__stream_is_tcp(const reactor__stream_conn *c) {
+    const unsigned other = REACTOR__STREAM_PIPE | REACTOR__STREAM_THOROUGH;
+    return !(c->flags & other);
+}
+
+/* What the peer has not acknowledged, FIN included. Other kinds than TCP hand over what they take. */
+static uint32_t reactor__stream_unacknowledged(const reactor__stream_conn *c) {
+    return reactor__stream_is_tcp(c) ? reactor__net_unacknowledged(c->fd) : 0;
+}
+
+/* Whether it lingers for nothing but the peer's end: all output has arrived. The FIN may be on its
+   way still. */
+static int reactor__stream_is_delivered(const reactor__stream_conn *c) {
+    return (c->flags & REACTOR__STREAM_LINGER) && reactor__stream_unacknowledged(c) <= 1;
+}
+
+/* Its time is over. Who has got everything is not reset on top of it. */
 static void reactor__stream_expire(reactor__stream_conn *c) {
-    unsigned how = c->flags & REACTOR__STREAM_LINGER ? 0 : (unsigned)REACTOR__STREAM_RESET;
-    reactor__stream_fail(c, -ETIMEDOUT, how);
+    if (reactor__stream_is_delivered(c))
+        reactor__stream_fail(c, 0, 0);
+    else
+        reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_RESET);
 }
 
 /* ---- sending ----
@@ -10112,6 +10251,33 @@ static void reactor__stream_offer(reactor *r, reactor__stream_conn *c) {
     reactor__stream_check_limit(c);
 }
 
+/* The error that a reset has left no trace of: the kernel tells it once, and somebody else had it.
+   0 for a connection that was not reset, and for other kinds than TCP, which keep it. */
+static int reactor__stream_unseen_reset(const reactor__stream_conn *c) {
+    int asks = reactor__stream_is_tcp(c) && !(c->flags & REACTOR__STREAM_FIN);
+    return asks ? reactor__net_cut_off(c->fd) : 0;
+}
+
+/* The peer has finished. Of a pipe that goes both ways that is the end of both. */
+static void reactor__stream_ended(reactor__stream_conn *c) {
+    c->flags |= REACTOR__STREAM_ENDED;
+    if (c->rare & (unsigned)REACTOR__STREAM_RARE_DUPLEX)
+        c->flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
+}
+
+/* A receive has said 0, whoever has made it. That is the peer's FIN, unless a send has failed before:
+   then it is what the kernel says when it has told its error. After EPIPE it may be either. */
+static void reactor__stream_input_ended(reactor__stream_conn *c) {
+    int e = c->reason;
+    if (!(c->flags & REACTOR__STREAM_BROKEN) || e == -EPIPE) e = reactor__stream_unseen_reset(c);
+    if (e == 0) {
+        reactor__stream_ended(c);
+        return;
+    }
+    if (!(c->flags & REACTOR__STREAM_FAILED)) c->reason = (int16_t)e;
+    reactor__stream_fail(c, e, 0);
+}
+
 /* The one entry for input, whoever has read it. */
 static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const char *data,
                                      size_t len) {
@@ -10129,13 +10295,6 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
     reactor__stream_check_limit(c);
 }
 
-/* The peer has finished. Of a pipe that goes both ways that is the end of both. */
-static void reactor__stream_ended(reactor__stream_conn *c) {
-    c->flags |= REACTOR__STREAM_ENDED;
-    if (c->rare & (unsigned)REACTOR__STREAM_RARE_DUPLEX)
-        c->flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
-}
-
 /* The read buffer survives the handler's return, but not the flush of what it wrote: see leave.
    What on_data has left and is to be offered again comes before more input: settle does that. */
 static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_t *budget) {
@@ -10148,7 +10307,7 @@ static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_
         if (REACTOR__UNLIKELY(n <= 0)) {
             c->flags &= ~((unsigned)REACTOR__STREAM_READABLE | (unsigned)REACTOR__STREAM_HINTED);
             if (n == 0)
-                reactor__stream_ended(c);
+                reactor__stream_input_ended(c);
             else if (n != -EAGAIN)
                 reactor__stream_fail(c, (int)n, 0);
             return;
@@ -10193,6 +10352,17 @@ static int reactor__stream_is_idle(const reactor__stream_conn *c) {
     return !c->u.input;
 }
 
+/* When one that is closing has to be looked at: when its output has not moved for the close timeout,
+   or the peer of one that lingers has been silent. */
+static int64_t reactor__stream_close_time(const reactor__stream_conn *c, int64_t in, int64_t out) {
+    int64_t at = reactor__util_add(out, reactor__util_ms(c->policy->o.close_timeout_ms));
+    if (!(c->flags & REACTOR__STREAM_LINGER)) return at;
+    int64_t ms = REACTOR__STREAM_LOOK_MS;
+    if (c->rare & REACTOR__STREAM_RARE_ACKNOWLEDGED) ms = REACTOR__STREAM_SILENCE_MS;
+    int64_t silent = reactor__util_add(in, reactor__util_ms(ms));
+    return silent < at ? silent : at;
+}
+
 /* The timeout that comes first, and when; REACTOR__NEVER if none is set. Connecting has a timer of
    its own for each attempt; once closing, only the close timeout counts, which has no number. Input
    that nobody lets in is not late, so the read timeout is off while reading is held. */
@@ -10206,8 +10376,7 @@ static int64_t reactor__stream_earliest(const reactor *r, const reactor__stream_
         REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_ENDED;
     *which = 0;
     if (c->flags & REACTOR__STREAM_DIALING) return REACTOR__NEVER;
-    if (c->flags & REACTOR__STREAM_GONE)
-        return reactor__util_add(out, reactor__util_ms(o->close_timeout_ms));
+    if (c->flags & REACTOR__STREAM_GONE) return reactor__stream_close_time(c, in, out);
     if (o->idle_timeout_ms) {
         at = reactor__util_add(last, reactor__util_ms(o->idle_timeout_ms));
         *which = REACTOR_TIMEOUT_IDLE;
@@ -10249,7 +10418,7 @@ static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
     reactor__loop_touch(r);
     if (e < 0) {
         c->timer = 0;
-        reactor__stream_fail(c, e, REACTOR__STREAM_RESET);
+        reactor__stream_fail(c, e, c->flags & REACTOR__STREAM_LINGER ? 0 : REACTOR__STREAM_RESET);
     }
 }
 
@@ -10262,6 +10431,19 @@ static void reactor__stream_restart(reactor *r, reactor__stream_conn *c, int whi
 
 static void reactor__stream_settle(reactor *r, reactor__stream_conn *c);
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c);
+
+/* One that lingers: acknowledgements move its output as sending does, and the peer's silence counts
+   from the look that has found all of them. */
+static void reactor__stream_linger_tick(reactor *r, reactor__stream_conn *c) {
+    const int64_t ms = reactor__util_ms(c->policy->o.close_timeout_ms);
+    const uint32_t left = reactor__stream_unacknowledged(c), before = c->unacknowledged;
+    const int over = (c->rare & REACTOR__STREAM_RARE_ACKNOWLEDGED) != 0;
+    if (left < before) c->last_out = r->now;
+    c->unacknowledged = left;
+    c->last_in = r->now;
+    if (!left) c->rare |= REACTOR__STREAM_RARE_ACKNOWLEDGED;
+    if (over || reactor__util_add(c->last_out, ms) <= r->now) reactor__stream_expire(c);
+}
 
 /* It goes off early as a rule, for what has moved since only stored the time: then arm sets it
    to what is left. Timers come before kicks in a turn, so this may come before the opening
@@ -10276,7 +10458,11 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
         reactor__stream_opened(r, c);
         return;
     }
-    if (reactor__stream_earliest(r, c, &which) <= r->now && which != REACTOR__STREAM_QUIET) {
+    if (reactor__stream_earliest(r, c, &which) > r->now || which == REACTOR__STREAM_QUIET) {
+        /* nothing has run out; settle ends one that was quiet for a drain */
+    } else if (c->flags & REACTOR__STREAM_LINGER) {
+        reactor__stream_linger_tick(r, c);
+    } else {
         int again = 0;
         if (which) {
             reactor__stream_enter(r, c);
@@ -10308,11 +10494,27 @@ static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
     REACTOR_FREE(c);
 }
 
+/* The descriptor is closed. While a forked child or a duplicate holds the socket close(2) ends
+   nothing, so the peer is told before, unless it is certain that both FINs have been sent. A child
+   tells nobody: the connection is its parent's. */
+static void reactor__stream_close_socket(reactor__stream_conn *c, reactor_socket fd, int child) {
+    const unsigned both = REACTOR__STREAM_FIN | REACTOR__STREAM_ENDED;
+    if (child || (c->flags & REACTOR__STREAM_PIPE)) {
+        /* there is nobody to be told, or no way */
+    } else if ((c->flags & REACTOR__STREAM_RESET) && reactor__stream_is_tcp(c)) {
+        reactor__net_reset(fd);
+    } else {
+        if ((c->flags & both) != both) reactor__net_hang_up(fd);
+        if (c->rare & REACTOR__STREAM_RARE_WAITS) reactor__net_linger(fd, 0);
+    }
+    reactor__util_close(fd);
+}
+
 /* Lets go of everything, then tells it. The descriptor is closed first, so that whoever is told may
    count on the peer's being told too; every free_fn and done comes before on_close; the handle is
    good until that returns. Then there is room for another (room), and memory is freed unless the
-   kick list still points at it. child: of a fork, which must not disturb the parent: no RST, and
-   free_fn is all that is called. */
+   kick list still points at it. child: of a fork, which must not disturb the parent: free_fn is
+   all that is called. */
 static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int child) {
     uint32_t index = (uint32_t)c->id;
     if (c->flags & REACTOR__STREAM_DIALING) reactor__stream_dial_end(r, c);
@@ -10323,10 +10525,7 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     reactor__core_unbind(&r->core, index, 1);
     c->fd = REACTOR__UTIL_NO_SOCKET;
-    if (fd != REACTOR__UTIL_NO_SOCKET && (c->flags & REACTOR__STREAM_RESET) && !child &&
-        !(c->flags & REACTOR__STREAM_PIPE))
-        reactor__net_reset(fd);
-    if (fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(fd);
+    if (fd != REACTOR__UTIL_NO_SOCKET) reactor__stream_close_socket(c, fd, child);
     while (c->tail) reactor__stream_pop(r, c, c->reason < 0 ? c->reason : -ECANCELED, child);
     r->core.active--;
     r->core.counters.connections--;
@@ -10347,31 +10546,50 @@ static int reactor__stream_send_fin(reactor__stream_conn *c) {
     return -1;
 }
 
-/* The output is out and nobody wants the input. Closing a TCP socket with input unread resets it,
-   and the peer may lose what it has not read yet (RFC 1122, 4.2.2.13); then FIN is sent and the
-   input discarded until the peer has finished too. Returns 1 when there is nothing to wait for. */
-static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+/* The output is out: FIN. Once it lingers, last_in is when the peer was last heard of, and last_out
+   when it last acknowledged something. */
+static int reactor__stream_start_linger(reactor *r, reactor__stream_conn *c) {
+    const int ended = (c->flags & REACTOR__STREAM_FIN) != 0;
+    c->flags |= (unsigned)REACTOR__STREAM_LINGER | REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
+    c->last_in = c->last_out = reactor__loop_now(r);
+    if (!reactor__stream_is_tcp(c) && !c->u.input) c->rare |= REACTOR__STREAM_RARE_QUIET;
+    if (c->rare & REACTOR__STREAM_RARE_QUIET) c->flags |= REACTOR__STREAM_READABLE; /* to be sure */
+    return ended ? 0 : reactor__stream_send_fin(c);
+}
+
+/* Reads what nobody wants, until there is no more for now. Returns 1 when the peer has ended. One that
+   resets instead has got everything, if it has acknowledged that. */
+static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
     size_t budget = r->options.read_budget;
-    if (c->flags & (unsigned)(REACTOR__STREAM_PIPE | REACTOR__STREAM_ENDED)) return 1;
-    for (;;) {
+    while (c->flags & REACTOR__STREAM_READABLE) {
         ssize_t n = reactor__net_recv(c->fd, 1, r->lane.buffer, r->options.read_buffer);
-        if (n == 0 || (n < 0 && n != -EAGAIN)) return 1;
-        /* Input that was read and not wanted is a sign of more on its way. */
-        if ((n > 0 || c->u.input) && !(c->flags & REACTOR__STREAM_LINGER)) {
-            c->flags |= REACTOR__STREAM_LINGER;
-            c->last_out = reactor__loop_now(r);
-            if (reactor__stream_send_fin(c) < 0) return 1;
+        if (n == 0) c->flags |= REACTOR__STREAM_ENDED;
+        if (n < 0 && n != -EAGAIN && !reactor__stream_is_delivered(c))
+            reactor__stream_fail(c, (int)n, 0);
+        if (n <= 0) {
+            c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
+            return n != -EAGAIN;
         }
-        if (n < 0) break;
+        c->last_in = r->now;
+        c->rare &= ~(unsigned)REACTOR__STREAM_RARE_QUIET;
         if ((size_t)n >= budget) {
-            reactor__stream_again(p, c);
+            reactor__stream_again(reactor__stream_part_of(r), c);
             return 0;
         }
         budget -= (size_t)n;
     }
-    c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
-    return !(c->flags & REACTOR__STREAM_LINGER);
+    return 0;
+}
+
+/* The output is out and nobody wants the input. But closing a TCP socket with input unread, or before
+   more of it arrives, resets it, and the peer may lose what it has not read yet (RFC 1122,
+   4.2.2.13). So FIN is sent and the input discarded until the peer has finished too. What a unix socket
+   has taken is out of a reset's reach, so there only input that has come is a reason to wait.
+   Returns 1 when there is nothing to wait for. */
+static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
+    if (c->flags & (unsigned)(REACTOR__STREAM_PIPE | REACTOR__STREAM_ENDED)) return 1;
+    if (!(c->flags & REACTOR__STREAM_LINGER) && reactor__stream_start_linger(r, c) < 0) return 1;
+    return reactor__stream_discard(r, c) || (c->rare & REACTOR__STREAM_RARE_QUIET);
 }
 
 /* ---- settling ----
@@ -10514,6 +10732,13 @@ static void reactor__stream_ask(reactor *r, reactor__stream_conn *c) {
         reactor__stream_start_close(r, c);
 }
 
+/* A drain ends it, for nothing has moved for long enough: nothing is on its way either. Peers that keep
+   their end open for hours are not waited for. */
+static void reactor__stream_end_quiet(reactor *r, reactor__stream_conn *c) {
+    if (!reactor__stream_unacknowledged(c)) c->rare |= REACTOR__STREAM_RARE_QUIET;
+    reactor__stream_start_close(r, c);
+}
+
 /* Draining: closed as soon as it is not busy, and has been quiet. What the kernel already has of
    its input comes before. Returns 1 if the handler was asked. */
 static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
@@ -10524,7 +10749,7 @@ static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
         return 1;
     }
     if (reactor__stream_is_idle(c) && reactor__stream_quiet_at(r, c) <= r->now)
-        reactor__stream_start_close(r, c);
+        reactor__stream_end_quiet(r, c);
     return 0;
 }
 
@@ -10597,8 +10822,10 @@ static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
 static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
     const unsigned unread = REACTOR__STREAM_ENDED | REACTOR__STREAM_PAUSED;
     if (c->flags & REACTOR__STREAM_OUTLET) reactor__stream_fail(c, -EPIPE, 0);
-    if (!(c->flags & unread) || (c->flags & REACTOR__STREAM_PIPE)) return;
+    const unsigned others = REACTOR__STREAM_PIPE | REACTOR__STREAM_LINGER; /* these read on */
+    if (!(c->flags & unread) || (c->flags & others)) return;
     int e = reactor__net_death(c->fd);
+    if (e == 0) e = reactor__stream_unseen_reset(c);
     if (e < 0) reactor__stream_break(r, c, e);
 }
 
@@ -10651,7 +10878,7 @@ REACTOR__APART static void reactor__stream_io_odd(reactor *r, ssize_t n) {
         c->flags |= REACTOR__STREAM_READABLE; /* a full buffer: there may be more */
         reactor__stream_received(r, c, r->lane.buffer, (size_t)n);
     } else if (n == 0)
-        c->flags |= REACTOR__STREAM_ENDED;
+        reactor__stream_input_ended(c);
     else if (e == -EINTR)
         c->flags |= REACTOR__STREAM_READABLE;
     else if (e != -EAGAIN)
@@ -10853,7 +11080,7 @@ static void reactor__stream_put_by(reactor *r, reactor__stream_conn *c,
         reactor__stream_keep(r, c, m->data, (size_t)n);
         c->flags |= REACTOR__STREAM_OFFER;
     } else if (n == 0)
-        c->flags |= REACTOR__STREAM_ENDED;
+        reactor__stream_input_ended(c);
     else if (n != -EINTR && n != -EAGAIN)
         reactor__stream_fail(c, n, 0);
 }
@@ -11318,6 +11545,7 @@ static int reactor__stream_attempt_start(reactor *r, reactor__stream_attempt *a)
         return 1;
     }
     a->lent = e >= 0 && to.fd != REACTOR__UTIL_NO_SOCKET;
+    if (a->lent && reactor__net_lingers(a->fd)) c->rare |= REACTOR__STREAM_RARE_WAITS;
     if (e == 0) d->winner = a;
     if (e >= 0)
         e = reactor__core_bind(&r->core, (uint32_t)a->id, a->fd, reactor__stream_dial_interest(r));
@@ -11577,6 +11805,8 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
         reactor__stream_conn_undo(r, c);
         return e;
     }
+    if (kind == REACTOR__NET_SOCKET && reactor__net_lingers(fd))
+        c->rare |= REACTOR__STREAM_RARE_WAITS;
     if (out) out->id = c->id;
     reactor__stream_kick(r, c);
     return 0;
@@ -11660,6 +11890,7 @@ static int reactor__stream_welcome(reactor *r, reactor__stream_listener *l, reac
         reactor__stream_conn_undo(r, c);
         return e;
     }
+    if (l->bound.lingers) c->rare |= REACTOR__STREAM_RARE_WAITS;
     r->core.counters.accepts++;
     l->count++;
     if (r->draining) l->left--;
@@ -12545,7 +12776,8 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
             REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED | REACTOR__STREAM_DIALING;
         /* What the last callbacks wrote gets its one chance to leave. */
         if (c->tail && !child && !(c->flags & not_now)) reactor__stream_flush(r, c);
-        if (!c->reason) c->reason = -ECANCELED;
+        /* What lingers is out, and the kernel goes on with it. */
+        if (!c->reason && !(c->flags & REACTOR__STREAM_LINGER)) c->reason = -ECANCELED;
         reactor__stream_unkick(r, p); /* the flush may have kicked it; finish may kick others */
         reactor__stream_finish(r, c, child);
         reactor__stream_unkick(r, p);

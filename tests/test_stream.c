@@ -1074,7 +1074,10 @@ static void carry_out(plan *now) {
     if (strncmp(now->then->call, "sendfile", 8) && now->then->heard != bulk) /* law 14 */
         report(" system calls %d;", counted);
     counted_fd = -1;
-    if (fate == ENDS) UNTIL(r, p.closes);
+    if (fate == ENDS) {
+        shutdown(fd, SHUT_WR); /* or a close would wait for it */
+        UNTIL(r, p.closes);
+    }
     if (fate == IS_SHUT) turns(r, 5);
     snprintf(due, sizeof due, "ask!%s%s", now->then->heard ? now->then->heard : "",
              now->took ? "!" : "");

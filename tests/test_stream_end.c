@@ -332,6 +332,97 @@ CASE(reset_by_the_peer_is_ECONNRESET_and_no_eof) {
     end(r);
 }
 
+#ifdef __linux__
+/* What the program does with a reset's one error before the loop receives. */
+static int take_error(reactor *r, reactor_conn c) {
+    int error = 0;
+    socklen_t len = sizeof error;
+    int fd = (int)reactor_conn_socket(r, c);
+    assert_return_code(getsockopt(fd, SOL_SOCKET, SO_ERROR, (void *)&error, &len), errno);
+    return error;
+}
+static void hook_take_error(reactor *r, reactor_conn c, probe *p) {
+    (void)p;
+    take_error(r, c);
+}
+static void hook_take_error_and_answer(reactor *r, reactor_conn c, probe *p) {
+    take_error(r, c);
+    hook_echo(r, c, p);
+}
+#endif
+static void hook_reset_and_answer(reactor *r, reactor_conn c, probe *p) {
+    close_with_reset(*(int *)p->extra);
+    hook_echo(r, c, p);
+}
+
+static void hook_reset(reactor *r, reactor_conn c, probe *p) {
+    (void)r, (void)c;
+    close_with_reset(*(int *)p->extra);
+}
+
+/* Whoever has the one error of a reset, the end of the input is none. */
+CASE(law15_reset_is_no_eof_whoever_has_heard_of_it) {
+    static probe_hook *const hooks[] = {hook_echo, hook_reset_and_answer,
+#ifdef __linux__
+                                        hook_take_error, hook_take_error_and_answer,
+#endif
+                                        hook_reset};
+    for (size_t i = 0; i < COUNT(hooks); i++) {
+        reactor *r = begin();
+        probe p = {.data = hooks[i]};
+        int fd = attach_tcp_pair(r, &p, NULL);
+        p.extra = &fd;
+        peer_say(r, fd, "half");
+        if (hooks[i] != hook_reset && hooks[i] != hook_reset_and_answer) close_with_reset(fd);
+        UNTIL(r, p.closes);
+        assert_int_equal(p.eofs, 0);
+        assert_true(p.reason < 0 && p.reason != -EPIPE);
+        end(r);
+    }
+}
+
+/* Output is queued, and its sending is the first to hear. */
+CASE(law15_reset_that_a_queued_send_hears_of_is_no_eof) {
+    reactor *r = begin();
+    probe p = {0};
+    receipt freed = {0};
+    reactor_conn_options o = {.max_output = 16 * MIB}; /* more than the kernel takes */
+    int fd = attach_tcp_pair(r, &p, &o);
+    assert_true(write_pattern(r, p.conn, 16 * MIB, 1, 0, &freed) >= 0);
+    turns(r, 5);
+    peer_say(r, fd, "half");
+    UNTIL(r, p.in == 4);
+    close_with_reset(fd);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.log, "odc");
+    assert_true(p.reason < 0);
+    assert_int_equal(freed.calls, 1);
+    end(r);
+}
+
+#ifdef __linux__
+/* The peer ends, and resets because of the answer; the program sees both before the loop does. */
+static void hook_end_and_reset(reactor *r, reactor_conn c, probe *p) {
+    int fd = (int)reactor_conn_socket(r, c);
+    close(*(int *)p->extra);
+    while (send(fd, "x", 1, MSG_NOSIGNAL) == 1) {
+    }
+    assert_int_equal(errno, EPIPE);
+}
+
+/* A reset behind a FIN takes nothing away from that. */
+CASE(law15_eof_before_a_reset_is_an_eof) {
+    reactor *r = begin();
+    probe p = {.data = hook_end_and_reset};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    p.extra = &fd;
+    peer_say(r, fd, "whole");
+    UNTIL(r, p.closes);
+    assert_string_equal(p.log, "odec");
+    end(r);
+}
+#endif
+
 /* Output that was written but has not left yet, in each of the ways to write. */
 CASE(abort_in_the_turn_of_the_write_sends_nothing) {
     for (int turns_before = 0; turns_before < 3; turns_before++) {
@@ -523,6 +614,215 @@ CASE(handle_of_another_kind_is_refused_everywhere) {
     end(r);
 }
 
+/* ---- ends that others who hold the socket do not hide ---- */
+
+static void end_by_close(reactor *r, probe *p, int fd) {
+    (void)fd;
+    assert_int_equal(reactor_write(r, p->conn, "bye", 3), 0);
+    assert_int_equal(reactor_close(r, p->conn), 0);
+}
+static void end_by_shutdown(reactor *r, probe *p, int fd) {
+    (void)fd;
+    assert_int_equal(reactor_shutdown(r, p->conn), 0);
+}
+static void end_by_the_peer(reactor *r, probe *p, int fd) {
+    (void)r, (void)p;
+    assert_return_code(shutdown(fd, SHUT_WR), errno);
+}
+static void end_by_drain(reactor *r, probe *p, int fd) {
+    (void)p, (void)fd;
+    assert_int_equal(reactor_drain(r, 60000), 0);
+}
+static void end_by_abort(reactor *r, probe *p, int fd) {
+    (void)fd;
+    assert_int_equal(reactor_abort(r, p->conn), 0);
+}
+static void end_by_timeout(reactor *r, probe *p, int fd) {
+    (void)fd;
+    assert_int_equal(reactor_set_timeout(r, p->conn, REACTOR_TIMEOUT_IDLE, 1), 0);
+}
+
+static const struct {
+    void (*end)(reactor *r, probe *p, int fd);
+    int resets;
+} held_ends[] = {{end_by_close, 0}, {end_by_shutdown, 0}, {end_by_the_peer, 0},
+                 {end_by_drain, 0}, {end_by_abort, 1},    {end_by_timeout, 1}};
+
+/* Only Linux is known to reset what others hold. */
+static void hear_of_the_end(reactor *r, int fd, int resets) {
+    size_t bytes;
+#ifdef __linux__
+    assert_int_equal(peer_end(r, fd, &bytes), resets ? ECONNRESET : 0);
+#else
+    if (!resets) assert_int_equal(peer_end(r, fd, &bytes), 0);
+#endif
+}
+
+static void held_by_a_duplicate(int tcp) {
+    for (size_t i = 0; i < COUNT(held_ends); i++) {
+        reactor *r = begin();
+        probe p = {0};
+        int fd = tcp ? attach_tcp_pair(r, &p, NULL) : attach_pair(r, &p, NULL);
+        int other = dup((int)reactor_conn_socket(r, p.conn));
+        held_ends[i].end(r, &p, fd);
+        hear_of_the_end(r, fd, tcp && held_ends[i].resets);
+        close(fd);
+        UNTIL(r, p.closes);
+        close(other);
+        end(r);
+    }
+}
+CASE(law15_ends_are_heard_while_a_duplicate_holds_the_tcp_socket) {
+    if (SOCKETS_DUP) held_by_a_duplicate(1);
+}
+CASE(law15_ends_are_heard_while_a_duplicate_holds_the_unix_socket) {
+    if (SOCKETS_DUP) held_by_a_duplicate(0);
+}
+
+#ifndef _WIN32
+/* The child destroys its copy of the loop, of which nobody hears, and keeps a duplicate. */
+CASE(law11_ends_are_heard_of_the_parent_and_not_of_the_child) {
+    for (size_t i = 0; i < COUNT(held_ends); i++) {
+        reactor *r = begin();
+        probe p = {0};
+        int fd = attach_tcp_pair(r, &p, NULL), hold[2], done[2];
+        char byte;
+        assert_return_code(pipe(hold), errno);
+        assert_return_code(pipe(done), errno);
+        pid_t child = fork();
+        if (child == 0) {
+            int other = dup((int)reactor_conn_socket(r, p.conn));
+            reactor_close(r, p.conn);
+            reactor_destroy(r);
+            close(fd), close(hold[1]), close(done[0]), close(done[1]);
+            while (read(hold[0], &byte, 1) > 0) {
+            }
+            _exit(other < 0);
+        }
+        close(hold[0]), close(done[1]);
+        assert_int_equal(read(done[0], &byte, 1), 0);
+        peer_say(r, fd, "x"); /* all is as it was */
+        UNTIL(r, p.in == 1);
+        held_ends[i].end(r, &p, fd);
+        hear_of_the_end(r, fd, held_ends[i].resets);
+        close(fd), close(hold[1]), close(done[0]);
+        UNTIL(r, p.closes);
+        assert_int_equal(waitpid(child, NULL, 0), child);
+        end(r);
+    }
+}
+#endif
+
+/* ---- lingering ---- */
+
+CASE(close_with_input_on_its_way_does_not_reset) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd = attach_tcp_pair(r, &p, NULL), error = 0;
+    socklen_t len = sizeof error;
+    assert_int_equal(reactor_write(r, p.conn, "bye", 3), 0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    turns(r, 10);
+    peer_say(r, fd, "it has not heard yet");
+    turns(r, 10);
+    peer_hears(r, fd, "bye");
+    peer_sees_eof(r, fd);
+    assert_return_code(getsockopt(fd, SOL_SOCKET, SO_ERROR, (void *)&error, &len), errno);
+    assert_int_equal(error, 0);
+    assert_int_equal(p.closes, 0);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    end(r);
+}
+
+CASE(close_does_not_wait_for_ever_for_a_peer_that_has_everything) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    assert_int_equal(reactor_write(r, p.conn, "bye", 3), 0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    peer_hears(r, fd, "bye");
+    peer_sees_eof(r, fd);
+    close(fd);
+    end(r);
+}
+
+#ifdef __linux__
+/* All is in the kernel's hands, and the peer does not take it. */
+CASE(close_timeout_ends_what_is_not_acknowledged) {
+    reactor *r = begin();
+    probe p = {0};
+    reactor_conn_options o = {.close_timeout_ms = 50};
+    size_t bytes;
+    int fd = attach_tcp_pair(r, &p, &o), size = MIB;
+    assert_return_code(
+        setsockopt((int)reactor_conn_socket(r, p.conn), SOL_SOCKET, SO_SNDBUF, &size, sizeof size),
+        errno);
+    size = 4096;
+    assert_return_code(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size), errno);
+    do {
+        assert_true(write_pattern(r, p.conn, 32 * KIB, 1, 0, &(receipt){0}) >= 0);
+        turns(r, 3);
+        assert_int_equal(ioctl((int)reactor_conn_socket(r, p.conn), TIOCOUTQ, &size), 0);
+    } while (size < 32 * KIB);
+    assert_int_equal(reactor_pending(r, p.conn), 0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, -ETIMEDOUT);
+    assert_int_equal(peer_end(r, fd, &bytes), ECONNRESET);
+    close(fd);
+    end(r);
+}
+#endif
+
+/* Nothing has moved for longer than one that lingers waits for. */
+CASE(drain_does_not_wait_for_the_end_of_idle_peers) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd = attach_tcp_pair(r, &p, NULL);
+    pass(r, 2100);
+    assert_int_equal(reactor_drain(r, -1), 0);
+    turns(r, 3);
+    assert_int_equal(p.closes, 1);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    peer_sees_eof(r, fd);
+    close(fd);
+    end(r);
+}
+
+/* What was handed over may have SO_LINGER with a time, in which close(2) would wait. */
+CASE(close_does_not_block_whoever_has_set_SO_LINGER) {
+    const struct linger half_a_minute = {1, 30};
+    reactor *r = begin();
+    probe p = {0};
+    char address[REACTOR_ADDRESS_MAX], handed[32];
+    int l = answering(address);
+    assert_return_code(
+        setsockopt(l, SOL_SOCKET, SO_LINGER, (const void *)&half_a_minute, sizeof half_a_minute),
+        errno);
+    snprintf(handed, sizeof handed, "fd:%d", l);
+    server s = serve_with(r, handed, &probe_handler, &p, NULL);
+    int fd = visit(r, &s, &p), pair[2];
+    make_tcp_pair(pair);
+    assert_return_code(setsockopt(pair[0], SOL_SOCKET, SO_LINGER, (const void *)&half_a_minute,
+                                  sizeof half_a_minute),
+                       errno);
+    receipt freed = {0};
+    assert_true(write_pattern(r, p.conn, 3 * MIB, 1, 0, &freed) >= 0);
+    reactor_conn c = attach_as(r, pair[0], &p, NULL);
+    assert_true(write_pattern(r, c, 3 * MIB, 1, 0, &freed) >= 0);
+    turns(r, 5);
+    int64_t from = clock_ns();
+    reactor_destroy(r);
+    assert_true(clock_ns() - from < 20 * 1000 * MS);
+    assert_int_equal(p.closes, 2);
+    close(fd), close(pair[1]);
+    assert_int_equal(open_descriptors(), descriptors_before);
+}
+
 /* ---- on_close ---- */
 
 static void hook_look_around(reactor *r, reactor_conn c, probe *p) {
@@ -647,6 +947,8 @@ static void live(const char *name, probe_hook *act, char at, int tcp, int destro
         if (p.datas && p.writables && p.timeouts && !ended++) shutdown(fd[1], SHUT_WR);
         reactor_poll(r, 1);
         peer_discard(fd[1]);
+        char byte;
+        if (recv(fd[1], &byte, 1, 0) == 0) shutdown(fd[1], SHUT_WR); /* it does as it is done by */
     }
     if (!destroys) {
         turns(r, 5);
@@ -2160,6 +2462,11 @@ int main(void) {
         TEST(close_to_a_peer_that_resets_while_flushing),
         TEST(abort_resets_and_gives_up_what_is_queued),
         TEST(reset_by_the_peer_is_ECONNRESET_and_no_eof),
+        TEST(law15_reset_is_no_eof_whoever_has_heard_of_it),
+        TEST(law15_reset_that_a_queued_send_hears_of_is_no_eof),
+#ifdef __linux__
+        TEST(law15_eof_before_a_reset_is_an_eof),
+#endif
         TEST(abort_in_the_turn_of_the_write_sends_nothing),
         TEST(reset_by_the_peer_while_output_waits),
         TEST(law4_input_of_which_nobody_has_heard_is_delivered_though_a_write_fails),
@@ -2167,6 +2474,18 @@ int main(void) {
         TEST(law2_stale_handle_is_refused_everywhere_and_never_reaches_its_successor),
         TEST(handle_of_another_loop_is_refused_everywhere),
         TEST(handle_of_another_kind_is_refused_everywhere),
+        TEST(law15_ends_are_heard_while_a_duplicate_holds_the_tcp_socket),
+        TEST(law15_ends_are_heard_while_a_duplicate_holds_the_unix_socket),
+#ifndef _WIN32
+        TEST(law11_ends_are_heard_of_the_parent_and_not_of_the_child),
+#endif
+        TEST(close_with_input_on_its_way_does_not_reset),
+        TEST(close_does_not_wait_for_ever_for_a_peer_that_has_everything),
+#ifdef __linux__
+        TEST(close_timeout_ends_what_is_not_acknowledged),
+#endif
+        TEST(drain_does_not_wait_for_the_end_of_idle_peers),
+        TEST(close_does_not_block_whoever_has_set_SO_LINGER),
         TEST(law15_in_on_close_the_handle_is_not_stale_yet),
         TEST(law1_close_inside_every_callback),
         TEST(law1_abort_inside_every_callback),
