@@ -9288,9 +9288,6 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
    is, unless urgent data or the peer's FIN was reported; other kinds of descriptor can be short
    in the middle, and are read until EAGAIN.
 
-   An end is told as one only if the peer's FIN was read: see reactor__stream_input_ended. Closing is
-   FIN, then waiting for the peer's, not close(2), which could reset: see reactor__stream_linger.
-
    Calls never act at once. They set flags and kick the connection; at the end of its own callback,
    or of the turn, reactor__stream_settle looks at the flags and does what is due, in one place and
    one order. A connection's callbacks run between enter and leave: what it writes there is corked
@@ -9310,6 +9307,9 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
         BROKEN    the kernel refuses output: what is left of the input is delivered, then it ends
         FAILED    to be finished by the next settle, whatever is left
         DEAD      being finished: on_close, the slot is freed; memory waits for the kick list
+
+   An end is told as one only if the peer's FIN was read: see reactor__stream_input_ended. Closing is
+   FIN, then waiting for the peer's, not close(2), which could reset: see reactor__stream_linger.
 
    All end in reactor__stream_finish. The connection owns fd (from attach's success on), its queue,
    u.dial or u.input, one timer and a reference to its policy; it is found by its slot, whose user

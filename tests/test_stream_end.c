@@ -386,7 +386,8 @@ CASE(law15_reset_that_a_queued_send_hears_of_is_no_eof) {
     reactor *r = begin();
     probe p = {0};
     receipt freed = {0};
-    reactor_conn_options o = {.max_output = 16 * MIB}; /* more than the kernel takes */
+    reactor_conn_options o = {.max_output = 16 * MIB,
+                              .coupled = -1}; /* more than the kernel takes */
     int fd = attach_tcp_pair(r, &p, &o);
     assert_true(write_pattern(r, p.conn, 16 * MIB, 1, 0, &freed) >= 0);
     turns(r, 5);
