@@ -812,8 +812,13 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
                                 const reactor_connect_options *o, reactor_conn *out);
 
 /* Makes a connection of a connected stream socket or a pipe's end, which it owns from success on
-   and sets non-blocking. -EINVAL: a listening or datagram socket, a regular file; -EBADF;
-   -ENOTCONN: a socket that is not connected; -EEXIST: it is watched. */
+   and sets non-blocking. That belongs to the open file, which others may share: a terminal gets an
+   open file of its own under the same number, where it can be opened; for pipes, and terminals where
+   it cannot, what was switched on is switched off when the connection ends or is detached, but not
+   if the process is killed meanwhile. A socket stays non-blocking. A terminal whose other side has
+   gone (EIO) has ended, and so has one that is read in the background with SIGTTIN ignored.
+   -EINVAL: a listening or datagram socket, a regular file; -EBADF; -ENOTCONN: a socket that is not
+   connected; -EEXIST: it is watched. */
 REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_handler *h,
                                const reactor_conn_options *o, reactor_conn *out);
 
@@ -8595,6 +8600,20 @@ static int reactor__net_cut_off(reactor_socket fd) {
     return 0;
 }
 
+static int reactor__net_blocks(reactor_socket fd) {
+    (void)fd;
+    return 0;
+}
+
+static void reactor__net_make_block(reactor_socket fd) { (void)fd; }
+
+static int reactor__net_reopen(reactor_socket fd) {
+    (void)fd;
+    return 0;
+}
+
+static int reactor__net_is_same(reactor_socket a, reactor_socket b) { return a == b; }
+
 /* Only a socket can be polled or be told from other handles. */
 static int reactor__net_kind(reactor_socket fd) { return reactor__net_kind_socket(fd); }
 
@@ -8611,6 +8630,47 @@ static int reactor__net_error(reactor_socket fd) {
 }
 
 static int reactor__net_death(reactor_socket fd) { return reactor__net_error(fd); }
+
+/* O_NONBLOCK belongs to the open file, which a pipe's or terminal's other holders share. */
+static int reactor__net_blocks(reactor_socket fd) {
+    int mode = fcntl(fd, F_GETFL);
+    return mode >= 0 && !(mode & O_NONBLOCK);
+}
+
+static void reactor__net_make_block(reactor_socket fd) {
+    int mode = fcntl(fd, F_GETFL);
+    if (mode >= 0) (void)fcntl(fd, F_SETFL, mode & ~O_NONBLOCK);
+}
+
+/* A pseudo-terminal's master has no name that could be opened again. */
+static int reactor__net_is_master(reactor_socket fd) {
+#ifdef TIOCGPTN
+    unsigned number = 0;
+    return ioctl(fd, TIOCGPTN, &number) == 0;
+#else
+    return ptsname(fd) != NULL;
+#endif
+}
+
+/* Gives a terminal's descriptor an open file of its own, non-blocking, so that those who share the
+   old one, such as standard output, go on blocking. 1 if that was possible. */
+static int reactor__net_reopen(reactor_socket fd) {
+    char name[128];
+    int mode = fcntl(fd, F_GETFL), done = 0;
+    if (mode < 0 || (mode & O_NONBLOCK) || reactor__net_is_master(fd)) return 0;
+    if (ttyname_r(fd, name, sizeof name) != 0) return 0;
+    int fresh = open(name, (mode & O_ACCMODE) | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (fresh < 0) return 0;
+    done = dup2(fresh, fd) >= 0;
+    close(fresh);
+    return done;
+}
+
+static int reactor__net_is_same(reactor_socket a, reactor_socket b) {
+    struct stat x, y;
+    if (fstat(a, &x) < 0 || fstat(b, &y) < 0) return 0;
+    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
 
 #ifdef __linux__
 /* Whether TCP has received the peer's FIN, of a socket without input: 1 yes, 0 no, -errno not known.
@@ -9364,7 +9424,9 @@ enum {
     REACTOR__STREAM_RARE_ASKED = 1 << 4,  /* DRAIN: on_drain has answered 0 */
     REACTOR__STREAM_RARE_ACKNOWLEDGED = 1 << 9, /* LINGER: the peer has all output, and the FIN */
     REACTOR__STREAM_RARE_QUIET = 1 << 10,       /* closing, and nothing seems on its way */
-    REACTOR__STREAM_RARE_WAITS = 1 << 11        /* its close would block, by SO_LINGER */
+    REACTOR__STREAM_RARE_WAITS = 1 << 11,       /* its close would block, by SO_LINGER */
+    REACTOR__STREAM_RARE_BLOCKING = 1 << 12,    /* PIPE: attach has switched O_NONBLOCK on */
+    REACTOR__STREAM_RARE_REOPENED = 1 << 13     /* PIPE: its open file is its own, a terminal's */
 };
 
 /* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
@@ -10306,8 +10368,8 @@ static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_
             reactor__net_recv(c->fd, !(c->flags & REACTOR__STREAM_PIPE), r->lane.buffer, size);
         if (REACTOR__UNLIKELY(n <= 0)) {
             c->flags &= ~((unsigned)REACTOR__STREAM_READABLE | (unsigned)REACTOR__STREAM_HINTED);
-            if (n == 0)
-                reactor__stream_input_ended(c);
+            if (n == 0 || (n == -EIO && (c->flags & REACTOR__STREAM_PIPE)))
+                reactor__stream_input_ended(c); /* EIO: a terminal that the others have closed */
             else if (n != -EAGAIN)
                 reactor__stream_fail(c, (int)n, 0);
             return;
@@ -10494,6 +10556,25 @@ static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
     REACTOR_FREE(c);
 }
 
+/* Gives a pipe or terminal back as it was, for others may share its open file: unless another
+   connection here does, which inherits the duty. A process that is killed leaves it non-blocking. */
+static void reactor__stream_unblock(reactor *r, reactor__stream_conn *c, reactor_socket fd) {
+    if (c->rare & (unsigned)REACTOR__STREAM_RARE_REOPENED) reactor__net_make_block(fd);
+    if (!(c->rare & (unsigned)REACTOR__STREAM_RARE_BLOCKING)) return;
+    c->rare &= ~(unsigned)REACTOR__STREAM_RARE_BLOCKING;
+    for (uint32_t i = 0; i < r->core.count; i++) {
+        reactor__core_slot *slot = reactor__core_at(&r->core, i);
+        if (slot->kind != REACTOR__CORE_CONN || slot->user == c) continue;
+        reactor__stream_conn *other = (reactor__stream_conn *)slot->user;
+        if (!(other->flags & REACTOR__STREAM_PIPE) || other->fd == REACTOR__UTIL_NO_SOCKET)
+            continue;
+        if (!reactor__net_is_same(other->fd, fd)) continue;
+        other->rare |= (unsigned)REACTOR__STREAM_RARE_BLOCKING;
+        return;
+    }
+    reactor__net_make_block(fd);
+}
+
 /* The descriptor is closed. While a forked child or a duplicate holds the socket close(2) ends
    nothing, so the peer is told before, unless it is certain that both FINs have been sent. A child
    tells nobody: the connection is its parent's. */
@@ -10525,6 +10606,7 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     reactor__core_unbind(&r->core, index, 1);
     c->fd = REACTOR__UTIL_NO_SOCKET;
+    if (fd != REACTOR__UTIL_NO_SOCKET && !child) reactor__stream_unblock(r, c, fd);
     if (fd != REACTOR__UTIL_NO_SOCKET) reactor__stream_close_socket(c, fd, child);
     while (c->tail) reactor__stream_pop(r, c, c->reason < 0 ? c->reason : -ECANCELED, child);
     r->core.active--;
@@ -11794,14 +11876,20 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     if (kind == REACTOR__NET_PIPE &&
         !(flags & (unsigned)(REACTOR__STREAM_ENDED | REACTOR__STREAM_SHUT)))
         c->rare |= (unsigned)REACTOR__STREAM_RARE_DUPLEX;
-    /* What changes the caller's descriptor comes last: most failures leave it as it was. */
+    /* What changes the caller's descriptor comes last: most failures leave it as it was. A terminal's
+       open file cannot be another's once it is registered. */
+    if (kind == REACTOR__NET_TERMINAL && reactor__net_reopen(fd))
+        c->rare |= (unsigned)REACTOR__STREAM_RARE_REOPENED;
     e = reactor__stream_register(r, c);
     if (e == 0 && kind == REACTOR__NET_SOCKET) e = reactor__net_tune(fd, &c->policy->o);
     if (e == 0) e = reactor__util_cloexec(fd);
+    if (e == 0 && kind != REACTOR__NET_SOCKET && reactor__net_blocks(fd))
+        c->rare |= (unsigned)REACTOR__STREAM_RARE_BLOCKING;
     if (e == 0) e = reactor__util_nonblock(fd);
     if (e == 0 && kind != REACTOR__NET_SOCKET) reactor__net_mute(fd);
     if (e < 0) {
         reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
+        if (kind != REACTOR__NET_SOCKET) reactor__stream_unblock(r, c, fd);
         reactor__stream_conn_undo(r, c);
         return e;
     }
@@ -12562,6 +12650,7 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
         reactor__stream_consume(r, c, c->u.input->len);
     reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
     *fd = c->fd;
+    reactor__stream_unblock(r, c, c->fd);
     c->fd = REACTOR__UTIL_NO_SOCKET;
     reactor__stream_fail(c, REACTOR_DETACHED, 0);
     reactor__stream_kick(r, c);

@@ -828,6 +828,63 @@ CASE(close_does_not_block_whoever_has_set_SO_LINGER) {
     assert_int_equal(open_descriptors(), descriptors_before);
 }
 
+#ifndef _WIN32
+/* ---- pipes and terminals that others share ---- */
+
+CASE(nonblocking_is_switched_off_again_for_those_who_share_a_pipe) {
+    for (int way = 0; way < 3; way++) { /* destroy, close, detach */
+        reactor *r = begin();
+        probe p = {0}, q = {0};
+        int fd[2];
+        assert_return_code(pipe(fd), errno);
+        int shared = dup(fd[0]), second = dup(fd[0]);
+        attach_as(r, fd[0], &p, NULL);
+        UNTIL(r, p.opens);
+        attach_as(r, second, &q, NULL);
+        UNTIL(r, q.opens);
+        assert_true(fcntl(shared, F_GETFL) & O_NONBLOCK);
+        if (way) {
+            assert_int_equal(reactor_close(r, p.conn), 0);
+            UNTIL(r, p.closes);
+            assert_true(fcntl(shared, F_GETFL) & O_NONBLOCK); /* the other still needs it */
+        }
+        if (way == 1) assert_int_equal(reactor_close(r, q.conn), 0);
+        reactor_socket back = -1;
+        size_t none = 0;
+        if (way == 2) assert_int_equal(reactor_detach(r, q.conn, &back, NULL, &none), 0);
+        if (way == 1) UNTIL(r, q.closes);
+        if (way == 0) reactor_destroy(r);
+        assert_false(fcntl(shared, F_GETFL) & O_NONBLOCK);
+        close(shared), close(fd[1]);
+        if (way == 2) close(back);
+        if (way) reactor_destroy(r);
+        assert_int_equal(open_descriptors(), descriptors_before);
+    }
+}
+
+#ifdef __linux__
+CASE(end_of_a_terminal_is_an_eof) {
+    reactor *r = begin();
+    probe p = {0};
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_return_code(master, errno);
+    assert_return_code(grantpt(master), errno);
+    assert_return_code(unlockpt(master), errno);
+    int slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_return_code(slave, errno);
+    attach_as(r, master, &p, NULL);
+    UNTIL(r, p.opens);
+    assert_int_equal(write(slave, "last", 4), 4);
+    close(slave);
+    UNTIL(r, p.closes);
+    assert_string_equal(p.log, "odec");
+    assert_string_equal(p.text, "last");
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    end(r);
+}
+#endif
+#endif
+
 /* ---- on_close ---- */
 
 static void hook_look_around(reactor *r, reactor_conn c, probe *p) {
@@ -2491,6 +2548,12 @@ int main(void) {
 #endif
         TEST(drain_does_not_wait_for_the_end_of_idle_peers),
         TEST(close_does_not_block_whoever_has_set_SO_LINGER),
+#ifndef _WIN32
+        TEST(nonblocking_is_switched_off_again_for_those_who_share_a_pipe),
+#ifdef __linux__
+        TEST(end_of_a_terminal_is_an_eof),
+#endif
+#endif
         TEST(law15_in_on_close_the_handle_is_not_stale_yet),
         TEST(law1_close_inside_every_callback),
         TEST(law1_abort_inside_every_callback),
