@@ -8643,14 +8643,14 @@ static void reactor__net_make_block(reactor_socket fd) {
 }
 
 /* A pseudo-terminal's master has no name that could be opened again. */
-static int reactor__net_is_master(reactor_socket fd) {
 #ifdef TIOCGPTN
+static int reactor__net_is_master(reactor_socket fd) {
     unsigned number = 0;
     return ioctl(fd, TIOCGPTN, &number) == 0;
-#else
-    return ptsname(fd) != NULL;
-#endif
 }
+#else
+static int reactor__net_is_master(reactor_socket fd) { return ptsname(fd) != NULL; }
+#endif
 
 /* Gives a terminal's descriptor an open file of its own, non-blocking, so that those who share the
    old one, such as standard output, go on blocking. 1 if that was possible. */
@@ -9465,7 +9465,8 @@ enum {
     REACTOR__STREAM_RETRY_MS = 100,  /* a listener without descriptors tries again */
     REACTOR__STREAM_GRACE_MS = 250,  /* a connection that a drain ends has been quiet so long */
     REACTOR__STREAM_WAITING = 65536, /* peers that a drained listener accepts at most */
-    REACTOR__STREAM_MOST_VAIN = 64, /* reports in a row of which nothing came before it waits, too */
+    REACTOR__STREAM_MOST_VAIN =
+        64, /* reports in a row of which nothing came before it waits, too */
     REACTOR__STREAM_SILENCE_MS = 2000, /* of a peer that has got everything: it is not waited for */
     REACTOR__STREAM_LOOK_MS = 250      /* between two looks at whether it has */
 };
