@@ -189,13 +189,20 @@ CASE(drain_at_its_deadline_closes_a_listener_that_is_full) {
 
 /* ---- requests that have not been read ---- */
 
-/* More of them than one wait reports, and each more than one read takes. */
+static void hook_has_been_read(reactor *r, reactor_conn c, probe *p) {
+    (void)r, (void)c;
+    assert_true(p->in >= (size_t)p->drains * 3000);
+}
+
+/* More of them than one wait reports, and each more than one read takes. All of it is delivered
+   before on_drain is asked. */
 CASE(drain_answers_what_was_sent_before_it) {
     enum { N = 30 };
     reactor_options few = {.batch = 4, .read_budget = 16, .read_buffer = 1024};
     reactor *r = begin_with(&few);
-    probe p = {.data = hook_echo};
-    server s = serve_with(r, "127.0.0.1:0", &drain_handler, &p, NULL);
+    probe_hook *hook = hook_has_been_read;
+    probe p = {.data = hook_echo, .extra = &hook};
+    server s = serve_with(r, "127.0.0.1:0", &hooked_handler, &p, NULL);
     char request[3001];
     int fd[N];
     memset(request, 'x', sizeof request - 1);
