@@ -147,12 +147,12 @@
    io_uring Linux 5.18 and later. The epoll backend, with all its rules, and a ring beside it: where a
             wait finds several TCP streams with input, all of them are read with one call and
             answered with one more, where epoll takes two for each. With 64 at work that is 0.06
-            calls per message and not 2. One or two at work, messages above 2 KB or so, other
+            calls per message and not 2. One or two at work, messages above 8 KB, other
             streams, watchers, and a loop with on_slow go as on epoll. Tried before epoll where both
             are compiled in; a kernel or a container that refuses it leaves the loop to the next,
             and reactor_backend_reason says so. If it is refused later, by a filter that the program
             installs or a kernel that is too old, streams go as on epoll from then on, for the
-            reason that can be read there. The ring and its memory, some 110 KB, come with the first
+            reason that can be read there. The ring and its memory, some 170 KB, come with the first
             turn that has a use for them. After a loop with a ring is destroyed the kernel
             interrupts once (EINTR), within milliseconds, what its thread waits in.
    epoll    Linux. Connections are registered once, edge-triggered: ready descriptors cost, idle
@@ -4656,9 +4656,8 @@ enum {
     REACTOR__IO_URING_AT_ONCE = 0x4040,    /* MSG_DONTWAIT, MSG_NOSIGNAL */
     REACTOR__IO_URING_WHOLE = 0x100,       /* MSG_WAITALL: a send of less is a failure */
     REACTOR__IO_URING_SUBMIT_ALL = 1 << 7, /* setup: a request that fails does not stop the rest */
-    REACTOR__IO_URING_NEEDED = 1 | 2 | 1 << 11, /* features: SINGLE_MMAP, NODROP, CQE_SKIP */
-    REACTOR__IO_URING_WIPE_ON_FORK = 18,        /* madvise */
-    REACTOR__IO_URING_SQES = 0x10000000         /* where the requests are mapped */
+    REACTOR__IO_URING_WIPE_ON_FORK = 18,   /* madvise */
+    REACTOR__IO_URING_SQES = 0x10000000    /* where the requests are mapped */
 };
 
 typedef struct reactor__io_uring_request {
@@ -4699,10 +4698,6 @@ typedef struct reactor__io_uring {
 
 /* ---- the ring ---- */
 
-static void *reactor__io_uring_map_shared(int fd, size_t size, int64_t at) {
-    return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)at);
-}
-
 /* A forked child shares the ring's memory with its parent and must not write to it. It knows itself
    by a page that the kernel clears for it. */
 static int *reactor__io_uring_map_ours(void) {
@@ -4717,29 +4712,29 @@ static int *reactor__io_uring_map_ours(void) {
     return (int *)page;
 }
 
-static void reactor__io_uring_unmap(reactor__io_uring *b) {
+static void reactor__io_uring_drop(reactor__io_uring *b) {
     if (b->requests) munmap(b->requests, b->requests_size);
     if (b->rings) munmap(b->rings, b->rings_size);
     if (b->ours) munmap(b->ours, sizeof(int));
+    if (b->fd >= 0) reactor__util_close(b->fd);
     b->requests = NULL;
     b->rings = NULL;
     b->ours = NULL;
+    b->fd = -1;
 }
 
-static int reactor__io_uring_map(reactor__io_uring *b, int fd, const reactor__io_uring_params *p) {
+static int reactor__io_uring_map(reactor__io_uring *b, const reactor__io_uring_params *p) {
+    const int prot = PROT_READ | PROT_WRITE;
     size_t requests = p->array + p->entries * sizeof(uint32_t);
     size_t answers = p->cqes + p->completions * sizeof *b->completions;
     b->rings_size = requests > answers ? requests : answers;
     b->requests_size = p->entries * sizeof *b->requests;
-    void *rings = reactor__io_uring_map_shared(fd, b->rings_size, 0);
-    void *sqes = reactor__io_uring_map_shared(fd, b->requests_size, REACTOR__IO_URING_SQES);
+    void *rings = mmap(NULL, b->rings_size, prot, MAP_SHARED, b->fd, 0);
+    void *sqes = mmap(NULL, b->requests_size, prot, MAP_SHARED, b->fd, REACTOR__IO_URING_SQES);
     b->rings = rings == MAP_FAILED ? NULL : (char *)rings;
     b->requests = sqes == MAP_FAILED ? NULL : (reactor__io_uring_request *)sqes;
     b->ours = reactor__io_uring_map_ours();
-    if (!b->rings || !b->requests || !b->ours) {
-        reactor__io_uring_unmap(b);
-        return -ENOMEM;
-    }
+    if (!b->rings || !b->requests || !b->ours) return -ENOMEM;
     b->completions = (reactor__io_uring_completion *)(void *)(b->rings + p->cqes);
     b->sq_head = (uint32_t *)(void *)(b->rings + p->head);
     b->sq_tail = (uint32_t *)(void *)(b->rings + p->tail);
@@ -4759,14 +4754,10 @@ static int reactor__io_uring_open(reactor__io_uring *b) {
     reactor__io_uring_params p;
     memset(&p, 0, sizeof p);
     p.flags = REACTOR__IO_URING_SUBMIT_ALL;
-    int fd = (int)syscall(SYS_io_uring_setup, REACTOR__IO_URING_ENTRIES, &p);
-    if (fd < 0) return -errno;
-    int e = (p.features & REACTOR__IO_URING_NEEDED) == REACTOR__IO_URING_NEEDED ? 0 : -EOPNOTSUPP;
-    if (e == 0) e = reactor__io_uring_map(b, fd, &p);
-    if (e < 0)
-        reactor__util_close(fd);
-    else
-        b->fd = fd;
+    b->fd = (int)syscall(SYS_io_uring_setup, REACTOR__IO_URING_ENTRIES, &p);
+    if (b->fd < 0) return -errno;
+    int e = reactor__io_uring_map(b, &p);
+    if (e < 0) reactor__io_uring_drop(b);
     return e;
 }
 
@@ -4784,15 +4775,15 @@ static uint32_t reactor__io_uring_fill(reactor__io_uring *b, reactor__core_trans
     reactor__io_uring_request *requests = b->requests;
     uint32_t tail = b->tail;
     for (; from < end; from++) {
-        reactor__core_transfer *m = &list[from];
-        m->result = sending ? (int32_t)m->len : -EINTR;
-        if (!m->len) continue;
+        const uint32_t len = list[from].len;
+        if (sending) list[from].result = (int32_t)len;
+        if (!len) continue;
         reactor__io_uring_request *q = &requests[tail++ & mask];
         q->what = what;
         q->flags = flags;
-        q->fd = m->fd;
-        q->address = (uint64_t)(uintptr_t)m->data;
-        q->len = m->len;
+        q->fd = list[from].fd;
+        q->address = (uint64_t)(uintptr_t)list[from].data;
+        q->len = len;
         q->how = REACTOR__IO_URING_AT_ONCE | whole;
         q->id = from;
     }
@@ -4881,12 +4872,6 @@ static int reactor__io_uring_init(reactor__core *core) {
     ((reactor__io_uring *)core->data)->fd = -1;
     core->transfer = reactor__io_uring_transfer;
     return 0;
-}
-
-static void reactor__io_uring_drop(reactor__io_uring *b) {
-    reactor__io_uring_unmap(b);
-    if (b->fd >= 0) reactor__util_close(b->fd);
-    b->fd = -1;
 }
 
 static void reactor__io_uring_fini(reactor__core *core) {
@@ -9460,8 +9445,8 @@ enum {
     REACTOR__STREAM_JOIN = 256 * 1024, /* files up to here share a packet with what is before */
     REACTOR__STREAM_WRITES = 1 << 21,  /* bytes sent per connection and turn */
     REACTOR__STREAM_BATCH = 256,       /* connections read with one call, into so much: */
-    REACTOR__STREAM_ARENA = 64 * 1024,
-    REACTOR__STREAM_LARGE = 2048,    /* with messages above this a call for each is as good */
+    REACTOR__STREAM_ARENA = 128 * 1024,
+    REACTOR__STREAM_LARGE = 8192,    /* with messages above this a call for each is as good */
     REACTOR__STREAM_RETRY_MS = 100,  /* a listener without descriptors tries again */
     REACTOR__STREAM_GRACE_MS = 250,  /* a connection that a drain ends has been quiet so long */
     REACTOR__STREAM_WAITING = 65536, /* peers that a drained listener accepts at most */
