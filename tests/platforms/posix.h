@@ -103,6 +103,8 @@ int clock_gettime(clockid_t id, struct timespec *t);
 #define F_GETFL             3
 #define F_SETFL             4
 #define FD_CLOEXEC          1
+#define F_DUPFD_CLOEXEC     17
+#define O_NOCTTY            0x8000
 #define O_ACCMODE           3
 #define O_RDONLY            0
 #define O_WRONLY            1
@@ -124,6 +126,8 @@ int close(int fd);
 int fcntl(int fd, int what, ...);
 int ioctl(int fd, unsigned long what, ...);
 int isatty(int fd);
+int ttyname_r(int fd, char *name, size_t size);
+char *ptsname(int fd);
 int pipe(int ends[2]);
 int unlink(const char *path);
 pid_t getpid(void);
@@ -234,6 +238,7 @@ int pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
 #define SOCK_DGRAM       2
 #define SHUT_RD          0
 #define SHUT_WR          1
+#define SHUT_RDWR        2
 #define SOL_SOCKET       0xffff
 #define SO_ACCEPTCONN    0x0002
 #define SO_REUSEADDR     0x0004
