@@ -1110,7 +1110,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
    uint32_t: it stores v if *old is there, else what is there to *old. */
 #if defined(__GNUC__)
 #define REACTOR__OPTIONAL       __attribute__((unused)) /* not every choice of sections needs it */
-#define REACTOR__APART          __attribute__((noinline)) /* kept out of the short way's code */
+#define REACTOR__NOINLINE       __attribute__((noinline)) /* kept out of the short way's code */
 #define REACTOR__LIKELY(x)      __builtin_expect(!!(x), 1)
 #define REACTOR__UNLIKELY(x)    __builtin_expect(!!(x), 0)
 #define REACTOR__PREFETCH(p)    __builtin_prefetch(p, 1)
@@ -1129,7 +1129,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
    assembly and statement expressions; it keeps the order of accesses, as x86 does but for a load
    after a store. */
 #define REACTOR__OPTIONAL
-#define REACTOR__APART
+#define REACTOR__NOINLINE
 #define REACTOR__LIKELY(x)   (x)
 #define REACTOR__UNLIKELY(x) (x)
 #define REACTOR__PREFETCH(p) ((void)(p))
@@ -1180,7 +1180,7 @@ static unsigned reactor__config_log2(uint64_t x) {
 #define REACTOR__MS        INT64_C(1000000)
 
 /* Not calloc, which users' own three macros do not have. */
-REACTOR__APART static void *reactor__util_zeroed(size_t size) {
+REACTOR__NOINLINE static void *reactor__util_zeroed(size_t size) {
     void *memory = REACTOR_MALLOC(size);
     if (memory) memset(memory, 0, size);
     return memory;
@@ -1189,8 +1189,8 @@ REACTOR__APART static void *reactor__util_zeroed(size_t size) {
 /* A larger copy of array for at least need elements, *cap updated; NULL and nothing changed without
    memory. Grows by a quarter: at ten thousand elements doubling would waste more than it saves. The
    last index there can be is below REACTOR__NONE. */
-REACTOR__APART static void *reactor__util_grown(void *array, uint32_t *cap, uint32_t need,
-                                                size_t size) {
+REACTOR__NOINLINE static void *reactor__util_grown(void *array, uint32_t *cap, uint32_t need,
+                                                   size_t size) {
     uint64_t wanted = (uint64_t)*cap + *cap / 4 + 16;
     if (wanted < need) wanted = need;
     if (wanted > UINT32_MAX - 1) return NULL;
@@ -1362,7 +1362,7 @@ REACTOR__OPTIONAL static void reactor__util_nap(void) { Sleep(1); }
 #define REACTOR__UTIL_NAP (60 * INT64_C(1000000000))
 
 /* In two parts, for the count times a billion overflows within minutes or days of uptime. */
-REACTOR__APART static int64_t reactor__util_clock(void) {
+REACTOR__NOINLINE static int64_t reactor__util_clock(void) {
     LARGE_INTEGER count, each;
     QueryPerformanceFrequency(&each);
     QueryPerformanceCounter(&count);
@@ -1383,7 +1383,7 @@ REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
     return done ? 0 : reactor__util_error();
 }
 
-REACTOR__APART static void reactor__util_close(reactor_socket fd) { closesocket(fd); }
+REACTOR__NOINLINE static void reactor__util_close(reactor_socket fd) { closesocket(fd); }
 
 REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) { CloseHandle(file); }
 
@@ -1514,7 +1514,7 @@ REACTOR__OPTIONAL static void reactor__util_nap(void) { poll(NULL, 0, 1); }
 
 /* Setting the date does not move it. Linux's and macOS's stand still while the machine sleeps, so
    that no connection times out for having slept. */
-REACTOR__APART static int64_t reactor__util_clock(void) {
+REACTOR__NOINLINE static int64_t reactor__util_clock(void) {
     struct timespec t;
     clock_gettime(REACTOR__UTIL_CLOCK, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
@@ -1693,7 +1693,7 @@ REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
 
 /* Linux closes the descriptor also when close says EINTR; calling it again could close another
    thread's. */
-REACTOR__APART static void reactor__util_close(reactor_socket fd) { close(fd); }
+REACTOR__NOINLINE static void reactor__util_close(reactor_socket fd) { close(fd); }
 
 /* Gives number's place to what fd, which a call has just returned, is; close-on-exec. */
 REACTOR__OPTIONAL static int reactor__util_replace(int number, int fd) {
@@ -1750,14 +1750,14 @@ enum {
 
 /* Slot flags. */
 enum {
-    REACTOR__CORE_TOLD = 1,    /* an error of telling the backend is to be reported */
-    REACTOR__CORE_DIRTY = 2,   /* in the dirty list, freed only when it leaves it */
-    REACTOR__CORE_UNREF = 4,   /* does not keep the loop going */
-    REACTOR__CORE_ALWAYS = 8,  /* a file without readiness: always ready */
-    REACTOR__CORE_BOUND = 16,  /* has a descriptor */
-    REACTOR__CORE_PULLED = 32, /* for reactor_select only */
-    REACTOR__CORE_REARM = 64,  /* tell the backend even an unchanged interest */
-    REACTOR__CORE_FAILED = 128 /* the backend refused the last change once */
+    REACTOR__CORE_ERROR_PENDING = 1, /* an error of telling the backend is to be reported */
+    REACTOR__CORE_DIRTY = 2,         /* in the dirty list, freed only when it leaves it */
+    REACTOR__CORE_UNREF = 4,         /* does not keep the loop going */
+    REACTOR__CORE_ALWAYS = 8,        /* a file without readiness: always ready */
+    REACTOR__CORE_BOUND = 16,        /* has a descriptor */
+    REACTOR__CORE_SELECT_ONLY = 32,  /* for reactor_select only */
+    REACTOR__CORE_REARM = 64,        /* tell the backend even an unchanged interest */
+    REACTOR__CORE_FAILED = 128       /* the backend refused the last change once */
 };
 
 /* What an event has to look at: half a cache line. */
@@ -1845,10 +1845,11 @@ struct reactor__core {
     const reactor__core_backend *backend;
     void *data;                          /* the backend's */
     reactor__core_transfer_fn *transfer; /* NULL: a receive or a send costs a call anyway */
-    void (*ahead)(reactor *owner); /* or NULL: may take its own out of the reports of a wait */
-    reactor *owner;                /* handed to callbacks, for core does not know what it is */
-    reactor__core_slot *slots;     /* move when they grow: no pointer outlives a callback */
-    reactor__core_link *links;     /* one for each */
+    void (*before_dispatch)(
+        reactor *owner);       /* or NULL: may take its own out of the reports of a wait */
+    reactor *owner;            /* handed to callbacks, for core does not know what it is */
+    reactor__core_slot *slots; /* move when they grow: no pointer outlives a callback */
+    reactor__core_link *links; /* one for each */
     reactor__core_report
         *reports;          /* of a wait, errors of telling, one file, an end: 2 batches + 2 */
     uint32_t report_count; /* not dispatched yet */
@@ -2036,11 +2037,11 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
    called, a pulled one not by reactor_run. Connections and listeners count themselves. */
 static int reactor__core_is_active(const reactor__core_slot *slot) {
     return slot->kind == REACTOR__CORE_WATCHER && (slot->wanted & REACTOR__CORE_BOTH) &&
-           !(slot->flags & (REACTOR__CORE_UNREF | REACTOR__CORE_PULLED));
+           !(slot->flags & (REACTOR__CORE_UNREF | REACTOR__CORE_SELECT_ONLY));
 }
 
 /* The tag's lowest bit makes it unlike every report's: see dispatch. */
-static void reactor__core_mark(reactor__core_slot *slot) {
+static void reactor__core_update_tag(reactor__core_slot *slot) {
     int special = !slot->fn || (slot->wanted & (unsigned)REACTOR_ONESHOT) ||
                   slot->armed != (slot->wanted | REACTOR__CORE_WATCHED);
     slot->tag = (slot->tag & ~1u) | (unsigned)special;
@@ -2050,7 +2051,7 @@ static void reactor__core_mark(reactor__core_slot *slot) {
 static void reactor__core_want(reactor__core *core, reactor__core_slot *slot, unsigned wanted) {
     core->active -= (uint32_t)reactor__core_is_active(slot);
     slot->wanted = (uint16_t)wanted;
-    reactor__core_mark(slot);
+    reactor__core_update_tag(slot);
     core->active += (uint32_t)reactor__core_is_active(slot);
 }
 
@@ -2128,7 +2129,7 @@ static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
 
 /* What the backend should know of a slot: a pulled one is silent unless reactor_select turns. */
 static unsigned reactor__core_target(const reactor__core *core, const reactor__core_slot *slot) {
-    if ((slot->flags & REACTOR__CORE_PULLED) && !core->pulling) return REACTOR__CORE_WATCHED;
+    if ((slot->flags & REACTOR__CORE_SELECT_ONLY) && !core->pulling) return REACTOR__CORE_WATCHED;
     return slot->wanted | REACTOR__CORE_WATCHED;
 }
 
@@ -2179,8 +2180,8 @@ static void reactor__core_unbind(reactor__core *core, uint32_t index, int closin
 /* A watcher's interest is told even if it is the same: the number may be another open file's than
    when it was told last, and with EDGE or ONESHOT the same again means "from now on". The
    descriptors of streams are the library's own, which knows what they are. */
-REACTOR__APART static void reactor__core_modify(reactor__core *core, uint32_t index,
-                                                unsigned wanted) {
+REACTOR__NOINLINE static void reactor__core_modify(reactor__core *core, uint32_t index,
+                                                   unsigned wanted) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_want(core, slot, wanted);
     slot->flags &= (uint8_t)~REACTOR__CORE_FAILED;
@@ -2199,7 +2200,7 @@ REACTOR__OPTIONAL static void reactor__core_report_slot(reactor__core *core, uin
 
 /* A refusal, for the first or the second time. */
 static void reactor__core_note_refusal(reactor__core_slot *slot) {
-    if (slot->flags & REACTOR__CORE_FAILED) slot->flags |= REACTOR__CORE_TOLD;
+    if (slot->flags & REACTOR__CORE_FAILED) slot->flags |= REACTOR__CORE_ERROR_PENDING;
     slot->flags ^= REACTOR__CORE_FAILED;
 }
 
@@ -2253,14 +2254,14 @@ static void reactor__core_silence(reactor__core *core, reactor__core_slot *slot)
     const int always = slot->flags & REACTOR__CORE_ALWAYS;
     slot->armed = (uint16_t)(always ? REACTOR__CORE_WATCHED : reactor__core_target(core, slot));
     slot->flags &= (uint8_t)~REACTOR__CORE_REARM;
-    reactor__core_mark(slot);
+    reactor__core_update_tag(slot);
 }
 
 /* The watcher hears of a refusal. Of a descriptor that was closed that is all, for it would be
    refused for ever. Returns 1 to try again. */
 static int reactor__core_tell_error(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
-    slot->flags &= (uint8_t)~REACTOR__CORE_TOLD;
+    slot->flags &= (uint8_t)~REACTOR__CORE_ERROR_PENDING;
     reactor__core_report_slot(core, index, REACTOR_ERROR);
     if (reactor__util_is_open(slot->fd)) return 1;
     reactor__core_silence(core, slot);
@@ -2269,11 +2270,11 @@ static int reactor__core_tell_error(reactor__core *core, uint32_t index) {
 
 /* Tells the backend of one slot. A refusal is tried once more at the next turn; the second one the
    watcher hears of as ERROR, for the loop has no other caller to tell. Returns 1 to try again. */
-static int reactor__core_tell(reactor__core *core, uint32_t index) {
+static int reactor__core_apply_wanted(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     unsigned target = reactor__core_target(core, slot);
     if (!(slot->flags & REACTOR__CORE_BOUND)) return 0;
-    if (slot->flags & REACTOR__CORE_TOLD) return reactor__core_tell_error(core, index);
+    if (slot->flags & REACTOR__CORE_ERROR_PENDING) return reactor__core_tell_error(core, index);
     if (slot->armed == target && !(slot->flags & REACTOR__CORE_REARM)) return 0;
     int e = reactor__core_apply(core, index, target);
     if (e < 0) {
@@ -2281,7 +2282,7 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
         return 1;
     }
     slot->armed = (uint16_t)target;
-    reactor__core_mark(slot);
+    reactor__core_update_tag(slot);
     slot->flags &= (uint8_t)~REACTOR__CORE_REARM;
     if (e == 0) slot->flags &= (uint8_t)~REACTOR__CORE_FAILED;
     return 0;
@@ -2290,13 +2291,13 @@ static int reactor__core_tell(reactor__core *core, uint32_t index) {
 /* Whether this one has an error to report, for which there is no room before the next dispatch. */
 static int reactor__core_is_held_up(const reactor__core *core, uint32_t index) {
     const uint8_t flags = core->slots[index].flags;
-    return (flags & REACTOR__CORE_TOLD) && (flags & REACTOR__CORE_BOUND) &&
+    return (flags & REACTOR__CORE_ERROR_PENDING) && (flags & REACTOR__CORE_BOUND) &&
            core->report_count >= core->batch;
 }
 
 /* For a caller who can be told of a refusal. Some backends would only find out with the next wait
    that it is closed. */
-static int reactor__core_tell_now(reactor__core *core, uint32_t index) {
+static int reactor__core_apply_now(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     const unsigned target = reactor__core_target(core, slot);
     if (!reactor__util_is_open(slot->fd)) return -EBADF;
@@ -2308,8 +2309,9 @@ static int reactor__core_tell_now(reactor__core *core, uint32_t index) {
         return e;
     }
     slot->armed = (uint16_t)target;
-    reactor__core_mark(slot);
-    slot->flags &= (uint8_t) ~(REACTOR__CORE_REARM | REACTOR__CORE_FAILED | REACTOR__CORE_TOLD);
+    reactor__core_update_tag(slot);
+    slot->flags &=
+        (uint8_t) ~(REACTOR__CORE_REARM | REACTOR__CORE_FAILED | REACTOR__CORE_ERROR_PENDING);
     if (core->changed) core->changed(core);
     return 0;
 }
@@ -2325,7 +2327,7 @@ static void reactor__core_flush(reactor__core *core) {
         slot->flags &= (uint8_t)~REACTOR__CORE_DIRTY;
         if (slot->kind == REACTOR__CORE_FREE)
             reactor__core_reuse(core, index);
-        else if (reactor__core_tell(core, index))
+        else if (reactor__core_apply_wanted(core, index))
             reactor__core_touch_again(core, index);
         index = next;
     }
@@ -2347,7 +2349,7 @@ static void reactor__core_pull(reactor__core *core, int on) {
     for (uint32_t i = 0; i < core->count; i++) {
         uint32_t index = (core->handed + 1 + i) % core->count;
         if (core->slots[index].kind == REACTOR__CORE_WATCHER &&
-            (core->slots[index].flags & REACTOR__CORE_PULLED))
+            (core->slots[index].flags & REACTOR__CORE_SELECT_ONLY))
             reactor__core_touch(core, index);
     }
 }
@@ -2399,7 +2401,7 @@ static void reactor__core_earn(reactor__core *core) {
     if (ms < REACTOR__CORE_MOST_CREDIT) core->credit = (uint32_t)ms;
 }
 
-REACTOR__APART static void reactor__core_verify(reactor__core *core) {
+REACTOR__NOINLINE static void reactor__core_verify(reactor__core *core) {
     const uint32_t n = core->watchers ? core->report_count - core->refusals : 0;
     const uint32_t first = (uint32_t)core->counters.turns; /* each has its turn */
     for (uint32_t i = 0; i < n && core->credit; i++) {
@@ -2473,7 +2475,7 @@ static void reactor__core_gone(reactor__core *core, const reactor__core_slot *sl
 
 /* The one way to say so; from any thread, and from a signal handler. dispatch looks at special
    alone, so with all its bits set each report takes the second look, where stop is seen. */
-REACTOR__APART static void reactor__core_stop(reactor__core *core, int on) {
+REACTOR__NOINLINE static void reactor__core_stop(reactor__core *core, int on) {
     REACTOR__STORE(&core->stop, on);
     REACTOR__STORE(&core->special, on || core->slow ? ~0u : REACTOR__CORE_INFO);
     if (!on && REACTOR__LOAD(&core->stop)) /* another thread's, in between */
@@ -2481,14 +2483,14 @@ REACTOR__APART static void reactor__core_stop(reactor__core *core, int on) {
 }
 
 /* A report that is not simply handed to a callback. Returns 1 if it is after all. */
-static int reactor__core_odd(reactor__core *core, const reactor__core_report *report,
-                             unsigned got) {
+static int reactor__core_dispatch_slow(reactor__core *core, const reactor__core_report *report,
+                                       unsigned got) {
     reactor__core_slot *slot = &core->slots[report->index];
     if (!reactor__core_is(slot, report->tag)) {
         reactor__core_gone(core, slot);
         return 0;
     }
-    if (slot->flags & REACTOR__CORE_PULLED) {
+    if (slot->flags & REACTOR__CORE_SELECT_ONLY) {
         /* Other turns silence it, but a hang-up is told unasked. */
         if (core->pulling)
             core->reports[core->kept++] = *report;
@@ -2501,12 +2503,12 @@ static int reactor__core_odd(reactor__core *core, const reactor__core_report *re
 }
 
 /* A report that may be special: looked at, and handed to its callback after all, or not: 0. */
-REACTOR__APART static int reactor__core_dispatch_special(reactor__core *core,
-                                                         const reactor__core_report *report) {
+REACTOR__NOINLINE static int reactor__core_dispatch_special(reactor__core *core,
+                                                            const reactor__core_report *report) {
     const reactor__core_slot *slot = &core->slots[report->index];
     unsigned got = reactor__core_mask(report->events, slot->wanted);
     int odd = slot->tag != report->tag || !got;
-    if (odd && !reactor__core_odd(core, report, got)) return 0;
+    if (odd && !reactor__core_dispatch_slow(core, report, got)) return 0;
     slot = &core->slots[report->index];
     if (core->slow)
         core->slow(core->owner, slot, got);
@@ -2523,7 +2525,7 @@ static int reactor__core_compare(const void *a, const void *b) {
 
 /* Who stops the loop whenever it is called might be reported before the others in every turn. So
    after a stop the order is that of the slots, from the one behind it on and around. */
-REACTOR__APART static void reactor__core_resume(reactor__core *core) {
+REACTOR__NOINLINE static void reactor__core_resume(reactor__core *core) {
     const uint32_t n = core->report_count, left = core->left;
     for (uint32_t i = 0; i < n; i++) core->reports[i].index -= left;
     qsort(core->reports, n, sizeof *core->reports, reactor__core_compare);
@@ -2539,8 +2541,8 @@ REACTOR__APART static void reactor__core_resume(reactor__core *core) {
 static void reactor__core_dispatch(reactor__core *core) {
     if (REACTOR__UNLIKELY(core->left != REACTOR__NONE))
         reactor__core_resume(core);
-    else if (core->report_count >= REACTOR__CORE_MANY && core->ahead)
-        core->ahead(core->owner);
+    else if (core->report_count >= REACTOR__CORE_MANY && core->before_dispatch)
+        core->before_dispatch(core->owner);
     reactor__core_report *at = core->reports, *end = at + core->report_count;
     uint32_t skipped = 0; /* not handed to a callback */
     core->counters.events += core->report_count;
@@ -2572,7 +2574,7 @@ static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int ma
         const reactor__core_slot *slot = &core->slots[report->index];
         if (!reactor__core_is(slot, report->tag)) continue;
         unsigned got = reactor__core_mask(report->events, slot->wanted);
-        if (count == max || !(slot->flags & REACTOR__CORE_PULLED)) {
+        if (count == max || !(slot->flags & REACTOR__CORE_SELECT_ONLY)) {
             reactor__core_postpone(core, report);
             continue;
         }
@@ -3757,7 +3759,7 @@ static int reactor__poll_note_closed(const reactor__poll *b) {
    sandboxes do; select(2) does not. It serves until there is a poll again. Hang-ups and errors are
    input or room to it, which is how their watchers learn of them; who waits for nothing but the end
    does not. */
-REACTOR__APART static int reactor__poll_by_select(reactor__poll *b, int64_t timeout) {
+REACTOR__NOINLINE static int reactor__poll_by_select(reactor__poll *b, int64_t timeout) {
     int top = 0;
     for (uint32_t i = 0; i < b->count; i++)
         if (b->fds[i].fd >= top) top = b->fds[i].fd + 1;
@@ -4166,7 +4168,7 @@ static int reactor__kqueue_failed(reactor__core *core, reactor__kqueue *b, int e
         }
         reactor__core_slot *slot = reactor__core_at(core, index);
         slot->armed |= (uint16_t)REACTOR__CORE_BOTH;
-        reactor__core_mark(slot);
+        reactor__core_update_tag(slot);
         slot->flags |= REACTOR__CORE_REARM;
         reactor__core_touch_again(core, index);
     }
@@ -4415,8 +4417,8 @@ typedef char reactor__epoll_same_layout
          : -1];
 #endif
 
-static int reactor__epoll_tell(int set, int what, int fd, unsigned events, uint32_t index,
-                               uint32_t tag) {
+static int reactor__epoll_ctl(int set, int what, int fd, unsigned events, uint32_t index,
+                              uint32_t tag) {
     reactor__core_report e;
     memset(&e, 0, sizeof e);
     e.events = events;
@@ -4455,7 +4457,7 @@ static int reactor__epoll_control(const reactor__core *core, int set, int what, 
     if (interest & (unsigned)REACTOR_EDGE || !events) events |= (unsigned)EPOLLET;
     if (interest & (unsigned)REACTOR_ONESHOT) events |= (unsigned)EPOLLONESHOT;
     const reactor__core_slot *slot = reactor__core_at(core, index);
-    return reactor__epoll_tell(set, what, slot->fd, events, index, slot->tag & ~1u);
+    return reactor__epoll_ctl(set, what, slot->fd, events, index, slot->tag & ~1u);
 }
 
 static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
@@ -4482,24 +4484,24 @@ static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned befo
    hold the old set open, so the outer one is told in so many words to let go of it. */
 static int reactor__epoll_replace(reactor__epoll *b, int fresh) {
     if (b->outer >= 0) {
-        int e = reactor__epoll_tell(b->outer, EPOLL_CTL_ADD, fresh, EPOLLIN, 0, 0);
+        int e = reactor__epoll_ctl(b->outer, EPOLL_CTL_ADD, fresh, EPOLLIN, 0, 0);
         if (e < 0) return e;
-        reactor__epoll_tell(b->outer, EPOLL_CTL_DEL, b->fd, 0, 0, 0);
+        reactor__epoll_ctl(b->outer, EPOLL_CTL_DEL, b->fd, 0, 0, 0);
     }
     if (syscall(SYS_dup3, fresh, b->fd, O_CLOEXEC) < 0) {
         reactor__util_close(b->fd);
         b->fd = fresh;
         return 0;
     }
-    if (b->outer >= 0 && reactor__epoll_tell(b->outer, EPOLL_CTL_ADD, b->fd, EPOLLIN, 0, 0) == 0)
-        reactor__epoll_tell(b->outer, EPOLL_CTL_DEL, fresh, 0, 0, 0);
+    if (b->outer >= 0 && reactor__epoll_ctl(b->outer, EPOLL_CTL_ADD, b->fd, EPOLLIN, 0, 0) == 0)
+        reactor__epoll_ctl(b->outer, EPOLL_CTL_DEL, fresh, 0, 0, 0);
     reactor__util_close(fresh);
     return 0;
 }
 
 /* A new set with everything that is armed; without descriptors or memory for it the old one stays
    until the next stale report. */
-REACTOR__APART static int reactor__epoll_rebuild(reactor__core *core) {
+REACTOR__NOINLINE static int reactor__epoll_rebuild(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     core->stale = 0;
     int fresh = epoll_create1(EPOLL_CLOEXEC), e = 0;
@@ -4582,7 +4584,7 @@ static int reactor__epoll_fd(reactor__core *core) {
     if (e < 0) return e;
     int outer = reactor__util_above(epoll_create1(EPOLL_CLOEXEC));
     if (outer < 0) return -errno;
-    e = reactor__epoll_tell(outer, EPOLL_CTL_ADD, b->fd, EPOLLIN, 0, 0);
+    e = reactor__epoll_ctl(outer, EPOLL_CTL_ADD, b->fd, EPOLLIN, 0, 0);
     if (e < 0) {
         reactor__util_close(outer);
         return e;
@@ -4833,7 +4835,7 @@ static int reactor__io_uring_move(reactor__io_uring *b, reactor__core_transfer *
 }
 
 /* For good, with the reason to be read. */
-REACTOR__APART static void reactor__io_uring_give_up(reactor__core *core, int e) {
+REACTOR__NOINLINE static void reactor__io_uring_give_up(reactor__core *core, int e) {
     core->transfer = NULL;
     snprintf(core->reason, sizeof core->reason, "io_uring, for streams: %s",
              reactor__util_text(-e));
@@ -5044,7 +5046,7 @@ static inline void reactor__timer_append(reactor__timer_wheel *w, uint32_t t, ui
 }
 
 /* The list has become empty. */
-REACTOR__APART static void reactor__timer_vacate(reactor__timer_wheel *w, uint32_t list) {
+REACTOR__NOINLINE static void reactor__timer_vacate(reactor__timer_wheel *w, uint32_t list) {
     w->occupied[list / 64] &= ~(UINT64_C(1) << list % 64);
     if (!w->occupied[list / 64]) w->levels &= ~(1u << list / 64);
     if (list < REACTOR__TIMER_SLOTS) w->soonest = REACTOR__TIMER_UNKNOWN;
@@ -5155,7 +5157,7 @@ static int reactor__timer_widen(reactor__timer_wheel *w) {
 
 /* Makes room for the timers from made on. Without memory nothing changes that shows. Memory is not
    zeroed: what no timer has used yet need not become resident. */
-REACTOR__APART static int reactor__timer_grow(reactor__timer_wheel *w) {
+REACTOR__NOINLINE static int reactor__timer_grow(reactor__timer_wheel *w) {
     uint32_t chunk = w->made / REACTOR__TIMER_CHUNK;
     if (!w->deadlines || w->cap - w->made < REACTOR__TIMER_CHUNK) {
         int e = reactor__timer_widen(w);
@@ -5228,7 +5230,7 @@ static void reactor__timer_fetch(const reactor__timer_wheel *w, const uint32_t *
 /* Takes them, and those that are gone, off their lists: all together, for that needs their
    neighbours, which are seldom in the cache, and so come at once. Until then deadlines in slots may
    be delays. */
-REACTOR__APART static void reactor__timer_detach_some(reactor__timer_wheel *w) {
+REACTOR__NOINLINE static void reactor__timer_detach_some(reactor__timer_wheel *w) {
     reactor__timer_fetch(w, w->fresh + w->detached, w->fresh_count - w->detached);
     reactor__timer_fetch(w, w->gone, w->gone_count);
     for (; w->detached < w->fresh_count; w->detached++) {
@@ -5250,7 +5252,7 @@ static inline void reactor__timer_detach(reactor__timer_wheel *w) {
 }
 
 /* It is set or cancelled again. */
-REACTOR__APART static void reactor__timer_forget(reactor__timer_wheel *w, uint32_t t) {
+REACTOR__NOINLINE static void reactor__timer_forget(reactor__timer_wheel *w, uint32_t t) {
     uint32_t i = 0;
     while (w->fresh[i] != t) i++;
     w->fresh_count--;
@@ -5274,7 +5276,7 @@ static int reactor__timer_full(const reactor__timer_wheel *w) {
 }
 
 /* Sets all that is FRESH to its delay from now. */
-static void reactor__timer_settle(reactor__timer_wheel *w, int64_t now) {
+static void reactor__timer_resolve(reactor__timer_wheel *w, int64_t now) {
     reactor__timer_detach(w);
     for (uint32_t i = 0; i < w->fresh_count; i++) {
         uint32_t t = w->fresh[i];
@@ -5945,24 +5947,26 @@ static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
 
 /* A section that takes part in the turns. The loop knows it only by this, and by the word in pending
    that says that it wants a turn at once. */
-typedef struct reactor__loop_part {
-    void (*turn)(reactor *r, struct reactor__loop_part *part); /* at the end of each, if pending */
-    void (*fini)(reactor *r, struct reactor__loop_part *part, int child); /* frees part, too */
-    void (*dump)(const reactor *r, const struct reactor__loop_part *part, reactor_line_fn *fn,
+typedef struct reactor__loop_module {
+    void (*turn)(reactor *r,
+                 struct reactor__loop_module *module); /* at the end of each, if pending */
+    void (*fini)(reactor *r, struct reactor__loop_module *module, int child); /* frees part, too */
+    void (*dump)(const reactor *r, const struct reactor__loop_module *module, reactor_line_fn *fn,
                  void *user);
-    void (*orphan)(reactor *r, struct reactor__loop_part *part); /* see reactor__loop_orphan */
-    int (*forked)(reactor *r, struct reactor__loop_part *part);  /* see reactor_fork */
-} reactor__loop_part;
+    void (*fork_cleanup)(reactor *r,
+                         struct reactor__loop_module *module); /* see reactor__loop_fork_cleanup */
+    int (*forked)(reactor *r, struct reactor__loop_module *module); /* see reactor_fork */
+} reactor__loop_module;
 
 /* In this order they take their turns, and end in the opposite one. */
-enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_PARTS };
+enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_MODULES };
 
 /* What a turn does after the events: in this order, and last the parts. */
 enum {
     REACTOR__LOOP_FIRE,
     REACTOR__LOOP_TASKS,
-    REACTOR__LOOP_FIRST_PART,
-    REACTOR__LOOP_STAGES = REACTOR__LOOP_FIRST_PART + REACTOR__LOOP_PARTS
+    REACTOR__LOOP_FIRST_MODULE,
+    REACTOR__LOOP_PHASES = REACTOR__LOOP_FIRST_MODULE + REACTOR__LOOP_MODULES
 };
 
 /* reactor_drain has been called; its deadline has passed, so that reactor_ref and tasks hold the
@@ -5973,38 +5977,39 @@ enum {
 enum { REACTOR__LOOP_DRAINING = 1, REACTOR__LOOP_CUT_OFF, REACTOR__LOOP_DRAINED };
 
 /* A turn that took longer than a millisecond. */
-enum { REACTOR__LOOP_SPANS = 16 };
-typedef struct reactor__loop_span {
+enum { REACTOR__LOOP_LONG_TURNS = 16 };
+typedef struct reactor__loop_long_turn {
     int64_t begin, end;
-} reactor__loop_span;
+} reactor__loop_long_turn;
 
 /* The stream's, of the connection whose callback is running. It is here and not behind the part's
    pointer because every message takes this way. answer is the connection's handle if it may answer
    the short way, the length of its answer if it has, else BARRED. These differ: lengths of reads
    are below 2^32, handles above, and BARRED has a timer's generation. */
-typedef struct reactor__loop_lane {
+typedef struct reactor__loop_io_context {
     void *current; /* that connection */
     uint64_t answer;
     const char *data;  /* what it was given to read; between callbacks the buffer */
     size_t len;        /* of that */
     char *buffer;      /* what is read */
     size_t size, most; /* of that; one less */
-} reactor__loop_lane;
+} reactor__loop_io_context;
 
-#define REACTOR__LOOP_BARRED UINT64_C(0x8000000100000000)
+#define REACTOR__LOOP_NO_FAST_PATH UINT64_C(0x8000000100000000)
 
 struct reactor {
     reactor__core core;
-    reactor__loop_lane lane;
+    reactor__loop_io_context io;
     reactor__timer_wheel wheel;
     reactor__wake wake;
     reactor__wake_queue posted;   /* taken from wake, being run */
     reactor__wake_queue due;      /* deferred tasks that are being run */
     reactor__wake_queue deferred; /* those that wait for it to be empty: they are exchanged */
     uint32_t rung;                /* doorbells to be called: a list, see wake */
-    reactor__loop_part *parts[REACTOR__LOOP_PARTS]; /* NULL: the program has no use for it so far */
-    int pending[REACTOR__LOOP_PARTS];               /* atomic: a signal handler may set it */
-    reactor_options options;                        /* with the defaults put in */
+    reactor__loop_module
+        *modules[REACTOR__LOOP_MODULES]; /* NULL: the program has no use for it so far */
+    int pending[REACTOR__LOOP_MODULES];  /* atomic: a signal handler may set it */
+    reactor_options options;             /* with the defaults put in */
     int64_t now;   /* nanoseconds; of this turn if timed is set, see reactor__loop_now */
     int timed;     /* the clock has been read since the last wait */
     int lost;      /* the wake-up's descriptor is another file's: no turn works any more */
@@ -6020,8 +6025,8 @@ struct reactor {
     int child;     /* and that in a forked child */
     int closing;   /* no more listen, connect, attach, defer */
     int draining;  /* REACTOR__LOOP_x, 0: not */
-    reactor__loop_span spans[REACTOR__LOOP_SPANS]; /* ring of the last long turns */
-    uint32_t span_count;
+    reactor__loop_long_turn long_turns[REACTOR__LOOP_LONG_TURNS]; /* ring of the last long turns */
+    uint32_t long_turn_count;
     int64_t longest; /* of those that have left the ring */
 };
 
@@ -6172,7 +6177,7 @@ static int reactor__loop_has_tasks(const reactor *r) {
 /* Something is left over or waiting that needs no event: the wait is only a glance. */
 static inline int reactor__loop_pending(const reactor *r) {
     int parts = REACTOR__PEEK(&r->pending[0]);
-    for (int i = 1; i < REACTOR__LOOP_PARTS; i++) parts |= REACTOR__PEEK(&r->pending[i]);
+    for (int i = 1; i < REACTOR__LOOP_MODULES; i++) parts |= REACTOR__PEEK(&r->pending[i]);
     const uint32_t events = (uint32_t)REACTOR__PEEK(&r->core.stop) | r->core.report_count;
     return (events | (uint32_t)parts) != 0 || reactor__loop_has_tasks(r);
 }
@@ -6183,7 +6188,7 @@ static inline int reactor__loop_pending(const reactor *r) {
    waits that needs no event. */
 static void reactor__loop_renest(reactor *r) {
     reactor__core_flush(&r->core);
-    reactor__timer_settle(&r->wheel, reactor__util_clock());
+    reactor__timer_resolve(&r->wheel, reactor__util_clock());
     int64_t at = reactor__timer_next(&r->wheel);
     if (r->core.dirty_head != REACTOR__NONE || reactor__loop_pending(r) ||
         reactor__wake_fall_asleep(&r->wake) ||
@@ -6201,17 +6206,17 @@ static void reactor__loop_changed(reactor__core *core) {
 }
 
 /* For what is not a descriptor: a timer, a task, a part that is pending. */
-REACTOR__APART static void reactor__loop_touch(reactor *r) {
+REACTOR__NOINLINE static void reactor__loop_touch(reactor *r) {
     if (REACTOR__UNLIKELY(r->core.changed != NULL)) reactor__loop_changed(&r->core);
 }
 
 /* Whoever notes the time of something inside a turn stores r->now, for that costs nothing; but what
    was noted may have happened as late as that turn's end. Of turns that took long the end is
    remembered, others are rounded up to a millisecond, and so no timeout is early. */
-static void reactor__loop_note(reactor *r, int64_t now) {
+static void reactor__loop_note_long_turn(reactor *r, int64_t now) {
     r->noting = 0;
     if (now - r->now <= REACTOR__MS) return;
-    reactor__loop_span *span = &r->spans[r->span_count++ % REACTOR__LOOP_SPANS];
+    reactor__loop_long_turn *span = &r->long_turns[r->long_turn_count++ % REACTOR__LOOP_LONG_TURNS];
     if (span->end - span->begin > r->longest) r->longest = span->end - span->begin;
     span->begin = r->now;
     span->end = now;
@@ -6219,11 +6224,11 @@ static void reactor__loop_note(reactor *r, int64_t now) {
 
 /* The latest moment that a noted time may stand for. */
 REACTOR__OPTIONAL static int64_t reactor__loop_latest(const reactor *r, int64_t noted) {
-    const uint32_t most = REACTOR__LOOP_SPANS;
-    uint32_t n = r->span_count < most ? r->span_count : most;
+    const uint32_t most = REACTOR__LOOP_LONG_TURNS;
+    uint32_t n = r->long_turn_count < most ? r->long_turn_count : most;
     for (uint32_t i = 0; i < n; i++)
-        if (r->spans[i].begin == noted) return r->spans[i].end;
-    if (n == most && noted < r->spans[r->span_count % n].begin)
+        if (r->long_turns[i].begin == noted) return r->long_turns[i].end;
+    if (n == most && noted < r->long_turns[r->long_turn_count % n].begin)
         noted = reactor__util_add(noted, r->longest);
     return reactor__util_add(noted, REACTOR__MS);
 }
@@ -6255,7 +6260,7 @@ static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
     int64_t now = 0;
     if (r->wheel.fresh_count) {
         now = reactor__util_clock();
-        reactor__timer_settle(&r->wheel, now);
+        reactor__timer_resolve(&r->wheel, now);
     }
     if (!reactor__timer_is_idle(&r->wheel)) {
         int64_t next = reactor__timer_next(&r->wheel);
@@ -6263,7 +6268,7 @@ static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
     }
     if (until != REACTOR__NEVER) {
         if (!now) now = reactor__util_clock();
-        if (r->noting) reactor__loop_note(r, now);
+        if (r->noting) reactor__loop_note_long_turn(r, now);
         until = until > now ? until - now : 0;
     }
     if (reactor__loop_pending(r)) return 0;
@@ -6357,7 +6362,7 @@ static void reactor__loop_ring(reactor *r) {
 /* Posts first, then doorbells, then what was deferred up to now: a task that such a task defers or
    posts is for the next turn, because both queues are exchanged for empty ones before they are run,
    and only if those are empty. */
-REACTOR__APART static void reactor__loop_tasks(reactor *r) {
+REACTOR__NOINLINE static void reactor__loop_tasks(reactor *r) {
     int budget = r->options.post_budget;
     if (r->child) return; /* the lock may be held by a thread that does not exist here */
     if (REACTOR__PEEK(&r->wake.woken)) reactor__loop_take_posts(r);
@@ -6371,24 +6376,24 @@ REACTOR__APART static void reactor__loop_tasks(reactor *r) {
     if (r->due.count) reactor__loop_run_tasks(r, &r->due, budget);
 }
 
-static void reactor__loop_stage(reactor *r, int stage) {
+static void reactor__loop_phase(reactor *r, int stage) {
     if (stage == REACTOR__LOOP_FIRE) {
         if (!reactor__timer_is_idle(&r->wheel)) reactor__loop_fire(r);
     } else if (stage == REACTOR__LOOP_TASKS) {
         if (reactor__loop_has_tasks(r) || REACTOR__PEEK(&r->wake.woken)) reactor__loop_tasks(r);
     } else {
-        const int i = stage - REACTOR__LOOP_FIRST_PART;
-        if (REACTOR__PEEK(&r->pending[i])) r->parts[i]->turn(r, r->parts[i]);
+        const int i = stage - REACTOR__LOOP_FIRST_MODULE;
+        if (REACTOR__PEEK(&r->pending[i])) r->modules[i]->turn(r, r->modules[i]);
     }
 }
 
 /* After a stop the parts call nobody, but what was written leaves. */
-static void reactor__loop_stages(reactor *r, int stage) {
-    while (stage < REACTOR__LOOP_STAGES && !REACTOR__PEEK(&r->core.stop))
-        reactor__loop_stage(r, stage++);
+static void reactor__loop_phases(reactor *r, int stage) {
+    while (stage < REACTOR__LOOP_PHASES && !REACTOR__PEEK(&r->core.stop))
+        reactor__loop_phase(r, stage++);
     r->left = stage;
-    if (stage < REACTOR__LOOP_FIRST_PART) stage = REACTOR__LOOP_FIRST_PART;
-    for (; stage < REACTOR__LOOP_STAGES; stage++) reactor__loop_stage(r, stage);
+    if (stage < REACTOR__LOOP_FIRST_MODULE) stage = REACTOR__LOOP_FIRST_MODULE;
+    for (; stage < REACTOR__LOOP_PHASES; stage++) reactor__loop_phase(r, stage);
 }
 
 /* Whether something is to come that is neither a descriptor's nor a timer's. A post whose
@@ -6398,7 +6403,7 @@ static int reactor__loop_has_work(const reactor *r) {
 }
 
 /* At a turn's end: stops a loop that has been drained. */
-REACTOR__APART static void reactor__loop_end_drain(reactor *r) {
+REACTOR__NOINLINE static void reactor__loop_end_drain(reactor *r) {
     const reactor_counters *n = &r->core.counters;
     if (n->listeners || n->connections || r->draining == REACTOR__LOOP_DRAINED) return;
     if (r->draining == REACTOR__LOOP_DRAINING && reactor__loop_has_work(r)) return;
@@ -6414,7 +6419,7 @@ static int reactor__loop_events(reactor *r, int64_t timeout) {
     if (REACTOR__UNLIKELY(r->lost)) return -EBADF;
     if (!reactor__timer_is_idle(&r->wheel) || REACTOR__PEEK(&r->wake.woken) ||
         reactor__loop_pending(r))
-        reactor__loop_stages(r, REACTOR__LOOP_FIRE);
+        reactor__loop_phases(r, REACTOR__LOOP_FIRE);
     return 0;
 }
 
@@ -6425,9 +6430,9 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
     int go_on = 1, e = 0;
     r->core.busy = 1;
     r->core.limit = keys && (uint32_t)max < r->core.batch ? (uint32_t)max : r->core.batch;
-    if (r->left != REACTOR__LOOP_STAGES) {
+    if (r->left != REACTOR__LOOP_PHASES) {
         const uint64_t called = r->core.counters.callbacks;
-        reactor__loop_stages(r, r->left);
+        reactor__loop_phases(r, r->left);
         go_on = r->core.counters.callbacks == called && !REACTOR__PEEK(&r->core.stop);
     }
     if (go_on) e = reactor__loop_events(r, timeout);
@@ -6579,8 +6584,8 @@ REACTOR_API int reactor_fork(reactor *r) {
     int e = reactor__wake_fork(&r->wake);
     if (e == 0) e = reactor__core_fork(&r->core);
     if (e == 0) e = reactor__loop_nest_again(r);
-    for (int i = 0; i < REACTOR__LOOP_PARTS && e == 0; i++)
-        if (r->parts[i]) e = r->parts[i]->forked(r, r->parts[i]);
+    for (int i = 0; i < REACTOR__LOOP_MODULES && e == 0; i++)
+        if (r->modules[i]) e = r->modules[i]->forked(r, r->modules[i]);
     if (e < 0) return e;
     r->owned = 0;
     REACTOR__STORE(&r->pid, reactor__util_pid());
@@ -6701,8 +6706,8 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
     if (e == 0) {
         reactor__loop_read_clock(r);
         r->pid = reactor__util_pid();
-        r->left = REACTOR__LOOP_STAGES;
-        r->lane.answer = REACTOR__LOOP_BARRED; /* 0 would be what no handle means */
+        r->left = REACTOR__LOOP_PHASES;
+        r->io.answer = REACTOR__LOOP_NO_FAST_PATH; /* 0 would be what no handle means */
         r->held = reactor__util_hold_standard();
         e = reactor__loop_start(r, r->options.backend);
     }
@@ -6744,8 +6749,8 @@ static void reactor__loop_free(reactor *r) {
         reactor__loop_finish(r, &r->due);
         reactor__loop_finish(r, &r->deferred);
     }
-    for (int i = REACTOR__LOOP_PARTS - 1; i >= 0; i--)
-        if (r->parts[i]) r->parts[i]->fini(r, r->parts[i], child);
+    for (int i = REACTOR__LOOP_MODULES - 1; i >= 0; i--)
+        if (r->modules[i]) r->modules[i]->fini(r, r->modules[i], child);
     reactor__core_fini(&r->core);
     reactor__timer_fini(&r->wheel);
     reactor__wake_fini(&r->wake, child);
@@ -6761,10 +6766,10 @@ static void reactor__loop_free(reactor *r) {
    at once, for the child may go on for long before that callback returns, if it ever does; memory
    stays until then. The rest of the turn, and calls on the loop, touch nothing that is shared with
    the parent. */
-static void reactor__loop_orphan(reactor *r) {
+static void reactor__loop_fork_cleanup(reactor *r) {
     r->child = r->core.child = 1;
-    for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
-        if (r->parts[i]) r->parts[i]->orphan(r, r->parts[i]);
+    for (int i = 0; i < REACTOR__LOOP_MODULES; i++)
+        if (r->modules[i]) r->modules[i]->fork_cleanup(r, r->modules[i]);
     reactor__core_abandon(&r->core);
     reactor__wake_abandon(&r->wake);
 }
@@ -6779,7 +6784,7 @@ REACTOR_API void reactor_destroy(reactor *r) {
     r->destroyed = r->closing = 1;
     reactor__core_stop(&r->core, 1);
     if (reactor__util_pid() != r->pid)
-        reactor__loop_orphan(r);
+        reactor__loop_fork_cleanup(r);
     else
         reactor__wake_close(&r->wake);
 }
@@ -6787,8 +6792,8 @@ REACTOR_API void reactor_destroy(reactor *r) {
 /* ---- descriptors ---- */
 
 /* The user's alone: descriptors of streams and of the loop itself are as if not watched. */
-REACTOR__APART static int reactor__loop_watcher(const reactor *r, reactor_socket fd,
-                                                uint32_t *index) {
+REACTOR__NOINLINE static int reactor__loop_watcher(const reactor *r, reactor_socket fd,
+                                                   uint32_t *index) {
     if (!r) return -EINVAL;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     *index = reactor__core_find(&r->core, fd);
@@ -6796,10 +6801,10 @@ REACTOR__APART static int reactor__loop_watcher(const reactor *r, reactor_socket
     return reactor__core_at(&r->core, *index)->kind == REACTOR__CORE_WATCHER ? 0 : -ENOENT;
 }
 
-static void reactor__loop_set_pulled(reactor *r, uint32_t index, int on) {
+static void reactor__loop_set_select_only(reactor *r, uint32_t index, int on) {
     reactor__core_slot *slot = reactor__core_at(&r->core, index);
-    int was = (slot->flags & REACTOR__CORE_PULLED) != 0;
-    reactor__core_flag(&r->core, slot, REACTOR__CORE_PULLED, on);
+    int was = (slot->flags & REACTOR__CORE_SELECT_ONLY) != 0;
+    reactor__core_flag(&r->core, slot, REACTOR__CORE_SELECT_ONLY, on);
     r->core.pulled += (uint32_t)on - (uint32_t)was;
 }
 
@@ -6811,10 +6816,10 @@ REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reac
     if (reactor__core_find(&r->core, fd) != REACTOR__NONE) return -EEXIST;
     int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_WATCHER, fn, user);
     if (index < 0) return (int)index;
-    reactor__loop_set_pulled(r, (uint32_t)index, fn == NULL);
+    reactor__loop_set_select_only(r, (uint32_t)index, fn == NULL);
     int e = reactor__core_bind(&r->core, (uint32_t)index, fd, events);
     if (e < 0) {
-        reactor__loop_set_pulled(r, (uint32_t)index, 0);
+        reactor__loop_set_select_only(r, (uint32_t)index, 0);
         reactor__core_release(&r->core, (uint32_t)index);
         return e;
     }
@@ -6829,13 +6834,13 @@ static int reactor__loop_set_watcher(reactor *r, uint32_t index, unsigned events
     const reactor__core_slot old = *slot;
     slot->fn = fn;
     slot->user = user;
-    reactor__loop_set_pulled(r, index, fn == NULL);
+    reactor__loop_set_select_only(r, index, fn == NULL);
     reactor__core_want(&r->core, slot, events);
-    int e = reactor__core_tell_now(&r->core, index);
+    int e = reactor__core_apply_now(&r->core, index);
     if (e >= 0) return 0;
     slot->fn = old.fn;
     slot->user = old.user;
-    reactor__loop_set_pulled(r, index, old.fn == NULL);
+    reactor__loop_set_select_only(r, index, old.fn == NULL);
     reactor__core_want(&r->core, slot, old.wanted);
     return e;
 }
@@ -6861,7 +6866,7 @@ REACTOR_API int reactor_remove(reactor *r, reactor_socket fd) {
     int e = reactor__loop_watcher(r, fd, &index);
     if (e < 0) return e;
     reactor__core_unbind(&r->core, index, 0);
-    reactor__loop_set_pulled(r, index, 0);
+    reactor__loop_set_select_only(r, index, 0);
     reactor__core_release(&r->core, index);
     r->core.watchers--;
     return 0;
@@ -6875,7 +6880,7 @@ REACTOR_API int reactor_rewatch(reactor *r, reactor_socket fd, reactor_io_fn *fn
     slot->fn = fn;
     slot->user = user;
     reactor__core_want(&r->core, slot, slot->wanted); /* the tag tells whether there is an fn */
-    reactor__loop_set_pulled(r, index, fn == NULL);
+    reactor__loop_set_select_only(r, index, fn == NULL);
     reactor__core_touch(&r->core, index);
     return 0;
 }
@@ -6912,15 +6917,15 @@ REACTOR_API int reactor_unref_fd(reactor *r, reactor_socket fd) {
 /* Inside a turn the clock is read before the next wait, and delays count from there. Who sets very
    many has it read now and then, while those before are still in the processor's cache. e is handed
    through. */
-REACTOR__APART static int reactor__loop_settle(reactor *r, int e) {
-    reactor__timer_settle(&r->wheel, reactor__util_clock());
+REACTOR__NOINLINE static int reactor__loop_resolve(reactor *r, int e) {
+    reactor__timer_resolve(&r->wheel, reactor__util_clock());
     return e;
 }
 
 /* Outside a turn the loop's time is that of the last one, so the clock is read. */
-REACTOR__APART static int reactor__loop_set_now(reactor *r, int64_t delay, int64_t interval,
-                                                reactor_timer_fn *fn, void *user, unsigned flags,
-                                                uint64_t *id) {
+REACTOR__NOINLINE static int reactor__loop_set_now(reactor *r, int64_t delay, int64_t interval,
+                                                   reactor_timer_fn *fn, void *user, unsigned flags,
+                                                   uint64_t *id) {
     int64_t deadline = reactor__util_add(reactor__util_clock(), delay);
     int e = reactor__timer_set(&r->wheel, deadline, interval, fn, user, flags, id);
     reactor__loop_touch(r);
@@ -6932,10 +6937,10 @@ static int reactor__loop_set_timer(reactor *r, int64_t delay, int64_t interval,
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (!r->core.busy) return reactor__loop_set_now(r, delay, interval, fn, user, flags, id);
     int e = reactor__timer_set_fresh(&r->wheel, delay, interval, fn, user, flags, id);
-    return reactor__timer_full(&r->wheel) ? reactor__loop_settle(r, e) : e;
+    return reactor__timer_full(&r->wheel) ? reactor__loop_resolve(r, e) : e;
 }
 
-REACTOR__APART static int reactor__loop_reset_now(reactor *r, uint64_t id, int64_t delay) {
+REACTOR__NOINLINE static int reactor__loop_reset_now(reactor *r, uint64_t id, int64_t delay) {
     int e = reactor__timer_reset(&r->wheel, id, reactor__util_add(reactor__util_clock(), delay));
     reactor__loop_touch(r);
     return e;
@@ -6945,7 +6950,7 @@ static int reactor__loop_reset_timer(reactor *r, uint64_t id, int64_t delay) {
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (!r->core.busy) return reactor__loop_reset_now(r, id, delay);
     int e = reactor__timer_reset_fresh(&r->wheel, id, delay);
-    return reactor__timer_full(&r->wheel) ? reactor__loop_settle(r, e) : e;
+    return reactor__timer_full(&r->wheel) ? reactor__loop_resolve(r, e) : e;
 }
 
 static int reactor__loop_new_timer(reactor *r, int64_t ns, int64_t interval, reactor_timer_fn *fn,
@@ -7096,8 +7101,8 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user) 
     fn(line, user);
     reactor__loop_dump_watchers(r, fn, user);
     reactor__loop_dump_timers(r, fn, user);
-    for (int i = 0; i < REACTOR__LOOP_PARTS; i++)
-        if (r->parts[i]) r->parts[i]->dump(r, r->parts[i], fn, user);
+    for (int i = 0; i < REACTOR__LOOP_MODULES; i++)
+        if (r->modules[i]) r->modules[i]->dump(r, r->modules[i], fn, user);
     return 0;
 }
 /* ==== >> signal ==== */
@@ -7178,11 +7183,11 @@ typedef struct reactor__signal_node {
     int pending; /* atomic: it came, and has not been told */
 } reactor__signal_node;
 
-typedef struct reactor__signal_part {
-    reactor__loop_part part; /* first: the loop knows only this */
+typedef struct reactor__signal_module {
+    reactor__loop_module module; /* first: the loop knows only this */
     reactor__signal_node *nodes;
     int walking; /* turn is going through nodes, calling back */
-} reactor__signal_part;
+} reactor__signal_module;
 
 /* ---- gates ---- */
 
@@ -7548,7 +7553,7 @@ static int reactor__signal_adopt(reactor__signal_node *node) {
 }
 
 /* Frees what was removed; not before turn is done with the list. */
-static void reactor__signal_sweep(reactor__signal_part *p) {
+static void reactor__signal_sweep(reactor__signal_module *p) {
     reactor__signal_node **at = &p->nodes;
     while (*at) {
         reactor__signal_node *node = *at;
@@ -7563,8 +7568,8 @@ static void reactor__signal_sweep(reactor__signal_part *p) {
 
 /* pending is cleared before the nodes are looked at: one that comes after its node was passed sets
    it again. */
-static void reactor__signal_turn(reactor *r, reactor__loop_part *part) {
-    reactor__signal_part *p = (reactor__signal_part *)part;
+static void reactor__signal_turn(reactor *r, reactor__loop_module *module) {
+    reactor__signal_module *p = (reactor__signal_module *)module;
     REACTOR__STORE(&r->pending[REACTOR__LOOP_SIGNAL], 0);
     p->walking = 1;
     for (reactor__signal_node *node = p->nodes; node; node = node->next_here) {
@@ -7580,8 +7585,8 @@ static void reactor__signal_turn(reactor *r, reactor__loop_part *part) {
 }
 
 /* Nothing of the loop hears signals any more; memory stays, for turn may be going through it. */
-static void reactor__signal_orphan(reactor *r, reactor__loop_part *part) {
-    reactor__signal_part *p = (reactor__signal_part *)part;
+static void reactor__signal_fork_cleanup(reactor *r, reactor__loop_module *module) {
+    reactor__signal_module *p = (reactor__signal_module *)module;
     (void)r;
     for (reactor__signal_node *node = p->nodes; node; node = node->next_here) {
         if (node->fn) reactor__signal_unlink(node);
@@ -7589,28 +7594,28 @@ static void reactor__signal_orphan(reactor *r, reactor__loop_part *part) {
     }
 }
 
-static int reactor__signal_forked(reactor *r, reactor__loop_part *part) {
+static int reactor__signal_forked(reactor *r, reactor__loop_module *module) {
     int e = 0;
     (void)r;
-    for (reactor__signal_node *node = ((reactor__signal_part *)part)->nodes; node && e == 0;
+    for (reactor__signal_node *node = ((reactor__signal_module *)module)->nodes; node && e == 0;
          node = node->next_here)
         if (node->fn) e = reactor__signal_adopt(node);
     return e;
 }
 
-static void reactor__signal_fini(reactor *r, reactor__loop_part *part, int child) {
-    reactor__signal_part *p = (reactor__signal_part *)part;
+static void reactor__signal_fini(reactor *r, reactor__loop_module *module, int child) {
+    reactor__signal_module *p = (reactor__signal_module *)module;
     (void)child;
-    reactor__signal_orphan(r, part);
+    reactor__signal_fork_cleanup(r, module);
     reactor__signal_sweep(p);
-    r->parts[REACTOR__LOOP_SIGNAL] = NULL;
+    r->modules[REACTOR__LOOP_SIGNAL] = NULL;
     r->pending[REACTOR__LOOP_SIGNAL] = 0;
     REACTOR_FREE(p);
 }
 
-static void reactor__signal_dump(const reactor *r, const reactor__loop_part *part,
+static void reactor__signal_dump(const reactor *r, const reactor__loop_module *module,
                                  reactor_line_fn *fn, void *user) {
-    const reactor__signal_part *p = (const reactor__signal_part *)part;
+    const reactor__signal_module *p = (const reactor__signal_module *)module;
     char line[64];
     (void)r;
     for (const reactor__signal_node *node = p->nodes; node; node = node->next_here) {
@@ -7621,21 +7626,21 @@ static void reactor__signal_dump(const reactor *r, const reactor__loop_part *par
 }
 
 /* Made with the first signal. Before any node of its loop is linked, for handlers reach it. */
-static reactor__signal_part *reactor__signal_part_of(reactor *r) {
-    reactor__signal_part *p = (reactor__signal_part *)r->parts[REACTOR__LOOP_SIGNAL];
+static reactor__signal_module *reactor__signal_module_of(reactor *r) {
+    reactor__signal_module *p = (reactor__signal_module *)r->modules[REACTOR__LOOP_SIGNAL];
     if (p) return p;
-    p = REACTOR__NEW(reactor__signal_part);
+    p = REACTOR__NEW(reactor__signal_module);
     if (!p) return NULL;
-    p->part.turn = reactor__signal_turn;
-    p->part.fini = reactor__signal_fini;
-    p->part.dump = reactor__signal_dump;
-    p->part.orphan = reactor__signal_orphan;
-    p->part.forked = reactor__signal_forked;
-    r->parts[REACTOR__LOOP_SIGNAL] = &p->part;
+    p->module.turn = reactor__signal_turn;
+    p->module.fini = reactor__signal_fini;
+    p->module.dump = reactor__signal_dump;
+    p->module.fork_cleanup = reactor__signal_fork_cleanup;
+    p->module.forked = reactor__signal_forked;
+    r->modules[REACTOR__LOOP_SIGNAL] = &p->module;
     return p;
 }
 
-static int reactor__signal_add(reactor *r, reactor__signal_part *p, int signum,
+static int reactor__signal_add(reactor *r, reactor__signal_module *p, int signum,
                                reactor_signal_fn *fn, void *user) {
     reactor__signal_node *node = REACTOR__NEW(reactor__signal_node);
     if (!node) return -ENOMEM;
@@ -7657,7 +7662,7 @@ static int reactor__signal_add(reactor *r, reactor__signal_part *p, int signum,
 
 REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, void *user) {
     if (!r || signum <= 0 || signum >= REACTOR__SIGNAL_MAX) return -EINVAL;
-    reactor__signal_part *p = reactor__signal_part_of(r);
+    reactor__signal_module *p = reactor__signal_module_of(r);
     if (!p) return -ENOMEM;
     reactor__signal_node *node = p->nodes;
     while (node && (node->signum != signum || !node->fn)) node = node->next_here;
@@ -7724,13 +7729,13 @@ enum {
 };
 
 /* All options used here are ints, except SO_LINGER. */
-REACTOR__APART static int reactor__net_set(reactor_socket fd, int level, int name, int value) {
+REACTOR__NOINLINE static int reactor__net_set(reactor_socket fd, int level, int name, int value) {
     const char *v = (const char *)&value;
     return setsockopt(fd, level, name, v, sizeof value) < 0 ? reactor__util_error() : 0;
 }
 
 /* Of SOL_SOCKET; also the cheapest way to learn -EBADF and -ENOTSOCK. */
-REACTOR__APART static int reactor__net_get(reactor_socket fd, int name, int *value) {
+REACTOR__NOINLINE static int reactor__net_get(reactor_socket fd, int name, int *value) {
     socklen_t len = sizeof *value;
     char *v = (char *)value;
     return getsockopt(fd, SOL_SOCKET, name, v, &len) < 0 ? reactor__util_error() : 0;
@@ -8777,7 +8782,7 @@ static uint32_t reactor__net_unacknowledged(reactor_socket fd) {
 /* ---- listening ---- */
 
 /* -EADDRINUSE, -EADDRNOTAVAIL, -EACCES ... are passed on: they say what to do. */
-REACTOR__APART static int reactor__net_bind(reactor_socket fd, const reactor__net_address *a) {
+REACTOR__NOINLINE static int reactor__net_bind(reactor_socket fd, const reactor__net_address *a) {
     return bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 ? reactor__util_error() : 0;
 }
 
@@ -9334,7 +9339,7 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
    in the middle, and are read until EAGAIN.
 
    Calls never act at once. They set flags and kick the connection; at the end of its own callback,
-   or of the turn, reactor__stream_settle looks at the flags and does what is due, in one place and
+   or of the turn, reactor__stream_update looks at the flags and does what is due, in one place and
    one order. A connection's callbacks run between enter and leave: what it writes there is corked
    and leaves with one system call, without having been queued. */
 #ifndef REACTOR_NO_NET
@@ -9364,37 +9369,38 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
 /* The first six stand where READ, PRI, WRITE, ERROR, HANGUP and RDHUP stand in events, see
    reactor__stream_io. */
 enum {
-    REACTOR__STREAM_OPEN = 1 << 0,       /* connected, on_open was called */
-    REACTOR__STREAM_FIN = 1 << 1,        /* SHUT, and it is done */
-    REACTOR__STREAM_READABLE = 1 << 2,   /* the kernel may have input */
-    REACTOR__STREAM_LINGER = 1 << 3,     /* CLOSING: input is discarded until the peer ends */
-    REACTOR__STREAM_TOLD = 1 << 4,       /* ENDED, and on_eof was called */
-    REACTOR__STREAM_RESET = 1 << 13,     /* FAILED: with RST */
-    REACTOR__STREAM_THOROUGH = 1 << 5,   /* a short read does not mean the end */
-    REACTOR__STREAM_HINTED = 1 << 6,     /* the same, for now: FIN or urgent data was reported */
-    REACTOR__STREAM_BLOCKED = 1 << 7,    /* the kernel takes no more output until it says so */
-    REACTOR__STREAM_PAUSED = 1 << 8,     /* by the user */
-    REACTOR__STREAM_COUPLED = 1 << 9,    /* reading stops above high water */
-    REACTOR__STREAM_THROTTLED = 1 << 10, /* and it has */
-    REACTOR__STREAM_OWED = 1 << 11,      /* an on_writable, once output has drained to mark */
-    REACTOR__STREAM_OFFER = 1 << 12,     /* unconsumed input is to be offered again */
-    REACTOR__STREAM_OFFERING = 1 << 14,  /* on_data is running */
-    REACTOR__STREAM_ENDED = 1 << 15,     /* the peer's FIN was read */
-    REACTOR__STREAM_SHUT = 1 << 16,      /* shutdown was asked for */
-    REACTOR__STREAM_CLOSING = 1 << 17,   /* close was called: finish when the output is out */
-    REACTOR__STREAM_BROKEN = 1 << 18,    /* cannot write: reason; input left is still delivered */
-    REACTOR__STREAM_FAILED = 1 << 19,    /* finish now: reason */
-    REACTOR__STREAM_DEAD = 1 << 20,      /* finished, waits to leave the kick list */
-    REACTOR__STREAM_KICKED = 1 << 21,    /* in the kick list */
-    REACTOR__STREAM_DIALING = 1 << 22,   /* connecting: u.dial, else u.input */
-    REACTOR__STREAM_DRAIN = 1 << 23,     /* close when it is not busy, and quiet */
-    REACTOR__STREAM_PIPE = 1 << 24,      /* not a socket */
-    REACTOR__STREAM_GRABBED = 1 << 25,   /* attached, not opened yet */
-    REACTOR__STREAM_LOADED = 1 << 26,    /* output is queued: tail is not NULL */
-    REACTOR__STREAM_KEPT = 1 << 27,      /* input is kept: u.input is not NULL */
-    REACTOR__STREAM_SPECIAL = 1 << 28,   /* something in handler or options bars the short way */
-    REACTOR__STREAM_OUTLET = 1 << 29,    /* a pipe's write end */
-    REACTOR__STREAM_BATCHED = 1 << 30    /* is received for, and has not been shown it yet */
+    REACTOR__STREAM_OPEN = 1 << 0,           /* connected, on_open was called */
+    REACTOR__STREAM_FIN = 1 << 1,            /* SHUT, and it is done */
+    REACTOR__STREAM_READABLE = 1 << 2,       /* the kernel may have input */
+    REACTOR__STREAM_LINGER = 1 << 3,         /* CLOSING: input is discarded until the peer ends */
+    REACTOR__STREAM_EOF_DELIVERED = 1 << 4,  /* ENDED, and on_eof was called */
+    REACTOR__STREAM_RESET = 1 << 13,         /* FAILED: with RST */
+    REACTOR__STREAM_READ_TO_EAGAIN = 1 << 5, /* a short read does not mean the end */
+    REACTOR__STREAM_MAY_HAVE_MORE = 1 << 6, /* the same, for now: FIN or urgent data was reported */
+    REACTOR__STREAM_BLOCKED = 1 << 7,       /* the kernel takes no more output until it says so */
+    REACTOR__STREAM_PAUSED = 1 << 8,        /* by the user */
+    REACTOR__STREAM_COUPLED = 1 << 9,       /* reading stops above high water */
+    REACTOR__STREAM_THROTTLED = 1 << 10,    /* and it has */
+    REACTOR__STREAM_WRITABLE_PENDING = 1
+                                       << 11, /* an on_writable, once output has drained to mark */
+    REACTOR__STREAM_REDELIVER = 1 << 12,      /* unconsumed input is to be offered again */
+    REACTOR__STREAM_IN_ON_DATA = 1 << 14,     /* on_data is running */
+    REACTOR__STREAM_ENDED = 1 << 15,          /* the peer's FIN was read */
+    REACTOR__STREAM_SHUT = 1 << 16,           /* shutdown was asked for */
+    REACTOR__STREAM_CLOSING = 1 << 17,        /* close was called: finish when the output is out */
+    REACTOR__STREAM_BROKEN = 1 << 18,     /* cannot write: reason; input left is still delivered */
+    REACTOR__STREAM_FAILED = 1 << 19,     /* finish now: reason */
+    REACTOR__STREAM_DEAD = 1 << 20,       /* finished, waits to leave the kick list */
+    REACTOR__STREAM_SCHEDULED = 1 << 21,  /* in the kick list */
+    REACTOR__STREAM_DIALING = 1 << 22,    /* connecting: u.dial, else u.input */
+    REACTOR__STREAM_DRAIN = 1 << 23,      /* close when it is not busy, and quiet */
+    REACTOR__STREAM_PIPE = 1 << 24,       /* not a socket */
+    REACTOR__STREAM_ATTACHING = 1 << 25,  /* attached, not opened yet */
+    REACTOR__STREAM_LOADED = 1 << 26,     /* output is queued: tail is not NULL */
+    REACTOR__STREAM_KEPT = 1 << 27,       /* input is kept: u.input is not NULL */
+    REACTOR__STREAM_SPECIAL = 1 << 28,    /* something in handler or options bars the short way */
+    REACTOR__STREAM_WRITE_ONLY = 1 << 29, /* a pipe's write end */
+    REACTOR__STREAM_BATCHED = 1 << 30     /* is received for, and has not been shown it yet */
 };
 
 /* The second list, for flags has no bit left. A connection with one of these also has SPECIAL if
@@ -9416,9 +9422,9 @@ enum {
 
 /* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
    through an event. */
-#define REACTOR__STREAM_PEACE                                                                      \
-    ((unsigned)(REACTOR__STREAM_COUPLED | REACTOR__STREAM_READABLE | REACTOR__STREAM_KICKED))
-#define REACTOR__STREAM_BUSY (~(REACTOR__STREAM_PEACE | (unsigned)REACTOR__STREAM_OPEN))
+#define REACTOR__STREAM_FAST_OK                                                                    \
+    ((unsigned)(REACTOR__STREAM_COUPLED | REACTOR__STREAM_READABLE | REACTOR__STREAM_SCHEDULED))
+#define REACTOR__STREAM_NEEDS_UPDATE (~(REACTOR__STREAM_FAST_OK | (unsigned)REACTOR__STREAM_OPEN))
 
 /* After one of these nothing may be asked of it any more. */
 #define REACTOR__STREAM_GONE                                                                       \
@@ -9435,12 +9441,13 @@ enum {
     REACTOR__STREAM_TINY = 256,        /* cheaper copied than referred to, where a queue holds: */
     REACTOR__STREAM_BACKLOG = 4096,
     REACTOR__STREAM_ECHO = 16 * 1024, /* the longest answer that takes the short way */
-    REACTOR__STREAM_OFFERS = 64,      /* times that left input is offered per connection and turn */
-    REACTOR__STREAM_CORKS = 16,       /* pieces that a callback's output may have */
-    REACTOR__STREAM_GATHER = 64,      /* pieces sent with one call */
-    REACTOR__STREAM_STAGE = 64 * 1024, /* room for copies of what a callback writes */
-    REACTOR__STREAM_FILES_LOW = 16,    /* the marks and the cap for queued files, whose bytes */
-    REACTOR__STREAM_FILES_HIGH = 64,   /* do not count but whose number is a peer's to choose */
+    REACTOR__STREAM_REDELIVERIES =
+        64,                      /* times that left input is offered per connection and turn */
+    REACTOR__STREAM_CORKS = 16,  /* pieces that a callback's output may have */
+    REACTOR__STREAM_GATHER = 64, /* pieces sent with one call */
+    REACTOR__STREAM_STAGING = 64 * 1024, /* room for copies of what a callback writes */
+    REACTOR__STREAM_FILES_LOW = 16,      /* the marks and the cap for queued files, whose bytes */
+    REACTOR__STREAM_FILES_HIGH = 64,     /* do not count but whose number is a peer's to choose */
     REACTOR__STREAM_FILES_MAX = 1024,
     REACTOR__STREAM_JOIN = 256 * 1024, /* files up to here share a packet with what is before */
     REACTOR__STREAM_WRITES = 1 << 21,  /* bytes sent per connection and turn */
@@ -9532,9 +9539,9 @@ typedef struct reactor__stream_conn {
     reactor_socket fd;        /* none: not dialed yet, detached, or finished */
     unsigned flags;
     reactor__stream_policy *policy;
-    struct reactor__stream_conn *kick_next; /* while KICKED */
-    reactor__stream_node *tail;             /* the queue is a ring: tail->next is its head */
-    size_t queued, held;                    /* bytes of it in memory; what they take there */
+    struct reactor__stream_conn *scheduled_next; /* while KICKED */
+    reactor__stream_node *tail;                  /* the queue is a ring: tail->next is its head */
+    size_t queued, held;                         /* bytes of it in memory; what they take there */
     union {
         reactor__stream_input *input;
         reactor__stream_dial *dial;
@@ -9557,9 +9564,9 @@ typedef struct reactor__stream_conn {
 /* Why a listener does not accept. */
 enum {
     REACTOR__STREAM_BY_USER = 1,
-    REACTOR__STREAM_FULL = 2,  /* max_connections */
-    REACTOR__STREAM_SHORT = 4, /* of descriptors or memory: tries again */
-    REACTOR__STREAM_VAIN = 8   /* reported, and there is nobody to accept: tries again */
+    REACTOR__STREAM_FULL = 2,    /* max_connections */
+    REACTOR__STREAM_STARVED = 4, /* of descriptors or memory: tries again */
+    REACTOR__STREAM_VAIN = 8     /* reported, and there is nobody to accept: tries again */
 };
 
 typedef struct reactor__stream_listener {
@@ -9591,28 +9598,29 @@ typedef struct reactor__stream_batch {
     char arena[REACTOR__STREAM_ARENA];
 } reactor__stream_batch;
 
-typedef struct reactor__stream_part {
-    reactor__loop_part part;
+typedef struct reactor__stream_module {
+    reactor__loop_module module;
     int *pending;                 /* the loop's word for this part */
     reactor__stream_batch *batch; /* NULL: none was worth it so far */
-    char *stage;                  /* copies of what is corked; scratch for files when nothing is */
+    char *staging;                /* copies of what is corked; scratch for files when nothing is */
     size_t corked, staged;        /* bytes in all; of them in stage */
     int corks;                    /* pieces */
     unsigned edges;               /* the backend has them */
     reactor__util_piece cork[REACTOR__STREAM_CORKS];
-    reactor__stream_conn *kick_head, *kick_tail; /* settled at the turn's end, in this order */
-    reactor__stream_conn *again;                 /* to be kicked in the next turn */
+    reactor__stream_conn *scheduled_head,
+        *scheduled_tail;         /* settled at the turn's end, in this order */
+    reactor__stream_conn *again; /* to be kicked in the next turn */
     reactor__stream_listener *listeners;
     reactor__stream_node *spares[3]; /* small, large, without bytes; see stream_class */
     int spare_count[3];
-    int short_count;      /* listeners that are SHORT */
+    int starved_count;    /* listeners that are SHORT */
     int64_t drained;      /* draining: since then, by the clock */
     int64_t grace;        /* for so long a connection is to have been quiet */
     uint64_t drain_timer; /* 0: no deadline */
-} reactor__stream_part;
+} reactor__stream_module;
 
-static reactor__stream_part *reactor__stream_part_of(const reactor *r) {
-    return (reactor__stream_part *)r->parts[REACTOR__LOOP_STREAM];
+static reactor__stream_module *reactor__stream_module_of(const reactor *r) {
+    return (reactor__stream_module *)r->modules[REACTOR__LOOP_STREAM];
 }
 
 static void *reactor__stream_state(reactor__stream_conn *c) {
@@ -9664,7 +9672,7 @@ static int reactor__stream_policy_new(const reactor_conn_options *given, int cou
     return 0;
 }
 
-REACTOR__APART static void reactor__stream_policy_drop(reactor__stream_policy *p) {
+REACTOR__NOINLINE static void reactor__stream_policy_drop(reactor__stream_policy *p) {
     if (--p->refs == 0) REACTOR_FREE(p);
 }
 
@@ -9674,25 +9682,25 @@ REACTOR__APART static void reactor__stream_policy_drop(reactor__stream_policy *p
    of the turn. While it is KICKED its memory stays, for the list points at it: see finish. */
 
 /* Not in its own callback, after which it is settled anyway. */
-REACTOR__APART static void reactor__stream_kick(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    if ((c->flags & REACTOR__STREAM_KICKED) || r->lane.current == c) return;
-    c->flags |= REACTOR__STREAM_KICKED;
-    c->kick_next = NULL;
-    if (p->kick_head)
-        p->kick_tail->kick_next = c;
+REACTOR__NOINLINE static void reactor__stream_schedule(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    if ((c->flags & REACTOR__STREAM_SCHEDULED) || r->io.current == c) return;
+    c->flags |= REACTOR__STREAM_SCHEDULED;
+    c->scheduled_next = NULL;
+    if (p->scheduled_head)
+        p->scheduled_tail->scheduled_next = c;
     else
-        p->kick_head = c;
-    p->kick_tail = c;
+        p->scheduled_head = c;
+    p->scheduled_tail = c;
     REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
     reactor__loop_touch(r);
 }
 
 /* The same in the next turn, for one that has used up its budget in this. */
-static void reactor__stream_again(reactor__stream_part *p, reactor__stream_conn *c) {
-    if (c->flags & REACTOR__STREAM_KICKED) return;
-    c->flags |= REACTOR__STREAM_KICKED;
-    c->kick_next = p->again;
+static void reactor__stream_again(reactor__stream_module *p, reactor__stream_conn *c) {
+    if (c->flags & REACTOR__STREAM_SCHEDULED) return;
+    c->flags |= REACTOR__STREAM_SCHEDULED;
+    c->scheduled_next = p->again;
     p->again = c;
     REACTOR__STORE(p->pending, 1);
 }
@@ -9712,7 +9720,8 @@ static int reactor__stream_class(int kind, size_t size) {
     return size == REACTOR__STREAM_CHUNK - sizeof(reactor__stream_node) ? 1 : -1;
 }
 
-static reactor__stream_node *reactor__stream_chunk(reactor__stream_part *p, int kind, size_t size) {
+static reactor__stream_node *reactor__stream_chunk(reactor__stream_module *p, int kind,
+                                                   size_t size) {
     int k = reactor__stream_class(kind, size);
     reactor__stream_node *n = k < 0 ? NULL : p->spares[k];
     if (!n) {
@@ -9725,7 +9734,7 @@ static reactor__stream_node *reactor__stream_chunk(reactor__stream_part *p, int 
 }
 
 /* With size bytes behind it. */
-static reactor__stream_node *reactor__stream_node_new(reactor__stream_part *p, int kind,
+static reactor__stream_node *reactor__stream_node_new(reactor__stream_module *p, int kind,
                                                       size_t size) {
     reactor__stream_node *n = reactor__stream_chunk(p, kind, size);
     if (!n) return NULL;
@@ -9755,7 +9764,7 @@ static int reactor__stream_fits(const reactor__stream_conn *c, size_t size) {
    connections may be written to in one turn; large if it follows another, for then there is more
    to come; not much larger than needed between pieces of other kinds, or if much of what the queue
    holds is not used already. */
-static reactor__stream_node *reactor__stream_data_new(reactor__stream_part *p,
+static reactor__stream_node *reactor__stream_data_new(reactor__stream_module *p,
                                                       const reactor__stream_conn *c,
                                                       const reactor__stream_node *last,
                                                       size_t len) {
@@ -9772,7 +9781,7 @@ static reactor__stream_node *reactor__stream_data_new(reactor__stream_part *p,
                                     reactor__stream_fits(c, size) ? size : len);
 }
 
-static void reactor__stream_node_free(reactor__stream_part *p, reactor__stream_node *n) {
+static void reactor__stream_node_free(reactor__stream_module *p, reactor__stream_node *n) {
     int k = reactor__stream_class(n->kind, n->size);
     if (k < 0 || p->spare_count[k] == REACTOR__STREAM_SPARES) {
         REACTOR_FREE(n);
@@ -9803,7 +9812,7 @@ static void reactor__stream_account(reactor *r, reactor__stream_conn *c, size_t 
 
 /* Takes the head off and lets go of it. The done callback of a file comes with result. */
 static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result, int silent) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     reactor__stream_node *n = c->tail->next;
     if (n == c->tail) {
         c->tail = NULL;
@@ -9842,30 +9851,30 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
 
 /* How much of its input the running callback has answered with on the short way. */
 static size_t reactor__stream_answered(const reactor *r) {
-    return r->lane.answer >> 32 ? 0 : (size_t)r->lane.answer;
+    return r->io.answer >> 32 ? 0 : (size_t)r->io.answer;
 }
 
 /* Bars the short way for the rest of the callback. What went there becomes the first piece. */
-static void reactor__stream_bar(reactor *r, reactor__stream_part *p) {
+static void reactor__stream_disable_fast_path(reactor *r, reactor__stream_module *p) {
     size_t answered = reactor__stream_answered(r);
-    if (r->lane.current && answered) {
-        p->cork[0].iov_base = (void *)(uintptr_t)r->lane.data;
+    if (r->io.current && answered) {
+        p->cork[0].iov_base = (void *)(uintptr_t)r->io.data;
         p->cork[0].iov_len = p->corked = answered;
         p->corks = 1;
     }
-    r->lane.answer = REACTOR__LOOP_BARRED;
+    r->io.answer = REACTOR__LOOP_NO_FAST_PATH;
 }
 
 /* What a callback writes is collected as pieces: those of the input that it was given are only
    pointed at, for that stays until the callback has returned; others are copied to the stage. */
-static int reactor__stream_cork(const reactor *r, reactor__stream_part *p, const char *data,
+static int reactor__stream_cork(const reactor *r, reactor__stream_module *p, const char *data,
                                 size_t len) {
-    int lent = (uintptr_t)data - (uintptr_t)r->lane.data < r->lane.len;
+    int lent = (uintptr_t)data - (uintptr_t)r->io.data < r->io.len;
     if (p->corks == REACTOR__STREAM_CORKS) return 0;
     if (!lent) {
-        if (len > REACTOR__STREAM_STAGE - p->staged) return 0;
-        memcpy(p->stage + p->staged, data, len);
-        data = p->stage + p->staged;
+        if (len > REACTOR__STREAM_STAGING - p->staged) return 0;
+        memcpy(p->staging + p->staged, data, len);
+        data = p->staging + p->staged;
         p->staged += len;
     }
     p->corked += len;
@@ -9881,13 +9890,13 @@ static int reactor__stream_cork(const reactor *r, reactor__stream_part *p, const
     return 1;
 }
 
-static void reactor__stream_uncorked(reactor__stream_part *p) {
+static void reactor__stream_uncorked(reactor__stream_module *p) {
     p->corks = 0;
     p->corked = p->staged = 0;
 }
 
 /* Into the queue with what is corked, from byte sent on. All or nothing. */
-static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__stream_conn *c,
+static int reactor__stream_spill(reactor *r, reactor__stream_module *p, reactor__stream_conn *c,
                                  size_t sent) {
     reactor__stream_node *n;
     if (!p->corked) return 0;
@@ -9914,9 +9923,9 @@ static int reactor__stream_spill(reactor *r, reactor__stream_part *p, reactor__s
    promise, in the same turn if everything has left at once. */
 
 /* Output that is in memory, the callback's own included. */
-static size_t reactor__stream_load(const reactor *r, const reactor__stream_conn *c) {
-    if (r->lane.current != c) return c->queued;
-    return c->queued + reactor__stream_answered(r) + reactor__stream_part_of(r)->corked;
+static size_t reactor__stream_pending_bytes(const reactor *r, const reactor__stream_conn *c) {
+    if (r->io.current != c) return c->queued;
+    return c->queued + reactor__stream_answered(r) + reactor__stream_module_of(r)->corked;
 }
 
 /* Whether the queue is above its high-water mark. */
@@ -9929,32 +9938,33 @@ static void reactor__stream_set_mark(reactor__stream_conn *c, size_t mark) {
 }
 
 /* One that is owed already stays as it is. */
-REACTOR__APART static void reactor__stream_owe(reactor__stream_conn *c) {
-    if (c->flags & REACTOR__STREAM_OWED) return;
-    c->flags |= REACTOR__STREAM_OWED;
+REACTOR__NOINLINE static void reactor__stream_owe(reactor__stream_conn *c) {
+    if (c->flags & REACTOR__STREAM_WRITABLE_PENDING) return;
+    c->flags |= REACTOR__STREAM_WRITABLE_PENDING;
     reactor__stream_set_mark(c, c->policy->o.low_water);
 }
 
 /* Refuses a write that fits once no more than room bytes are queued. A kick, because nothing else
    need happen before on_writable is due. */
-REACTOR__APART static int reactor__stream_refuse(reactor *r, reactor__stream_conn *c, size_t room) {
+REACTOR__NOINLINE static int reactor__stream_refuse(reactor *r, reactor__stream_conn *c,
+                                                    size_t room) {
     reactor__stream_owe(c);
     if (room < c->mark) reactor__stream_set_mark(c, room);
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return -ENOBUFS;
 }
 
 /* Refuses a write whose piece would take too much memory. There is more when the first of those
    that take any has gone. */
-REACTOR__APART static int reactor__stream_refuse_piece(reactor *r, reactor__stream_conn *c) {
+REACTOR__NOINLINE static int reactor__stream_refuse_piece(reactor *r, reactor__stream_conn *c) {
     const reactor__stream_node *n = c->tail->next;
     while (n->kind == REACTOR__STREAM_FILE) n = n->next;
     return reactor__stream_refuse(r, c, c->queued - n->len);
 }
 
 /* What an accepted write returns. */
-static int reactor__stream_verdict(const reactor *r, reactor__stream_conn *c) {
-    size_t load = reactor__stream_load(r, c);
+static int reactor__stream_write_result(const reactor *r, reactor__stream_conn *c) {
+    size_t load = reactor__stream_pending_bytes(r, c);
     if (REACTOR__LIKELY(load <= c->policy->o.low_water && c->files <= REACTOR__STREAM_FILES_LOW))
         return 0;
     reactor__stream_owe(c);
@@ -9965,7 +9975,8 @@ static int reactor__stream_verdict(const reactor *r, reactor__stream_conn *c) {
 
 /* Finishes it at the next settle. The first reason is the one that on_close is told. how: RESET,
    for a peer that must not take this for an orderly end. */
-REACTOR__APART static void reactor__stream_fail(reactor__stream_conn *c, int reason, unsigned how) {
+REACTOR__NOINLINE static void reactor__stream_fail(reactor__stream_conn *c, int reason,
+                                                   unsigned how) {
     if (!(c->flags & (REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN)))
         c->reason = (int16_t)reason;
     c->flags |= (unsigned)REACTOR__STREAM_FAILED | how;
@@ -9978,12 +9989,12 @@ static void reactor__stream_break(reactor *r, reactor__stream_conn *c, int reaso
     if (c->flags & REACTOR__STREAM_BROKEN) return;
     if (!(c->flags & REACTOR__STREAM_FAILED)) c->reason = (int16_t)reason;
     c->flags |= (unsigned)REACTOR__STREAM_BROKEN | (unsigned)REACTOR__STREAM_READABLE;
-    c->flags &= ~((unsigned)REACTOR__STREAM_BLOCKED | (unsigned)REACTOR__STREAM_OWED);
+    c->flags &= ~((unsigned)REACTOR__STREAM_BLOCKED | (unsigned)REACTOR__STREAM_WRITABLE_PENDING);
     while (c->tail) reactor__stream_pop(r, c, reason, 0);
 }
 
 static int reactor__stream_is_tcp(const reactor__stream_conn *c) {
-    const unsigned other = REACTOR__STREAM_PIPE | REACTOR__STREAM_THOROUGH;
+    const unsigned other = REACTOR__STREAM_PIPE | REACTOR__STREAM_READ_TO_EAGAIN;
     return !(c->flags & other);
 }
 
@@ -10022,8 +10033,9 @@ static void reactor__stream_sent(reactor *r, reactor__stream_conn *c, size_t n) 
 }
 
 /* What is left of what was corked, of which the kernel took n bytes, or refused it. */
-REACTOR__APART static void reactor__stream_uncork_rest(reactor *r, reactor__stream_part *p,
-                                                       reactor__stream_conn *c, ssize_t n) {
+REACTOR__NOINLINE static void reactor__stream_uncork_remainder(reactor *r,
+                                                               reactor__stream_module *p,
+                                                               reactor__stream_conn *c, ssize_t n) {
     if (n >= 0 || n == -EAGAIN) {
         c->flags |= REACTOR__STREAM_BLOCKED;
         if (n > 0) reactor__stream_sent(r, c, (size_t)n);
@@ -10035,10 +10047,10 @@ REACTOR__APART static void reactor__stream_uncork_rest(reactor *r, reactor__stre
 }
 
 /* n is what send has said of what is corked. */
-static void reactor__stream_uncork_sent(reactor *r, reactor__stream_part *p,
+static void reactor__stream_uncork_sent(reactor *r, reactor__stream_module *p,
                                         reactor__stream_conn *c, ssize_t n) {
     if (n != (ssize_t)p->corked) {
-        reactor__stream_uncork_rest(r, p, c, n);
+        reactor__stream_uncork_remainder(r, p, c, n);
         return;
     }
     reactor__stream_sent(r, c, (size_t)n);
@@ -10046,7 +10058,7 @@ static void reactor__stream_uncork_sent(reactor *r, reactor__stream_part *p,
 }
 
 /* Sends what is corked; what the kernel does not take is queued. */
-static void reactor__stream_uncork(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
+static void reactor__stream_uncork(reactor *r, reactor__stream_module *p, reactor__stream_conn *c) {
     ssize_t n = reactor__net_send(c->fd, reactor__stream_how(r, c), p->cork, p->corks, 0);
     reactor__stream_uncork_sent(r, p, c, n);
 }
@@ -10087,13 +10099,13 @@ static ssize_t reactor__stream_send_memory(const reactor *r, reactor__stream_con
 
 /* One call's worth of the file at the head. -EIO: it is shorter than it was said to be. */
 static ssize_t reactor__stream_send_file(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     reactor__stream_node *n = c->tail->next;
     const size_t most = REACTOR__STREAM_WRITES;
     size_t len = n->len < most ? n->len : most;
     int full;
     ssize_t sent = reactor__net_sendfile(c->fd, reactor__stream_how(r, c), n->file, n->offset, len,
-                                         p->stage, REACTOR__STREAM_STAGE, &full);
+                                         p->staging, REACTOR__STREAM_STAGING, &full);
     if (full) c->flags |= REACTOR__STREAM_BLOCKED;
     if (sent == 0) return -EIO;
     if (sent < 0) return sent;
@@ -10139,7 +10151,7 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
         }
         budget -= n + 1024;
     }
-    if (c->tail && !(c->flags & stop)) reactor__stream_again(reactor__stream_part_of(r), c);
+    if (c->tail && !(c->flags & stop)) reactor__stream_again(reactor__stream_module_of(r), c);
 }
 
 /* ---- callbacks ----
@@ -10150,16 +10162,16 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
    was shown input, what it left of that is kept between these two. The short way does the same
    without them: see reactor__stream_io. */
 
-static void reactor__stream_enter(reactor *r, reactor__stream_conn *c) {
-    r->lane.current = c;
-    r->lane.len = 0;
-    r->lane.answer = REACTOR__LOOP_BARRED;
+static void reactor__stream_callback_begin(reactor *r, reactor__stream_conn *c) {
+    r->io.current = c;
+    r->io.len = 0;
+    r->io.answer = REACTOR__LOOP_NO_FAST_PATH;
 }
 
-REACTOR__APART static void reactor__stream_parting(reactor *r, reactor__stream_part *p,
-                                                   reactor__stream_conn *c) {
-    reactor__stream_bar(r, p);
-    r->lane.current = NULL;
+REACTOR__NOINLINE static void reactor__stream_flush_cork(reactor *r, reactor__stream_module *p,
+                                                         reactor__stream_conn *c) {
+    reactor__stream_disable_fast_path(r, p);
+    r->io.current = NULL;
     if (p->corked) {
         const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
         if (c->flags & no)
@@ -10167,19 +10179,20 @@ REACTOR__APART static void reactor__stream_parting(reactor *r, reactor__stream_p
         else
             reactor__stream_uncork(r, p, c);
     }
-    r->lane.len = 0; /* from here on no memory is lent: see cork */
+    r->io.len = 0; /* from here on no memory is lent: see cork */
 }
 
-static void reactor__stream_leave(reactor *r, reactor__stream_part *p, reactor__stream_conn *c) {
-    reactor__stream_parting(r, p, c);
+static void reactor__stream_callback_end(reactor *r, reactor__stream_module *p,
+                                         reactor__stream_conn *c) {
+    reactor__stream_flush_cork(r, p, c);
     if (c->tail) reactor__stream_flush(r, c);
 }
 
 static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__loop_event_fn *fn) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    reactor__stream_enter(r, c);
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    reactor__stream_callback_begin(r, c);
     reactor__loop_call_event(r, fn, reactor__stream_handle(c), reactor__stream_state(c));
-    reactor__stream_leave(r, p, c);
+    reactor__stream_callback_end(r, p, c);
 }
 
 /* ---- receiving ----
@@ -10250,28 +10263,28 @@ static void reactor__stream_consume(reactor *r, reactor__stream_conn *c, size_t 
    has set has not seen them. */
 static void reactor__stream_has_shown(reactor__stream_conn *c, size_t used, size_t len) {
     if (used && used < len)
-        c->flags |= REACTOR__STREAM_OFFER;
+        c->flags |= REACTOR__STREAM_REDELIVER;
     else if (!used && !(c->rare & REACTOR__STREAM_RARE_NEW_HANDLER))
-        c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
+        c->flags &= ~(unsigned)REACTOR__STREAM_REDELIVER;
 }
 
 /* Shows data to the handler. Returns how much of it was consumed; what it wrote to the queue is for
    the caller to flush. */
 static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const char *data,
                                    size_t len) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     if (!c->h->on_data) return len;
-    reactor__stream_enter(r, c);
-    r->lane.data = data;
-    r->lane.len = len;
-    c->flags |= REACTOR__STREAM_OFFERING;
+    reactor__stream_callback_begin(r, c);
+    r->io.data = data;
+    r->io.len = len;
+    c->flags |= REACTOR__STREAM_IN_ON_DATA;
     c->rare &= ~(unsigned)REACTOR__STREAM_RARE_NEW_HANDLER;
     size_t used = reactor__loop_call_data(r, c->h, reactor__stream_handle(c), data, len,
                                           reactor__stream_state(c));
-    c->flags &= ~(unsigned)REACTOR__STREAM_OFFERING;
+    c->flags &= ~(unsigned)REACTOR__STREAM_IN_ON_DATA;
     reactor__stream_has_shown(c, used, len);
-    reactor__stream_parting(r, p, c);
-    r->lane.data = r->lane.buffer;
+    reactor__stream_flush_cork(r, p, c);
+    r->io.data = r->io.buffer;
     return used;
 }
 
@@ -10280,15 +10293,15 @@ static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const ch
 static void reactor__stream_check_limit(reactor__stream_conn *c) {
     const unsigned hindered = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED;
     if (!c->u.input || c->u.input->len < c->policy->o.max_input) return;
-    if (c->flags & (REACTOR__STREAM_GONE | REACTOR__STREAM_OFFER)) return;
-    if (!(c->flags & (hindered | (unsigned)REACTOR__STREAM_OWED)) && !c->tail)
+    if (c->flags & (REACTOR__STREAM_GONE | REACTOR__STREAM_REDELIVER)) return;
+    if (!(c->flags & (hindered | (unsigned)REACTOR__STREAM_WRITABLE_PENDING)) && !c->tail)
         reactor__stream_fail(c, -EMSGSIZE, REACTOR__STREAM_RESET);
 }
 
 /* Offers the unconsumed input once more. */
-static void reactor__stream_offer(reactor *r, reactor__stream_conn *c) {
+static void reactor__stream_redeliver(reactor *r, reactor__stream_conn *c) {
     reactor__stream_input *in = c->u.input;
-    c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
+    c->flags &= ~(unsigned)REACTOR__STREAM_REDELIVER;
     c->rare &= ~(unsigned)REACTOR__STREAM_RARE_NEW_HANDLER;
     if (!in) return;
     if (c->flags & REACTOR__STREAM_ENDED) c->rare |= REACTOR__STREAM_RARE_LAST_LOOK;
@@ -10333,7 +10346,7 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
     r->core.counters.bytes_in += len;
     if (REACTOR__UNLIKELY(c->u.input != NULL)) {
         reactor__stream_keep(r, c, data, len);
-        if (!(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_offer(r, c);
+        if (!(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_redeliver(r, c);
         return;
     }
     size_t used = reactor__stream_show(r, c, data, len);
@@ -10346,28 +10359,29 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
 /* The read buffer survives the handler's return, but not the flush of what it wrote: see leave.
    What on_data has left and is to be offered again comes before more input: settle does that. */
 static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_t *budget) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     while (reactor__stream_may_read(c) && !REACTOR__PEEK(&r->core.stop)) {
         size_t room = c->policy->o.max_input - (c->u.input ? c->u.input->len : 0);
         size_t size = r->options.read_buffer < room ? r->options.read_buffer : room;
         ssize_t n =
-            reactor__net_recv(c->fd, !(c->flags & REACTOR__STREAM_PIPE), r->lane.buffer, size);
+            reactor__net_recv(c->fd, !(c->flags & REACTOR__STREAM_PIPE), r->io.buffer, size);
         if (REACTOR__UNLIKELY(n <= 0)) {
-            c->flags &= ~((unsigned)REACTOR__STREAM_READABLE | (unsigned)REACTOR__STREAM_HINTED);
+            c->flags &=
+                ~((unsigned)REACTOR__STREAM_READABLE | (unsigned)REACTOR__STREAM_MAY_HAVE_MORE);
             if (n == 0 || (n == -EIO && (c->flags & REACTOR__STREAM_PIPE)))
                 reactor__stream_input_ended(c); /* EIO: a terminal that the others have closed */
             else if (n != -EAGAIN)
                 reactor__stream_fail(c, (int)n, 0);
             return;
         }
-        if ((size_t)n < size &&
-            !(c->flags & (unsigned)(REACTOR__STREAM_THOROUGH | REACTOR__STREAM_HINTED)))
+        if ((size_t)n < size && !(c->flags & (unsigned)(REACTOR__STREAM_READ_TO_EAGAIN |
+                                                        REACTOR__STREAM_MAY_HAVE_MORE)))
             c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
-        reactor__stream_received(r, c, r->lane.buffer, (size_t)n);
+        reactor__stream_received(r, c, r->io.buffer, (size_t)n);
         if (!(c->flags & REACTOR__STREAM_READABLE)) return;
         *budget -= (size_t)n < *budget ? (size_t)n : *budget;
         if (!*budget) break;
-        if (c->flags & REACTOR__STREAM_OFFER) return;
+        if (c->flags & REACTOR__STREAM_REDELIVER) return;
     }
     if (reactor__stream_may_read(c)) reactor__stream_again(p, c);
 }
@@ -10387,7 +10401,7 @@ enum { REACTOR__STREAM_QUIET = REACTOR_TIMEOUT_DEADLINE + 1 };
    before it could know of the end. It counts from the beginning of the drain on, for before that
    the times are noted only where somebody needs them. */
 static int64_t reactor__stream_quiet_at(const reactor *r, const reactor__stream_conn *c) {
-    const reactor__stream_part *p = reactor__stream_part_of(r);
+    const reactor__stream_module *p = reactor__stream_module_of(r);
     int64_t last = c->last_in > c->last_out ? c->last_in : c->last_out;
     if (last < p->drained) last = p->drained;
     return p->grace ? reactor__util_add(reactor__loop_latest(r, last), p->grace) : 0;
@@ -10477,7 +10491,7 @@ static void reactor__stream_restart(reactor *r, reactor__stream_conn *c, int whi
     if (which == REACTOR_TIMEOUT_WRITE) c->last_out = reactor__loop_now(r);
 }
 
-static void reactor__stream_settle(reactor *r, reactor__stream_conn *c);
+static void reactor__stream_update(reactor *r, reactor__stream_conn *c);
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c);
 
 /* One that lingers: acknowledgements move its output as sending does, and the peer's silence counts
@@ -10498,11 +10512,11 @@ static void reactor__stream_linger_tick(reactor *r, reactor__stream_conn *c) {
    (GRABBED). */
 static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     int which;
     (void)t;
     c->timer = 0;
-    if (c->flags & REACTOR__STREAM_GRABBED) { /* nothing comes before on_open */
+    if (c->flags & REACTOR__STREAM_ATTACHING) { /* nothing comes before on_open */
         reactor__stream_opened(r, c);
         return;
     }
@@ -10513,10 +10527,10 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     } else {
         int again = 0;
         if (which) {
-            reactor__stream_enter(r, c);
+            reactor__stream_callback_begin(r, c);
             again = reactor__loop_call_timeout(r, c->h, reactor__stream_handle(c), which,
                                                reactor__stream_state(c));
-            reactor__stream_leave(r, p, c);
+            reactor__stream_callback_end(r, p, c);
         }
         if (c->flags & REACTOR__STREAM_GONE && which) again = 1; /* it has closed itself */
         if (again)
@@ -10525,12 +10539,12 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
             reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_RESET);
     }
     if (!(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_arm(r, c);
-    reactor__stream_settle(r, c);
+    reactor__stream_update(r, c);
 }
 
 /* ---- the end of a connection ---- */
 
-static void reactor__stream_room(reactor *r, reactor__stream_policy *policy);
+static void reactor__stream_release_slot(reactor *r, reactor__stream_policy *policy);
 static void reactor__stream_dial_end(reactor *r, const reactor__stream_conn *c);
 
 static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
@@ -10602,8 +10616,8 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
         reactor__loop_call_close(r, c->h, reactor__stream_handle(c), c->reason,
                                  reactor__stream_state(c));
     reactor__core_release(&r->core, index);
-    if (!child) reactor__stream_room(r, policy);
-    if (!(c->flags & REACTOR__STREAM_KICKED)) reactor__stream_free(r, c);
+    if (!child) reactor__stream_release_slot(r, policy);
+    if (!(c->flags & REACTOR__STREAM_SCHEDULED)) reactor__stream_free(r, c);
 }
 
 /* A FIN that cannot be sent would leave the peer waiting for ever. ENOTCONN: it has gone. */
@@ -10630,7 +10644,7 @@ static int reactor__stream_start_linger(reactor *r, reactor__stream_conn *c) {
 static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
     size_t budget = r->options.read_budget;
     while (c->flags & REACTOR__STREAM_READABLE) {
-        ssize_t n = reactor__net_recv(c->fd, 1, r->lane.buffer, r->options.read_buffer);
+        ssize_t n = reactor__net_recv(c->fd, 1, r->io.buffer, r->options.read_buffer);
         if (n == 0) c->flags |= REACTOR__STREAM_ENDED;
         if (n < 0 && n != -EAGAIN && !reactor__stream_is_delivered(c))
             reactor__stream_fail(c, (int)n, 0);
@@ -10641,7 +10655,7 @@ static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
         c->last_in = r->now;
         c->rare &= ~(unsigned)REACTOR__STREAM_RARE_QUIET;
         if ((size_t)n >= budget) {
-            reactor__stream_again(reactor__stream_part_of(r), c);
+            reactor__stream_again(reactor__stream_module_of(r), c);
             return 0;
         }
         budget -= (size_t)n;
@@ -10678,7 +10692,7 @@ static void reactor__stream_start_close(reactor *r, reactor__stream_conn *c) {
    is an interest in errors and hang-ups: a peer that is gone is to be heard of while nothing is
    read. */
 static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     uint32_t index = (uint32_t)c->id;
     unsigned wanted = REACTOR__CORE_RDHUP;
     if (p->edges || c->fd == REACTOR__UTIL_NO_SOCKET || (c->flags & REACTOR__STREAM_DIALING))
@@ -10686,7 +10700,7 @@ static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
     if (reactor__stream_may_read(c) || (c->flags & REACTOR__STREAM_LINGER)) wanted = REACTOR_READ;
     if (c->tail && (c->flags & REACTOR__STREAM_BLOCKED)) wanted |= (unsigned)REACTOR_WRITE;
     /* A pipe's write end has nothing to read, but its error is heard with READ. */
-    if (c->flags & REACTOR__STREAM_OUTLET) wanted |= (unsigned)REACTOR_READ;
+    if (c->flags & REACTOR__STREAM_WRITE_ONLY) wanted |= (unsigned)REACTOR_READ;
     if (reactor__core_at(&r->core, index)->wanted != wanted)
         reactor__core_modify(&r->core, index, wanted);
 }
@@ -10700,31 +10714,31 @@ static int reactor__stream_has_drained(const reactor__stream_conn *c) {
 
 /* Output has drained to low water: reading goes on. THROTTLED is set above the one mark and cleared
    below the other, so that reading does not flutter. */
-static void reactor__stream_settle_throttle(reactor *r, reactor__stream_conn *c) {
+static void reactor__stream_update_throttle(reactor *r, reactor__stream_conn *c) {
     const reactor_conn_options *o = &c->policy->o;
     if ((c->flags & REACTOR__STREAM_COUPLED) && reactor__stream_is_high(c))
         c->flags |= REACTOR__STREAM_THROTTLED;
     /* Input at its limit is offered once more when nothing waits any longer: see check_limit. */
     if (!c->tail && c->u.input && c->u.input->len >= o->max_input)
-        c->flags |= REACTOR__STREAM_OFFER;
+        c->flags |= REACTOR__STREAM_REDELIVER;
     if (!(c->flags & REACTOR__STREAM_THROTTLED)) return;
     if (c->queued > o->low_water || c->files > REACTOR__STREAM_FILES_LOW) return;
     c->flags &= ~(unsigned)REACTOR__STREAM_THROTTLED;
-    c->flags |= REACTOR__STREAM_OFFER;
+    c->flags |= REACTOR__STREAM_REDELIVER;
     c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
 }
 
 /* Output has drained to the mark: the handler is told, once a turn, and may go on with the input
    that it has left. Returns 1 if that has to be looked at. */
-static int reactor__stream_settle_marks(reactor *r, reactor__stream_conn *c, int told) {
-    reactor__stream_settle_throttle(r, c);
-    if (!(c->flags & REACTOR__STREAM_OWED) || !reactor__stream_has_drained(c)) return 0;
+static int reactor__stream_update_marks(reactor *r, reactor__stream_conn *c, int told) {
+    reactor__stream_update_throttle(r, c);
+    if (!(c->flags & REACTOR__STREAM_WRITABLE_PENDING) || !reactor__stream_has_drained(c)) return 0;
     if (told) { /* a peer as fast as the handler would keep everybody else waiting */
-        reactor__stream_again(reactor__stream_part_of(r), c);
+        reactor__stream_again(reactor__stream_module_of(r), c);
         return 0;
     }
-    c->flags &= ~(unsigned)REACTOR__STREAM_OWED;
-    c->flags |= REACTOR__STREAM_OFFER;
+    c->flags &= ~(unsigned)REACTOR__STREAM_WRITABLE_PENDING;
+    c->flags |= REACTOR__STREAM_REDELIVER;
     c->rare &= ~(unsigned)REACTOR__STREAM_RARE_NOTIFY;
     if (c->h->on_writable) reactor__stream_event(r, c, c->h->on_writable);
     return 1;
@@ -10740,21 +10754,21 @@ typedef struct reactor__stream_budget {
 static int reactor__stream_spend(reactor *r, reactor__stream_conn *c,
                                  reactor__stream_budget *budget) {
     if (budget->offers-- > 0) return 1;
-    reactor__stream_again(reactor__stream_part_of(r), c);
+    reactor__stream_again(reactor__stream_module_of(r), c);
     return 0;
 }
 
 /* Offers what was left, else reads. 1: that has to be looked at; 0: there was nothing to do; -1: the
    rest is for the next turn. */
-static int reactor__stream_settle_input(reactor *r, reactor__stream_conn *c,
+static int reactor__stream_update_input(reactor *r, reactor__stream_conn *c,
                                         reactor__stream_budget *budget) {
     const unsigned held = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_GONE;
-    if (!(c->flags & held) && (c->flags & REACTOR__STREAM_OFFER)) {
+    if (!(c->flags & held) && (c->flags & REACTOR__STREAM_REDELIVER)) {
         if (!reactor__stream_spend(r, c, budget)) return -1;
-        reactor__stream_offer(r, c);
+        reactor__stream_redeliver(r, c);
         return 1;
     }
-    if (!(c->flags & REACTOR__STREAM_READABLE) || (c->flags & REACTOR__STREAM_KICKED) ||
+    if (!(c->flags & REACTOR__STREAM_READABLE) || (c->flags & REACTOR__STREAM_SCHEDULED) ||
         !reactor__stream_may_read(c))
         return 0;
     reactor__stream_read_some(r, c, &budget->bytes);
@@ -10763,22 +10777,22 @@ static int reactor__stream_settle_input(reactor *r, reactor__stream_conn *c,
 
 /* The peer has finished sending. What was not consumed is offered once more first, when nothing
    keeps the handler from using it. Returns 1 if that has to be looked at. */
-static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c,
+static int reactor__stream_update_eof(reactor *r, reactor__stream_conn *c,
                                       reactor__stream_budget *budget) {
-    const unsigned done = REACTOR__STREAM_TOLD | REACTOR__STREAM_PAUSED;
+    const unsigned done = REACTOR__STREAM_EOF_DELIVERED | REACTOR__STREAM_PAUSED;
     if (!(c->flags & REACTOR__STREAM_ENDED) || (c->flags & done)) return 0;
     /* A handler that waits for its output to drain has not had its last look at the input. */
-    const unsigned waits = REACTOR__STREAM_THROTTLED | REACTOR__STREAM_OWED;
+    const unsigned waits = REACTOR__STREAM_THROTTLED | REACTOR__STREAM_WRITABLE_PENDING;
     if (c->u.input) {
         if (c->flags & waits) return 0;
         if (!(c->rare & REACTOR__STREAM_RARE_LAST_LOOK)) {
-            c->flags |= REACTOR__STREAM_OFFER;
+            c->flags |= REACTOR__STREAM_REDELIVER;
             return 1;
         }
     }
     if (!reactor__stream_spend(r, c, budget)) return 0;
-    c->flags |= REACTOR__STREAM_TOLD;
-    c->flags &= ~(unsigned)REACTOR__STREAM_OFFER;
+    c->flags |= REACTOR__STREAM_EOF_DELIVERED;
+    c->flags &= ~(unsigned)REACTOR__STREAM_REDELIVER;
     if (c->h->on_eof)
         reactor__stream_event(r, c, c->h->on_eof);
     else
@@ -10788,12 +10802,12 @@ static int reactor__stream_settle_eof(reactor *r, reactor__stream_conn *c,
 
 /* Asks the handler, once. What is still queued then leaves under the close timeout. */
 static void reactor__stream_ask(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     c->rare |= REACTOR__STREAM_RARE_ASKED;
-    reactor__stream_enter(r, c);
+    reactor__stream_callback_begin(r, c);
     int busy =
         reactor__loop_call_drain(r, c->h, reactor__stream_handle(c), reactor__stream_state(c));
-    reactor__stream_leave(r, p, c);
+    reactor__stream_callback_end(r, p, c);
     if (busy)
         c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
     else if (c->tail)
@@ -10809,7 +10823,7 @@ static void reactor__stream_end_quiet(reactor *r, reactor__stream_conn *c) {
 
 /* Draining: closed as soon as it is not busy, and has been quiet. What the kernel already has of
    its input comes before. Returns 1 if the handler was asked. */
-static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
+static int reactor__stream_update_drain(reactor *r, reactor__stream_conn *c) {
     if (!(c->flags & REACTOR__STREAM_DRAIN)) return 0;
     if ((c->flags & REACTOR__STREAM_READABLE) && reactor__stream_may_read(c)) return 0;
     if (c->h->on_drain && !(c->rare & REACTOR__STREAM_RARE_ASKED)) {
@@ -10822,57 +10836,58 @@ static int reactor__stream_settle_drain(reactor *r, reactor__stream_conn *c) {
 }
 
 /* Tells the peer, once all is out, that no more comes. */
-static int reactor__stream_settle_shut(reactor__stream_conn *c) {
+static int reactor__stream_update_shut(reactor__stream_conn *c) {
     const unsigned bars = REACTOR__STREAM_FIN | REACTOR__STREAM_BROKEN | REACTOR__STREAM_GONE;
     if (!(c->flags & REACTOR__STREAM_SHUT) || (c->flags & bars) || c->tail) return 0;
     c->flags |= REACTOR__STREAM_FIN;
     if (!(c->flags & REACTOR__STREAM_PIPE)) return reactor__stream_send_fin(c);
     /* Only its being closed tells the other end of a pipe that goes both ways. */
     if (c->rare & (unsigned)REACTOR__STREAM_RARE_DUPLEX)
-        c->flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_TOLD;
+        c->flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_EOF_DELIVERED;
     return 0;
 }
 
 /* Whether it has come to its end; reason says how. BROKEN: not before its input is read, unless it
    is closing or paused, for then nobody would read it. Else everything waits for the queue. */
-static int reactor__stream_settle_end(reactor *r, reactor__stream_conn *c) {
+static int reactor__stream_update_end(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_FAILED) return 1;
     if (c->flags & REACTOR__STREAM_BROKEN) {
         const unsigned unwanted = REACTOR__STREAM_CLOSING | REACTOR__STREAM_PAUSED;
-        if ((c->flags & REACTOR__STREAM_OFFER) && c->u.input && !(c->flags & unwanted)) return 0;
+        if ((c->flags & REACTOR__STREAM_REDELIVER) && c->u.input && !(c->flags & unwanted))
+            return 0;
         const unsigned over =
             REACTOR__STREAM_CLOSING | REACTOR__STREAM_ENDED | REACTOR__STREAM_PAUSED;
         return (c->flags & over) || !(c->flags & REACTOR__STREAM_READABLE);
     }
     if (c->tail) return 0;
     if (c->flags & REACTOR__STREAM_CLOSING) return reactor__stream_linger(r, c);
-    if (reactor__stream_settle_shut(c) < 0) return 1;
+    if (reactor__stream_update_shut(c) < 0) return 1;
     /* Both directions have ended: nothing could ever happen on it. */
-    const unsigned both = REACTOR__STREAM_FIN | REACTOR__STREAM_TOLD;
+    const unsigned both = REACTOR__STREAM_FIN | REACTOR__STREAM_EOF_DELIVERED;
     return (c->flags & both) == both;
 }
 
 /* Does what the flags ask for, in this order, until nothing is left to do now. Every callback may
    have set or cleared any of them. */
-static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
+static void reactor__stream_update(reactor *r, reactor__stream_conn *c) {
     const unsigned shut = REACTOR__STREAM_GONE;
-    reactor__stream_budget budget = {r->options.read_budget, REACTOR__STREAM_OFFERS};
+    reactor__stream_budget budget = {r->options.read_budget, REACTOR__STREAM_REDELIVERIES};
     int told = 0;
     for (int go = 1; go;) {
         if (REACTOR__PEEK(&r->core.stop)) { /* no callback follows the one that stopped the loop */
-            reactor__stream_kick(r, c);
+            reactor__stream_schedule(r, c);
             return;
         }
-        go = !(c->flags & shut) && reactor__stream_settle_marks(r, c, told);
+        go = !(c->flags & shut) && reactor__stream_update_marks(r, c, told);
         told |= go;
         if (go) continue;
-        go = reactor__stream_settle_input(r, c, &budget);
+        go = reactor__stream_update_input(r, c, &budget);
         if (go < 0) break;
         if (!go && !(c->flags & shut))
-            go = reactor__stream_settle_eof(r, c, &budget) ||
-                 (!(c->flags & shut) && reactor__stream_settle_drain(r, c));
+            go = reactor__stream_update_eof(r, c, &budget) ||
+                 (!(c->flags & shut) && reactor__stream_update_drain(r, c));
     }
-    if (reactor__stream_settle_end(r, c)) {
+    if (reactor__stream_update_end(r, c)) {
         reactor__stream_finish(r, c, 0);
         return;
     }
@@ -10889,7 +10904,7 @@ static void reactor__stream_settle(reactor *r, reactor__stream_conn *c) {
 /* An error or hang-up that no read will meet, the input having ended or being paused. */
 static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
     const unsigned unread = REACTOR__STREAM_ENDED | REACTOR__STREAM_PAUSED;
-    if (c->flags & REACTOR__STREAM_OUTLET) reactor__stream_fail(c, -EPIPE, 0);
+    if (c->flags & REACTOR__STREAM_WRITE_ONLY) reactor__stream_fail(c, -EPIPE, 0);
     const unsigned others = REACTOR__STREAM_PIPE | REACTOR__STREAM_LINGER; /* these read on */
     if (!(c->flags & unread) || (c->flags & others)) return;
     int e = reactor__net_death(c->fd);
@@ -10901,109 +10916,110 @@ static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
    it was connecting leaves now; one that was closed meanwhile hears nothing, and opens for that
    only. An edge that told of an error before this will not come again. */
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
-    c->flags &= ~(unsigned)REACTOR__STREAM_GRABBED;
+    c->flags &= ~(unsigned)REACTOR__STREAM_ATTACHING;
     c->flags |= REACTOR__STREAM_OPEN;
     c->last_in = c->last_out = c->opened = reactor__loop_now(r);
     if (!(c->flags & REACTOR__STREAM_GONE)) reactor__stream_event(r, c, c->h->on_open);
     if (c->tail && !(c->flags & (unsigned)(REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED)))
         reactor__stream_flush(r, c);
-    if (c->flags & REACTOR__STREAM_HINTED) reactor__stream_dead_peer(r, c);
-    reactor__stream_settle(r, c);
+    if (c->flags & REACTOR__STREAM_MAY_HAVE_MORE) reactor__stream_dead_peer(r, c);
+    reactor__stream_update(r, c);
 }
 
 /* What an event says of the input, which holds until it has been read: an edge comes once. */
-static void reactor__stream_note(reactor__stream_conn *c, unsigned events) {
+static void reactor__stream_note_events(reactor__stream_conn *c, unsigned events) {
     if (events & (unsigned)REACTOR_READ) c->flags |= REACTOR__STREAM_READABLE;
     if (events & (REACTOR__CORE_RDHUP | REACTOR__CORE_PRI | REACTOR__CORE_INFO))
-        c->flags |= REACTOR__STREAM_HINTED;
+        c->flags |= REACTOR__STREAM_MAY_HAVE_MORE;
 }
 
 /* An event that is out of the ordinary, or of a connection that has something to settle. */
-REACTOR__APART static void reactor__stream_io_long(reactor *r, reactor__stream_conn *c,
-                                                   unsigned events) {
+REACTOR__NOINLINE static void reactor__stream_io_slow(reactor *r, reactor__stream_conn *c,
+                                                      unsigned events) {
     r->core.counters.callbacks--; /* an event is none; what it leads to counts itself */
     if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
-    reactor__stream_note(c, events);
+    reactor__stream_note_events(c, events);
     if (!(c->flags & REACTOR__STREAM_OPEN)) return; /* an attached one opens at the turn's end */
     /* What nobody waits for room for leaves at the turn's end, whether an edge tells of room or not. */
     if ((c->flags & REACTOR__STREAM_BLOCKED) && c->tail && (events & (unsigned)REACTOR_WRITE)) {
         c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
         reactor__stream_flush(r, c);
     }
-    if ((events & (unsigned)REACTOR_READ) && !(c->flags & REACTOR__STREAM_KICKED))
+    if ((events & (unsigned)REACTOR_READ) && !(c->flags & REACTOR__STREAM_SCHEDULED))
         reactor__stream_read(r, c);
     if (events & REACTOR__CORE_INFO) reactor__stream_dead_peer(r, c);
-    if (!(c->flags & REACTOR__STREAM_KICKED)) reactor__stream_settle(r, c);
+    if (!(c->flags & REACTOR__STREAM_SCHEDULED)) reactor__stream_update(r, c);
 }
 
 /* What recv said on the short way, and it was neither a part of a buffer nor nothing. */
-REACTOR__APART static void reactor__stream_io_odd(reactor *r, ssize_t n) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
+REACTOR__NOINLINE static void reactor__stream_io_read_slow(reactor *r, ssize_t n) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
     int e = n < 0 ? reactor__util_error() : 0;
     r->core.counters.callbacks--; /* see io_long */
-    r->lane.current = NULL;
+    r->io.current = NULL;
     if (n > 0) {
         c->flags |= REACTOR__STREAM_READABLE; /* a full buffer: there may be more */
-        reactor__stream_received(r, c, r->lane.buffer, (size_t)n);
+        reactor__stream_received(r, c, r->io.buffer, (size_t)n);
     } else if (n == 0)
         reactor__stream_input_ended(c);
     else if (e == -EINTR)
         c->flags |= REACTOR__STREAM_READABLE;
     else if (e != -EAGAIN)
         reactor__stream_fail(c, e, 0);
-    reactor__stream_settle(r, c);
+    reactor__stream_update(r, c);
 }
 
 /* on_data has returned on the short way and left something: what the long way looks at all along. */
 static void reactor__stream_io_left(const reactor *r, reactor__stream_conn *c, size_t used,
                                     size_t n) {
     reactor__stream_has_shown(c, used, n);
-    reactor__stream_verdict(r, c);
+    reactor__stream_write_result(r, c);
 }
 
 /* The handler's output is out or queued; what it did not consume is kept. */
-static void reactor__stream_io_leave(reactor *r, reactor__stream_conn *c, size_t used, size_t n) {
+static void reactor__stream_io_callback_end(reactor *r, reactor__stream_conn *c, size_t used,
+                                            size_t n) {
     if (used < n && !(c->flags & REACTOR__STREAM_FAILED))
-        reactor__stream_keep(r, c, r->lane.data + used, n - used);
+        reactor__stream_keep(r, c, r->io.data + used, n - used);
     if (c->tail) reactor__stream_flush(r, c);
     if (used < n) reactor__stream_check_limit(c);
-    if (c->flags & REACTOR__STREAM_BUSY) reactor__stream_settle(r, c);
+    if (c->flags & REACTOR__STREAM_NEEDS_UPDATE) reactor__stream_update(r, c);
 }
 
 /* The handler did not simply answer, or not consume it all. */
-REACTOR__APART static void reactor__stream_io_rest(reactor *r, size_t used) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    size_t n = r->lane.len;
-    reactor__stream_bar(r, p);
+REACTOR__NOINLINE static void reactor__stream_io_remainder(reactor *r, size_t used) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    size_t n = r->io.len;
+    reactor__stream_disable_fast_path(r, p);
     if (used < n) reactor__stream_io_left(r, c, used, n);
-    reactor__stream_parting(r, p, c);
-    reactor__stream_io_leave(r, c, used, n);
+    reactor__stream_flush_cork(r, p, c);
+    reactor__stream_io_callback_end(r, c, used, n);
 }
 
 /* The kernel did not take all of a short answer, or that was not all of the input. */
-REACTOR__APART static void reactor__stream_io_unsent(reactor *r, ssize_t sent) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    const size_t n = r->lane.len;
-    const size_t used = r->lane.answer == REACTOR__LOOP_BARRED ? n : (size_t)r->lane.answer;
-    reactor__stream_bar(r, p);
+REACTOR__NOINLINE static void reactor__stream_io_unsent(reactor *r, ssize_t sent) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    const size_t n = r->io.len;
+    const size_t used = r->io.answer == REACTOR__LOOP_NO_FAST_PATH ? n : (size_t)r->io.answer;
+    reactor__stream_disable_fast_path(r, p);
     if (used < n) reactor__stream_io_left(r, c, used, n);
-    r->lane.current = NULL;
+    r->io.current = NULL;
     if (sent == -EINTR)
         reactor__stream_uncork(r, p, c);
     else
         reactor__stream_uncork_sent(r, p, c, sent);
-    reactor__stream_io_leave(r, c, used, n);
+    reactor__stream_io_callback_end(r, c, used, n);
 }
 
 /* The handler did not send its input back. If it wrote one piece of something else, and neither it
    nor anybody has anything for settle to do, that is sent as plainly. */
-REACTOR__APART static void reactor__stream_io_answer(reactor *r, size_t used) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->lane.current;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    if (used < r->lane.len || p->corks != 1 || (c->flags & REACTOR__STREAM_BUSY)) {
-        reactor__stream_io_rest(r, used);
+REACTOR__NOINLINE static void reactor__stream_io_answer(reactor *r, size_t used) {
+    reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    if (used < r->io.len || p->corks != 1 || (c->flags & REACTOR__STREAM_NEEDS_UPDATE)) {
+        reactor__stream_io_remainder(r, used);
         return;
     }
     ssize_t sent =
@@ -11012,7 +11028,7 @@ REACTOR__APART static void reactor__stream_io_answer(reactor *r, size_t used) {
         reactor__stream_io_unsent(r, sent < 0 ? reactor__util_error() : sent);
         return;
     }
-    r->lane.current = NULL;
+    r->io.current = NULL;
     r->core.counters.bytes_out += (size_t)sent;
     reactor__stream_uncorked(p);
 }
@@ -11025,35 +11041,35 @@ REACTOR__APART static void reactor__stream_io_answer(reactor *r, size_t used) {
    in a register would cost more. */
 static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
-    reactor__loop_lane *lane = &r->lane;
-    if (REACTOR__UNLIKELY((c->flags ^ events) & ~REACTOR__STREAM_PEACE)) {
-        reactor__stream_io_long(r, c, events);
+    reactor__loop_io_context *io = &r->io;
+    if (REACTOR__UNLIKELY((c->flags ^ events) & ~REACTOR__STREAM_FAST_OK)) {
+        reactor__stream_io_slow(r, c, events);
         return;
     }
-    lane->current = c;
-    ssize_t n = reactor__net_sys_recv(fd, lane->buffer, lane->size);
-    c = (reactor__stream_conn *)lane->current;
-    if (REACTOR__UNLIKELY((size_t)n - 1 >= lane->most)) {
-        reactor__stream_io_odd(r, n);
+    io->current = c;
+    ssize_t n = reactor__net_sys_recv(fd, io->buffer, io->size);
+    c = (reactor__stream_conn *)io->current;
+    if (REACTOR__UNLIKELY((size_t)n - 1 >= io->most)) {
+        reactor__stream_io_read_slow(r, n);
         return;
     }
-    lane->answer = c->id;
-    lane->len = (size_t)n;
+    io->answer = c->id;
+    io->len = (size_t)n;
     r->core.counters.bytes_in += (size_t)n;
     c->last_in = r->now;
-    size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), lane->buffer,
+    size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), io->buffer,
                                                   (size_t)n, reactor__stream_state(c));
-    if (REACTOR__UNLIKELY(lane->answer != used)) {
+    if (REACTOR__UNLIKELY(io->answer != used)) {
         reactor__stream_io_answer(r, used);
         return;
     }
-    c = (reactor__stream_conn *)lane->current;
-    ssize_t sent = reactor__net_sys_send(c->fd, lane->buffer, used, REACTOR__NET_NOSIGNAL);
-    if (REACTOR__UNLIKELY(sent != (ssize_t)lane->len)) {
+    c = (reactor__stream_conn *)io->current;
+    ssize_t sent = reactor__net_sys_send(c->fd, io->buffer, used, REACTOR__NET_NOSIGNAL);
+    if (REACTOR__UNLIKELY(sent != (ssize_t)io->len)) {
         reactor__stream_io_unsent(r, sent < 0 ? reactor__util_error() : sent);
         return;
     }
-    lane->current = NULL;
+    io->current = NULL;
     r->core.counters.bytes_out += (size_t)sent;
 }
 
@@ -11098,7 +11114,7 @@ static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *
     reactor__core_report *at = b->next, *kept = b->kept;
     const reactor__core_report *last = r->core.reports + r->core.report_count;
     const uint32_t stride = reactor__stream_stride(b), most = REACTOR__STREAM_BATCH;
-    const uint32_t size = stride < r->lane.size ? stride : (uint32_t)r->lane.size;
+    const uint32_t size = stride < r->io.size ? stride : (uint32_t)r->io.size;
     const uint32_t fit = REACTOR__STREAM_ARENA / stride;
     reactor__core_transfer *m = b->moves, *end = m + (fit < most ? fit : most);
     char *piece = b->arena;
@@ -11106,7 +11122,7 @@ static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *
         const reactor__core_slot *slot = &slots[at->index];
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
         const int ours = slot->fn == reactor__stream_io && slot->tag == at->tag;
-        if (REACTOR__UNLIKELY(!ours || ((c->flags ^ at->events) & ~REACTOR__STREAM_PEACE))) {
+        if (REACTOR__UNLIKELY(!ours || ((c->flags ^ at->events) & ~REACTOR__STREAM_FAST_OK))) {
             *kept++ = *at;
             continue;
         }
@@ -11140,13 +11156,13 @@ static void reactor__stream_scatter(reactor__stream_batch *b, uint32_t count) {
 static void reactor__stream_put_by(reactor *r, reactor__stream_conn *c,
                                    const reactor__core_transfer *m) {
     int32_t n = m->result;
-    if (n == -EINTR || n == (int32_t)reactor__stream_part_of(r)->batch->size)
+    if (n == -EINTR || n == (int32_t)reactor__stream_module_of(r)->batch->size)
         c->flags |= REACTOR__STREAM_READABLE;
     if (n > 0) {
         c->last_in = r->now;
         r->core.counters.bytes_in += (uint32_t)n;
         reactor__stream_keep(r, c, m->data, (size_t)n);
-        c->flags |= REACTOR__STREAM_OFFER;
+        c->flags |= REACTOR__STREAM_REDELIVER;
     } else if (n == 0)
         reactor__stream_input_ended(c);
     else if (n != -EINTR && n != -EAGAIN)
@@ -11158,13 +11174,13 @@ static void reactor__stream_pass_by(reactor *r, reactor__stream_conn *c,
                                     const reactor__core_transfer *m) {
     c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
     reactor__stream_put_by(r, c, m);
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
 }
 
 /* What the kernel did not take of an answer goes before what has been queued since. */
 static void reactor__stream_put_back(reactor *r, reactor__stream_conn *c, const char *data,
                                      size_t len) {
-    reactor__stream_node *n = reactor__stream_data_new(reactor__stream_part_of(r), c, NULL, len);
+    reactor__stream_node *n = reactor__stream_data_new(reactor__stream_module_of(r), c, NULL, len);
     if (!n) {
         reactor__stream_fail(c, -ENOMEM, REACTOR__STREAM_RESET);
         return;
@@ -11179,12 +11195,13 @@ static void reactor__stream_put_back(reactor *r, reactor__stream_conn *c, const 
 
 /* An answer of which the kernel has not taken all. Returns 1 if it was refused and something is
    queued behind it, which gives done callbacks: not yet. */
-REACTOR__APART static int reactor__stream_answer_rest(reactor *r, const reactor__core_transfer *m) {
+REACTOR__NOINLINE static int reactor__stream_answer_remainder(reactor *r,
+                                                              const reactor__core_transfer *m) {
     const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
     reactor__stream_conn *c = (reactor__stream_conn *)m->user;
     int32_t n = m->result;
     if (!m->len || (c->flags & no)) return 0;
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     if (n >= 0 || n == -EAGAIN) {
         uint32_t sent = n > 0 ? (uint32_t)n : 0;
         c->flags |= REACTOR__STREAM_BLOCKED;
@@ -11205,16 +11222,16 @@ static int reactor__stream_answer_one(reactor *r, reactor__core_transfer *m) {
     piece.iov_base = m->data;
     piece.iov_len = m->len;
     m->result = (int32_t)reactor__net_send(c->fd, reactor__stream_how(r, c), &piece, 1, 0);
-    if (m->result != (int32_t)m->len) return reactor__stream_answer_rest(r, m);
+    if (m->result != (int32_t)m->len) return reactor__stream_answer_remainder(r, m);
     reactor__stream_sent(r, c, m->len);
     return 0;
 }
 
 /* Those that were refused with something queued behind them. A done callback may do anything to any
    connection, so it comes when of no other an answer waits. */
-REACTOR__APART static void reactor__stream_answers_refused(reactor *r,
-                                                           const reactor__core_transfer *m,
-                                                           const reactor__core_transfer *end) {
+REACTOR__NOINLINE static void reactor__stream_answers_refused(reactor *r,
+                                                              const reactor__core_transfer *m,
+                                                              const reactor__core_transfer *end) {
     for (; m < end; m++) {
         if (!m->len || m->result >= 0 || m->result == -EAGAIN) continue;
         reactor__stream_conn *c = (reactor__stream_conn *)m->user;
@@ -11240,13 +11257,13 @@ static void reactor__stream_answer(reactor *r, reactor__stream_batch *b) {
         else if (m->result == (int32_t)m->len)
             r->core.counters.bytes_out += m->len;
         else
-            refused |= reactor__stream_answer_rest(r, m);
+            refused |= reactor__stream_answer_remainder(r, m);
     }
     if (refused) reactor__stream_answers_refused(r, b->moves, end);
 }
 
 /* What the batch has of this connection; NULL for nothing. */
-static reactor__core_transfer *reactor__stream_batched(const reactor__stream_part *p,
+static reactor__core_transfer *reactor__stream_batched(const reactor__stream_module *p,
                                                        const reactor__stream_conn *c) {
     reactor__stream_batch *b = p->batch;
     if (!b || !b->end) return NULL;
@@ -11258,7 +11275,7 @@ static reactor__core_transfer *reactor__stream_batched(const reactor__stream_par
 /* One that leaves the loop in mid-turn gets its input, and its peer the answer; not with files
    queued, for a call must not lead to done callbacks. */
 static void reactor__stream_unbatch(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     reactor__core_transfer *m = reactor__stream_batched(p, c);
     if (!m) return;
     if (c->flags & REACTOR__STREAM_BATCHED) {
@@ -11274,8 +11291,8 @@ static void reactor__stream_unbatch(reactor *r, reactor__stream_conn *c) {
 /* It was taken out, the loop was stopped, nothing was received, or there may be more, or the
    connection has something to settle by now. What filled its piece is shown together with the rest,
    as if the piece had been larger. */
-REACTOR__APART static void reactor__stream_show_odd(reactor *r, const reactor__stream_batch *b,
-                                                    const reactor__core_transfer *m) {
+REACTOR__NOINLINE static void reactor__stream_show_slow(reactor *r, const reactor__stream_batch *b,
+                                                        const reactor__core_transfer *m) {
     reactor__stream_conn *c = (reactor__stream_conn *)m->user;
     if (!(c->flags & REACTOR__STREAM_BATCHED)) return;
     if (REACTOR__PEEK(&r->core.stop)) {
@@ -11286,7 +11303,7 @@ REACTOR__APART static void reactor__stream_show_odd(reactor *r, const reactor__s
     if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
     reactor__stream_put_by(r, c, m);
     if (m->result == (int32_t)b->size) reactor__stream_read(r, c);
-    reactor__stream_settle(r, c);
+    reactor__stream_update(r, c);
 }
 
 /* An answer that waits for the others. */
@@ -11294,19 +11311,19 @@ static inline void reactor__stream_has_answered(reactor *r, reactor__stream_batc
                                                 reactor__core_transfer *m, size_t len) {
     m->len = (uint32_t)len;
     b->answered += len;
-    r->lane.current = NULL;
+    r->io.current = NULL;
 }
 
 /* The handler has something else to say than its input. One piece for which there is nothing to
    settle takes the place of the input. */
-REACTOR__APART static void reactor__stream_show_answer(reactor *r, reactor__stream_batch *b,
-                                                       reactor__core_transfer *m, size_t used) {
+REACTOR__NOINLINE static void reactor__stream_show_answer(reactor *r, reactor__stream_batch *b,
+                                                          reactor__core_transfer *m, size_t used) {
     const reactor__stream_conn *c = (reactor__stream_conn *)m->user;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    reactor__stream_bar(r, p);
-    if (used < r->lane.len || p->corks != 1 || p->corked > b->size ||
-        (c->flags & REACTOR__STREAM_BUSY)) {
-        reactor__stream_io_rest(r, used);
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    reactor__stream_disable_fast_path(r, p);
+    if (used < r->io.len || p->corks != 1 || p->corked > b->size ||
+        (c->flags & REACTOR__STREAM_NEEDS_UPDATE)) {
+        reactor__stream_io_remainder(r, used);
         return;
     }
     memmove(m->data, p->cork[0].iov_base, p->corked);
@@ -11316,14 +11333,15 @@ REACTOR__APART static void reactor__stream_show_answer(reactor *r, reactor__stre
 
 /* Shows each connection of the batch what was received for it: reactor__stream_io without its calls. */
 static void reactor__stream_show_batch(reactor *r, reactor__stream_batch *b) {
-    reactor__loop_lane *lane = &r->lane;
+    reactor__loop_io_context *io = &r->io;
     const uint32_t most = b->size - 1;
     for (reactor__core_transfer *m = b->moves; m < b->end; m++) {
         reactor__stream_conn *c = (reactor__stream_conn *)m->user;
         m->len = 0;
-        if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_BUSY) != REACTOR__STREAM_BATCHED ||
+        if (REACTOR__UNLIKELY((c->flags & REACTOR__STREAM_NEEDS_UPDATE) !=
+                                  REACTOR__STREAM_BATCHED ||
                               (uint32_t)m->result - 1 >= most || REACTOR__PEEK(&r->core.stop))) {
-            reactor__stream_show_odd(r, b, m);
+            reactor__stream_show_slow(r, b, m);
             continue;
         }
         const size_t n = (size_t)m->result;
@@ -11331,22 +11349,22 @@ static void reactor__stream_show_batch(reactor *r, reactor__stream_batch *b) {
         c->last_in = r->now;
         r->core.counters.bytes_in += n;
         r->core.counters.callbacks++;
-        lane->current = c;
-        lane->answer = c->id;
-        lane->data = m->data;
-        lane->len = n;
+        io->current = c;
+        io->answer = c->id;
+        io->data = m->data;
+        io->len = n;
         size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), m->data,
                                                       n, reactor__stream_state(c));
-        if (REACTOR__LIKELY(lane->answer == used && used == n))
+        if (REACTOR__LIKELY(io->answer == used && used == n))
             reactor__stream_has_answered(r, b, m, used);
         else
             reactor__stream_show_answer(r, b, m, used);
     }
-    lane->data = lane->buffer;
+    io->data = io->buffer;
 }
 
 /* The memory for batches comes with the first. */
-static reactor__stream_batch *reactor__stream_batch_of(reactor__stream_part *p) {
+static reactor__stream_batch *reactor__stream_batch_of(reactor__stream_module *p) {
     if (p->batch) return p->batch;
     p->batch = (reactor__stream_batch *)REACTOR_MALLOC(sizeof *p->batch);
     if (p->batch) memset(p->batch, 0, offsetof(reactor__stream_batch, moves)); /* not the arena */
@@ -11354,8 +11372,8 @@ static reactor__stream_batch *reactor__stream_batch_of(reactor__stream_part *p) 
 }
 
 /* From dispatch, with the reports of a wait. */
-static void reactor__stream_ahead(reactor *r) {
-    reactor__stream_batch *b = reactor__stream_batch_of(reactor__stream_part_of(r));
+static void reactor__stream_before_dispatch(reactor *r) {
+    reactor__stream_batch *b = reactor__stream_batch_of(reactor__stream_module_of(r));
     reactor__core *core = &r->core;
     const reactor__core_report *end = core->reports + core->report_count;
     if (!b || !reactor__stream_pays(r, b)) return;
@@ -11434,21 +11452,21 @@ static void reactor__stream_conn_undo(reactor *r, reactor__stream_conn *c) {
 /* With edges for everything, once and for all; with levels for input, until settle has found out
    what is of interest. */
 static int reactor__stream_register(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     unsigned wanted = p->edges ? REACTOR__STREAM_EDGES : (unsigned)REACTOR_READ;
     return reactor__core_bind(&r->core, (uint32_t)c->id, c->fd, wanted);
 }
 
-static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child);
-static void reactor__stream_turn(reactor *r, reactor__loop_part *part);
-static void reactor__stream_dump(const reactor *r, const reactor__loop_part *part,
+static void reactor__stream_fini(reactor *r, reactor__loop_module *module, int child);
+static void reactor__stream_turn(reactor *r, reactor__loop_module *module);
+static void reactor__stream_dump(const reactor *r, const reactor__loop_module *module,
                                  reactor_line_fn *fn, void *user);
 
 /* A forked child has destroyed its copy in a callback: what the rest of the turn might do to a
    connection is barred by its being at an end already, without a descriptor. Listeners lose theirs,
    too. */
-static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
-    reactor__stream_batch *b = ((reactor__stream_part *)part)->batch;
+static void reactor__stream_fork_cleanup(reactor *r, reactor__loop_module *module) {
+    reactor__stream_batch *b = ((reactor__stream_module *)module)->batch;
     if (b) b->end = NULL;
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
@@ -11460,50 +11478,50 @@ static void reactor__stream_orphan(reactor *r, reactor__loop_part *part) {
         if (c->fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(c->fd);
         c->fd = REACTOR__UTIL_NO_SOCKET;
     }
-    for (reactor__stream_listener *l = reactor__stream_part_of(r)->listeners; l; l = l->next) {
+    for (reactor__stream_listener *l = reactor__stream_module_of(r)->listeners; l; l = l->next) {
         reactor__net_unlink(&l->bound);
         reactor__util_close(l->bound.fd);
         l->bound.fd = REACTOR__UTIL_NO_SOCKET;
     }
-    reactor__stream_bar(r, reactor__stream_part_of(r));
+    reactor__stream_disable_fast_path(r, reactor__stream_module_of(r));
 }
 
 /* A forked child makes its copy of the loop its own: paths are removed by either. */
-static int reactor__stream_forked(reactor *r, reactor__loop_part *part) {
-    (void)part;
-    for (reactor__stream_listener *l = reactor__stream_part_of(r)->listeners; l; l = l->next)
+static int reactor__stream_forked(reactor *r, reactor__loop_module *module) {
+    (void)module;
+    for (reactor__stream_listener *l = reactor__stream_module_of(r)->listeners; l; l = l->next)
         l->bound.pid = reactor__util_pid();
     return 0;
 }
 
 /* What only programs with streams pay for: made with the first of them. */
 static int reactor__stream_start(reactor *r) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (r->closing || r->draining > REACTOR__LOOP_DRAINING) return -ECANCELED;
     if (p) return 0;
-    p = REACTOR__NEW(reactor__stream_part);
+    p = REACTOR__NEW(reactor__stream_module);
     if (!p) return -ENOMEM;
-    r->lane.buffer = (char *)REACTOR_MALLOC(r->options.read_buffer);
-    p->stage = (char *)REACTOR_MALLOC(REACTOR__STREAM_STAGE);
-    if (!r->lane.buffer || !p->stage) {
-        REACTOR_FREE(r->lane.buffer);
-        REACTOR_FREE(p->stage);
+    r->io.buffer = (char *)REACTOR_MALLOC(r->options.read_buffer);
+    p->staging = (char *)REACTOR_MALLOC(REACTOR__STREAM_STAGING);
+    if (!r->io.buffer || !p->staging) {
+        REACTOR_FREE(r->io.buffer);
+        REACTOR_FREE(p->staging);
         REACTOR_FREE(p);
         return -ENOMEM;
     }
-    if (r->core.transfer) r->core.ahead = reactor__stream_ahead;
-    r->lane.data = r->lane.buffer;
-    r->lane.size = r->options.read_buffer;
-    r->lane.most = r->lane.size - 1;
-    p->part.turn = reactor__stream_turn;
-    p->part.fini = reactor__stream_fini;
-    p->part.dump = reactor__stream_dump;
-    p->part.orphan = reactor__stream_orphan;
-    p->part.forked = reactor__stream_forked;
+    if (r->core.transfer) r->core.before_dispatch = reactor__stream_before_dispatch;
+    r->io.data = r->io.buffer;
+    r->io.size = r->options.read_buffer;
+    r->io.most = r->io.size - 1;
+    p->module.turn = reactor__stream_turn;
+    p->module.fini = reactor__stream_fini;
+    p->module.dump = reactor__stream_dump;
+    p->module.fork_cleanup = reactor__stream_fork_cleanup;
+    p->module.forked = reactor__stream_forked;
     p->pending = &r->pending[REACTOR__LOOP_STREAM];
     p->edges = r->core.backend->traits & (unsigned)REACTOR__CORE_HAS_EDGES;
-    r->parts[REACTOR__LOOP_STREAM] = &p->part;
+    r->modules[REACTOR__LOOP_STREAM] = &p->module;
     return 0;
 }
 
@@ -11525,9 +11543,9 @@ static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_DIALING;
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     c->timer = 0;
-    if (!reactor__net_sys_is_tcp(c->fd)) c->flags |= REACTOR__STREAM_THOROUGH;
+    if (!reactor__net_sys_is_tcp(c->fd)) c->flags |= REACTOR__STREAM_READ_TO_EAGAIN;
     reactor__core_at(&r->core, index)->fn = reactor__stream_io;
-    if (!reactor__stream_part_of(r)->edges) reactor__core_modify(&r->core, index, REACTOR_READ);
+    if (!reactor__stream_module_of(r)->edges) reactor__core_modify(&r->core, index, REACTOR_READ);
     r->core.counters.connects++;
     reactor__stream_opened(r, c);
 }
@@ -11589,7 +11607,7 @@ static void reactor__stream_dial_end(reactor *r, const reactor__stream_conn *c) 
 }
 
 static unsigned reactor__stream_dial_interest(const reactor *r) {
-    return reactor__stream_part_of(r)->edges ? REACTOR__STREAM_EDGES : (unsigned)REACTOR_WRITE;
+    return reactor__stream_module_of(r)->edges ? REACTOR__STREAM_EDGES : (unsigned)REACTOR_WRITE;
 }
 
 /* The server's backlog is full, and nothing tells when it is not: it is tried again, after a pause
@@ -11674,7 +11692,7 @@ static void reactor__stream_dial_won(reactor *r, reactor__stream_conn *c) {
     d->error = e;
     d->next_at = 0;
     reactor__stream_attempt_end(r, a);
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
 }
 
 static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user);
@@ -11733,7 +11751,7 @@ static void reactor__stream_attempt_event(reactor *r, reactor__stream_attempt *a
     if (e == 0) {
         d->winner = a;
         if (a == &d->own) {
-            reactor__stream_note(c, events);
+            reactor__stream_note_events(c, events);
             reactor__stream_dial_won(r, c);
             return;
         }
@@ -11742,7 +11760,7 @@ static void reactor__stream_attempt_event(reactor *r, reactor__stream_attempt *a
         d->next_at = 0;
         reactor__stream_attempt_end(r, a);
     }
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
 }
 
 static void reactor__stream_attempt_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
@@ -11828,7 +11846,7 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
     c->u.dial = d;
     reactor__core_at(&r->core, (uint32_t)c->id)->fn = reactor__stream_dial_io;
     if (out) out->id = c->id;
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -11836,7 +11854,7 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
 static unsigned reactor__stream_pipe_flags(reactor_socket fd) {
     unsigned ways = reactor__net_ways(fd), flags = REACTOR__STREAM_PIPE;
     if (!(ways & (unsigned)REACTOR_READ))
-        flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_TOLD | REACTOR__STREAM_OUTLET;
+        flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_EOF_DELIVERED | REACTOR__STREAM_WRITE_ONLY;
     if (!(ways & (unsigned)REACTOR_WRITE)) flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
     return flags;
 }
@@ -11852,10 +11870,10 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     int e = reactor__stream_start(r);
     if (e == 0) e = reactor__stream_policy_new(o, 1, &policy);
     if (e < 0) return e;
-    unsigned flags = REACTOR__STREAM_GRABBED;
+    unsigned flags = REACTOR__STREAM_ATTACHING;
     if (kind != REACTOR__NET_SOCKET) flags |= reactor__stream_pipe_flags(fd);
     if (kind != REACTOR__NET_SOCKET || !reactor__net_sys_is_tcp(fd))
-        flags |= REACTOR__STREAM_THOROUGH;
+        flags |= REACTOR__STREAM_READ_TO_EAGAIN;
     reactor__stream_conn *c = reactor__stream_conn_new(r, h, policy, fd, flags);
     reactor__stream_policy_drop(policy);
     if (!c) return -ENOMEM;
@@ -11882,7 +11900,7 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     if (kind == REACTOR__NET_SOCKET && reactor__net_lingers(fd))
         c->rare |= REACTOR__STREAM_RARE_WAITS;
     if (out) out->id = c->id;
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -11891,19 +11909,19 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
    A listener is a level on every backend, and its interest is 0 while there is any reason not to
    accept: the peers then wait in the backlog, and nothing spins. */
 
-REACTOR__APART static reactor__stream_listener *reactor__stream_listener_of(const reactor *r,
-                                                                            uint64_t id) {
+REACTOR__NOINLINE static reactor__stream_listener *reactor__stream_listener_of(const reactor *r,
+                                                                               uint64_t id) {
     reactor__core_slot *slot = reactor__core_resolve(&r->core, id, REACTOR__CORE_LISTENER);
     return slot ? (reactor__stream_listener *)slot->user : NULL;
 }
 
 /* One more, or one less, reason not to accept. */
-REACTOR__APART static void reactor__stream_stop_listener(reactor *r, reactor__stream_listener *l,
-                                                         unsigned why, int on) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+REACTOR__NOINLINE static void reactor__stream_stop_listener(reactor *r, reactor__stream_listener *l,
+                                                            unsigned why, int on) {
+    reactor__stream_module *p = reactor__stream_module_of(r);
     unsigned before = l->stopped;
     l->stopped = on ? before | why : before & ~why;
-    if ((before ^ l->stopped) & REACTOR__STREAM_SHORT) p->short_count += on ? 1 : -1;
+    if ((before ^ l->stopped) & REACTOR__STREAM_STARVED) p->starved_count += on ? 1 : -1;
     if (!before == !l->stopped) return;
     reactor__core_modify(&r->core, (uint32_t)l->id, l->stopped ? 0 : (unsigned)REACTOR_READ);
     if (r->draining) REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1); /* see leave_listeners */
@@ -11919,13 +11937,13 @@ static void reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
     l->timer = id;
     l->open_until = 0;
     if (r->draining) REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
-    reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT | REACTOR__STREAM_VAIN, 0);
+    reactor__stream_stop_listener(r, l, REACTOR__STREAM_STARVED | REACTOR__STREAM_VAIN, 0);
 }
 
 /* No descriptor or no memory for another connection: those there are go on, new ones wait in the
    backlog until one of ours closes, or a moment has passed, for it may be somebody else's that
    does. Accepting on and on would spin. So it would where there is nobody to accept (VAIN). */
-static void reactor__stream_short(reactor *r, reactor__stream_listener *l, unsigned why) {
+static void reactor__stream_starve(reactor *r, reactor__stream_listener *l, unsigned why) {
     r->core.counters.accept_pauses++;
     reactor__timer_reset(
         &r->wheel, l->timer,
@@ -11939,24 +11957,25 @@ static void reactor__stream_short(reactor *r, reactor__stream_listener *l, unsig
    else is reported again and again is no better. */
 static void reactor__stream_in_vain(reactor *r, reactor__stream_listener *l, unsigned events) {
     if (l->vain >= ((events & (unsigned)REACTOR_HANGUP) ? 1 : REACTOR__STREAM_MOST_VAIN))
-        reactor__stream_short(r, l, REACTOR__STREAM_VAIN);
+        reactor__stream_starve(r, l, REACTOR__STREAM_VAIN);
 }
 
 /* A connection has gone: there is room for another. */
-static void reactor__stream_room(reactor *r, reactor__stream_policy *policy) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+static void reactor__stream_release_slot(reactor *r, reactor__stream_policy *policy) {
+    reactor__stream_module *p = reactor__stream_module_of(r);
     reactor__stream_listener *l = reactor__stream_listener_of(r, policy->listener);
     if (l && policy->listener) {
         l->count--;
         reactor__stream_stop_listener(r, l, REACTOR__STREAM_FULL, 0);
     }
-    if (!p->short_count) return;
+    if (!p->starved_count) return;
     for (l = p->listeners; l; l = l->next)
-        reactor__stream_stop_listener(r, l, REACTOR__STREAM_SHORT, 0);
+        reactor__stream_stop_listener(r, l, REACTOR__STREAM_STARVED, 0);
 }
 
 /* opened comes last: on_open may close or pause the listener. Of a failure the caller closes fd. */
-static int reactor__stream_welcome(reactor *r, reactor__stream_listener *l, reactor_socket fd) {
+static int reactor__stream_accept_connection(reactor *r, reactor__stream_listener *l,
+                                             reactor_socket fd) {
     reactor__stream_conn *c = reactor__stream_conn_new(r, l->h, l->policy, fd, l->flags);
     if (!c) return -ENOMEM;
     int e = reactor__stream_register(r, c);
@@ -12005,17 +12024,18 @@ static int reactor__stream_accept_some(reactor *r, reactor__stream_listener *l) 
             failed++;
             continue;
         }
-        int e = made < 0 ? (int)made : reactor__stream_welcome(r, l, (reactor_socket)made);
+        int e =
+            made < 0 ? (int)made : reactor__stream_accept_connection(r, l, (reactor_socket)made);
         if (e < 0) {
             if (made >= 0) reactor__util_close((reactor_socket)made);
-            reactor__stream_short(r, l,
-                                  e == -EINVAL ? REACTOR__STREAM_VAIN : REACTOR__STREAM_SHORT);
+            reactor__stream_starve(r, l,
+                                   e == -EINVAL ? REACTOR__STREAM_VAIN : REACTOR__STREAM_STARVED);
             return e;
         }
         /* on_open may have closed or paused it */
         if (reactor__stream_listener_of(r, id) != l || l->stopped) return 1;
     }
-    if (failed == most) reactor__stream_short(r, l, REACTOR__STREAM_SHORT); /* as if for ever */
+    if (failed == most) reactor__stream_starve(r, l, REACTOR__STREAM_STARVED); /* as if for ever */
     return 1;
 }
 
@@ -12030,8 +12050,8 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
    inode. Deleted from the backend in so many words, for a process forked since may hold the socket
    open; but a child must not, to whom the backend is its parent's as well. */
 static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *l, int child) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    if (l->stopped & REACTOR__STREAM_SHORT) p->short_count--;
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    if (l->stopped & REACTOR__STREAM_STARVED) p->starved_count--;
     if (!(l->stopped & REACTOR__STREAM_BY_USER)) r->core.active--;
     reactor__timer_cancel(&r->wheel, l->timer);
     *l->at = l->next;
@@ -12046,7 +12066,7 @@ static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *
     REACTOR_FREE(l);
 }
 
-static void reactor__stream_listeners_free(reactor *r, reactor__stream_part *p, int child) {
+static void reactor__stream_listeners_free(reactor *r, reactor__stream_module *p, int child) {
     reactor__stream_listener *next;
     for (reactor__stream_listener *l = p->listeners; l; l = next) {
         next = l->next;
@@ -12075,7 +12095,7 @@ static int reactor__stream_listener_prepare(reactor *r, reactor__stream_listener
 
 static int reactor__stream_listen(reactor *r, const char *address, const reactor_listen_options *o,
                                   reactor__stream_listener *l) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     int e = reactor__net_listen(address, o, &l->bound);
     if (e < 0) return e;
     e = reactor__stream_listener_prepare(r, l, &o->conn);
@@ -12084,7 +12104,7 @@ static int reactor__stream_listen(reactor *r, const char *address, const reactor
         if (!l->bound.given) reactor__util_close(l->bound.fd); /* else it is still the caller's */
         return e;
     }
-    if (!reactor__net_sys_is_tcp(l->bound.fd)) l->flags |= REACTOR__STREAM_THOROUGH;
+    if (!reactor__net_sys_is_tcp(l->bound.fd)) l->flags |= REACTOR__STREAM_READ_TO_EAGAIN;
     l->policy->listener = l->id;
     l->next = p->listeners;
     l->at = &p->listeners;
@@ -12176,29 +12196,29 @@ static int reactor__stream_live(reactor *r, reactor_conn handle, reactor__stream
     if (!r) return -EINVAL;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     *out = reactor__stream_find(r, handle);
-    if (*out) reactor__stream_bar(r, reactor__stream_part_of(r));
+    if (*out) reactor__stream_disable_fast_path(r, reactor__stream_module_of(r));
     if (!*out || ((*out)->flags & REACTOR__STREAM_GONE)) return -EBADF;
     return 0;
 }
 
 /* Whether len more bytes may be written now. What can never fit is owed nothing. */
-static int reactor__stream_admit(reactor *r, reactor_conn handle, size_t len,
-                                 reactor__stream_conn **out) {
+static int reactor__stream_check_write(reactor *r, reactor_conn handle, size_t len,
+                                       reactor__stream_conn **out) {
     int e = reactor__stream_live(r, handle, out);
     if (REACTOR__UNLIKELY(e < 0)) return e;
     reactor__stream_conn *c = *out;
     if (c->flags & (REACTOR__STREAM_SHUT | REACTOR__STREAM_BROKEN)) return -EPIPE;
     /* What was put back of an answer may have led above it. */
-    size_t load = reactor__stream_load(r, c), most = c->policy->o.max_output;
+    size_t load = reactor__stream_pending_bytes(r, c), most = c->policy->o.max_output;
     if (REACTOR__LIKELY(load <= most && len <= most - load)) return 0;
     return len > most ? -EMSGSIZE : reactor__stream_refuse(r, c, most - len);
 }
 
 /* Everything from here on goes to the queue, behind what is corked. */
 static int reactor__stream_to_queue(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    if (r->lane.current == c) return reactor__stream_spill(r, p, c, 0);
-    reactor__stream_kick(r, c);
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    if (r->io.current == c) return reactor__stream_spill(r, p, c, 0);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -12212,7 +12232,7 @@ static void reactor__stream_fill(reactor__stream_node *n, const char *data, size
    is made first so that without memory nothing has changed. len is that of all. */
 static int reactor__stream_append(reactor *r, reactor__stream_conn *c, const reactor_iovec *v,
                                   int count, size_t len) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     reactor__stream_node *last = c->tail, *n = NULL;
     size_t room = 0;
     if (!len) return 0;
@@ -12243,32 +12263,32 @@ static int reactor__stream_append_one(reactor *r, reactor__stream_conn *c, const
     return reactor__stream_append(r, c, &v, 1, len);
 }
 
-REACTOR__APART static int reactor__stream_write(reactor *r, reactor_conn handle, const void *data,
-                                                size_t len) {
+REACTOR__NOINLINE static int reactor__stream_write(reactor *r, reactor_conn handle,
+                                                   const void *data, size_t len) {
     reactor__stream_conn *c;
-    int e = reactor__stream_admit(r, handle, len, &c);
+    int e = reactor__stream_check_write(r, handle, len, &c);
     if (e < 0) return e;
     if (!data && len) return -EINVAL;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    if (!len) return reactor__stream_verdict(r, c);
-    if (r->lane.current != c || c->tail || !reactor__stream_cork(r, p, (const char *)data, len)) {
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    if (!len) return reactor__stream_write_result(r, c);
+    if (r->io.current != c || c->tail || !reactor__stream_cork(r, p, (const char *)data, len)) {
         e = reactor__stream_to_queue(r, c);
         if (e == 0) e = reactor__stream_append_one(r, c, data, len);
         if (e < 0) return e;
     }
-    return reactor__stream_verdict(r, c);
+    return reactor__stream_write_result(r, c);
 }
 
 /* The first thing that a callback on the short way asks is the answer: nothing is queued, and so
    small a one is below every mark. It is corked, as the long way would. */
-REACTOR__APART static int reactor__stream_write_first(reactor *r, reactor_conn handle,
-                                                      const void *data, size_t len) {
-    if (REACTOR__UNLIKELY(!r || handle.id != r->lane.answer || !data ||
+REACTOR__NOINLINE static int reactor__stream_write_first(reactor *r, reactor_conn handle,
+                                                         const void *data, size_t len) {
+    if (REACTOR__UNLIKELY(!r || handle.id != r->io.answer || !data ||
                           len - 1 >= REACTOR__STREAM_SMALL))
         return reactor__stream_write(r, handle, data, len);
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    r->lane.answer = REACTOR__LOOP_BARRED;
-    p->cork[0].iov_base = memcpy(p->stage, data, len);
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    r->io.answer = REACTOR__LOOP_NO_FAST_PATH;
+    p->cork[0].iov_base = memcpy(p->staging, data, len);
     p->cork[0].iov_len = p->corked = p->staged = len;
     p->corks = 1;
     return 0;
@@ -12278,9 +12298,9 @@ REACTOR__APART static int reactor__stream_write_first(reactor *r, reactor_conn h
    how long it is. Not 0: that is no answer, and what no handle means. A longer one than ECHO may be
    above low water: see is_special. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
-    if (REACTOR__LIKELY(r && handle.id == r->lane.answer && data == r->lane.data &&
+    if (REACTOR__LIKELY(r && handle.id == r->io.answer && data == r->io.data &&
                         len - 1 < REACTOR__STREAM_ECHO)) {
-        r->lane.answer = len;
+        r->io.answer = len;
         return 0;
     }
     return reactor__stream_write_first(r, handle, data, len);
@@ -12295,25 +12315,25 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
         if (v[i].len > SIZE_MAX - len) return -EMSGSIZE;
         len += v[i].len;
     }
-    int e = reactor__stream_admit(r, handle, len, &c);
+    int e = reactor__stream_check_write(r, handle, len, &c);
     if (e < 0) return e;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    if (!len) return reactor__stream_verdict(r, c);
-    if (r->lane.current == c && !c->tail && count <= REACTOR__STREAM_CORKS - p->corks &&
-        len <= REACTOR__STREAM_STAGE - p->staged) {
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    if (!len) return reactor__stream_write_result(r, c);
+    if (r->io.current == c && !c->tail && count <= REACTOR__STREAM_CORKS - p->corks &&
+        len <= REACTOR__STREAM_STAGING - p->staged) {
         for (int i = 0; i < count; i++)
             if (v[i].len) reactor__stream_cork(r, p, (const char *)v[i].data, v[i].len);
-        return reactor__stream_verdict(r, c);
+        return reactor__stream_write_result(r, c);
     }
     e = reactor__stream_to_queue(r, c);
     if (e == 0) e = reactor__stream_append(r, c, v, count, len);
-    return e < 0 ? e : reactor__stream_verdict(r, c);
+    return e < 0 ? e : reactor__stream_write_result(r, c);
 }
 
 /* A node for memory that is not copied. */
 static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, const void *data,
                                  size_t len, reactor__stream_node **out) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     const size_t size = kind == REACTOR__STREAM_SHARED ? sizeof(reactor_buffer) + len : len;
     int e = reactor__stream_to_queue(r, c);
     if (e == 0 && kind != REACTOR__STREAM_FILE && !reactor__stream_fits(c, size))
@@ -12344,7 +12364,7 @@ REACTOR_API int reactor_write_owned(reactor *r, reactor_conn handle, const void 
                                     reactor_free_fn *free_fn, void *user) {
     reactor__stream_conn *c;
     reactor__stream_node *n;
-    int e = reactor__stream_admit(r, handle, len, &c);
+    int e = reactor__stream_check_write(r, handle, len, &c);
     if (e == 0 && !data && len) e = -EINVAL;
     int copied = e == 0 && reactor__stream_is_tiny(c, len);
     if (copied)
@@ -12353,11 +12373,11 @@ REACTOR_API int reactor_write_owned(reactor *r, reactor_conn handle, const void 
         e = reactor__stream_refer(r, c, REACTOR__STREAM_OWNED, data, len, &n);
     if (e < 0 || copied) {
         if (free_fn) free_fn((void *)(uintptr_t)data, len, user);
-        return e < 0 ? e : reactor__stream_verdict(r, c);
+        return e < 0 ? e : reactor__stream_write_result(r, c);
     }
     n->u.free_fn = free_fn;
     n->user = user;
-    return reactor__stream_verdict(r, c);
+    return reactor__stream_write_result(r, c);
 }
 
 REACTOR_API reactor_buffer *reactor_buffer_wrap(const void *data, size_t len,
@@ -12400,7 +12420,7 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn handle, reactor_bu
     reactor__stream_conn *c;
     reactor__stream_node *n;
     if (!b) return -EINVAL;
-    int e = reactor__stream_admit(r, handle, b->len, &c);
+    int e = reactor__stream_check_write(r, handle, b->len, &c);
     if (e < 0) return e;
     if (reactor__stream_is_tiny(c, b->len)) {
         e = reactor__stream_append_one(r, c, b->data, b->len);
@@ -12409,7 +12429,7 @@ REACTOR_API int reactor_write_shared(reactor *r, reactor_conn handle, reactor_bu
         if (e == 0) n->u.buffer = reactor_buffer_ref(b);
     }
     if (e < 0) return e;
-    return reactor__stream_verdict(r, c);
+    return reactor__stream_write_result(r, c);
 }
 
 REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file file, int64_t offset,
@@ -12417,7 +12437,7 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file f
     reactor__stream_conn *c;
     reactor__stream_node *n;
     if (offset < 0 || len < -1 || (flags & ~(unsigned)REACTOR_CLOSE_FILE)) return -EINVAL;
-    int e = reactor__stream_admit(r, handle, 0, &c);
+    int e = reactor__stream_check_write(r, handle, 0, &c);
     if (e < 0) return e;
     if (c->files >= REACTOR__STREAM_FILES_MAX) return reactor__stream_refuse(r, c, SIZE_MAX);
     if (!reactor__net_is_file(file)) return -EBADF;
@@ -12431,14 +12451,14 @@ REACTOR_API int reactor_sendfile(reactor *r, reactor_conn handle, reactor_file f
     n->flags = flags;
     n->u.done = done;
     n->user = user;
-    return reactor__stream_verdict(r, c);
+    return reactor__stream_write_result(r, c);
 }
 
 REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!c) return 0;
-    size_t total = reactor__stream_load(r, c);
-    const reactor__core_transfer *m = reactor__stream_batched(reactor__stream_part_of(r), c);
+    size_t total = reactor__stream_pending_bytes(r, c);
+    const reactor__core_transfer *m = reactor__stream_batched(reactor__stream_module_of(r), c);
     if (m && !(c->flags & REACTOR__STREAM_BATCHED)) total += m->len;
     const reactor__stream_node *n = c->tail;
     for (int files = c->files; files > 0; n = n->next) {
@@ -12458,7 +12478,7 @@ REACTOR_API int reactor_pause(reactor *r, reactor_conn handle) {
     int e = reactor__stream_live(r, handle, &c);
     if (e < 0) return e;
     c->flags |= REACTOR__STREAM_PAUSED;
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -12467,9 +12487,9 @@ REACTOR_API int reactor_resume(reactor *r, reactor_conn handle) {
     int e = reactor__stream_live(r, handle, &c);
     if (e < 0 || !(c->flags & REACTOR__STREAM_PAUSED)) return e;
     c->flags &= ~(unsigned)REACTOR__STREAM_PAUSED;
-    c->flags |= REACTOR__STREAM_OFFER;
+    c->flags |= REACTOR__STREAM_REDELIVER;
     c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -12477,9 +12497,9 @@ REACTOR_API const void *reactor_input(const reactor *r, reactor_conn handle, siz
     const reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     const void *data = NULL;
     size_t n = 0;
-    if (c && r->lane.current == c && r->lane.len) { /* inside on_data */
-        data = r->lane.data;
-        n = r->lane.len;
+    if (c && r->io.current == c && r->io.len) { /* inside on_data */
+        data = r->io.data;
+        n = r->io.len;
     } else if (c && (c->flags & REACTOR__STREAM_KEPT) && c->reason != REACTOR_DETACHED) {
         data = (const char *)(c->u.input + 1) + c->u.input->start;
         n = c->u.input->len;
@@ -12493,10 +12513,10 @@ REACTOR_API int reactor_notify_output(reactor *r, reactor_conn handle, size_t at
     int e = reactor__stream_live(r, handle, &c);
     if (e < 0) return e;
     if (c->flags & REACTOR__STREAM_BROKEN) return -EPIPE;
-    c->flags |= REACTOR__STREAM_OWED;
+    c->flags |= REACTOR__STREAM_WRITABLE_PENDING;
     c->rare |= REACTOR__STREAM_RARE_NOTIFY;
     reactor__stream_set_mark(c, at_or_below);
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -12552,7 +12572,7 @@ REACTOR_API int reactor_set_timeout(reactor *r, reactor_conn handle, int which, 
     else
         c->last_in = now;
     reactor__stream_arm(r, c);
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -12565,13 +12585,15 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const react
     if (c->h != h) {
         c->rare |= REACTOR__STREAM_RARE_NEW_HANDLER;
         c->rare &= ~(unsigned)REACTOR__STREAM_RARE_LAST_LOOK;
-        if (!(c->flags & REACTOR__STREAM_OUTLET)) c->flags &= ~(unsigned)REACTOR__STREAM_TOLD;
+        if (!(c->flags & REACTOR__STREAM_WRITE_ONLY))
+            c->flags &= ~(unsigned)REACTOR__STREAM_EOF_DELIVERED;
     }
     c->h = h;
-    c->flags |= REACTOR__STREAM_OFFER;
+    c->flags |= REACTOR__STREAM_REDELIVER;
     if (reactor__stream_is_special(r, h, &c->policy->o)) c->flags |= REACTOR__STREAM_SPECIAL;
-    reactor__stream_verdict(r, c); /* the first handler's answer, if that was on the short way */
-    reactor__stream_kick(r, c);
+    reactor__stream_write_result(r,
+                                 c); /* the first handler's answer, if that was on the short way */
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -12580,7 +12602,7 @@ REACTOR_API int reactor_shutdown(reactor *r, reactor_conn handle) {
     int e = reactor__stream_live(r, handle, &c);
     if (e < 0) return e;
     c->flags |= REACTOR__STREAM_SHUT;
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -12589,7 +12611,7 @@ REACTOR_API int reactor_close(reactor *r, reactor_conn handle) {
     if (!r) return -EINVAL;
     if (reactor__stream_live(r, handle, &c) < 0) return 0;
     reactor__stream_start_close(r, c);
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -12598,19 +12620,19 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!r) return -EINVAL;
     if (!c || (c->flags & (REACTOR__STREAM_DEAD | REACTOR__STREAM_FAILED))) return 0;
-    reactor__stream_bar(r, reactor__stream_part_of(r));
+    reactor__stream_disable_fast_path(r, reactor__stream_module_of(r));
     reactor__stream_fail(c, -ECONNABORTED, REACTOR__STREAM_RESET);
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
 /* Sends what there is, before its turn. Files stay, for a call must not lead to done callbacks. */
 static void reactor__stream_send_now(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     const unsigned no = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
     reactor__stream_unbatch(r, c);
     if (c->files || !(c->flags & REACTOR__STREAM_OPEN) || (c->flags & no)) return;
-    if (r->lane.current == c && p->corked) reactor__stream_uncork(r, p, c);
+    if (r->io.current == c && p->corked) reactor__stream_uncork(r, p, c);
     if (c->tail && !(c->flags & no)) reactor__stream_flush(r, c);
 }
 
@@ -12627,19 +12649,19 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
     if (c->tail || reactor_pending(r, handle)) return -EBUSY;
     if ((c->flags & promised) == (unsigned)REACTOR__STREAM_SHUT) return -EBUSY;
     size_t room = *len, unread = c->u.input ? c->u.input->len : 0;
-    if (c->flags & REACTOR__STREAM_OFFERING) unread = 0;
+    if (c->flags & REACTOR__STREAM_IN_ON_DATA) unread = 0;
     *len = unread;
     if (unread > room) return -ENOBUFS;
     if (unread) memcpy(input, (char *)(c->u.input + 1) + c->u.input->start, unread);
     /* What on_data is looking at stays until it has returned. */
-    if (c->u.input && !(c->flags & REACTOR__STREAM_OFFERING))
+    if (c->u.input && !(c->flags & REACTOR__STREAM_IN_ON_DATA))
         reactor__stream_consume(r, c, c->u.input->len);
     reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
     *fd = c->fd;
     reactor__stream_unblock(r, c, c->fd);
     c->fd = REACTOR__UTIL_NO_SOCKET;
     reactor__stream_fail(c, REACTOR_DETACHED, 0);
-    reactor__stream_kick(r, c);
+    reactor__stream_schedule(r, c);
     return 0;
 }
 
@@ -12659,7 +12681,7 @@ static int reactor__stream_is_lacking(int e) {
 /* Accepts from the listeners of a drained loop, and closes those that are at their end: nobody waits,
    or so many have come that they cannot all have been there when the drain began. One that is FULL
    or SHORT waits. on_open may close any listener. */
-static void reactor__stream_leave_listeners(reactor *r, reactor__stream_part *p) {
+static void reactor__stream_leave_listeners(reactor *r, reactor__stream_module *p) {
     reactor__stream_listener *l = p->listeners;
     while (l && !REACTOR__PEEK(&r->core.stop)) {
         if (l->stopped || l->open_until) {
@@ -12678,7 +12700,7 @@ static void reactor__stream_leave_listeners(reactor *r, reactor__stream_part *p)
 }
 
 /* Whether a listener is left that has something to accept without an event. */
-static int reactor__stream_is_leaving(const reactor *r, const reactor__stream_part *p) {
+static int reactor__stream_is_leaving(const reactor *r, const reactor__stream_module *p) {
     const reactor__stream_listener *l = r->draining ? p->listeners : NULL;
     while (l && (l->stopped || l->open_until)) l = l->next;
     return l != NULL;
@@ -12695,21 +12717,21 @@ static void reactor__stream_cut_off(reactor *r, reactor_timer t, void *user) {
 
 /* At the end of the turn, in which those who are idle have got their end even if there was no time
    at all: whoever is still there is cut off. */
-static void reactor__stream_cut_off_all(reactor *r, reactor__stream_part *p) {
+static void reactor__stream_cut_off_all(reactor *r, reactor__stream_module *p) {
     reactor__stream_listeners_free(r, p, 0);
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
         reactor__stream_expire(c);
-        reactor__stream_kick(r, c);
+        reactor__stream_schedule(r, c);
     }
 }
 
 /* No limit is the last moment but one: with a timer that has a deadline every turn reads the clock,
    by which the connections are quiet. */
 static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
-    reactor__stream_part *p = reactor__stream_part_of(r);
+    reactor__stream_module *p = reactor__stream_module_of(r);
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     int64_t old = REACTOR__NEVER;
     int64_t at =
@@ -12726,7 +12748,7 @@ static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
 }
 
 /* Half of a short time is left for those who are busy. */
-static void reactor__stream_set_grace(reactor__stream_part *p, int64_t ms) {
+static void reactor__stream_set_grace(reactor__stream_module *p, int64_t ms) {
     int64_t half = reactor__util_ms(ms) / 2;
     if (ms >= 0 && half < p->grace) p->grace = half;
 }
@@ -12734,7 +12756,7 @@ static void reactor__stream_set_grace(reactor__stream_part *p, int64_t ms) {
 /* A path goes at once, for nobody can connect any more then; of a shared port new peers are turned
    to the others. A pause ends: the peers that it keeps waiting would be reset. */
 static void reactor__stream_drain_listener(reactor *r, reactor__stream_listener *l) {
-    const int64_t grace = reactor__stream_part_of(r)->grace;
+    const int64_t grace = reactor__stream_module_of(r)->grace;
     reactor__net_unlink(&l->bound);
     if (l->shared && grace && reactor__net_sys_drop_syn(l->bound.fd, 1) == 0) {
         l->warded = 1;
@@ -12754,7 +12776,7 @@ static void reactor__stream_drain_all(reactor *r, int begin) {
         if (begin) reactor__stream_mark_drained(c);
         if (begin && (c->flags & REACTOR__STREAM_DIALING) && !c->tail)
             reactor__stream_fail(c, -ECANCELED, 0);
-        reactor__stream_kick(r, c);
+        reactor__stream_schedule(r, c);
     }
 }
 
@@ -12764,8 +12786,8 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
     int begin = !r->draining, e = begin ? reactor__stream_start(r) : 0;
     if (e == 0) e = reactor__stream_set_deadline(r, deadline_ms);
     if (e < 0) return e;
-    reactor__stream_part *p = reactor__stream_part_of(r);
-    reactor__stream_bar(r, p);
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    reactor__stream_disable_fast_path(r, p);
     if (begin) {
         r->draining = REACTOR__LOOP_DRAINING;
         p->drained = reactor__util_clock();
@@ -12785,64 +12807,64 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
 
 /* What a kick comes to. */
 static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
-    c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
+    c->flags &= ~(unsigned)REACTOR__STREAM_SCHEDULED;
     if (c->flags & REACTOR__STREAM_DEAD) {
         reactor__stream_free(r, c);
     } else if (c->flags & REACTOR__STREAM_DIALING) {
         reactor__stream_dial_step(r, c);
-    } else if (c->flags & REACTOR__STREAM_GRABBED) {
+    } else if (c->flags & REACTOR__STREAM_ATTACHING) {
         reactor__stream_opened(r, c);
     } else {
         const unsigned not_now = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED;
         if (c->tail && !(c->flags & not_now)) reactor__stream_flush(r, c);
-        reactor__stream_settle_shut(c); /* before input that some backends know of already */
-        reactor__stream_settle(r, c);
+        reactor__stream_update_shut(c); /* before input that some backends know of already */
+        reactor__stream_update(r, c);
     }
 }
 
 /* Those that were kicked, in their order. They may kick each other: a few rounds are done at once,
    so that a relayed message leaves in the turn in which it came; the rest is for the next turn. */
-static void reactor__stream_turn(reactor *r, reactor__loop_part *part) {
-    reactor__stream_part *p = (reactor__stream_part *)part;
+static void reactor__stream_turn(reactor *r, reactor__loop_module *module) {
+    reactor__stream_module *p = (reactor__stream_module *)module;
     if (r->draining) reactor__stream_leave_listeners(r, p);
-    for (int round = 0; round < 4 && p->kick_head; round++) {
-        const reactor__stream_conn *last = p->kick_tail;
+    for (int round = 0; round < 4 && p->scheduled_head; round++) {
+        const reactor__stream_conn *last = p->scheduled_tail;
         for (int more = 1; more && !REACTOR__PEEK(&r->core.stop);) {
-            reactor__stream_conn *c = p->kick_head;
-            p->kick_head = c->kick_next;
+            reactor__stream_conn *c = p->scheduled_head;
+            p->scheduled_head = c->scheduled_next;
             more = c != last;
             reactor__stream_step(r, c);
         }
     }
     while (p->again) {
         reactor__stream_conn *c = p->again;
-        p->again = c->kick_next;
-        c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
-        reactor__stream_kick(r, c);
+        p->again = c->scheduled_next;
+        c->flags &= ~(unsigned)REACTOR__STREAM_SCHEDULED;
+        reactor__stream_schedule(r, c);
     }
     if (r->draining == REACTOR__LOOP_CUT_OFF) reactor__stream_cut_off_all(r, p);
     REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM],
-                   p->kick_head || reactor__stream_is_leaving(r, p));
+                   p->scheduled_head || reactor__stream_is_leaving(r, p));
 }
 
 /* Takes everybody off the lists, and frees those that were only waiting for that. */
-static void reactor__stream_unkick(reactor *r, reactor__stream_part *p) {
+static void reactor__stream_unschedule(reactor *r, reactor__stream_module *p) {
     for (int list = 0; list < 2; list++) {
-        reactor__stream_conn *c = list ? p->again : p->kick_head;
+        reactor__stream_conn *c = list ? p->again : p->scheduled_head;
         while (c) {
-            reactor__stream_conn *next = c->kick_next;
-            c->flags &= ~(unsigned)REACTOR__STREAM_KICKED;
+            reactor__stream_conn *next = c->scheduled_next;
+            c->flags &= ~(unsigned)REACTOR__STREAM_SCHEDULED;
             if (c->flags & REACTOR__STREAM_DEAD) reactor__stream_free(r, c);
             c = next;
         }
     }
-    p->kick_head = p->again = NULL;
+    p->scheduled_head = p->again = NULL;
 }
 
-static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child) {
-    reactor__stream_part *p = (reactor__stream_part *)part;
+static void reactor__stream_fini(reactor *r, reactor__loop_module *module, int child) {
+    reactor__stream_module *p = (reactor__stream_module *)module;
     reactor__stream_listeners_free(r, p, child);
-    reactor__stream_unkick(r, p);
+    reactor__stream_unschedule(r, p);
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
@@ -12853,9 +12875,9 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
         if (c->tail && !child && !(c->flags & not_now)) reactor__stream_flush(r, c);
         /* What lingers is out, and the kernel goes on with it. */
         if (!c->reason && !(c->flags & REACTOR__STREAM_LINGER)) c->reason = -ECANCELED;
-        reactor__stream_unkick(r, p); /* the flush may have kicked it; finish may kick others */
+        reactor__stream_unschedule(r, p); /* the flush may have kicked it; finish may kick others */
         reactor__stream_finish(r, c, child);
-        reactor__stream_unkick(r, p);
+        reactor__stream_unschedule(r, p);
     }
     for (int k = 0; k < 3; k++) {
         while (p->spares[k]) {
@@ -12865,11 +12887,11 @@ static void reactor__stream_fini(reactor *r, reactor__loop_part *part, int child
         }
     }
     if (p->drain_timer) reactor__timer_cancel(&r->wheel, p->drain_timer);
-    r->parts[REACTOR__LOOP_STREAM] = NULL;
+    r->modules[REACTOR__LOOP_STREAM] = NULL;
     r->pending[REACTOR__LOOP_STREAM] = 0;
-    r->core.ahead = NULL;
-    REACTOR_FREE(r->lane.buffer);
-    REACTOR_FREE(p->stage);
+    r->core.before_dispatch = NULL;
+    REACTOR_FREE(r->io.buffer);
+    REACTOR_FREE(p->staging);
     REACTOR_FREE(p->batch);
     REACTOR_FREE(p);
 }
@@ -12896,7 +12918,7 @@ static int reactor__stream_address(const reactor *r, reactor_conn handle, int pe
     if (!r || !out) return -EINVAL;
     reactor__stream_conn *c = reactor__stream_find(r, handle);
     if (!c) return -EBADF;
-    if (!(c->flags & (REACTOR__STREAM_OPEN | REACTOR__STREAM_GRABBED)) ||
+    if (!(c->flags & (REACTOR__STREAM_OPEN | REACTOR__STREAM_ATTACHING)) ||
         c->fd == REACTOR__UTIL_NO_SOCKET)
         return -ENOTCONN;
     return reactor__net_name(c->fd, peer, out, size);
@@ -12914,7 +12936,7 @@ static const char *reactor__stream_phase(unsigned flags) {
     if (flags & REACTOR__STREAM_GONE) return "closing";
     if (flags & REACTOR__STREAM_PAUSED) return "paused";
     if (flags & REACTOR__STREAM_THROTTLED) return "throttled";
-    return flags & REACTOR__STREAM_TOLD ? "half-closed" : "open";
+    return flags & REACTOR__STREAM_EOF_DELIVERED ? "half-closed" : "open";
 }
 
 static void reactor__stream_dump_conn(const reactor *r, const reactor__stream_conn *c,
@@ -12932,9 +12954,9 @@ static void reactor__stream_dump_conn(const reactor *r, const reactor__stream_co
     fn(line, user);
 }
 
-static void reactor__stream_dump(const reactor *r, const reactor__loop_part *part,
+static void reactor__stream_dump(const reactor *r, const reactor__loop_module *module,
                                  reactor_line_fn *fn, void *user) {
-    const reactor__stream_part *p = (const reactor__stream_part *)part;
+    const reactor__stream_module *p = (const reactor__stream_module *)module;
     char line[160 + REACTOR_ADDRESS_MAX], address[REACTOR_ADDRESS_MAX];
     for (const reactor__stream_listener *l = p->listeners; l; l = l->next) {
         if (reactor__net_name(l->bound.fd, 0, address, sizeof address) < 0) address[0] = 0;
@@ -12943,7 +12965,7 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_part *par
                  (unsigned long long)l->id, l->policy->name, (long long)l->bound.fd, address,
                  l->count, l->stopped & REACTOR__STREAM_BY_USER ? " paused" : "",
                  l->stopped & REACTOR__STREAM_FULL ? " full" : "",
-                 l->stopped & REACTOR__STREAM_SHORT ? " short" : "");
+                 l->stopped & REACTOR__STREAM_STARVED ? " short" : "");
         fn(line, user);
     }
     for (uint32_t i = 0; i < r->core.count; i++) {
