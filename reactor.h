@@ -101,28 +101,75 @@
 
    CONCEPTS
 
-   A turn: wait, then watchers, timers, posts and deferred tasks, signals, streams. Everything that
-   can be called sets something in motion and returns; callbacks come from the loop alone. So any
-   callback may do anything to anything, itself included.
+   One turn of the loop runs these steps, in this order:
 
-   Handles (timer, listener, connection) may be kept as long as you like. When the thing is gone the
-   handle is stale, every call refuses it with -EBADF, and it never comes to mean another.
+        wait          until a descriptor is ready, a timer is due or another thread calls
+        descriptors   watchers are called; connections read, call on_data, and send its answer
+        timers        those that are due
+        tasks         posts of other threads, asyncs, then deferred tasks
+        signals       those that came
+        streams       what callbacks wrote to other connections is sent; closing goes on
+        keys          reactor_select returns what is ready
 
-   A handler describes a protocol and is shared by its connections; each has its own state, zeroed
-   memory of state_size bytes which lives until on_close has returned.
+   No function blocks, and none calls your callbacks: they are called by the loop alone, in
+   reactor_run, reactor_poll, reactor_select and reactor_destroy. Inside a callback you may call any
+   function on any object, also close the connection you are in. Each step has a budget per turn,
+   so that nobody can keep the others waiting; what is left over comes first in the next turn.
 
-   Back-pressure: a write returns 1 when the output is above high water. Stop producing then, and go
-   on in on_writable, which is called when it has drained to low water; also when it never was above
-   high water, but above low water. For a mark of your own there is reactor_notify_output. While the
-   output is high nothing more is read from an accepted or attached connection, so that a peer which
-   sends and never reads is made to wait. A relay, which couples two connections itself, sets
-   coupled to -1 for both, or they could wait for each other. What would exceed max_output is refused
-   whole.
+   A watcher is a descriptor of yours with an interest and a callback. What the library makes
+   (timers, asyncs, listeners, connections) you name by handles. After the object is gone, calls with
+   its handle return -EBADF. A handle is never reused for a new object.
 
-   Input: on_data returns how much it has consumed. What is left is kept. on_data is called again at
-   once if it has consumed something and left something; when it has consumed nothing, it is called
-   again together with what comes next. So a parser takes one message, and returns 0 until a line, a
-   head, a frame is complete::
+   A handler describes a protocol and is shared by all its connections. Each connection has its own
+   state: state_size zeroed bytes that stay where they are until on_close has returned.
+
+   A connection lives like this; every connection ends in on_close, exactly once:
+
+        connecting -> open -> [peer finished: on_eof] -> closing -> on_close
+        connecting -> on_close      no address answered
+        open       -> on_close      reset, timeout, reactor_abort, reactor_detach
+        open       -> closing       reactor_close, on_eof is NULL, or both directions have ended
+        closing    -> on_close      output is sent and the peer has finished, or time is up
+
+   OWNERSHIP
+
+     what                          whose, and until when
+     handler, options.user         yours; until the last on_close of its connections
+     other fields of options       copied by the call
+     state                         the connection's; until on_close has returned
+     data of on_data               the loop's; until on_data returns
+     reactor_input                 the connection's; until the callback returns
+     data of reactor_write         copied by the call
+     data of reactor_write_owned   the library's from the call on, also if it fails; ends in free_fn
+     reactor_buffer                counted; who makes it owns one reference, each queue another
+     a watched descriptor          yours, always; remove it before you close it
+     an attached descriptor        the connection's, once reactor_attach has succeeded
+     a file of reactor_sendfile    yours; with REACTOR_CLOSE_FILE the library's, if it succeeds
+     user of a timer, task, async  yours; until it has been called, cancelled or closed
+     the loop                      yours; reactor_destroy frees it and calls what is still owed
+
+   ERRORS
+
+   A call returns 0 or more for success, and a negative errno for failure; reactor_strerror gives the
+   text. A call that failed has changed nothing, also when memory or descriptors ran out. The
+   library never prints, aborts or exits. What goes wrong later, without a call to return it from, is
+   the reason that on_close gets, or ERROR for a watcher.
+
+   THREADS
+
+   A loop belongs to the thread that first runs it. Other threads may call reactor_post,
+   reactor_async_send, reactor_wake and reactor_stop, signal handlers the last three. Join every
+   thread that may call them before you destroy the loop. Run one loop per thread to use more CPUs;
+   with reuse_port several loops or processes listen on one port.
+
+   reactor_post runs a function on the loop's thread, each post once. An async is a doorbell for
+   threads that have a queue of their own: many sends are one call, without memory or a lock.
+
+   INPUT
+
+   on_data returns how many bytes it has consumed. What it leaves is kept, and on_data is called
+   again: at once if it consumed something, else when more has come. So a parser takes one message,
+   and returns 0 until a line, a head or a frame is complete::
 
         static size_t on_line(reactor *r, reactor_conn c, const void *data, size_t len, void *state) {
             const char *end = (const char *)memchr(data, '\n', len);
@@ -133,111 +180,145 @@
             return line;
         }
 
-   To consume all that is complete in a loop, before returning, is faster: the answers then leave
-   with one system call. The last message may lack its end: on_eof finds what is left of the input
-   by reactor_input, a last line without its newline, say, and can use it or complain.
+   A loop that consumes all complete messages before it returns is faster: their answers then leave
+   with one system call. The last line may have no newline: in on_eof, reactor_input shows what is
+   left, to be used or to be refused.
 
-   Ends: reactor_close sends what is queued, then FIN. reactor_shutdown ends one's own direction
-   only. reactor_abort resets. on_eof tells that the peer has finished sending, which is not the
-   end of a connection, unless on_eof is NULL; when both directions have ended it closes by itself.
-   on_close comes exactly once, whatever happened, and last.
+   BACK-PRESSURE
 
-   BACKENDS, AND HOW TO ADD ONE
+   Output that the peer does not take is queued. Three marks, in the options, bound it:
 
-   io_uring Linux 5.18 and later. The epoll backend, with all its rules, and a ring beside it: where a
-            wait finds several TCP streams with input, all of them are read with one call and
-            answered with one more, where epoll takes two for each. With 64 at work that is 0.06
-            calls per message and not 2. One or two at work, messages above 8 KB, other
-            streams, watchers, and a loop with on_slow go as on epoll. Tried before epoll where both
-            are compiled in; a kernel or a container that refuses it leaves the loop to the next,
-            and reactor_backend_reason says so. If it is refused later, by a filter that the program
-            installs or a kernel that is too old, streams go as on epoll from then on, for the
-            reason that can be read there. The ring and its memory, some 170 KB, come with the first
-            turn that has a use for them. After a loop with a ring is destroyed the kernel
-            interrupts once (EINTR), within milliseconds, what its thread waits in.
-   epoll    Linux. Connections are registered once, edge-triggered: ready descriptors cost, idle
-            ones do not; a watcher's change of interest costs a call. reactor_fd works. Its traps:
-            it watches what is open, not the descriptor, so a duplicate goes on reporting what was
-            closed (the set is built anew, without it); it reports hang-ups unasked (who wants
-            nothing is registered for edges of nothing); it refuses files (core takes them for
-            ready).
-   kqueue   the BSDs and macOS. Ready descriptors cost, idle ones do not; adding one costs a call,
-            changing and removing none: that goes with the wait. reactor_fd works, timers in it to
-            whole milliseconds; what is due at once is told at once where there is EVFILT_USER. The
-            wake-up is the kqueue's own (OpenBSD had no EVFILT_USER for long: a pipe). Its traps: two events for one descriptor, merged; EV_EOF, which does not tell
-            how much has ended, so poll(2) is asked then; EV_CLEAR for writing, which comes with
-            every acknowledgement, so streams are told levels; files, ready here only until their
-            end; a fork, after which the number of the child's kqueue may be somebody else's.
-            What differs there for you: sendfile copies on NetBSD and OpenBSD; no user_timeout_ms;
-            OpenBSD has keep_alive_s for all alike, by sysctl; there and on DragonFly "*" is IPv4
-            alone; macOS cannot watch /dev/tty, nor tells the end of a named pipe; a turn's EDGE may
-            be told once more. pipe(2) of FreeBSD, OpenBSD and DragonFly makes ends that go both
-            ways, of which none ends alone: reactor_shutdown of one closes it, and that its reader
-            has gone is on_eof to a writer that has nothing queued.
-            Where it has run: the kernels of FreeBSD 15.1 and NetBSD 7.99 have run the tests in
-            emulation, before what follows was mended there: pipes that go both ways, peers that
-            cannot be named any more, /dev/null, the ends of pipes, alarms due at once, the ends that
-            poll(2) tells. Those are compiled for the BSDs, and all but the last also run over an
-            imitation on Linux. The headers of FreeBSD 10.4 to 15.1, NetBSD 10, OpenBSD 7.6 and
-            DragonFly 5.9 were compiled against before that; OpenBSD, DragonFly and macOS have not
-            run it. NetBSD 8 is the oldest with what it needs (EV_RECEIPT, accept4).
-            On Linux it takes libkqueue, -I for its <sys/event.h> and its library; it works but for
-            reactor_fd and duplicates of closed descriptors, and loses edges of both directions when
-            more are ready than batch, and the error of a connect.
-   poll     every Unix. A wait costs by the number of descriptors; a change of interest costs one
-            fcntl, to know whether it is open. No reactor_fd. Its traps: hang-ups are reported
-            unasked (who wants nothing is a hole to the kernel), and so is what was closed
-            unremoved (a hole, too); the first in the array would always be served first (the scan
-            goes on where the last one ended).
-   select   every Unix. As poll, but a wait costs by the highest descriptor, and one poll(2) for
-            all that is ready. No reactor_fd. Its traps: FD_SETSIZE (the sets are our own; where
-            the kernel has that limit as well, -ERANGE); errors and hang-ups look like data (poll
-            tells them apart); one closed descriptor fails the call (it is looked for and left
-            out).
-   windows  Windows. Polls of its socket driver that end at a completion port, one each, asked anew
-            when it has told: ready sockets cost two system calls, idle ones none. It is what
-            others rest on, but is not documented; where it is refused, select takes over, with the
-            reason. No reactor_fd. Its traps: a poll's memory is the kernel's until its end has
-            come through the port (it is kept till then); the polls of one open file are searched
-            one by one (there is a file for every 32); one that has ended tells what was so then
-            (a socket that you read or write outside its callback may be told once too often, and
-            a change of interest makes it be asked anew).
-   select   of Windows is another one: a wait costs by the number of sockets, and there may be any.
-            No reactor_fd. Its traps: a failed connect shows in the third set alone, as urgent data
-            does (the socket is asked which); empty sets are an error (it sleeps instead); it may
-            come back early (it waits again).
+        high_water   above it a write returns 1: stop producing until on_writable
+        low_water    on_writable is called when the output has drained to it
+        max_output   a write that would exceed it is refused whole: -ENOBUFS
+
+   Above high_water nothing more is read from accepted and attached connections, so a peer that
+   sends and never reads is made to wait, and a handler that only answers needs no code for this.
+   A relay that couples two connections by hand sets coupled to -1 for both, or each could wait for
+   the other. For a mark of your own there is reactor_notify_output.
+
+   ENDS
+
+   reactor_close sends what is queued, then FIN, and reads until the peer finishes too, so that the
+   peer is not reset before it has read the answer. reactor_shutdown ends your direction only.
+   reactor_abort resets. on_eof says that the peer has finished sending, which is not the end of the
+   connection: you may still write. If on_eof is NULL the connection is closed. A reset is never told
+   as an end of file: on_close has a negative reason then. What ends is told to the peer also while
+   another process or descriptor holds the socket.
+
+   DRAINING AND HAND-OVER
+
+   For an end without a lost request call reactor_drain when SIGTERM comes. It serves the peers that
+   wait in the backlog, closes the listeners, answers requests that were already sent, closes what is
+   idle, and stops the loop when all are gone or the deadline has passed. A handler that knows when it
+   is busy has an on_drain. A successor takes over without a gap in one of two ways: it inherits the
+   listening socket ("fd:3"), or both listen with reuse_port, the old process drains.
+
+   reactor_detach takes a connection out of the loop with the input it has not consumed, for another
+   loop (reactor_attach) or another library.
+
+   PROCESSES
+
+   After fork(2) the parent goes on. The child calls reactor_destroy on its copy, also inside a
+   callback, and the parent does not notice; or, to go on with it as after daemon(3), reactor_fork.
+   With exec nothing has to be done: every descriptor is close-on-exec. A child that was forked in a
+   callback destroys its copy before it returns from it.
+
+   OTHER LOOPS AND LIBRARIES
+
+   A library that hands out descriptors is watched with reactor_set, which adds or changes and always
+   tells the kernel anew: libraries close a socket and open the next one under the same number. A
+   program that has a loop watches reactor_fd and calls reactor_poll(r, 0); where that is -ENOTSUP it
+   gives the loop a turn now and then, or a thread.
+
+   BACKENDS
+
+     name      where          waits cost by      reactor_fd   tested
+     epoll     Linux          ready descriptors  yes          on Linux 6.18, glibc and musl
+     io_uring  Linux 5.18     ready descriptors  yes          on Linux 6.18
+     poll      every Unix     all descriptors    no           on Linux
+     select    every Unix     the highest one    no           on Linux
+     kqueue    BSDs, macOS    ready descriptors  yes          see below
+     windows   Windows 7 on   ready sockets      no           under wine
+     select    Windows        all sockets        no           under wine
 
    All report the same events and do the same with them: hundreds of scenarios, written and random,
-   are played on each and their traces compared. What differs for the user:
-   - EDGE is told at least once per change; where there are no edges, as long as it is so. So who
-     has both directions watched for good, as is done on epoll, spins on poll, select and Windows:
-     there a socket with room is reported every turn. With EDGE, too, ask for WRITE only while there
-     is something to write, and not for READ while you do not read.
-   - In which order one turn calls different descriptors, and in what pieces a stream's input comes.
-   - select cannot hear of an error or hang-up of a descriptor that has input, unless it is watched
-     for READ: such a writer without room, a paused or half-closed connection hears of its reset in
-     the next turn that something else causes.
+   are played on each and their traces compared. What differs:
+   - Only epoll, io_uring and kqueue have edges. Elsewhere EDGE behaves like level-triggered, so a
+     watcher of both directions is called every turn while its socket has room. Ask for WRITE only
+     while there is something to write.
+   - The order in which one turn calls different descriptors, and in which pieces a stream's input
+     comes.
+   - select cannot hear of an error or a hang-up of a descriptor that has input and is not watched
+     for READ: a paused or half-closed connection hears of its reset in the next turn that something
+     else causes.
 
-   What differs on Windows. A reactor_socket is a SOCKET and a reactor_file a HANDLE; only sockets
-   can be watched or attached, anything else is -EBADF. A reset is HANGUP with ERROR, and ends a
-   connection with -ECONNRESET, where others may say -EPIPE; that both directions have ended in
-   order is not told as HANGUP, but as the end of file that it is, and what one has shut down
-   oneself not at all. Unix addresses are -EAFNOSUPPORT, reuse_port is -ENOTSUP, interfaces go by
-   number ("%2"). A listener has its port to itself (SO_EXCLUSIVEADDRUSE); the next one may have to
-   wait for the end of the last one's connections. reactor_sendfile reads and sends, which moves the
-   HANDLE's own position. reactor_signal knows SIGINT, which is Ctrl-C, and SIGTERM, which is
-   Ctrl-Break and the closing of console, session (not for services, who hear of everybody's) or
-   system; a program that is told one of the latter three has some seconds to end by itself. Waits
-   may be as coarse as the system's tick, 15 ms by default, but are never early; `windows` is finer
-   where there are timers of high resolution (Windows 10), for which a thread of the system's pool
-   waits. A timer that comes due while the machine sleeps fires within a minute of its waking up.
-   Winsock is started by reactor_create and given back by reactor_destroy: who uses sockets before
-   or after calls WSAStartup too. Your own calls on sockets, and SO_ERROR, have Winsock's codes,
-   such as WSAECONNREFUSED, which reactor_strerror knows as well; this library's have those of
-   errno.h. A watched socket that never was connected is silent, elsewhere it is HANGUP. WSAPoll is
-   no backend: it tells a peer's FIN unasked, on which who waits to write would spin.
+   io_uring is epoll with a ring beside it: where a wait finds several TCP streams with input, all are
+   read with one system call and answered with one more. One or two streams at work, messages above
+   8 KB, watchers, and a loop with on_slow go as on epoll. If the ring is refused later, by a filter
+   or for want of memory, streams go as on epoll, and reactor_backend_reason says why. The ring, some
+   170 KB, comes with the first turn that has a use for it. After such a loop is destroyed the kernel
+   interrupts once, within milliseconds, what its thread waits in (EINTR).
 
-   To add one, write its section, between those of a worse and a better one, and name its macro in
+   kqueue. sendfile copies on NetBSD and OpenBSD. There is no user_timeout_ms. OpenBSD has one time
+   for keep_alive_s, set by sysctl; there and on DragonFly "*" is IPv4 alone. macOS cannot watch
+   /dev/tty, nor tell the end of a named pipe. Timers in reactor_fd have whole milliseconds. pipe(2)
+   of FreeBSD, OpenBSD and DragonFly makes ends that go both ways, of which none ends alone:
+   reactor_shutdown of one closes it, and that its reader has gone is on_eof to a writer that has
+   nothing queued. What has run: the kernels of FreeBSD 15.1 and NetBSD 7.99 have run the tests in
+   emulation, before what follows was mended: pipes that go both ways, peers that cannot be named any
+   more, /dev/null, the ends of pipes, alarms due at once, the ends that poll(2) tells. Those are
+   compiled for the BSDs, and all but the last run over an imitation on Linux. The headers of FreeBSD
+   10.4 to 15.1, NetBSD 10, OpenBSD 7.6 and DragonFly 5.9 were compiled against before that; OpenBSD,
+   DragonFly and macOS have not run it. NetBSD 8 is the oldest with what it needs (EV_RECEIPT,
+   accept4). On Linux it takes libkqueue, which has no reactor_fd, goes on reporting what a duplicate
+   holds open, and loses edges when more are ready than batch, and the error of a connect.
+
+   Windows. A reactor_socket is a SOCKET and a reactor_file a HANDLE; only sockets can be watched or
+   attached, anything else is -EBADF. A reset is HANGUP with ERROR, and ends a connection with
+   -ECONNRESET, where others may say -EPIPE. That both directions have ended in order is told as the
+   end of file that it is, not as HANGUP, and what you have shut down yourself is not told at all.
+   Unix addresses are -EAFNOSUPPORT, reuse_port is -ENOTSUP, interfaces go by number ("%2"). A
+   listener has its port to itself (SO_EXCLUSIVEADDRUSE); the next one may have to wait for the end of
+   the last one's connections. reactor_sendfile reads and sends, which moves the HANDLE's position.
+   reactor_signal knows SIGINT, which is Ctrl-C, and SIGTERM, which is Ctrl-Break and the closing of
+   console, session (not for services) or system; after one of the latter three the program has some
+   seconds to end by itself. Waits may be as coarse as the system's tick, 15 ms by default, but are
+   never early; `windows` is finer on Windows 10. A timer that comes due while the machine sleeps
+   fires within a minute of its waking up. Winsock is started by reactor_create and given back by
+   reactor_destroy: call WSAStartup if you use sockets before or after. Your own calls on sockets, and
+   SO_ERROR, have Winsock's codes, which reactor_strerror knows as well; this library's have those of
+   errno.h. A watched socket that never was connected is silent; elsewhere it is HANGUP.
+
+   GLOSSARY
+
+     turn         one pass through the steps above
+     watcher      a descriptor of yours, its interest and its callback
+     interest     the events that a watcher asks for
+     level, edge  reported as long as it is so; reported when it changes
+     handle       slot and generation of an object; it goes stale with the object
+     connection   a stream: a connected socket, a pipe's end or a terminal
+     dial         a reactor_connect under way
+     cork         what a callback has written and the kernel has not been given yet
+     queue        output that the kernel has not taken yet
+     high, low water   marks on the queue, see back-pressure
+     linger       FIN is sent, and input is read and dropped until the peer finishes
+     drain        the orderly end of a whole loop
+
+   FAQ
+
+   May I call this from another thread? Only the four calls of the chapter on threads.
+   Why does my handler lose the last line? It has no newline: see reactor_input.
+   Why is my timer 2 ms late? A callback took so long, or the machine was busy. Ask on_slow.
+   How do I resolve names? On a thread of your own, and reactor_post the result: getaddrinfo blocks.
+   Does it print, exit, or touch signals? Never. SIGPIPE is not raised by streams. What you write to a
+   bare descriptor yourself is yours: use MSG_NOSIGNAL, or ignore SIGPIPE.
+   What happens without descriptors or memory? The call says so, and nothing has changed. Listeners
+   pause and go on by themselves.
+
+   HOW TO ADD A BACKEND
+
+   Write its section, between those of a worse and a better one, and name its macro in
    `config`, in the question whether any is defined (`make layers` tells if that is forgotten): no
    other line of code knows backends. Below banner and comment it says:
 
@@ -311,26 +392,7 @@
    test_stream and the differential suite. Entered by hand is what is promised beyond the least:
    edges and reactor_fd in tests/harness.h, which has it held to them; system calls of its own in
    tests/test_faults.c, which has them fail; and for the user what is said of it above and in
-   README.md (`make docs` misses its macro).
-
-   FAQ
-
-   Is it thread-safe? A loop belongs to one thread; reactor_post, reactor_wake and reactor_stop are
-   for the others, who are joined before the loop is destroyed. Run one loop per thread, with
-   reuse_port to share a port.
-   May I fork? Yes. The child may destroy its copy of the loop, also inside a callback; the parent
-   does not notice. To go on with it, as after daemon(3), it calls reactor_fork outside of callbacks.
-   With exec nothing has to be done. A child that was forked in a callback destroys its copy before it
-   returns from it.
-   Why is my timer 2 ms late? A callback took so long, or the machine was busy. Ask on_slow.
-   How do I resolve names? On a thread of your own, and reactor_post the result: getaddrinfo blocks.
-   Does it print, exit, or touch signals? Never. SIGPIPE is not raised by streams, and needs no
-   handler; what you yourself write to a bare descriptor is yours (MSG_NOSIGNAL, or ignore it).
-   How do I put it into a program that has a loop? By reactor_fd; where that is -ENOTSUP give it a
-   turn now and then (reactor_poll(r, 0), in a game each frame), or a thread of its own, to which
-   others speak by reactor_post.
-   What happens without descriptors or memory? The call says so, and nothing has changed. Listeners
-   pause and go on by themselves. */
+   README.md (`make docs` misses its macro). */
 #if defined(REACTOR_IMPLEMENTATION) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE 1 /* before the first system header: see config */
 #endif
