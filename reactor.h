@@ -1172,7 +1172,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
    uint32_t: it stores v if *old is there, else what is there to *old. */
 #if defined(__GNUC__)
 #define REACTOR__OPTIONAL       __attribute__((unused)) /* not every choice of sections needs it */
-#define REACTOR__NOINLINE       __attribute__((noinline)) /* kept out of the short way's code */
+#define REACTOR__NOINLINE       __attribute__((noinline)) /* kept out of the fast path's code */
 #define REACTOR__LIKELY(x)      __builtin_expect(!!(x), 1)
 #define REACTOR__UNLIKELY(x)    __builtin_expect(!!(x), 0)
 #define REACTOR__PREFETCH(p)    __builtin_prefetch(p, 1)
@@ -1831,7 +1831,7 @@ typedef struct reactor__core_slot {
     uint16_t wanted;   /* interest as last asked for */
     uint16_t armed;    /* interest as last told to the backend; 0: it does not know the slot */
     uint16_t since;    /* the turn in which it was taken or freed, its last 16 bits */
-    uint8_t flags;     /* TOLD ... FAILED */
+    uint8_t flags;     /* ERROR_PENDING ... FAILED */
     uint8_t kind;      /* FREE ... CONN */
 } reactor__core_slot;
 
@@ -2109,7 +2109,7 @@ static void reactor__core_update_tag(reactor__core_slot *slot) {
     slot->tag = (slot->tag & ~1u) | (unsigned)special;
 }
 
-/* The only places where wanted, UNREF or PULLED change: active counts what they decide. */
+/* The only places where wanted, UNREF or SELECT_ONLY change: active counts what they decide. */
 static void reactor__core_want(reactor__core *core, reactor__core_slot *slot, unsigned wanted) {
     core->active -= (uint32_t)reactor__core_is_active(slot);
     slot->wanted = (uint16_t)wanted;
@@ -2186,7 +2186,7 @@ static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
    are dirty slots. A refusal has no caller left to be returned to:
 
         FAILED    refused once: told again at the next flush; modify forgets it
-        TOLD      refused twice: ERROR is reported at the next flush, then it begins again; but of
+        ERROR_PENDING  refused twice: ERROR is reported at the next flush, then it begins again; but of
                   what is not open any more it is reported once for each modify */
 
 /* What the backend should know of a slot: a pulled one is silent unless reactor_select turns. */
@@ -4976,7 +4976,7 @@ static const reactor__core_backend reactor__io_uring_backend = {
 
    Traps. cur may lag behind the caller's clock, but no timer it has passed is left in a slot. All
    times and delays are >= 0, and now never goes back. Timers fire by (deadline, setting); one set
-   for a time before cur counts as set for cur, a FRESH one as set when it is settled. Until it is
+   for a time before cur counts as set for cur, a FRESH one as set when it is resolved. Until it is
    detached that may still be linked where it was, as may a cancelled one: who walks a list detaches
    first. Spreading a crowded slot takes a step per timer, 11 times in its life at most. Memory is kept until fini. */
 #define REACTOR__TIMER_LEVELS  11u
@@ -4999,7 +4999,7 @@ static const reactor__core_backend reactor__io_uring_backend = {
 #define REACTOR__TIMER_LIVE     1u
 #define REACTOR__TIMER_UNREF    2u /* does not keep the loop going */
 #define REACTOR__TIMER_INTERNAL 4u /* the owner's, only kept here */
-#define REACTOR__TIMER_FRESH    8u /* deadline is a delay until settled */
+#define REACTOR__TIMER_FRESH    8u /* deadline is a delay until resolved */
 #define REACTOR__TIMER_BITS     15u
 
 /* What setting and cancelling touch, of timers and lists alike: a list is a circle through its
@@ -5332,7 +5332,7 @@ static inline void reactor__timer_refresh(reactor__timer_wheel *w, uint32_t t, i
     w->fresh[w->fresh_count++] = t;
 }
 
-/* No more may be set before these are settled. */
+/* No more may be set before these are resolved. */
 static int reactor__timer_full(const reactor__timer_wheel *w) {
     return w->fresh_count == REACTOR__TIMER_BATCH;
 }
@@ -5428,7 +5428,7 @@ static int reactor__timer_get(const reactor__timer_wheel *w, uint64_t id, int64_
 }
 
 /* Each timer in turn: 1, and 0 at the end. *cursor begins at 0. Of a FRESH one the deadline is an
-   estimate, cur plus its delay: it has none before it is settled. */
+   estimate, cur plus its delay: it has none before it is resolved. */
 static int reactor__timer_each(const reactor__timer_wheel *w, uint32_t *cursor, uint64_t *id,
                                int64_t *deadline, int64_t *interval, unsigned *flags) {
     while (*cursor < w->made) {
@@ -6046,8 +6046,8 @@ typedef struct reactor__loop_long_turn {
 
 /* The stream's, of the connection whose callback is running. It is here and not behind the part's
    pointer because every message takes this way. answer is the connection's handle if it may answer
-   the short way, the length of its answer if it has, else BARRED. These differ: lengths of reads
-   are below 2^32, handles above, and BARRED has a timer's generation. */
+   the fast path, the length of its answer if it has, else NO_FAST_PATH. These differ: lengths of reads
+   are below 2^32, handles above, and NO_FAST_PATH has a timer's generation. */
 typedef struct reactor__loop_io_context {
     void *current; /* that connection */
     uint64_t answer;
@@ -7921,7 +7921,7 @@ static int reactor__net_sys_is_dialing(reactor_socket fd) {
 
 #else
 
-/* One call and nothing else, for the short way: what failed is reactor__util_error. glibc's read
+/* One call and nothing else, for the fast path: what failed is reactor__util_error. glibc's read
    takes fewer instructions than its recv. */
 static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
     return read(fd, buf, size);
@@ -9400,7 +9400,7 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
    is, unless urgent data or the peer's FIN was reported; other kinds of descriptor can be short
    in the middle, and are read until EAGAIN.
 
-   Calls never act at once. They set flags and kick the connection; at the end of its own callback,
+   Calls never act at once. They set flags and schedule the connection; at the end of its own callback,
    or of the turn, reactor__stream_update looks at the flags and does what is due, in one place and
    one order. A connection's callbacks run between enter and leave: what it writes there is corked
    and leaves with one system call, without having been queued. */
@@ -9408,24 +9408,32 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
 
 /* ---- a connection's life ----
 
-        DIALING   reactor_connect: u.dial has what is left to be tried, and the attempts under way;
-                  fd is that of the attempt that has the connection's own slot, or none
-        GRABBED   reactor_attach: registered, and opened at the turn's end
-        OPEN      connected or accepted, on_open was called. Each direction may end by itself:
-                      input   ENDED: the FIN was read; TOLD: on_eof was called
-                      output  SHUT: shutdown was asked for; FIN: it was sent, behind the queue
-        CLOSING   close: no more callbacks; when the queue is out, LINGER: FIN is sent, and input
-                  discarded until the peer ends, too, or has all output and stays silent
-        BROKEN    the kernel refuses output: what is left of the input is delivered, then it ends
-        FAILED    to be finished by the next settle, whatever is left
-        DEAD      being finished: on_close, the slot is freed; memory waits for the kick list
+        DIALING    reactor_connect: u.dial has what is left to be tried, and the attempts under way;
+                   fd is that of the attempt that has the connection's own slot, or none
+        ATTACHING  reactor_attach: registered, and opened at the turn's end
+        OPEN       connected or accepted, on_open was called. Each direction may end by itself:
+                       input   ENDED: the FIN was read; EOF_DELIVERED: on_eof was called
+                       output  SHUT: shutdown was asked for; FIN: it was sent, behind the queue
+        CLOSING    close: no more callbacks; when the queue is out, LINGER: FIN is sent, and input
+                   discarded until the peer ends, too, or has all output and stays silent
+        BROKEN     the kernel refuses output: what is left of the input is delivered, then it ends
+        FAILED     to be finished by the next update, whatever is left
+        DEAD       being finished: on_close, the slot is freed; memory waits until it leaves the
+                   schedule
+
+   The edges, and who makes them:
+
+        DIALING   -> OPEN     connected           DIALING   -> FAILED   dial_next, drain
+        ATTACHING -> OPEN     opened              OPEN      -> CLOSING  start_close
+        OPEN      -> BROKEN   break               any       -> FAILED   fail
+        BROKEN, CLOSING, FAILED, and OPEN with FIN and EOF_DELIVERED -> DEAD   finish, by update_end
 
    An end is told as one only if the peer's FIN was read: see reactor__stream_input_ended. Closing is
    FIN, then waiting for the peer's, not close(2), which could reset: see reactor__stream_linger.
 
    All end in reactor__stream_finish. The connection owns fd (from attach's success on), its queue,
    u.dial or u.input, one timer and a reference to its policy; it is found by its slot, whose user
-   it is and whose handle is id. The flags that are not of this list tell what its settling has to
+   it is and whose handle is id. The flags that are not of this list tell what its update has to
    do, or may not. */
 
 /* The first six stand where READ, PRI, WRITE, ERROR, HANGUP and RDHUP stand in events, see
@@ -9450,17 +9458,17 @@ enum {
     REACTOR__STREAM_ENDED = 1 << 15,          /* the peer's FIN was read */
     REACTOR__STREAM_SHUT = 1 << 16,           /* shutdown was asked for */
     REACTOR__STREAM_CLOSING = 1 << 17,        /* close was called: finish when the output is out */
-    REACTOR__STREAM_BROKEN = 1 << 18,     /* cannot write: reason; input left is still delivered */
-    REACTOR__STREAM_FAILED = 1 << 19,     /* finish now: reason */
-    REACTOR__STREAM_DEAD = 1 << 20,       /* finished, waits to leave the kick list */
-    REACTOR__STREAM_SCHEDULED = 1 << 21,  /* in the kick list */
-    REACTOR__STREAM_DIALING = 1 << 22,    /* connecting: u.dial, else u.input */
-    REACTOR__STREAM_DRAIN = 1 << 23,      /* close when it is not busy, and quiet */
-    REACTOR__STREAM_PIPE = 1 << 24,       /* not a socket */
-    REACTOR__STREAM_ATTACHING = 1 << 25,  /* attached, not opened yet */
-    REACTOR__STREAM_LOADED = 1 << 26,     /* output is queued: tail is not NULL */
-    REACTOR__STREAM_KEPT = 1 << 27,       /* input is kept: u.input is not NULL */
-    REACTOR__STREAM_SPECIAL = 1 << 28,    /* something in handler or options bars the short way */
+    REACTOR__STREAM_BROKEN = 1 << 18,    /* cannot write: reason; input left is still delivered */
+    REACTOR__STREAM_FAILED = 1 << 19,    /* finish now: reason */
+    REACTOR__STREAM_DEAD = 1 << 20,      /* finished, waits to leave the schedule */
+    REACTOR__STREAM_SCHEDULED = 1 << 21, /* in the schedule: updated at the turn's end */
+    REACTOR__STREAM_DIALING = 1 << 22,   /* connecting: u.dial, else u.input */
+    REACTOR__STREAM_DRAIN = 1 << 23,     /* close when it is not busy, and quiet */
+    REACTOR__STREAM_PIPE = 1 << 24,      /* not a socket */
+    REACTOR__STREAM_ATTACHING = 1 << 25, /* attached, not opened yet */
+    REACTOR__STREAM_LOADED = 1 << 26,    /* output is queued: tail is not NULL */
+    REACTOR__STREAM_KEPT = 1 << 27,      /* input is kept: u.input is not NULL */
+    REACTOR__STREAM_SPECIAL = 1 << 28, /* something in handler or options disables the fast path */
     REACTOR__STREAM_WRITE_ONLY = 1 << 29, /* a pipe's write end */
     REACTOR__STREAM_BATCHED = 1 << 30     /* is received for, and has not been shown it yet */
 };
@@ -9472,7 +9480,8 @@ enum {
                                                   not been offered the unconsumed input yet */
     REACTOR__STREAM_RARE_LAST_LOOK = 1 << 2,   /* unconsumed input was offered since the peer's FIN
                                                   was read */
-    REACTOR__STREAM_RARE_NOTIFY = 1 << 3,      /* OWED, and mark, are by reactor_notify_output */
+    REACTOR__STREAM_RARE_NOTIFY = 1 << 3,      /* WRITABLE_PENDING, and mark, are by
+                                                  reactor_notify_output */
     REACTOR__STREAM_RARE_DUPLEX = 1 << 8, /* a pipe that goes both ways: no direction ends alone */
     REACTOR__STREAM_RARE_ASKED = 1 << 4,  /* DRAIN: on_drain has answered 0 */
     REACTOR__STREAM_RARE_ACKNOWLEDGED = 1 << 9, /* LINGER: the peer has all output, and the FIN */
@@ -9482,7 +9491,7 @@ enum {
     REACTOR__STREAM_RARE_REOPENED = 1 << 13     /* PIPE: its open file is its own, a terminal's */
 };
 
-/* With none but these, and OPEN, a connection has nothing to settle, and takes the short way
+/* With none but these, and OPEN, a connection has nothing to update, and takes the fast path
    through an event. */
 #define REACTOR__STREAM_FAST_OK                                                                    \
     ((unsigned)(REACTOR__STREAM_COUPLED | REACTOR__STREAM_READABLE | REACTOR__STREAM_SCHEDULED))
@@ -9502,7 +9511,7 @@ enum {
     REACTOR__STREAM_LEAST = 64,        /* bytes that a piece between other kinds has room for */
     REACTOR__STREAM_TINY = 256,        /* cheaper copied than referred to, where a queue holds: */
     REACTOR__STREAM_BACKLOG = 4096,
-    REACTOR__STREAM_ECHO = 16 * 1024, /* the longest answer that takes the short way */
+    REACTOR__STREAM_ECHO = 16 * 1024, /* the longest answer that takes the fast path */
     REACTOR__STREAM_REDELIVERIES =
         64,                      /* times that left input is offered per connection and turn */
     REACTOR__STREAM_CORKS = 16,  /* pieces that a callback's output may have */
@@ -9614,8 +9623,8 @@ typedef struct reactor__stream_conn {
     unsigned rare;            /* REACTOR__STREAM_RARE_x: flags that only the slow path looks at */
     int16_t reason;           /* for on_close */
     uint16_t files;           /* queued */
-    uint32_t mark;            /* OWED: the bytes to which queued has to drain; at most 4 GiB */
-    uint32_t unacknowledged;  /* LINGER: bytes at the latest look; 0: there was none */
+    uint32_t mark; /* WRITABLE_PENDING: bytes to which queued has to drain; at most 4 GiB */
+    uint32_t unacknowledged; /* LINGER: bytes at the latest look; 0: there was none */
 } reactor__stream_conn;
 
 #define REACTOR__STREAM_HEAD ((sizeof(reactor__stream_conn) + 15) / 16 * 16)
@@ -9670,8 +9679,8 @@ typedef struct reactor__stream_module {
     unsigned edges;               /* the backend has them */
     reactor__util_piece cork[REACTOR__STREAM_CORKS];
     reactor__stream_conn *scheduled_head,
-        *scheduled_tail;         /* settled at the turn's end, in this order */
-    reactor__stream_conn *again; /* to be kicked in the next turn */
+        *scheduled_tail;         /* updated at the turn's end, in this order */
+    reactor__stream_conn *again; /* to be scheduled in the next turn */
     reactor__stream_listener *listeners;
     reactor__stream_node *spares[3]; /* small, large, without bytes; see stream_class */
     int spare_count[3];
@@ -9738,12 +9747,12 @@ REACTOR__NOINLINE static void reactor__stream_policy_drop(reactor__stream_policy
     if (--p->refs == 0) REACTOR_FREE(p);
 }
 
-/* ---- kicks ----
+/* ---- the schedule ----
 
-   Calls never act at once: they set flags and kick the connection: it is settled at the end
+   Calls never act at once: they set flags and schedule the connection, which is updated at the end
    of the turn. While it is KICKED its memory stays, for the list points at it: see finish. */
 
-/* Not in its own callback, after which it is settled anyway. */
+/* Not in its own callback, after which it is updated anyway. */
 REACTOR__NOINLINE static void reactor__stream_schedule(reactor *r, reactor__stream_conn *c) {
     reactor__stream_module *p = reactor__stream_module_of(r);
     if ((c->flags & REACTOR__STREAM_SCHEDULED) || r->io.current == c) return;
@@ -9911,12 +9920,12 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
    that leave sends with one call. There is one cork for all, for callbacks do not nest. What does
    not fit goes to the queue, and everything corked before it. */
 
-/* How much of its input the running callback has answered with on the short way. */
+/* How much of its input the running callback has answered with on the fast path. */
 static size_t reactor__stream_answered(const reactor *r) {
     return r->io.answer >> 32 ? 0 : (size_t)r->io.answer;
 }
 
-/* Bars the short way for the rest of the callback. What went there becomes the first piece. */
+/* Disables the fast path for the rest of the callback. What went there becomes the first piece. */
 static void reactor__stream_disable_fast_path(reactor *r, reactor__stream_module *p) {
     size_t answered = reactor__stream_answered(r);
     if (r->io.current && answered) {
@@ -9979,7 +9988,7 @@ static int reactor__stream_spill(reactor *r, reactor__stream_module *p, reactor_
 
 /* ---- marks ----
 
-   A write that leaves the output above low water makes OWED, the promise of one on_writable, and
+   A write that leaves the output above low water makes WRITABLE_PENDING, the promise of one on_writable, and
    mark, the bytes to which the queue has to drain for it: low water; so few that a refused write
    would fit; or what reactor_notify_output says, which replaces either. settle_marks keeps the
    promise, in the same turn if everything has left at once. */
@@ -10006,7 +10015,7 @@ REACTOR__NOINLINE static void reactor__stream_owe(reactor__stream_conn *c) {
     reactor__stream_set_mark(c, c->policy->o.low_water);
 }
 
-/* Refuses a write that fits once no more than room bytes are queued. A kick, because nothing else
+/* Refuses a write that fits once no more than room bytes are queued. Scheduled, because nothing else
    need happen before on_writable is due. */
 REACTOR__NOINLINE static int reactor__stream_refuse(reactor *r, reactor__stream_conn *c,
                                                     size_t room) {
@@ -10035,7 +10044,7 @@ static int reactor__stream_write_result(const reactor *r, reactor__stream_conn *
 
 /* ---- ends ---- */
 
-/* Finishes it at the next settle. The first reason is the one that on_close is told. how: RESET,
+/* Finishes it at the next update. The first reason is the one that on_close is told. how: RESET,
    for a peer that must not take this for an orderly end. */
 REACTOR__NOINLINE static void reactor__stream_fail(reactor__stream_conn *c, int reason,
                                                    unsigned how) {
@@ -10218,10 +10227,10 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
 
 /* ---- callbacks ----
 
-   Between enter and leave the connection is the current one: its writes are corked, its kicks are
-   dropped, for who calls leave settles it. leave sends, before anything else happens: what is corked
+   Between callback_begin and callback_end the connection is the current one: its writes are corked, it is not
+   scheduled, for who calls callback_end updates it. callback_end sends, before anything else happens: what is corked
    by parting, what is queued by flush, whose done callbacks may detach the connection. So where it
-   was shown input, what it left of that is kept between these two. The short way does the same
+   was shown input, what it left of that is kept between these two. The fast path does the same
    without them: see reactor__stream_io. */
 
 static void reactor__stream_callback_begin(reactor *r, reactor__stream_conn *c) {
@@ -10260,7 +10269,7 @@ static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__
 /* ---- receiving ----
 
    There is one read buffer for the whole loop; what a handler leaves of it is kept in u.input, and
-   shown again from there, with what has come since behind it. OFFER: show it again though nothing
+   shown again from there, with what has come since behind it. REDELIVER: show it again though nothing
    has come, for something else has changed (resumed, low water, another handler). */
 
 /* Whether more input is wanted: there is room for it, and nobody has asked to wait. */
@@ -10419,7 +10428,7 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
 }
 
 /* The read buffer survives the handler's return, but not the flush of what it wrote: see leave.
-   What on_data has left and is to be offered again comes before more input: settle does that. */
+   What on_data has left and is to be offered again comes before more input: update does that. */
 static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_t *budget) {
     reactor__stream_module *p = reactor__stream_module_of(r);
     while (reactor__stream_may_read(c) && !REACTOR__PEEK(&r->core.stop)) {
@@ -10570,8 +10579,8 @@ static void reactor__stream_linger_tick(reactor *r, reactor__stream_conn *c) {
 }
 
 /* It goes off early as a rule, for what has moved since only stored the time: then arm sets it
-   to what is left. Timers come before kicks in a turn, so this may come before the opening
-   (GRABBED). */
+   to what is left. Timers come before the schedule in a turn, so this may come before the opening
+   (ATTACHING). */
 static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     reactor__stream_module *p = reactor__stream_module_of(r);
@@ -10583,7 +10592,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
         return;
     }
     if (reactor__stream_earliest(r, c, &which) > r->now || which == REACTOR__STREAM_QUIET) {
-        /* nothing has run out; settle ends one that was quiet for a drain */
+        /* nothing has run out; update ends one that was quiet for a drain */
     } else if (c->flags & REACTOR__STREAM_LINGER) {
         reactor__stream_linger_tick(r, c);
     } else {
@@ -10656,7 +10665,7 @@ static void reactor__stream_close_socket(reactor__stream_conn *c, reactor_socket
 /* Lets go of everything, then tells it. The descriptor is closed first, so that whoever is told may
    count on the peer's being told too; every free_fn and done comes before on_close; the handle is
    good until that returns. Then there is room for another (room), and memory is freed unless the
-   kick list still points at it. child: of a fork, which must not disturb the parent: free_fn is
+   schedule still points at it. child: of a fork, which must not disturb the parent: free_fn is
    all that is called. */
 static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int child) {
     uint32_t index = (uint32_t)c->id;
@@ -10736,9 +10745,9 @@ static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
     return reactor__stream_discard(r, c) || (c->rare & REACTOR__STREAM_RARE_QUIET);
 }
 
-/* ---- settling ----
+/* ---- updating ----
 
-   The end of each callback, event, kick and timeout of an open connection: looks at all flags, in
+   The end of each callback, event, scheduling and timeout of an open connection: looks at all flags, in
    one order, whoever has set them. First what output tells (marks), then input (offered again,
    read, its end), then draining, and the end of all when nothing of this is left to do. */
 
@@ -10767,7 +10776,7 @@ static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
         reactor__core_modify(&r->core, index, wanted);
 }
 
-/* Whether output has drained as far as OWED says. */
+/* Whether output has drained as far as WRITABLE_PENDING says. */
 static int reactor__stream_has_drained(const reactor__stream_conn *c) {
     if (c->queued > c->mark) return 0;
     if (!(c->rare & REACTOR__STREAM_RARE_NOTIFY)) return c->files <= REACTOR__STREAM_FILES_LOW;
@@ -10806,7 +10815,7 @@ static int reactor__stream_update_marks(reactor *r, reactor__stream_conn *c, int
     return 1;
 }
 
-/* What one settle may still do, so that no input and no handler makes a turn endless. */
+/* What one update may still do, so that no input and no handler makes a turn endless. */
 typedef struct reactor__stream_budget {
     size_t bytes; /* read */
     int offers;   /* of left input, and ends told */
@@ -10995,11 +11004,11 @@ static void reactor__stream_note_events(reactor__stream_conn *c, unsigned events
         c->flags |= REACTOR__STREAM_MAY_HAVE_MORE;
 }
 
-/* An event that is out of the ordinary, or of a connection that has something to settle. */
+/* An event that is out of the ordinary, or of a connection that has something to update. */
 REACTOR__NOINLINE static void reactor__stream_io_slow(reactor *r, reactor__stream_conn *c,
                                                       unsigned events) {
     r->core.counters.callbacks--; /* an event is none; what it leads to counts itself */
-    if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
+    if (c->flags & REACTOR__STREAM_FAILED) return; /* scheduled, to be finished */
     reactor__stream_note_events(c, events);
     if (!(c->flags & REACTOR__STREAM_OPEN)) return; /* an attached one opens at the turn's end */
     /* What nobody waits for room for leaves at the turn's end, whether an edge tells of room or not. */
@@ -11013,7 +11022,7 @@ REACTOR__NOINLINE static void reactor__stream_io_slow(reactor *r, reactor__strea
     if (!(c->flags & REACTOR__STREAM_SCHEDULED)) reactor__stream_update(r, c);
 }
 
-/* What recv said on the short way, and it was neither a part of a buffer nor nothing. */
+/* What recv said on the fast path, and it was neither a part of a buffer nor nothing. */
 REACTOR__NOINLINE static void reactor__stream_io_read_slow(reactor *r, ssize_t n) {
     reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
     int e = n < 0 ? reactor__util_error() : 0;
@@ -11031,7 +11040,7 @@ REACTOR__NOINLINE static void reactor__stream_io_read_slow(reactor *r, ssize_t n
     reactor__stream_update(r, c);
 }
 
-/* on_data has returned on the short way and left something: what the long way looks at all along. */
+/* on_data has returned on the fast path and left something: what the slow path looks at all along. */
 static void reactor__stream_io_left(const reactor *r, reactor__stream_conn *c, size_t used,
                                     size_t n) {
     reactor__stream_has_shown(c, used, n);
@@ -11076,7 +11085,7 @@ REACTOR__NOINLINE static void reactor__stream_io_unsent(reactor *r, ssize_t sent
 }
 
 /* The handler did not send its input back. If it wrote one piece of something else, and neither it
-   nor anybody has anything for settle to do, that is sent as plainly. */
+   nor anybody has anything for update to do, that is sent as plainly. */
 REACTOR__NOINLINE static void reactor__stream_io_answer(reactor *r, size_t used) {
     reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
     reactor__stream_module *p = reactor__stream_module_of(r);
@@ -11096,7 +11105,7 @@ REACTOR__NOINLINE static void reactor__stream_io_answer(reactor *r, size_t used)
 }
 
 /* Nearly every event of a busy server is input for a connection at peace: received, shown, and the
-   answer sent, without a detour. What differs from that takes the long way, which does the same by
+   answer sent, without a detour. What differs from that takes the slow path, which does the same by
    the rules. One exclusive or tells: an open connection with READ, perhaps WRITE, and no flag or
    event besides. None is cancelled out by the other, for each of the flags that share a bit with an
    event comes with a second flag: see their list. c is fetched anew after each call, for keeping it
@@ -11141,7 +11150,7 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
    are dispatched. Those that take the fast path (see reactor__stream_io) are taken out. Their
    connections are received for with one call, each is shown its input, and the answers are sent
    with one more. Until then nothing else is sent on any of them, nor is one freed, for only the
-   connection that is being shown its input settles. After a stop, what was not shown becomes kept
+   connection that is being shown its input is updated. After a stop, what was not shown becomes kept
    input; detach takes its connection out.
 
    A few connections, and large messages, take the fast path after all: see reactor__stream_pays. */
@@ -11214,7 +11223,7 @@ static void reactor__stream_scatter(reactor__stream_batch *b, uint32_t count) {
 }
 
 /* Input that cannot be shown now, or an end of it. What filled its piece or was not received at all
-   may have left something, which settle reads. */
+   may have left something, which update reads. */
 static void reactor__stream_put_by(reactor *r, reactor__stream_conn *c,
                                    const reactor__core_transfer *m) {
     int32_t n = m->result;
@@ -11351,7 +11360,7 @@ static void reactor__stream_unbatch(reactor *r, reactor__stream_conn *c) {
 }
 
 /* It was taken out, the loop was stopped, nothing was received, or there may be more, or the
-   connection has something to settle by now. What filled its piece is shown together with the rest,
+   connection has something to update by now. What filled its piece is shown together with the rest,
    as if the piece had been larger. */
 REACTOR__NOINLINE static void reactor__stream_show_slow(reactor *r, const reactor__stream_batch *b,
                                                         const reactor__core_transfer *m) {
@@ -11362,7 +11371,7 @@ REACTOR__NOINLINE static void reactor__stream_show_slow(reactor *r, const reacto
         return;
     }
     c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
-    if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
+    if (c->flags & REACTOR__STREAM_FAILED) return; /* scheduled, to be finished */
     reactor__stream_put_by(r, c, m);
     if (m->result == (int32_t)b->size) reactor__stream_read(r, c);
     reactor__stream_update(r, c);
@@ -11377,7 +11386,7 @@ static inline void reactor__stream_has_answered(reactor *r, reactor__stream_batc
 }
 
 /* The handler has something else to say than its input. One piece for which there is nothing to
-   settle takes the place of the input. */
+   update takes the place of the input. */
 REACTOR__NOINLINE static void reactor__stream_show_answer(reactor *r, reactor__stream_batch *b,
                                                           reactor__core_transfer *m, size_t used) {
     const reactor__stream_conn *c = (reactor__stream_conn *)m->user;
@@ -11465,7 +11474,7 @@ static void reactor__stream_mark_drained(reactor__stream_conn *c) {
     c->flags |= (unsigned)REACTOR__STREAM_DRAIN | (unsigned)REACTOR__STREAM_READABLE;
 }
 
-/* What bars the short way (reactor__stream_io), for it does not look at that: no on_data, callbacks
+/* What disables the fast path (reactor__stream_io), for it does not look at that: no on_data, callbacks
    that are timed, limits that one read or one answer could exceed. */
 static int reactor__stream_is_special(const reactor *r, const reactor_handler *h,
                                       const reactor_conn_options *o) {
@@ -11511,7 +11520,7 @@ static void reactor__stream_conn_undo(reactor *r, reactor__stream_conn *c) {
     reactor__stream_free(r, c);
 }
 
-/* With edges for everything, once and for all; with levels for input, until settle has found out
+/* With edges for everything, once and for all; with levels for input, until update has found out
    what is of interest. */
 static int reactor__stream_register(reactor *r, reactor__stream_conn *c) {
     reactor__stream_module *p = reactor__stream_module_of(r);
@@ -11592,7 +11601,7 @@ static int reactor__stream_start(reactor *r) {
    Happy Eyeballs, RFC 8305 section 5. Each address that is tried is an attempt, with a descriptor and
    a slot; the first has the connection's slot, so that the usual list of one costs nothing more. An
    attempt that connects becomes the winner; what it needs is done at the end of the turn, for until
-   then reports of this wait may come that are of others. All of it is driven by kicks, events of the
+   then reports of this wait may come that are of others. All of it is driven by the schedule, events of the
    attempts (dial_io, attempt_io) and the connection's timer, never by the call itself. Where the
    addresses come from only dial_begin knows. */
 
@@ -11797,7 +11806,7 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     (void)t;
     c->timer = 0;
-    if (c->flags & REACTOR__STREAM_FAILED) return; /* kicked, to be finished */
+    if (c->flags & REACTOR__STREAM_FAILED) return; /* scheduled, to be finished */
     reactor__stream_dial_go(r, c);
 }
 
@@ -11806,7 +11815,7 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
 static void reactor__stream_attempt_event(reactor *r, reactor__stream_attempt *a, unsigned events) {
     reactor__stream_conn *c = a->conn;
     r->core.counters.callbacks--;                          /* see io_long */
-    if (!c || (c->flags & REACTOR__STREAM_FAILED)) return; /* kicked, to be finished */
+    if (!c || (c->flags & REACTOR__STREAM_FAILED)) return; /* scheduled, to be finished */
     reactor__stream_dial *d = c->u.dial;
     if (d->winner) return;
     int e = reactor__net_error(a->fd);
@@ -11836,7 +11845,7 @@ static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned even
     reactor__stream_attempt_event(r, &c->u.dial->own, events);
 }
 
-/* What a kick does to one that is connecting. close before it is open waits only for what was
+/* What its turn in the schedule does to one that is connecting. close before it is open waits only for what was
    written to be sent. */
 static void reactor__stream_dial_step(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_FAILED || ((c->flags & REACTOR__STREAM_CLOSING) && !c->tail))
@@ -12253,7 +12262,7 @@ static reactor__stream_conn *reactor__stream_find(const reactor *r, reactor_conn
     return slot ? (reactor__stream_conn *)slot->user : NULL;
 }
 
-/* A connection that something may still be asked of. What is asked may bar the short way. */
+/* A connection that something may still be asked of. What is asked may disable the fast path. */
 static int reactor__stream_live(reactor *r, reactor_conn handle, reactor__stream_conn **out) {
     if (!r) return -EINVAL;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
@@ -12341,8 +12350,8 @@ REACTOR__NOINLINE static int reactor__stream_write(reactor *r, reactor_conn hand
     return reactor__stream_write_result(r, c);
 }
 
-/* The first thing that a callback on the short way asks is the answer: nothing is queued, and so
-   small a one is below every mark. It is corked, as the long way would. */
+/* The first thing that a callback on the fast path asks is the answer: nothing is queued, and so
+   small a one is below every mark. It is corked, as the slow path would. */
 REACTOR__NOINLINE static int reactor__stream_write_first(reactor *r, reactor_conn handle,
                                                          const void *data, size_t len) {
     if (REACTOR__UNLIKELY(!r || handle.id != r->io.answer || !data ||
@@ -12417,7 +12426,7 @@ static int reactor__stream_refer(reactor *r, reactor__stream_conn *c, int kind, 
 }
 
 /* Whether it is copied rather than referred to, which takes less memory. What joins such a queue
-   needs no kick: who began it has made one. */
+   need not be scheduled: who began it has done so. */
 static int reactor__stream_is_tiny(const reactor__stream_conn *c, size_t len) {
     return !len || (len < REACTOR__STREAM_TINY && c->held >= REACTOR__STREAM_BACKLOG);
 }
@@ -12533,7 +12542,7 @@ REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
 
 /* ---- steering ----
 
-   Flags and kicks: what they lead to happens in settle. */
+   Calls set flags and schedule: what they lead to happens in update. */
 
 REACTOR_API int reactor_pause(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c;
@@ -12654,7 +12663,7 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const react
     c->flags |= REACTOR__STREAM_REDELIVER;
     if (reactor__stream_is_special(r, h, &c->policy->o)) c->flags |= REACTOR__STREAM_SPECIAL;
     reactor__stream_write_result(r,
-                                 c); /* the first handler's answer, if that was on the short way */
+                                 c); /* the first handler's answer, if that was on the fast path */
     reactor__stream_schedule(r, c);
     return 0;
 }
@@ -12867,7 +12876,7 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
 
 /* ---- the part ---- */
 
-/* What a kick comes to. */
+/* What being scheduled comes to. */
 static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_SCHEDULED;
     if (c->flags & REACTOR__STREAM_DEAD) {
@@ -12884,7 +12893,7 @@ static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
     }
 }
 
-/* Those that were kicked, in their order. They may kick each other: a few rounds are done at once,
+/* Those that were scheduled, in their order. They may schedule each other: a few rounds are done at once,
    so that a relayed message leaves in the turn in which it came; the rest is for the next turn. */
 static void reactor__stream_turn(reactor *r, reactor__loop_module *module) {
     reactor__stream_module *p = (reactor__stream_module *)module;
@@ -12937,7 +12946,8 @@ static void reactor__stream_fini(reactor *r, reactor__loop_module *module, int c
         if (c->tail && !child && !(c->flags & not_now)) reactor__stream_flush(r, c);
         /* What lingers is out, and the kernel goes on with it. */
         if (!c->reason && !(c->flags & REACTOR__STREAM_LINGER)) c->reason = -ECANCELED;
-        reactor__stream_unschedule(r, p); /* the flush may have kicked it; finish may kick others */
+        reactor__stream_unschedule(
+            r, p); /* the flush may have scheduled it; finish may schedule others */
         reactor__stream_finish(r, c, child);
         reactor__stream_unschedule(r, p);
     }
