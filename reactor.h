@@ -1165,6 +1165,20 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR_ASSERT(condition) ((void)sizeof(condition))
 #endif
 
+/* What must hold between any two steps. The project's own tests define REACTOR__CHECKS, and are
+   ended by what does not; elsewhere it costs nothing. */
+#ifdef REACTOR__CHECKS
+#define REACTOR__CHECK(condition)                                                                  \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "reactor.h:%d: broken: %s\n", __LINE__, #condition);                   \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+#else
+#define REACTOR__CHECK(condition) ((void)sizeof(condition))
+#endif
+
 /* The atomics. PEEK and POKE are for what the loop itself looks at often, flags that another thread or a
    signal handler sets and follows up with a wake-up: one that is seen late is seen in the next
    turn, which that wake-up causes. All others are sequentially consistent, so that what they
@@ -2123,9 +2137,25 @@ static void reactor__core_flag(reactor__core *core, reactor__core_slot *slot, in
     core->active += (uint32_t)reactor__core_is_active(slot);
 }
 
+/* The invariants of a slot. */
+static void reactor__core_check(const reactor__core *core, uint32_t index) {
+    const reactor__core_slot *slot = &core->slots[index];
+    const int bound = (slot->flags & REACTOR__CORE_BOUND) != 0;
+    REACTOR__CHECK(index < core->count);
+    REACTOR__CHECK(!bound || slot->kind != REACTOR__CORE_FREE);
+    REACTOR__CHECK(!bound || reactor__core_find(core, slot->fd) == index);
+    REACTOR__CHECK(bound || !slot->armed || index == core->waker);
+    REACTOR__CHECK(!(slot->flags & REACTOR__CORE_ALWAYS) || bound);
+    REACTOR__CHECK(!(slot->flags & REACTOR__CORE_ALWAYS) ||
+                   core->always[core->links[index].aux] == index);
+    REACTOR__CHECK(slot->kind != REACTOR__CORE_FREE || !slot->wanted);
+    (void)bound;
+}
+
 /* Puts the slot on the list of those whose interest is told before the next wait. */
 static void reactor__core_touch(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
+    reactor__core_check(core, index);
     if (!(slot->flags & REACTOR__CORE_DIRTY)) {
         slot->flags |= REACTOR__CORE_DIRTY;
         core->links[index].next = REACTOR__NONE;
@@ -5095,6 +5125,18 @@ static int reactor__timer_none(const reactor__timer_wheel *w, uint32_t list) {
     return w->nodes[list].next == list;
 }
 
+/* The invariants of a timer that is on a list, and of its neighbours there. */
+static void reactor__timer_check(const reactor__timer_wheel *w, uint32_t t) {
+    const reactor__timer_node *node = &w->nodes[t];
+    REACTOR__CHECK(t >= REACTOR__TIMER_LISTS && t < w->made);
+    REACTOR__CHECK(w->nodes[node->next].prev == t && w->nodes[node->prev].next == t);
+    REACTOR__CHECK(node->next != t);
+    REACTOR__CHECK(w->count >= w->unref_count);
+    REACTOR__CHECK(w->free_count + w->count <= w->made - REACTOR__TIMER_LISTS);
+    REACTOR__CHECK(w->detached <= w->fresh_count && w->fresh_count <= REACTOR__TIMER_BATCH);
+    (void)node;
+}
+
 /* At the tail, always: this is all that keeps equal deadlines in order. */
 static inline void reactor__timer_append(reactor__timer_wheel *w, uint32_t t, uint32_t list) {
     reactor__timer_node *nodes = w->nodes;
@@ -5148,6 +5190,7 @@ static void reactor__timer_place(reactor__timer_wheel *w, uint32_t t, int64_t de
         }
     }
     reactor__timer_append(w, t, list);
+    reactor__timer_check(w, t);
 }
 
 /* ---- free nodes ----
@@ -10745,6 +10788,27 @@ static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
     return reactor__stream_discard(r, c) || (c->rare & REACTOR__STREAM_RARE_QUIET);
 }
 
+/* ---- what always holds ---- */
+
+/* A implies B: !A || B. */
+static void reactor__stream_check(const reactor__stream_conn *c) {
+    const unsigned f = c->flags, dialing = f & REACTOR__STREAM_DIALING;
+    REACTOR__CHECK(!(f & REACTOR__STREAM_LOADED) == !c->tail);
+    REACTOR__CHECK(c->tail || !c->queued);
+    REACTOR__CHECK(c->tail || !c->files);
+    REACTOR__CHECK(dialing || !(f & REACTOR__STREAM_KEPT) == !c->u.input);
+    REACTOR__CHECK(dialing || !c->u.input || c->u.input->len > 0);
+    REACTOR__CHECK(!(f & REACTOR__STREAM_FIN) || (f & REACTOR__STREAM_SHUT));
+    REACTOR__CHECK(!(f & REACTOR__STREAM_EOF_DELIVERED) || (f & REACTOR__STREAM_ENDED));
+    REACTOR__CHECK(!(f & REACTOR__STREAM_LINGER) || (f & REACTOR__STREAM_CLOSING));
+    REACTOR__CHECK(!(f & REACTOR__STREAM_RESET) || (f & REACTOR__STREAM_FAILED));
+    REACTOR__CHECK(!(f & REACTOR__STREAM_THROTTLED) || (f & REACTOR__STREAM_COUPLED));
+    REACTOR__CHECK(!(f & REACTOR__STREAM_DEAD) || c->fd == REACTOR__UTIL_NO_SOCKET);
+    REACTOR__CHECK(!dialing || !(f & REACTOR__STREAM_OPEN));
+    REACTOR__CHECK(!(f & REACTOR__STREAM_ATTACHING) || !(f & REACTOR__STREAM_OPEN));
+    (void)f, (void)dialing;
+}
+
 /* ---- updating ----
 
    The end of each callback, event, scheduling and timeout of an open connection: looks at all flags, in
@@ -10945,6 +11009,7 @@ static void reactor__stream_update(reactor *r, reactor__stream_conn *c) {
     reactor__stream_budget budget = {r->options.read_budget, REACTOR__STREAM_REDELIVERIES};
     int told = 0;
     for (int go = 1; go;) {
+        reactor__stream_check(c);
         if (REACTOR__PEEK(&r->core.stop)) { /* no callback follows the one that stopped the loop */
             reactor__stream_schedule(r, c);
             return;
@@ -12879,6 +12944,7 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
 /* What being scheduled comes to. */
 static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_SCHEDULED;
+    reactor__stream_check(c);
     if (c->flags & REACTOR__STREAM_DEAD) {
         reactor__stream_free(r, c);
     } else if (c->flags & REACTOR__STREAM_DIALING) {
