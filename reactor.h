@@ -9479,24 +9479,22 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
    it is and whose handle is id. The flags that are not of this list tell what its update has to
    do, or may not. */
 
-/* The first six stand where READ, PRI, WRITE, ERROR, HANGUP and RDHUP stand in events, see
-   reactor__stream_io. */
 enum {
     REACTOR__STREAM_OPEN = 1 << 0,           /* connected, on_open was called */
     REACTOR__STREAM_FIN = 1 << 1,            /* SHUT, and it is done */
     REACTOR__STREAM_READABLE = 1 << 2,       /* the kernel may have input */
     REACTOR__STREAM_LINGER = 1 << 3,         /* CLOSING: input is discarded until the peer ends */
     REACTOR__STREAM_EOF_DELIVERED = 1 << 4,  /* ENDED, and on_eof was called */
-    REACTOR__STREAM_RESET = 1 << 13,         /* FAILED: with RST */
-    REACTOR__STREAM_READ_TO_EAGAIN = 1 << 5, /* a short read does not mean the end */
-    REACTOR__STREAM_MAY_HAVE_MORE = 1 << 6, /* the same, for now: FIN or urgent data was reported */
-    REACTOR__STREAM_BLOCKED = 1 << 7,       /* the kernel takes no more output until it says so */
-    REACTOR__STREAM_PAUSED = 1 << 8,        /* by the user */
-    REACTOR__STREAM_COUPLED = 1 << 9,       /* reading stops above high water */
-    REACTOR__STREAM_THROTTLED = 1 << 10,    /* and it has */
+    REACTOR__STREAM_RESET = 1 << 5,          /* FAILED: with RST */
+    REACTOR__STREAM_READ_TO_EAGAIN = 1 << 6, /* a short read does not mean the end */
+    REACTOR__STREAM_MAY_HAVE_MORE = 1 << 7, /* the same, for now: FIN or urgent data was reported */
+    REACTOR__STREAM_BLOCKED = 1 << 8,       /* the kernel takes no more output until it says so */
+    REACTOR__STREAM_PAUSED = 1 << 9,        /* by the user */
+    REACTOR__STREAM_COUPLED = 1 << 10,      /* reading stops above high water */
+    REACTOR__STREAM_THROTTLED = 1 << 11,    /* and it has */
     REACTOR__STREAM_WRITABLE_PENDING = 1
-                                       << 11, /* an on_writable, once output has drained to mark */
-    REACTOR__STREAM_REDELIVER = 1 << 12,      /* unconsumed input is to be offered again */
+                                       << 12, /* an on_writable, once output has drained to mark */
+    REACTOR__STREAM_REDELIVER = 1 << 13,      /* unconsumed input is to be offered again */
     REACTOR__STREAM_IN_ON_DATA = 1 << 14,     /* on_data is running */
     REACTOR__STREAM_ENDED = 1 << 15,          /* the peer's FIN was read */
     REACTOR__STREAM_SHUT = 1 << 16,           /* shutdown was asked for */
@@ -11169,16 +11167,20 @@ REACTOR__NOINLINE static void reactor__stream_io_answer(reactor *r, size_t used)
     reactor__stream_uncorked(p);
 }
 
+/* Whether there is nothing but input, and perhaps room, for an open connection that has nothing to
+   update. */
+static inline int reactor__stream_is_plain(unsigned flags, unsigned events) {
+    return (flags & ~REACTOR__STREAM_FAST_OK) == (unsigned)REACTOR__STREAM_OPEN &&
+           (events & ~(unsigned)REACTOR_WRITE) == (unsigned)REACTOR_READ;
+}
+
 /* Nearly every event of a busy server is input for a connection at peace: received, shown, and the
    answer sent, without a detour. What differs from that takes the slow path, which does the same by
-   the rules. One exclusive or tells: an open connection with READ, perhaps WRITE, and no flag or
-   event besides. None is cancelled out by the other, for each of the flags that share a bit with an
-   event comes with a second flag: see their list. c is fetched anew after each call, for keeping it
-   in a register would cost more. */
+   the rules. c is fetched anew after each call, for keeping it in a register would cost more. */
 static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     reactor__loop_io_context *io = &r->io;
-    if (REACTOR__UNLIKELY((c->flags ^ events) & ~REACTOR__STREAM_FAST_OK)) {
+    if (REACTOR__UNLIKELY(!reactor__stream_is_plain(c->flags, events))) {
         reactor__stream_io_slow(r, c, events);
         return;
     }
@@ -11258,7 +11260,7 @@ static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *
         const reactor__core_slot *slot = &slots[at->index];
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
         const int ours = slot->fn == reactor__stream_io && slot->tag == at->tag;
-        if (REACTOR__UNLIKELY(!ours || ((c->flags ^ at->events) & ~REACTOR__STREAM_FAST_OK))) {
+        if (REACTOR__UNLIKELY(!ours || !reactor__stream_is_plain(c->flags, at->events))) {
             *kept++ = *at;
             continue;
         }
