@@ -10740,8 +10740,8 @@ static int reactor__stream_send_fin(reactor__stream_conn *c) {
     return -1;
 }
 
-/* The output is out: FIN. Once it lingers, last_in is when the peer was last heard of, and last_out
-   when it last acknowledged something. */
+/* The output is out: FIN. Once it lingers, last_out is when the peer last acknowledged something, and
+   last_in when it was last looked at; when it has acknowledged all, when it was last heard of. */
 static int reactor__stream_start_linger(reactor *r, reactor__stream_conn *c) {
     const int ended = (c->flags & REACTOR__STREAM_FIN) != 0;
     c->flags |= (unsigned)REACTOR__STREAM_LINGER | REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
@@ -10764,7 +10764,8 @@ static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
             c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
             return n != -EAGAIN;
         }
-        c->last_in = r->now;
+        /* Before that it is when the peer was last looked at, which its talking must not put off. */
+        if (c->rare & REACTOR__STREAM_RARE_ACKNOWLEDGED) c->last_in = r->now;
         c->rare &= ~(unsigned)REACTOR__STREAM_RARE_QUIET;
         if ((size_t)n >= budget) {
             reactor__stream_again(reactor__stream_module_of(r), c);
@@ -12702,6 +12703,9 @@ REACTOR_API int reactor_set_timeout(reactor *r, reactor_conn handle, int which, 
         o->deadline_ms = ms;
         break;
     }
+    /* A turn in which nobody has read the clock yet notes the time of an earlier one, which is stale
+       for whom a timeout has just begun. */
+    if (r->core.busy) (void)reactor__loop_now(r);
     int64_t now = reactor__util_clock();
     if (which == REACTOR_TIMEOUT_DEADLINE)
         c->opened = now;

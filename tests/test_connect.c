@@ -1074,6 +1074,33 @@ CASE(law9_write_and_close_timeouts_are_not_early_between_turns) {
     end(r);
 }
 
+static void act_begin_both(reactor *r, reactor_conn c, probe *p) {
+    probe *other = p->extra;
+    if (other->acted) return;
+    assert_int_equal(reactor_set_timeout(r, c, REACTOR_TIMEOUT_IDLE, 50), 0);
+    assert_int_equal(reactor_set_timeout(r, other->conn, REACTOR_TIMEOUT_IDLE, 50), 0);
+}
+
+/* The loop has had no reason to read the clock for longer than the timeout takes, which one sets for
+   the other before that has its input of the same turn. */
+CASE(law9_timeout_is_not_early_when_set_before_the_input_of_a_turn) {
+    reactor *r = begin();
+    probe p = {.act = act_begin_both, .at_letter = 'd'}, q = p;
+    int a = attach_pair(r, &p, NULL), b = attach_pair(r, &q, NULL);
+    p.extra = &q;
+    q.extra = &p;
+    turns(r, 5);
+    spin(100);
+    int64_t before = clock_ns();
+    assert_int_equal(send(a, "x", 1, 0), 1);
+    assert_int_equal(send(b, "x", 1, 0), 1);
+    UNTIL(r, p.closes && q.closes);
+    assert_true(p.at - before >= 50 * MS);
+    assert_true(q.at - before >= 50 * MS);
+    close(a), close(b);
+    end(r);
+}
+
 CASE(timeout_nonsense_is_EINVAL) {
     reactor *r = begin();
     probe p = {0};
@@ -1192,6 +1219,7 @@ int main(void) {
         TEST(law9_timeout_is_not_early_after_input_that_was_read_late),
         TEST(law9_timeout_is_not_early_when_set_or_started_between_turns),
         TEST(law9_write_and_close_timeouts_are_not_early_between_turns),
+        TEST(law9_timeout_is_not_early_when_set_before_the_input_of_a_turn),
         TEST(timeout_nonsense_is_EINVAL),
         TEST(timeout_set_on_one_is_not_set_on_its_siblings),
         TEST(timeouts_of_many_connections_each_come),

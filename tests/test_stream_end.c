@@ -777,6 +777,51 @@ CASE(close_timeout_ends_what_is_not_acknowledged) {
     close(fd);
     end(r);
 }
+
+/* A peer that takes little at a time. */
+static int dial_narrow(const char *address) {
+    struct sockaddr_in a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), size = 4096;
+    assert_return_code(fd, errno);
+    assert_return_code(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size), errno);
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_port = htons((uint16_t)port_of(address));
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_return_code(connect(fd, (struct sockaddr *)&a, sizeof a), errno);
+    unblock(fd);
+    return fd;
+}
+
+/* What the peer says meanwhile does not keep the loop from seeing that it takes the output. Shows
+   nothing on a machine that stands still for half of the time. */
+CASE(close_timeout_starts_again_with_each_acknowledgement) {
+    enum { TIME_MS = 800 };
+    reactor *r = begin();
+    probe p = {0};
+    reactor_listen_options o = {.conn = {.close_timeout_ms = TIME_MS}};
+    server s = serve_with(r, "127.0.0.1:0", &probe_handler, &p, &o);
+    int fd = dial_narrow(s.address), size = MIB;
+    UNTIL(r, p.opens);
+    assert_return_code(
+        setsockopt((int)reactor_conn_socket(r, p.conn), SOL_SOCKET, SO_SNDBUF, &size, sizeof size),
+        errno);
+    assert_true(write_pattern(r, p.conn, 200 * KIB, 1, 0, &(receipt){0}) >= 0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    int64_t begun = clock_ns(), last = begun, now = begun;
+    while (now - begun < 2 * TIME_MS * MS && now - last < TIME_MS * MS / 2 && !p.closes) {
+        char some[1024];
+        if (recv(fd, some, sizeof some, 0) > 0) last = now;
+        send(fd, "and?", 4, MSG_NOSIGNAL);
+        pass(r, 20);
+        now = clock_ns();
+    }
+    if (now - last < TIME_MS * MS / 2) assert_int_equal(p.closes, 0);
+    close(fd);
+    UNTIL(r, p.closes);
+    reactor_listener_close(r, s.l);
+    end(r);
+}
 #endif
 
 static void hook_too_late(reactor *r, reactor_timer t, void *user) {
@@ -2545,6 +2590,7 @@ int main(void) {
         TEST(close_does_not_wait_for_ever_for_a_peer_that_has_everything),
 #ifdef __linux__
         TEST(close_timeout_ends_what_is_not_acknowledged),
+        TEST(close_timeout_starts_again_with_each_acknowledgement),
 #endif
         TEST(drain_does_not_wait_for_the_end_of_idle_peers),
         TEST(close_does_not_block_whoever_has_set_SO_LINGER),
