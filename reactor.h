@@ -900,8 +900,12 @@ REACTOR_API void *reactor_user(const reactor *r, reactor_conn c);
    INVALID_SOCKET) if stale or not open. */
 REACTOR_API reactor_socket reactor_conn_socket(const reactor *r, reactor_conn c);
 
-/* As reactor_listener_address; -ENOTCONN: not open yet or any more. The address of an unnamed unix
-   socket is "unix:". */
+/* As reactor_listener_address; the address of an unnamed unix socket is "unix:". The peer's is kept
+   with the connection: it is good from on_open until on_close has returned, also of one that was
+   reset before it was accepted. Of reactor_connect it is the address of the list that answered;
+   0.0.0.0 and :: show whom the system has connected to. -ENOTCONN: not open yet, which a failed
+   connect never is; the local address in on_close; the peer's if the socket was attached while it
+   was connecting and nobody asked before the connection had ended. -ENOTSOCK: a pipe or terminal, in on_close -ENOTCONN. */
 REACTOR_API int reactor_local_address(const reactor *r, reactor_conn c, char *out, size_t size);
 REACTOR_API int reactor_peer_address(const reactor *r, reactor_conn c, char *out, size_t size);
 
@@ -7811,6 +7815,24 @@ typedef struct reactor__net_address {
     int any;           /* "*:port" to listen on: IPv6 that takes IPv4 as well */
 } reactor__net_address;
 
+/* A connection's peer, kept because the system forgets it with the connection. Names of unix sockets
+   are as long as three of these, and rare. */
+enum {
+    REACTOR__NET_UNKNOWN,
+    REACTOR__NET_IN4,     /* in the first four bytes of host */
+    REACTOR__NET_IN6,     /* a mapped one, too */
+    REACTOR__NET_UNNAMED, /* a unix socket without a name */
+    REACTOR__NET_NAMED    /* text, allocated */
+};
+typedef struct reactor__net_kept {
+    uint16_t kind, port; /* port, host: in network order */
+    uint32_t scope;
+    union {
+        unsigned char host[16];
+        char *text;
+    } u;
+} reactor__net_kept;
+
 /* A listener. A unix path to remove is kept as its folder and its name there, for the program may
    change its own folder or root; with device, inode and process, for the name alone does not tell
    whether it still is ours: a successor may have replaced it, or a forked child may close it. */
@@ -7882,8 +7904,9 @@ static int64_t reactor__net_sys_socket(int family, int type) {
 }
 
 /* A peer that has gone meanwhile is told as a reset. */
-static int64_t reactor__net_sys_accept(reactor_socket listener) {
-    int64_t fd = reactor__net_sys_ready(accept(listener, NULL, NULL));
+static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr *sa,
+                                       socklen_t *len) {
+    int64_t fd = reactor__net_sys_ready(accept(listener, sa, len));
     return fd == -ECONNRESET ? -ECONNABORTED : fd;
 }
 
@@ -8107,10 +8130,11 @@ static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
 
 /* accept4 is declared only under _GNU_SOURCE, which may have come too late. 32-bit x86 and s390x
    have it as a call of its own since Linux 4.3 only. */
-static int64_t reactor__net_sys_accept(reactor_socket listener) {
-    long fd = syscall(SYS_accept4, listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr *sa,
+                                       socklen_t *len) {
+    long fd = syscall(SYS_accept4, listener, sa, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) return fd;
-    return errno == ENOSYS ? reactor__net_sys_ready(accept(listener, NULL, NULL)) : -errno;
+    return errno == ENOSYS ? reactor__net_sys_ready(accept(listener, sa, len)) : -errno;
 }
 
 /* Only asks; what is not a socket is no TCP either. 262: IPPROTO_MPTCP, which has TCP's options. */
@@ -8162,13 +8186,15 @@ static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
 #endif
 
 #ifdef SOCK_CLOEXEC
-static int64_t reactor__net_sys_accept(reactor_socket listener) {
-    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr *sa,
+                                       socklen_t *len) {
+    int fd = accept4(listener, sa, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
 #else
-static int64_t reactor__net_sys_accept(reactor_socket listener) {
-    return reactor__net_sys_ready(accept(listener, NULL, NULL));
+static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr *sa,
+                                       socklen_t *len) {
+    return reactor__net_sys_ready(accept(listener, sa, len));
 }
 #endif
 
@@ -8576,20 +8602,91 @@ static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *o
     return reactor__net_format_unix((const char *)&copy, n, out, size);
 }
 
-/* macOS says EINVAL of one that was connected, and whose both directions have ended. */
-static int reactor__net_peer(reactor_socket fd, struct sockaddr_storage *sa, socklen_t *len) {
-    if (getpeername(fd, (struct sockaddr *)sa, len) >= 0) return 0;
+/* -ENOTCONN also for one that was reset: TCP forgets the peer with the connection. macOS says EINVAL
+   of one that was connected, and whose both directions have ended. */
+static int reactor__net_peer(reactor_socket fd, reactor__net_address *peer) {
+    peer->len = sizeof peer->sa;
+    if (getpeername(fd, (struct sockaddr *)&peer->sa, &peer->len) >= 0) return 0;
     int e = reactor__util_error();
+    peer->len = 0;
     return e == -EINVAL ? -ENOTCONN : e;
 }
 
 /* The socket's own name or its peer's. -ENOTCONN, and -ENOTSOCK for a pipe, as the system says. */
 static int reactor__net_name(reactor_socket fd, int peer, char *out, size_t size) {
-    struct sockaddr_storage sa;
-    socklen_t len = sizeof sa;
-    int r = peer ? reactor__net_peer(fd, &sa, &len) : getsockname(fd, (struct sockaddr *)&sa, &len);
+    reactor__net_address a;
+    a.len = sizeof a.sa;
+    int r = peer ? reactor__net_peer(fd, &a) : getsockname(fd, (struct sockaddr *)&a.sa, &a.len);
     if (r < 0) return peer ? r : reactor__util_error();
-    return reactor__net_format((const struct sockaddr *)&sa, len, out, size);
+    return reactor__net_format((const struct sockaddr *)&a.sa, a.len, out, size);
+}
+
+static void reactor__net_forget(reactor__net_kept *k) {
+    if (k->kind == REACTOR__NET_NAMED) REACTOR_FREE(k->u.text);
+    k->kind = REACTOR__NET_UNKNOWN;
+}
+
+/* Whatever is not of inet, as text. Without memory it stays UNKNOWN, as with a family that has no
+   text. */
+static void reactor__net_keep_text(reactor__net_kept *k, const reactor__net_address *a) {
+    char text[REACTOR_ADDRESS_MAX];
+    int n = reactor__net_format((const struct sockaddr *)&a->sa, a->len, text, sizeof text);
+    if (n < 0) return;
+    if (strcmp(text, "unix:") == 0) {
+        k->kind = REACTOR__NET_UNNAMED;
+        return;
+    }
+    k->u.text = (char *)REACTOR_MALLOC((size_t)n + 1);
+    if (!k->u.text) return;
+    memcpy(k->u.text, text, (size_t)n + 1);
+    k->kind = REACTOR__NET_NAMED;
+}
+
+/* Nothing is kept of 0.0.0.0 and ::, which can be connected to, and of which the system chooses what
+   they are; nor where no address was told (len 0). */
+static void reactor__net_keep(reactor__net_kept *k, const reactor__net_address *a) {
+    static const unsigned char any[16] = {0};
+    struct sockaddr_in in4;
+    struct sockaddr_in6 in6;
+    reactor__net_forget(k);
+    memset(k, 0, sizeof *k);
+    if ((size_t)a->len < offsetof(struct sockaddr, sa_data)) return;
+    if (a->sa.ss_family == AF_INET) {
+        memcpy(&in4, &a->sa, sizeof in4);
+        memcpy(k->u.host, &in4.sin_addr, sizeof in4.sin_addr);
+        k->port = in4.sin_port;
+        if (memcmp(k->u.host, any, sizeof any) != 0) k->kind = REACTOR__NET_IN4;
+    } else if (a->sa.ss_family == AF_INET6) {
+        memcpy(&in6, &a->sa, sizeof in6);
+        memcpy(k->u.host, &in6.sin6_addr, sizeof k->u.host);
+        k->port = in6.sin6_port;
+        k->scope = (uint32_t)in6.sin6_scope_id;
+        if (memcmp(k->u.host, any, sizeof any) != 0) k->kind = REACTOR__NET_IN6;
+    } else {
+        reactor__net_keep_text(k, a);
+    }
+}
+
+/* As reactor__net_name shows it. */
+static int reactor__net_show(const reactor__net_kept *k, char *out, size_t size) {
+    struct in_addr in4;
+    struct sockaddr_in6 in6;
+    switch (k->kind) {
+    case REACTOR__NET_IN4:
+        memcpy(&in4, k->u.host, sizeof in4);
+        return reactor__net_format4(in4, ntohs(k->port), out, size);
+    case REACTOR__NET_IN6:
+        memset(&in6, 0, sizeof in6);
+        memcpy(&in6.sin6_addr, k->u.host, sizeof k->u.host);
+        in6.sin6_port = k->port;
+        in6.sin6_scope_id = k->scope;
+        return reactor__net_format6(&in6, out, size);
+    case REACTOR__NET_UNKNOWN:
+        return -ENOTCONN;
+    default:
+        return reactor__net_fits(
+            snprintf(out, size, "%s", k->kind == REACTOR__NET_NAMED ? k->u.text : "unix:"), size);
+    }
 }
 
 /* ---- options and kinds ---- */
@@ -8623,11 +8720,9 @@ static int reactor__net_tune(reactor_socket fd, const reactor_conn_options *o) {
     return r == 0 && reactor__net_sys_is_tcp(fd) ? reactor__net_tune_tcp(fd, o) : r;
 }
 
-/* -ENOTCONN also for one that was reset: TCP forgets the peer with the connection. */
 static int reactor__net_connected(reactor_socket fd) {
-    struct sockaddr_storage sa;
-    socklen_t len = sizeof sa;
-    return reactor__net_peer(fd, &sa, &len);
+    reactor__net_address peer;
+    return reactor__net_peer(fd, &peer);
 }
 
 /* 0 if it is a stream socket that listens, or one that does not. SOCK_SEQPACKET accepts too, but a
@@ -8660,10 +8755,10 @@ static int reactor__net_is_bound(reactor_socket fd) {
 /* getpeername does not tell a socket that is connecting from one that is not; poll does: on Linux
    the first has no event and the second hangs up. A BSD and Windows show both as the first, so
    there one that is bound and does not connect is taken for one that does. */
-static int reactor__net_kind_socket(reactor_socket fd) {
+static int reactor__net_kind_socket(reactor_socket fd, reactor__net_address *peer) {
     int r = reactor__net_stream(fd, 0);
     if (r < 0) return r;
-    r = reactor__net_connected(fd);
+    r = reactor__net_peer(fd, peer);
     if (r == 0) return REACTOR__NET_SOCKET;
     if (r != -ENOTCONN) return r;
     if (reactor__net_sys_has_input(fd)) return REACTOR__NET_SOCKET;
@@ -8710,7 +8805,10 @@ static int reactor__net_reopen(reactor_socket fd) {
 static int reactor__net_is_same(reactor_socket a, reactor_socket b) { return a == b; }
 
 /* Only a socket can be polled or be told from other handles. */
-static int reactor__net_kind(reactor_socket fd) { return reactor__net_kind_socket(fd); }
+static int reactor__net_kind(reactor_socket fd, reactor__net_address *peer) {
+    peer->len = 0;
+    return reactor__net_kind_socket(fd, peer);
+}
 
 static unsigned reactor__net_ways(reactor_socket fd) {
     (void)fd;
@@ -8813,12 +8911,14 @@ static int reactor__net_cut_off(reactor_socket fd) {
     return e == -EPIPE ? 0 : e < 0 ? e : -ECONNRESET;
 }
 
-/* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. Of the character
-   devices only terminals behave like one: /dev/null never blocks, others have records. */
-static int reactor__net_kind(reactor_socket fd) {
+/* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream; and a socket's
+   peer, of length 0 if the system does not tell. Of the character devices only terminals behave like
+   a stream: /dev/null never blocks, others have records. */
+static int reactor__net_kind(reactor_socket fd, reactor__net_address *peer) {
     struct stat st;
+    peer->len = 0;
     if (fstat(fd, &st) < 0) return -errno;
-    if (S_ISSOCK(st.st_mode)) return reactor__net_kind_socket(fd);
+    if (S_ISSOCK(st.st_mode)) return reactor__net_kind_socket(fd, peer);
     if (S_ISFIFO(st.st_mode)) return REACTOR__NET_PIPE;
     return S_ISCHR(st.st_mode) && isatty(fd) ? REACTOR__NET_TERMINAL : -EINVAL;
 }
@@ -9111,30 +9211,33 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
     return r;
 }
 
-/* Nothing is asked about the peer: its name is looked up when somebody wants it. A new connection,
-   non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED concern one attempt and not
-   the listener. */
+/* A new connection, non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED concern one
+   attempt and not the listener. from is the peer, which no later call tells if it has reset the
+   connection in the backlog. */
 #ifdef _WIN32
 /* It is not documented that TCP_NODELAY and the times of keep-alive are inherited. */
-static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_options *o) {
-    int64_t fd = reactor__net_sys_accept(listener);
-    if (fd >= 0) (void)reactor__net_tune_tcp((reactor_socket)fd, o);
-    return fd;
+static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
+    return reactor__net_tune_tcp(fd, o);
 }
 #elif defined(__linux__)
-static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_options *o) {
-    (void)o;
-    return reactor__net_sys_accept(listener);
+static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
+    (void)fd, (void)o;
+    return 0;
 }
 #else
 /* macOS has keep-alive inherited, but not its time. */
-static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_options *o) {
-    int64_t fd = reactor__net_sys_accept(listener);
-    if (fd >= 0 && o->keep_alive_s > 0)
-        (void)reactor__net_keep_alive((reactor_socket)fd, o->keep_alive_s);
-    return fd;
+static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
+    return o->keep_alive_s > 0 ? reactor__net_keep_alive(fd, o->keep_alive_s) : 0;
 }
 #endif
+
+static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_options *o,
+                                   reactor__net_address *from) {
+    from->len = sizeof from->sa;
+    int64_t fd = reactor__net_sys_accept(listener, (struct sockaddr *)&from->sa, &from->len);
+    if (fd >= 0) (void)reactor__net_inherit((reactor_socket)fd, o);
+    return fd;
+}
 
 /* ---- connecting ---- */
 
@@ -9629,6 +9732,7 @@ typedef struct reactor__stream_attempt {
     reactor_socket fd;       /* none: it waits for the server's backlog, until retry_at */
     int64_t retry_at, pause; /* by the clock; how long it waits, nanoseconds */
     int lent;                /* fd:N, which stays the caller's unless it wins */
+    reactor__net_address to; /* item, parsed at the latest try; of length 0 if that is fd:N */
 } reactor__stream_attempt;
 
 /* A connect under way; the texts are behind it. */
@@ -9666,6 +9770,7 @@ typedef struct reactor__stream_conn {
     uint16_t files;           /* queued */
     uint32_t mark; /* WRITABLE_PENDING: bytes to which queued has to drain; at most 4 GiB */
     uint32_t unacknowledged; /* LINGER: bytes at the latest look; 0: there was none */
+    reactor__net_kept peer;  /* UNKNOWN: asked for when somebody wants it */
 } reactor__stream_conn;
 
 #define REACTOR__STREAM_HEAD ((sizeof(reactor__stream_conn) + 15) / 16 * 16)
@@ -10665,7 +10770,18 @@ static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
     else if (c->u.input)
         reactor__stream_consume(r, c, c->u.input->len);
     reactor__stream_policy_drop(c->policy);
+    reactor__net_forget(&c->peer);
     REACTOR_FREE(c);
+}
+
+/* Asks the system for a peer that is not known, when the connection opens, when the user asks, and
+   before it lets go of the socket. As a rule it is known; not that of fd:N, 0.0.0.0 and ::, of a socket that was still
+   connecting when it was attached, and a name that there was no memory for. */
+static void reactor__stream_note_peer(reactor__stream_conn *c) {
+    reactor__net_address peer;
+    if (c->peer.kind != REACTOR__NET_UNKNOWN || (c->flags & REACTOR__STREAM_PIPE)) return;
+    if (c->fd != REACTOR__UTIL_NO_SOCKET && reactor__net_peer(c->fd, &peer) == 0)
+        reactor__net_keep(&c->peer, &peer);
 }
 
 /* Gives a pipe or terminal back as it was, for others may share its open file: unless another
@@ -10714,6 +10830,7 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
     reactor__stream_policy *policy = c->policy;
     reactor_socket fd = c->fd;
     child |= r->child;
+    if (!child) reactor__stream_note_peer(c);
     c->flags |= REACTOR__STREAM_DEAD;
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     reactor__core_unbind(&r->core, index, 1);
@@ -11053,6 +11170,7 @@ static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_ATTACHING;
     c->flags |= REACTOR__STREAM_OPEN;
+    reactor__stream_note_peer(c);
     c->last_in = c->last_out = c->opened = reactor__loop_now(r);
     if (!(c->flags & REACTOR__STREAM_GONE)) reactor__stream_event(r, c, c->h->on_open);
     if (c->tail && !(c->flags & (unsigned)(REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED)))
@@ -11761,15 +11879,15 @@ static void reactor__stream_attempt_wait(reactor__stream_attempt *a) {
 static int reactor__stream_attempt_start(reactor *r, reactor__stream_attempt *a) {
     reactor__stream_conn *c = a->conn;
     reactor__stream_dial *d = c->u.dial;
-    reactor__net_address to;
-    memset(&to, 0, sizeof to);
-    int e = reactor__net_parse(a->item, a->len, 0, &to); /* fails if an interface has gone since */
-    if (e == 0) e = reactor__net_open(&to, d->local, &c->policy->o, &a->fd);
-    if (e == -EAGAIN && to.sa.ss_family == AF_UNIX) {
+    reactor__net_address *to = &a->to;
+    memset(to, 0, sizeof *to);
+    int e = reactor__net_parse(a->item, a->len, 0, to); /* fails if an interface has gone since */
+    if (e == 0) e = reactor__net_open(to, d->local, &c->policy->o, &a->fd);
+    if (e == -EAGAIN && to->sa.ss_family == AF_UNIX) {
         reactor__stream_attempt_wait(a);
         return 1;
     }
-    a->lent = e >= 0 && to.fd != REACTOR__UTIL_NO_SOCKET;
+    a->lent = e >= 0 && to->fd != REACTOR__UTIL_NO_SOCKET;
     if (a->lent && reactor__net_lingers(a->fd)) c->rare |= REACTOR__STREAM_RARE_WAITS;
     if (e == 0) d->winner = a;
     if (e >= 0)
@@ -11816,6 +11934,7 @@ static void reactor__stream_dial_won(reactor *r, reactor__stream_conn *c) {
     d->winner = NULL;
     if (a == &d->own) {
         reactor__stream_attempt_unlink(d, a);
+        reactor__net_keep(&c->peer, &a->to);
         reactor__stream_connected(r, c);
         return;
     }
@@ -11825,6 +11944,7 @@ static void reactor__stream_dial_won(reactor *r, reactor__stream_conn *c) {
     if (e == 0) {
         c->fd = a->fd;
         a->fd = REACTOR__UTIL_NO_SOCKET;
+        reactor__net_keep(&c->peer, &a->to);
         reactor__stream_connected(r, c);
         return;
     }
@@ -11998,12 +12118,20 @@ static unsigned reactor__stream_pipe_flags(reactor_socket fd) {
     return flags;
 }
 
+/* What the end of an attached socket needs to know of it. */
+static void reactor__stream_attach_socket(reactor__stream_conn *c,
+                                          const reactor__net_address *peer) {
+    if (reactor__net_lingers(c->fd)) c->rare |= REACTOR__STREAM_RARE_WAITS;
+    reactor__net_keep(&c->peer, peer);
+}
+
 REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_handler *h,
                                const reactor_conn_options *o, reactor_conn *out) {
     reactor__stream_policy *policy = NULL;
+    reactor__net_address peer;
     if (out) out->id = 0;
     if (!r || !h || h->state_size > REACTOR__STREAM_STATE_MAX) return -EINVAL;
-    int kind = reactor__net_kind(fd);
+    int kind = reactor__net_kind(fd, &peer);
     if (kind < 0) return kind;
     if (reactor__core_find(&r->core, fd) != REACTOR__NONE) return -EEXIST;
     int e = reactor__stream_start(r);
@@ -12036,8 +12164,7 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
         reactor__stream_conn_undo(r, c);
         return e;
     }
-    if (kind == REACTOR__NET_SOCKET && reactor__net_lingers(fd))
-        c->rare |= REACTOR__STREAM_RARE_WAITS;
+    if (kind == REACTOR__NET_SOCKET) reactor__stream_attach_socket(c, &peer);
     if (out) out->id = c->id;
     reactor__stream_schedule(r, c);
     return 0;
@@ -12114,9 +12241,10 @@ static void reactor__stream_release_slot(reactor *r, reactor__stream_policy *pol
 
 /* opened comes last: on_open may close or pause the listener. Of a failure the caller closes fd. */
 static int reactor__stream_accept_connection(reactor *r, reactor__stream_listener *l,
-                                             reactor_socket fd) {
+                                             reactor_socket fd, const reactor__net_address *from) {
     reactor__stream_conn *c = reactor__stream_conn_new(r, l->h, l->policy, fd, l->flags);
     if (!c) return -ENOMEM;
+    reactor__net_keep(&c->peer, from);
     int e = reactor__stream_register(r, c);
     if (e < 0) {
         reactor__stream_conn_undo(r, c);
@@ -12153,18 +12281,19 @@ static int reactor__stream_is_passing(int e) {
 
 /* Accepts as many as the budget allows. Returns 0 when nobody waits, 1 if somebody may, -errno. */
 static int reactor__stream_accept_some(reactor *r, reactor__stream_listener *l) {
+    reactor__net_address from;
     uint64_t id = l->id;
     int failed = 0, most = r->options.accept_budget;
     for (int n = 0; n < most && !REACTOR__PEEK(&r->core.stop); n++) {
-        int64_t made = reactor__net_accept(l->bound.fd, &l->policy->o);
+        int64_t made = reactor__net_accept(l->bound.fd, &l->policy->o, &from);
         l->vain = n == 0 && (made == -EAGAIN || made == -EWOULDBLOCK) ? l->vain + 1 : 0;
         if (made == -EAGAIN || made == -EWOULDBLOCK) return 0;
         if (made < 0 && reactor__stream_is_passing((int)made)) {
             failed++;
             continue;
         }
-        int e =
-            made < 0 ? (int)made : reactor__stream_accept_connection(r, l, (reactor_socket)made);
+        int e = made < 0 ? (int)made
+                         : reactor__stream_accept_connection(r, l, (reactor_socket)made, &from);
         if (e < 0) {
             if (made >= 0) reactor__util_close((reactor_socket)made);
             reactor__stream_starve(r, l,
@@ -12800,6 +12929,7 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
         reactor__stream_consume(r, c, c->u.input->len);
     reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
     *fd = c->fd;
+    reactor__stream_note_peer(c);
     reactor__stream_unblock(r, c, c->fd);
     c->fd = REACTOR__UTIL_NO_SOCKET;
     reactor__stream_fail(c, REACTOR_DETACHED, 0);
@@ -13062,6 +13192,8 @@ static int reactor__stream_address(const reactor *r, reactor_conn handle, int pe
     if (!r || !out) return -EINVAL;
     reactor__stream_conn *c = reactor__stream_find(r, handle);
     if (!c) return -EBADF;
+    if (peer) reactor__stream_note_peer(c);
+    if (peer && c->peer.kind != REACTOR__NET_UNKNOWN) return reactor__net_show(&c->peer, out, size);
     if (!(c->flags & (REACTOR__STREAM_OPEN | REACTOR__STREAM_ATTACHING)) ||
         c->fd == REACTOR__UTIL_NO_SOCKET)
         return -ENOTCONN;
@@ -13086,8 +13218,8 @@ static const char *reactor__stream_phase(unsigned flags) {
 static void reactor__stream_dump_conn(const reactor *r, const reactor__stream_conn *c,
                                       reactor_line_fn *fn, void *user) {
     char line[160 + REACTOR_ADDRESS_MAX], peer[REACTOR_ADDRESS_MAX] = "-";
-    if (c->fd != REACTOR__UTIL_NO_SOCKET && reactor__net_name(c->fd, 1, peer, sizeof peer) < 0)
-        peer[0] = '-', peer[1] = 0;
+    if (reactor_peer_address(r, reactor__stream_handle(c), peer, sizeof peer) < 0)
+        snprintf(peer, sizeof peer, "-");
     snprintf(line, sizeof line, "conn id=%llx name=%s fd=%lld %s unread=%llu queued=%llu peer=%s",
              (unsigned long long)c->id, c->policy->name, (long long)c->fd,
              reactor__stream_phase(c->flags),

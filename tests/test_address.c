@@ -882,6 +882,372 @@ CASE(local_option_of_another_machine_fails_by_on_close) {
     end(r);
 }
 
+/* ---- the peer, to the end ---- */
+
+/* What the two ends' addresses are in the first and the last callback. */
+typedef struct seen {
+    char opened[REACTOR_ADDRESS_MAX], closed[REACTOR_ADDRESS_MAX];
+    int at_open, at_close, local; /* what the calls returned; local: in on_close */
+    int dumped;                   /* the peer is in what reactor_dump shows in on_close */
+} seen;
+
+static void look_for_peer(const char *line, void *user) {
+    seen *s = user;
+    const char *peer = strstr(line, " peer=");
+    if (peer && s->at_close > 0 && strcmp(peer + 6, s->closed) == 0) s->dumped = 1;
+}
+
+static void hook_see_open(reactor *r, reactor_conn c, probe *p) {
+    seen *s = p->extra;
+    s->at_open = reactor_peer_address(r, c, s->opened, sizeof s->opened);
+}
+
+static void hook_see_close(reactor *r, reactor_conn c, probe *p) {
+    char out[REACTOR_ADDRESS_MAX];
+    seen *s = p->extra;
+    s->at_close = reactor_peer_address(r, c, s->closed, sizeof s->closed);
+    s->local = reactor_local_address(r, c, out, sizeof out);
+    assert_int_equal(reactor_dump(r, look_for_peer, s), 0);
+    if (s->at_close <= 0) return;
+    assert_int_equal(reactor_peer_address(r, c, out, (size_t)s->at_close), -ENOBUFS);
+    assert_int_equal(reactor_peer_address(r, c, out, (size_t)s->at_close + 1), s->at_close);
+    assert_string_equal(out, s->closed);
+}
+
+static probe sees(seen *s) {
+    probe p = {.open = hook_see_open, .close = hook_see_close};
+    memset(s, 0, sizeof *s);
+    p.extra = s;
+    return p;
+}
+
+static void has_seen(const seen *s, const char *peer) {
+    if (s->at_open < 0) fail_msg("in on_open: %s", reactor_strerror(s->at_open));
+    assert_string_equal(s->opened, peer);
+    if (s->at_close < 0) fail_msg("in on_close: %s", reactor_strerror(s->at_close));
+    assert_string_equal(s->closed, peer);
+    assert_int_equal(s->at_close, strlen(peer));
+    assert_int_equal(s->local, -ENOTCONN);
+    assert_true(s->dumped);
+}
+
+/* What a plain socket of inet is bound to. */
+static void plain_name(int fd, char out[REACTOR_ADDRESS_MAX]) {
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+        struct sockaddr_storage all;
+    } a;
+    socklen_t len = sizeof a;
+    assert_return_code(getsockname(fd, &a.sa, &len), errno);
+    if (a.sa.sa_family == AF_INET6)
+        snprintf(out, REACTOR_ADDRESS_MAX, "[::1]:%d", ntohs(a.in6.sin6_port));
+    else
+        snprintf(out, REACTOR_ADDRESS_MAX, "127.0.0.1:%d", ntohs(a.in4.sin_port));
+}
+
+/* The ways in which a connection ends. */
+enum { ENDS_IN_ORDER, ENDS_BY_RESET, ENDS_BY_ABORT, ENDS_BY_DESTROY, ENDINGS };
+
+/* A plain peer comes to the listener and the connection ends; in the end its loop is gone. */
+static void comes_and_goes(reactor *r, probe *p, int fd, int how) {
+    UNTIL(r, p->opens == 1);
+    if (how == ENDS_IN_ORDER) close(fd);
+    if (how == ENDS_BY_RESET) close_with_reset(fd);
+    if (how == ENDS_BY_ABORT) reactor_abort(r, p->conn);
+    if (how != ENDS_BY_DESTROY) UNTIL(r, p->closes == 1);
+    if (how == ENDS_BY_ABORT || how == ENDS_BY_DESTROY) close(fd);
+    end(r);
+    assert_int_equal(p->closes, 1);
+}
+
+static void accepted_peer_stays(const char *address, int (*call)(int port)) {
+    for (int how = 0; how < ENDINGS; how++) {
+        seen at;
+        char name[REACTOR_ADDRESS_MAX];
+        reactor *r = begin();
+        probe p = sees(&at);
+        server s = serve_with(r, address, &probe_handler, &p, NULL);
+        int fd = call(port_of(s.address));
+        plain_name(fd, name);
+        comes_and_goes(r, &p, fd, how);
+        has_seen(&at, name);
+    }
+}
+
+CASE(peer_of_an_accepted_ipv4_is_told_to_the_end) { accepted_peer_stays("127.0.0.1:0", dial_ipv4); }
+
+CASE(peer_of_an_accepted_ipv6_is_told_to_the_end) {
+    if (!has_ipv6()) skip();
+    accepted_peer_stays("[::1]:0", dial_ipv6);
+}
+
+CASE(peer_of_an_accepted_mapped_address_is_told_to_the_end) {
+    if (!has_ipv6()) skip();
+    accepted_peer_stays("*:0", dial_ipv4);
+}
+
+/* From a name of its own, or from none: a path, or "@name". */
+static int dial_unix_from(const char *from, const char *path) {
+    struct sockaddr_un a;
+    socklen_t len;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_return_code(fd, errno);
+    if (from) {
+        len = unix_name(&a, from);
+        assert_return_code(bind(fd, (struct sockaddr *)&a, len), errno);
+    }
+    len = unix_name(&a, path);
+    assert_return_code(connect(fd, (struct sockaddr *)&a, len), errno);
+    unblock(fd);
+    return fd;
+}
+
+static void accepted_unix_peer_stays(const char *from) {
+    char name[REACTOR_ADDRESS_MAX];
+    snprintf(name, sizeof name, "unix:%s", from ? from : "");
+    for (int how = 0; how < ENDINGS; how++) {
+        seen at;
+        place here = make_place();
+        reactor *r = begin();
+        probe p = sees(&at);
+        serve_with(r, here.address, &probe_handler, &p, NULL);
+        comes_and_goes(r, &p, dial_unix_from(from, here.path), how);
+        has_seen(&at, name);
+        if (from) unlink(from);
+        leave_place(&here);
+    }
+}
+
+CASE(peer_of_an_accepted_unix_socket_is_told_to_the_end) {
+    NEEDS_UNIX_PAIRS;
+    place here = make_place();
+    char name[64];
+    accepted_unix_peer_stays(NULL);
+    accepted_unix_peer_stays(here.path);
+    snprintf(name, sizeof name, "@reactor-peer-%d", (int)getpid());
+    if (ON_LINUX) accepted_unix_peer_stays(name);
+    leave_place(&here);
+}
+
+/* The system itself names the peer of such a socket no more. Elsewhere than on Linux accept may fail
+   instead, and there is no connection. */
+static void reset_in_the_backlog(const char *address, int (*call)(int port)) {
+    seen at;
+    char name[REACTOR_ADDRESS_MAX];
+    reactor *r = begin();
+    probe p = sees(&at);
+    server s = serve_with(r, address, &probe_handler, &p, NULL);
+    int fd = call(port_of(s.address));
+    plain_name(fd, name);
+    close_with_reset(fd);
+    UNTIL(r, p.closes == 1);
+    assert_int_equal(p.opens, 1);
+    has_seen(&at, name);
+    end(r);
+}
+
+CASE(peer_that_has_reset_before_it_was_accepted_is_told) {
+    if (!ON_LINUX) skip();
+    reset_in_the_backlog("127.0.0.1:0", dial_ipv4);
+    if (!has_ipv6()) return;
+    reset_in_the_backlog("[::1]:0", dial_ipv6);
+    reset_in_the_backlog("*:0", dial_ipv4);
+}
+
+CASE(unix_peer_that_has_gone_before_it_was_accepted_is_told) {
+    NEEDS_UNIX_PAIRS;
+    if (!ON_LINUX) skip();
+    seen at;
+    place here = make_place(), there = make_place();
+    reactor *r = begin();
+    probe p = sees(&at);
+    serve_with(r, here.address, &probe_handler, &p, NULL);
+    close(dial_unix_from(there.path, here.path));
+    UNTIL(r, p.closes == 1);
+    has_seen(&at, there.address);
+    end(r);
+    leave_place(&here);
+    leave_place(&there);
+}
+
+/* By attach or as fd:N, which ask the socket. */
+static void handed_over_peer_stays(int by_number) {
+    for (int how = 0; how < ENDINGS; how++) {
+        seen at;
+        char name[REACTOR_ADDRESS_MAX], address[32];
+        reactor *r = begin();
+        probe p = sees(&at);
+        int fd[2];
+        make_tcp_pair(fd);
+        plain_name(fd[1], name);
+        snprintf(address, sizeof address, "fd:%d", fd[0]);
+        if (by_number)
+            probe_connect(r, address, &p, NULL);
+        else
+            attach_as(r, fd[0], &p, NULL);
+        comes_and_goes(r, &p, fd[1], how);
+        has_seen(&at, name);
+    }
+}
+
+CASE(peer_of_an_attached_socket_is_told_to_the_end) { handed_over_peer_stays(0); }
+
+CASE(peer_of_fd_is_told_to_the_end) { handed_over_peer_stays(1); }
+
+CASE(peer_of_an_attached_socket_is_told_that_resets_before_it_opens) {
+    seen at;
+    char name[REACTOR_ADDRESS_MAX];
+    reactor *r = begin();
+    probe p = sees(&at);
+    int fd[2];
+    make_tcp_pair(fd);
+    plain_name(fd[1], name);
+    attach_as(r, fd[0], &p, NULL);
+    close_with_reset(fd[1]);
+    UNTIL(r, p.closes == 1);
+    has_seen(&at, name);
+    end(r);
+}
+
+/* It has no peer when it is attached, nor when it opens. */
+CASE(peer_of_a_socket_attached_while_connecting_is_told_once_asked_for) {
+    if (!ON_LINUX) skip();
+    seen at;
+    char address[REACTOR_ADDRESS_MAX], out[REACTOR_ADDRESS_MAX];
+    int fd[HANGING], taken[HANGING], n = 0;
+    reactor *r = begin();
+    probe p = sees(&at);
+    hanging(fd, address);
+    unblock(fd[0]);
+    attach_as(r, fd[HANGING - 1], &p, NULL);
+    UNTIL(r, p.opens == 1);
+    assert_int_equal(at.at_open, -ENOTCONN);
+    UNTIL(r, (n < HANGING && (taken[n] = accept(fd[0], NULL, NULL)) >= 0 && n++ < 0) ||
+                 reactor_peer_address(r, p.conn, out, sizeof out) > 0);
+    reactor_close(r, p.conn);
+    for (int i = 0; i < HANGING - 1; i++) close(fd[i]);
+    while (n > 0) close(taken[--n]);
+    UNTIL(r, p.closes == 1);
+    assert_true(at.at_close > 0);
+    assert_string_equal(at.closed, address);
+    end(r);
+}
+
+CASE(peer_of_a_pair_is_unnamed_and_a_pipe_has_none) {
+    NEEDS_UNIX_PAIRS;
+    seen at;
+    reactor *r = begin();
+    probe p = sees(&at), q = sees(&at);
+    int fd[2];
+    close(attach_pair(r, &p, NULL));
+    UNTIL(r, p.closes == 1);
+    has_seen(&at, "unix:");
+    assert_return_code(pipe(fd), errno);
+    attach_as(r, fd[0], &q, NULL);
+    UNTIL(r, q.opens == 1);
+    close(fd[1]);
+    UNTIL(r, q.closes == 1);
+    assert_int_equal(at.at_open, -ENOTSOCK);
+    assert_int_equal(at.at_close, -ENOTCONN);
+    end(r);
+}
+
+/* Connects to list; the server, at address, aborts or closes. */
+static void connected_peer_stays(const char *address, const char *list, const char *shown) {
+    for (int aborts = 0; aborts < 2; aborts++) {
+        seen at;
+        char text[3 * REACTOR_ADDRESS_MAX], name[REACTOR_ADDRESS_MAX];
+        reactor *r = begin();
+        probe p = {0}, q = sees(&at);
+        server s = serve_with(r, address, &probe_handler, &p, NULL);
+        int port = strncmp(address, "unix:", 5) ? port_of(s.address) : 0;
+        snprintf(text, sizeof text, list, port);
+        snprintf(name, sizeof name, shown, port);
+        probe_connect(r, text, &q, NULL);
+        UNTIL(r, q.opens == 1 && p.opens == 1);
+        assert_int_equal(aborts ? reactor_abort(r, p.conn) : reactor_close(r, p.conn), 0);
+        UNTIL(r, q.closes == 1 && p.closes == 1);
+        has_seen(&at, name);
+        end(r);
+    }
+}
+
+CASE(peer_of_a_connect_is_the_address_that_answered) {
+    char list[2 * REACTOR_ADDRESS_MAX], closed[REACTOR_ADDRESS_MAX];
+    int fd = bound(closed);
+    connected_peer_stays("127.0.0.1:0", "127.0.0.1:%d", "127.0.0.1:%d");
+    connected_peer_stays("127.0.0.1:0", "*:%d", "127.0.0.1:%d");
+    snprintf(list, sizeof list, "%s,127.0.0.1:%%d", closed);
+    connected_peer_stays("127.0.0.1:0", list, "127.0.0.1:%d");
+    if (has_ipv6()) connected_peer_stays("[::1]:0", "[::1]:%d", "[::1]:%d");
+    if (has_ipv6()) connected_peer_stays("*:0", "[::ffff:127.0.0.1]:%d", "127.0.0.1:%d");
+    close(fd);
+}
+
+CASE(peer_of_a_connect_to_a_unix_socket_is_its_address) {
+    NEEDS_UNIX_PAIRS;
+    place here = make_place();
+    char name[64];
+    connected_peer_stays(here.address, here.address, here.address);
+    snprintf(name, sizeof name, "unix:@reactor-peer-%d", (int)getpid());
+    if (ON_LINUX) connected_peer_stays(name, name, name);
+    leave_place(&here);
+}
+
+/* 0.0.0.0 and :: are nobody's address; what they mean to connect(2) differs by system. */
+CASE(peer_of_a_connect_to_every_address_is_what_the_system_chose) {
+    if (!ON_LINUX) skip();
+    for (int v6 = 0; v6 <= has_ipv6(); v6++) {
+        seen at;
+        char text[REACTOR_ADDRESS_MAX];
+        reactor *r = begin();
+        probe p = {0}, q = sees(&at);
+        server s = serve_with(r, v6 ? "[::1]:0" : "127.0.0.1:0", &probe_handler, &p, NULL);
+        snprintf(text, sizeof text, v6 ? "[::]:%d" : "0.0.0.0:%d", port_of(s.address));
+        probe_connect(r, text, &q, NULL);
+        UNTIL(r, q.opens == 1 && p.opens == 1);
+        reactor_abort(r, p.conn);
+        UNTIL(r, q.closes == 1);
+        has_seen(&at, s.address);
+        end(r);
+    }
+}
+
+CASE(peer_of_a_connect_that_failed_is_ENOTCONN) {
+    seen at;
+    char closed[REACTOR_ADDRESS_MAX];
+    reactor *r = begin();
+    int fd = bound(closed);
+    probe p = sees(&at);
+    probe_connect(r, closed, &p, NULL);
+    UNTIL(r, p.closes == 1);
+    assert_int_equal(p.opens, 0);
+    assert_int_equal(at.at_close, -ENOTCONN);
+    close(fd);
+    end(r);
+}
+
+CASE(peer_is_told_of_what_was_detached) {
+    seen at;
+    char name[REACTOR_ADDRESS_MAX];
+    reactor *r = begin();
+    probe p = sees(&at);
+    server s = serve(r, &p);
+    reactor_socket back;
+    size_t len = 0;
+    int fd = visit(r, &s, &p);
+    plain_name(fd, name);
+    assert_int_equal(reactor_detach(r, p.conn, &back, NULL, &len), 0);
+    UNTIL(r, p.closes == 1);
+    assert_int_equal(p.reason, REACTOR_DETACHED);
+    has_seen(&at, name);
+    close((int)back);
+    close(fd);
+    end(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(ipv4_listen_connect_and_format_back),
@@ -935,6 +1301,22 @@ int main(void) {
         TEST(local_option_chooses_where_a_connect_comes_from),
         TEST(local_option_that_is_no_address_is_EINVAL),
         TEST(local_option_of_another_machine_fails_by_on_close),
+        TEST(peer_of_an_accepted_ipv4_is_told_to_the_end),
+        TEST(peer_of_an_accepted_ipv6_is_told_to_the_end),
+        TEST(peer_of_an_accepted_mapped_address_is_told_to_the_end),
+        TEST(peer_of_an_accepted_unix_socket_is_told_to_the_end),
+        TEST(peer_that_has_reset_before_it_was_accepted_is_told),
+        TEST(unix_peer_that_has_gone_before_it_was_accepted_is_told),
+        TEST(peer_of_an_attached_socket_is_told_to_the_end),
+        TEST(peer_of_fd_is_told_to_the_end),
+        TEST(peer_of_an_attached_socket_is_told_that_resets_before_it_opens),
+        TEST(peer_of_a_socket_attached_while_connecting_is_told_once_asked_for),
+        TEST(peer_of_a_pair_is_unnamed_and_a_pipe_has_none),
+        TEST(peer_of_a_connect_is_the_address_that_answered),
+        TEST(peer_of_a_connect_to_a_unix_socket_is_its_address),
+        TEST(peer_of_a_connect_to_every_address_is_what_the_system_chose),
+        TEST(peer_of_a_connect_that_failed_is_ENOTCONN),
+        TEST(peer_is_told_of_what_was_detached),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
