@@ -10179,11 +10179,25 @@ REACTOR__NOINLINE static int reactor__stream_refuse_piece(reactor *r, reactor__s
     return reactor__stream_refuse(r, c, c->queued - n->len);
 }
 
+static reactor__core_transfer *reactor__stream_batched(const reactor__stream_module *p,
+                                                       const reactor__stream_conn *c);
+
+/* Bytes of an answer that waits for those of the rest of its batch. It is looked for only where it
+   could be longer than room. */
+static size_t reactor__stream_waiting_answer(const reactor *r, const reactor__stream_conn *c,
+                                             size_t room) {
+    const reactor__stream_module *p = reactor__stream_module_of(r);
+    if (!p->batch || !p->batch->end || p->batch->size <= room) return 0;
+    const reactor__core_transfer *m = reactor__stream_batched(p, c);
+    return m && !(c->flags & REACTOR__STREAM_BATCHED) ? m->len : 0;
+}
+
 /* What an accepted write returns. */
 static int reactor__stream_write_result(const reactor *r, reactor__stream_conn *c) {
+    const size_t low = c->policy->o.low_water;
     size_t load = reactor__stream_pending_bytes(r, c);
-    if (REACTOR__LIKELY(load <= c->policy->o.low_water && c->files <= REACTOR__STREAM_FILES_LOW))
-        return 0;
+    if (load <= low) load += reactor__stream_waiting_answer(r, c, low - load);
+    if (REACTOR__LIKELY(load <= low && c->files <= REACTOR__STREAM_FILES_LOW)) return 0;
     reactor__stream_owe(c);
     return load > c->policy->o.high_water || c->files > REACTOR__STREAM_FILES_HIGH;
 }
@@ -12726,8 +12740,7 @@ REACTOR_API size_t reactor_pending(const reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!c) return 0;
     size_t total = reactor__stream_pending_bytes(r, c);
-    const reactor__core_transfer *m = reactor__stream_batched(reactor__stream_module_of(r), c);
-    if (m && !(c->flags & REACTOR__STREAM_BATCHED)) total += m->len;
+    total += reactor__stream_waiting_answer(r, c, 0);
     const reactor__stream_node *n = c->tail;
     for (int files = c->files; files > 0; n = n->next) {
         if (n->kind != REACTOR__STREAM_FILE) continue;
