@@ -542,7 +542,9 @@ REACTOR_API int reactor_poll(reactor *r, int64_t timeout_ms);
 REACTOR_API int reactor_poll_ns(reactor *r, int64_t timeout_ns);
 
 /* Ends reactor_run after the callback that is running; without one running, the next run returns
-   at once. Any thread, and signal handlers, but none any more once reactor_destroy is called. */
+   at once. What that callback has written to other connections than its own leaves with the next
+   turn or with reactor_destroy. Any thread, and signal handlers, but none any more once
+   reactor_destroy is called. */
 REACTOR_API void reactor_stop(reactor *r);
 
 /* Ends one wait, so that a turn happens. Any thread, and signal handlers, as reactor_stop. */
@@ -6496,7 +6498,8 @@ static void reactor__loop_phase(reactor *r, int stage) {
     }
 }
 
-/* After a stop the parts call nobody, but what was written leaves. */
+/* After a stop the modules call nobody: what waits for the turn's end, such as output written to
+   another connection than the callback's own, waits for the next turn, or leaves at destroy. */
 static void reactor__loop_phases(reactor *r, int stage) {
     while (stage < REACTOR__LOOP_PHASES && !REACTOR__PEEK(&r->core.stop))
         reactor__loop_phase(r, stage++);
