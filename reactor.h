@@ -10605,7 +10605,7 @@ static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_
             if (n == 0 || (n == -EIO && (c->flags & REACTOR__STREAM_PIPE)))
                 reactor__stream_input_ended(c); /* EIO: a terminal that the others have closed */
             else if (n != -EAGAIN)
-                reactor__stream_fail(c, (int)n, 0);
+                reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
             return;
         }
         if ((size_t)n < size && !(c->flags & (unsigned)(REACTOR__STREAM_READ_TO_EAGAIN |
@@ -10820,6 +10820,13 @@ static void reactor__stream_unblock(reactor *r, reactor__stream_conn *c, reactor
     reactor__net_make_block(fd);
 }
 
+/* Whether the peer must not take the end for an orderly one: the connection has failed, or output
+   that was accepted is lost with it. */
+static int reactor__stream_is_cut_off(const reactor__stream_conn *c) {
+    const unsigned cut = REACTOR__STREAM_RESET | REACTOR__STREAM_BROKEN;
+    return reactor__stream_is_tcp(c) && (c->tail || (c->flags & cut));
+}
+
 /* The descriptor is closed. While a forked child or a duplicate holds the socket close(2) ends
    nothing, so the peer is told before, unless it is certain that both FINs have been sent. A child
    tells nobody: the connection is its parent's. */
@@ -10827,7 +10834,7 @@ static void reactor__stream_close_socket(reactor__stream_conn *c, reactor_socket
     const unsigned both = REACTOR__STREAM_FIN | REACTOR__STREAM_ENDED;
     if (child || (c->flags & REACTOR__STREAM_PIPE)) {
         /* there is nobody to be told, or no way */
-    } else if ((c->flags & REACTOR__STREAM_RESET) && reactor__stream_is_tcp(c)) {
+    } else if (reactor__stream_is_cut_off(c)) {
         reactor__net_reset(fd);
     } else {
         if ((c->flags & both) != both) reactor__net_hang_up(fd);
@@ -11235,7 +11242,7 @@ REACTOR__NOINLINE static void reactor__stream_io_read_slow(reactor *r, ssize_t n
     else if (e == -EINTR)
         c->flags |= REACTOR__STREAM_READABLE;
     else if (e != -EAGAIN)
-        reactor__stream_fail(c, e, 0);
+        reactor__stream_fail(c, e, REACTOR__STREAM_RESET);
     reactor__stream_update(r, c);
 }
 
@@ -11440,7 +11447,7 @@ static void reactor__stream_put_by(reactor *r, reactor__stream_conn *c,
     } else if (n == 0)
         reactor__stream_input_ended(c);
     else if (n != -EINTR && n != -EAGAIN)
-        reactor__stream_fail(c, n, 0);
+        reactor__stream_fail(c, n, REACTOR__STREAM_RESET);
 }
 
 /* Takes one out of the batch that is not to be shown its input in this turn. */

@@ -450,6 +450,43 @@ CASE(abort_in_the_turn_of_the_write_sends_nothing) {
     }
 }
 
+/* Nobody may take what did arrive for all that there was. */
+CASE(law15_destroy_with_output_left_resets) {
+    reactor *r = begin();
+    probe p = {0};
+    size_t bytes;
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    char *data = pattern_new(4 * MIB, 1, 0);
+    while (reactor_pending(r, p.conn) < MIB) {
+        assert_true(reactor_write(r, p.conn, data, MIB) >= 0);
+        turns(r, 5);
+    }
+    reactor_destroy(r);
+    assert_int_equal(p.reason, -ECANCELED);
+    r = make_loop();
+    assert_int_equal(peer_end(r, fd, &bytes), ECONNRESET);
+    close(fd);
+    free(data);
+    end(r);
+}
+
+CASE(law15_destroy_with_all_output_out_ends_in_order) {
+    reactor *r = begin();
+    probe p = {0};
+    size_t bytes;
+    server s = serve(r, &p);
+    int fd = visit(r, &s, &p);
+    assert_int_equal(reactor_write(r, p.conn, "all", 3), 0);
+    turns(r, 5);
+    reactor_destroy(r);
+    r = make_loop();
+    assert_int_equal(peer_end(r, fd, &bytes), 0);
+    assert_int_equal(bytes, 3);
+    close(fd);
+    end(r);
+}
+
 CASE(reset_by_the_peer_while_output_waits) {
     reactor *r = begin();
     probe p = {0};
@@ -2608,6 +2645,8 @@ int main(void) {
         TEST(law15_eof_before_a_reset_is_an_eof),
 #endif
         TEST(abort_in_the_turn_of_the_write_sends_nothing),
+        TEST(law15_destroy_with_output_left_resets),
+        TEST(law15_destroy_with_all_output_out_ends_in_order),
         TEST(reset_by_the_peer_while_output_waits),
         TEST(law4_input_of_which_nobody_has_heard_is_delivered_though_a_write_fails),
         TEST(reset_before_it_is_accepted_does_not_end_the_listener),
