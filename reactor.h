@@ -1480,6 +1480,12 @@ REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
     return WSAGetLastError() != WSAENOTSOCK;
 }
 
+/* Which of these events there are; not asked, for a number seldom comes back. */
+REACTOR__OPTIONAL static uint32_t reactor__util_ready(reactor_socket fd, unsigned events) {
+    (void)fd, (void)events;
+    return UINT32_MAX;
+}
+
 #else
 
 typedef struct iovec reactor__util_piece;
@@ -1771,6 +1777,15 @@ REACTOR__OPTIONAL static int reactor__util_waitable(reactor_socket fd) {
 
 REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
     return fcntl(fd, F_GETFD) >= 0 || errno != EBADF;
+}
+
+/* What there is of these events, and of errors and hang-ups; all, if poll(2) does not say. */
+REACTOR__OPTIONAL static uint32_t reactor__util_ready(reactor_socket fd, unsigned events) {
+    struct pollfd p;
+    p.fd = fd;
+    p.events = (short)events;
+    p.revents = 0;
+    return poll(&p, 1, 0) < 0 ? UINT32_MAX : reactor__util_polled(&p);
 }
 
 /* Linux closes the descriptor also when close says EINTR; calling it again could close another
@@ -2393,6 +2408,23 @@ static int reactor__core_is_held_up(const reactor__core *core, uint32_t index) {
            core->report_count >= core->batch;
 }
 
+/* The number may be another open file's since the last wait, and not every backend can tell: what
+   that wait said of it is cut down to what holds of this one. */
+static void reactor__core_recheck(reactor__core *core, uint32_t index) {
+    reactor__core_slot *slot = &core->slots[index];
+    const uint32_t n = core->report_count > core->kept ? core->report_count : core->kept;
+    int64_t said = -1;
+    for (uint32_t i = 0; i < n; i++) {
+        reactor__core_report *report = &core->reports[i];
+        if (report->index != index || !reactor__core_is(slot, report->tag)) continue;
+        if (said < 0) said = reactor__util_ready(slot->fd, slot->wanted & REACTOR__CORE_BOTH);
+        report->events &= (uint32_t)said;
+        if (report->events) continue;
+        report->tag = 0; /* nobody's */
+        slot->since = (uint16_t)core->counters.turns;
+    }
+}
+
 /* For a caller who can be told of a refusal. Some backends would only find out with the next wait
    that it is closed. */
 static int reactor__core_apply_now(reactor__core *core, uint32_t index) {
@@ -2410,6 +2442,7 @@ static int reactor__core_apply_now(reactor__core *core, uint32_t index) {
     reactor__core_update_tag(slot);
     slot->flags &=
         (uint8_t) ~(REACTOR__CORE_REARM | REACTOR__CORE_FAILED | REACTOR__CORE_ERROR_PENDING);
+    reactor__core_recheck(core, index);
     if (core->changed) core->changed(core);
     return 0;
 }
@@ -5667,9 +5700,10 @@ typedef struct reactor__wake {
     reactor__wake_queue posted; /* filled by any thread, taken whole by the loop */
     uint64_t rounds;            /* how often that was taken, under lock */
     reactor__wake_async *asyncs[REACTOR__WAKE_CHUNKS]; /* atomic; each twice as large as the last */
-    uint32_t async_count;                              /* ever used */
-    uint32_t async_free;                               /* index and 1 of the first; 0: none */
-    uint32_t sent; /* atomic, the same: those with SENT, the last one first */
+    uint32_t async_first; /* their first state, which other loops' do not share */
+    uint32_t async_count; /* ever used */
+    uint32_t async_free;  /* index and 1 of the first; 0: none */
+    uint32_t sent;        /* atomic, the same: those with SENT, the last one first */
 } reactor__wake;
 
 #ifdef _WIN32
@@ -5803,8 +5837,9 @@ static int reactor__wake_reopen(reactor__wake *w) {
 }
 #endif
 
-static int reactor__wake_init(reactor__wake *w) {
+static int reactor__wake_init(reactor__wake *w, uint32_t seed) {
     w->in = w->out = REACTOR__UTIL_NO_SOCKET;
+    w->async_first = seed & ~3u; /* closed, not sent */
     int e = reactor__wake_begin();
     return e < 0 ? e : reactor__util_lock_init(&w->lock);
 }
@@ -5816,22 +5851,6 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
     for (int k = 0; k < REACTOR__WAKE_CHUNKS; k++) REACTOR_FREE(w->asyncs[k]);
     REACTOR_FREE(w->posted.tasks);
     reactor__wake_end();
-}
-
-/* In a forked child that goes on. Whoever holds the lock is a thread of the parent, in the middle of
-   a post: what was posted is the parent's alone then. woken has the loop look at what there is. */
-static int reactor__wake_fork(reactor__wake *w) {
-    int e = w->in == REACTOR__UTIL_NO_SOCKET ? 0 : reactor__wake_reopen(w);
-    if (e < 0) return e;
-    if (reactor__util_try_enter(&w->lock)) {
-        reactor__util_leave(&w->lock);
-    } else {
-        memset(&w->posted, 0, sizeof w->posted);
-        e = reactor__util_lock_init(&w->lock);
-    }
-    REACTOR__STORE(&w->asleep, 0);
-    REACTOR__STORE(&w->woken, 1);
-    return e;
 }
 
 /* In a forked child: closes the descriptors, and refuses posts. woken stays set, so that nobody
@@ -5938,6 +5957,8 @@ static int reactor__wake_async_grow(reactor__wake *w) {
     size_t size = ((size_t)REACTOR__WAKE_FIRST << k) * sizeof(reactor__wake_async);
     reactor__wake_async *chunk = (reactor__wake_async *)reactor__util_zeroed(size);
     if (!chunk) return -ENOMEM;
+    for (uint32_t i = 0; i < (uint32_t)REACTOR__WAKE_FIRST << k; i++)
+        chunk[i].state = w->async_first;
     REACTOR__STORE(&w->asyncs[k], chunk);
     return 0;
 }
@@ -5963,7 +5984,7 @@ static int reactor__wake_async_open(reactor__wake *w, reactor_async_fn *fn, void
    to life. */
 static void reactor__wake_async_free(reactor__wake *w, uint32_t index) {
     reactor__wake_async *a = reactor__wake_async_at(w, index);
-    if (REACTOR__LOAD(&a->state) > UINT32_MAX - 4) return;
+    if (REACTOR__LOAD(&a->state) == w->async_first) return;
     a->next = w->async_free;
     w->async_free = index + 1;
 }
@@ -6023,6 +6044,42 @@ static reactor__wake_async *reactor__wake_ring(reactor__wake *w, uint32_t *list,
     REACTOR__EXCHANGE(&a->state, state);
     *id = (uint64_t)(state / 2) << 32 | index;
     return a;
+}
+
+/* ---- fork ---- */
+
+/* A thread of the parent may have been between marking a doorbell as sent and linking it, and is not
+   there to go on: the lists are made anew, rung of those that are marked. */
+static void reactor__wake_async_fork(reactor__wake *w, uint32_t *rung) {
+    *rung = w->async_free = 0;
+    REACTOR__STORE(&w->sent, 0);
+    for (uint32_t index = w->async_count; index-- > 0;) {
+        reactor__wake_async *a = reactor__wake_async_at(w, index);
+        if (!a->fn) {
+            reactor__wake_async_free(w, index);
+        } else if (REACTOR__LOAD(&a->state) & REACTOR__WAKE_SENT) {
+            a->next = *rung;
+            *rung = index + 1;
+        }
+    }
+}
+
+/* In a forked child that goes on. Whoever holds the lock is a thread of the parent, in the middle of
+   a post: what was posted is the parent's alone then. woken has the loop look at what there is, and
+   rung is its list of doorbells. */
+static int reactor__wake_fork(reactor__wake *w, uint32_t *rung) {
+    int e = w->in == REACTOR__UTIL_NO_SOCKET ? 0 : reactor__wake_reopen(w);
+    if (e < 0) return e;
+    if (reactor__util_try_enter(&w->lock)) {
+        reactor__util_leave(&w->lock);
+    } else {
+        memset(&w->posted, 0, sizeof w->posted);
+        e = reactor__util_lock_init(&w->lock);
+    }
+    reactor__wake_async_fork(w, rung);
+    REACTOR__STORE(&w->asleep, 0);
+    REACTOR__STORE(&w->woken, 1);
+    return e;
 }
 
 /* ---- the end of posting, and taking ---- */
@@ -6693,7 +6750,7 @@ REACTOR_API int reactor_fork(reactor *r) {
     if (!r) return -EINVAL;
     if (r->pid == reactor__util_pid()) return 0;
     if (r->running) return -EBUSY;
-    int e = reactor__wake_fork(&r->wake);
+    int e = reactor__wake_fork(&r->wake, &r->rung);
     if (e == 0) e = reactor__core_fork(&r->core);
     if (e == 0) e = reactor__loop_nest_again(r);
     for (int i = 0; i < REACTOR__LOOP_MODULES && e == 0; i++)
@@ -6794,7 +6851,7 @@ static int reactor__loop_start_wake(reactor *r) {
 static int reactor__loop_start(reactor *r, const char *backend) {
     reactor__core *core = &r->core;
     uint32_t seed = reactor__loop_seed(r, r->now);
-    int e = reactor__wake_init(&r->wake);
+    int e = reactor__wake_init(&r->wake, seed);
     if (e < 0) return e;
     e = reactor__timer_init(&r->wheel, r->now, seed);
     if (e == 0)
@@ -7303,13 +7360,18 @@ typedef struct reactor__signal_module {
 
 /* ---- gates ---- */
 
-/* Whoever finds another process inside has found what a fork left. */
-static void reactor__signal_enter(reactor__signal_gate *g) {
+/* 0: a thread is inside. Whoever finds another process inside has found what a fork left. */
+static int reactor__signal_try_enter(reactor__signal_gate *g) {
     const int pid = reactor__util_pid();
-    while (REACTOR__EXCHANGE(&g->holder, pid) == pid) reactor__util_nap();
-    if (REACTOR__LOAD(&g->pid) == pid) return;
+    if (REACTOR__EXCHANGE(&g->holder, pid) == pid) return 0;
+    if (REACTOR__LOAD(&g->pid) == pid) return 1;
     REACTOR__STORE(&g->walkers, 0); /* before pid, with which handlers begin to count */
     REACTOR__STORE(&g->pid, pid);
+    return 1;
+}
+
+static void reactor__signal_enter(reactor__signal_gate *g) {
+    while (!reactor__signal_try_enter(g)) reactor__util_nap();
 }
 
 static void reactor__signal_leave(reactor__signal_gate *g) { REACTOR__STORE(&g->holder, 0); }
@@ -7328,6 +7390,22 @@ static void reactor__signal_end_walk(reactor__signal_gate *g) { REACTOR__ADD(&g-
    this looks at the count: so one of the two sees the other. */
 static void reactor__signal_await_walks(const reactor__signal_gate *g) {
     while (REACTOR__LOAD(&g->walkers)) reactor__util_nap();
+}
+
+/* ---- a hub's list ---- */
+
+/* The handler's walk may be anywhere: it sees the link or not. */
+static void reactor__signal_put_on(reactor__signal_hub *hub, reactor__signal_link *link) {
+    link->next = hub->first;
+    REACTOR__STORE(&hub->first, link);
+}
+
+/* When this returns, nobody but the loop knows the node. */
+static void reactor__signal_take_off(reactor__signal_hub *hub, reactor__signal_link *link) {
+    reactor__signal_link **at = &hub->first;
+    while (*at != link) at = &(*at)->next;
+    REACTOR__STORE(at, link->next);
+    reactor__signal_await_walks(&hub->gate);
 }
 
 /* ---- what a handler does ---- */
@@ -7364,7 +7442,8 @@ static int reactor__signal_deliver(int signum) {
 /* ---- what differs between the systems ----
 
    meet        the signal's hub, entered; NULL: no memory.
-   install     makes sure that the signal comes to a handler.
+   install     makes sure that the signal comes to a handler. -EAGAIN: join, and try again.
+   join        moves this copy's watchers to the hub of the copy that has the signal.
    hand_over   before going is taken off the hub: if this copy has no other, the handler of one that
                has, or what was there before, takes the signal.
    restore     the same after it has been taken off.
@@ -7439,6 +7518,12 @@ static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
     return SetConsoleCtrlHandler(routine, TRUE) ? 0 : reactor__util_error();
 }
 
+/* There is one hub for each. */
+static reactor__signal_hub *reactor__signal_join(int signum, reactor__signal_hub *hub) {
+    (void)signum;
+    return hub;
+}
+
 static void reactor__signal_hand_over(int signum, const reactor__signal_hub *hub,
                                       const reactor__signal_link *going) {
     (void)signum, (void)hub, (void)going;
@@ -7457,21 +7542,29 @@ typedef struct reactor__signal_query {
     siginfo_t info; /* first: what a handler is given */
     uint64_t magic;
     int signum;
-    int enter;                /* it is to be entered */
+    int enter;                /* 0: it is not; it is to be entered; TRY: unless that would wait */
     reactor__signal_hub *hub; /* the answer; NULL: none */
 } reactor__signal_query;
 
 #define REACTOR__SIGNAL_MAGIC UINT64_C(0x726561637401)
 #define REACTOR__SIGNAL_FLAGS (SA_RESTART | SA_ONSTACK | SA_SIGINFO)
+enum { REACTOR__SIGNAL_LOOK, REACTOR__SIGNAL_ENTER, REACTOR__SIGNAL_TRY }; /* enter */
+
+/* As a query wants it; 0: it would have to wait. */
+static int reactor__signal_enter_as(reactor__signal_gate *g, int how) {
+    if (how == REACTOR__SIGNAL_TRY) return reactor__signal_try_enter(g);
+    if (how == REACTOR__SIGNAL_ENTER) reactor__signal_enter(g);
+    return 1;
+}
 
 /* Entered inside the entry's gate, so that it still is this copy's then: a hub with a watcher is not
    discarded. */
 static void reactor__signal_answer(reactor__signal_query *q) {
     if (q->magic != REACTOR__SIGNAL_MAGIC) return;
     struct reactor__signal_entry *entry = &reactor__signal_table[q->signum];
-    if (q->enter) reactor__signal_enter(&entry->gate);
+    if (!reactor__signal_enter_as(&entry->gate, q->enter)) return;
     q->hub = REACTOR__LOAD(&entry->hub);
-    if (q->enter && q->hub) reactor__signal_enter(&q->hub->gate);
+    if (q->hub && !reactor__signal_enter_as(&q->hub->gate, q->enter)) q->hub = NULL;
     if (q->enter) reactor__signal_leave(&entry->gate);
 }
 
@@ -7549,7 +7642,7 @@ static reactor__signal_hub *reactor__signal_meet(int signum) {
         return hub;
     }
     if (sigaction(signum, NULL, &now) == 0 && now.sa_sigaction != reactor__signal_handler)
-        hub = reactor__signal_ask(signum, &now, 1);
+        hub = reactor__signal_ask(signum, &now, REACTOR__SIGNAL_ENTER);
     if (!hub) {
         void *page = mmap(NULL, sizeof *hub, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
         if (page == MAP_FAILED) return NULL;
@@ -7563,14 +7656,14 @@ static reactor__signal_hub *reactor__signal_meet(int signum) {
 
 /* Takes the disposition over, unless a handler of the hub's copies has it: also from a host that has
    taken it meanwhile, for whoever watches a signal anew wants to hear it. -EAGAIN: another copy has
-   come first, with a hub of its own. */
+   it, with a hub of its own: it came first, or after such a host. */
 static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
     const struct sigaction action = reactor__signal_action();
     struct sigaction now;
     if (sigaction(signum, NULL, &now) < 0) return -errno;
-    if (reactor__signal_ask(signum, &now, 0) == hub) return 0;
+    if (reactor__signal_ask(signum, &now, REACTOR__SIGNAL_LOOK) == hub) return 0;
     if (sigaction(signum, &action, &now) < 0) return -errno;
-    if (reactor__signal_ask(signum, &now, 0)) {
+    if (reactor__signal_ask(signum, &now, REACTOR__SIGNAL_LOOK)) {
         sigaction(signum, &now, NULL);
         return -EAGAIN;
     }
@@ -7596,17 +7689,40 @@ static void reactor__signal_restore(int signum, const reactor__signal_hub *hub) 
 
 static void reactor__signal_discard(reactor__signal_hub *hub) { munmap(hub, sizeof *hub); }
 
+static void reactor__signal_depart(int signum, reactor__signal_hub *hub);
+
+/* This copy's watchers: from one hub, which it leaves, to the other. */
+static void reactor__signal_move(int signum, reactor__signal_hub *from, reactor__signal_hub *to) {
+    for (reactor__signal_link *link = from->first, *next; link; link = next) {
+        next = link->next;
+        if (link->handler != reactor__signal_handler_here()) continue;
+        reactor__signal_take_off(from, link);
+        reactor__signal_put_on(to, link);
+    }
+    reactor__signal_depart(signum, from);
+    REACTOR__STORE(&reactor__signal_table[signum].hub, to);
+}
+
+/* Returns the hub that this copy has then, entered as hub is. It is that itself if nobody else has
+   the signal any more, or is about to change that: no gate is waited for, as two copies might be
+   inside their own and wait for each other's. */
+static reactor__signal_hub *reactor__signal_join(int signum, reactor__signal_hub *hub) {
+    struct sigaction now;
+    reactor__signal_hub *other = NULL;
+    if (sigaction(signum, NULL, &now) < 0) return hub;
+    if (reactor__signal_ask(signum, &now, REACTOR__SIGNAL_LOOK) == hub) return hub;
+    if (now.sa_sigaction != reactor__signal_handler)
+        other = reactor__signal_ask(signum, &now, REACTOR__SIGNAL_TRY);
+    if (other)
+        reactor__signal_move(signum, hub, other);
+    else
+        reactor__util_nap();
+    return other ? other : hub;
+}
+
 #endif
 
 /* ---- linking ---- */
-
-/* When this returns, nobody but the loop knows the node. */
-static void reactor__signal_take_off(reactor__signal_hub *hub, reactor__signal_link *link) {
-    reactor__signal_link **at = &hub->first;
-    while (*at != link) at = &(*at)->next;
-    REACTOR__STORE(at, link->next);
-    reactor__signal_await_walks(&hub->gate);
-}
 
 /* Leaves the hub. A copy without a watcher forgets it; whoever leaves it empty discards it. */
 static void reactor__signal_depart(int signum, reactor__signal_hub *hub) {
@@ -7619,23 +7735,25 @@ static void reactor__signal_depart(int signum, reactor__signal_hub *hub) {
     if (empty) reactor__signal_discard(hub);
 }
 
+/* Installs, in whichever hub; returns that, entered as hub is. */
+static reactor__signal_hub *reactor__signal_settle(int signum, reactor__signal_hub *hub, int *e) {
+    while ((*e = reactor__signal_install(signum, hub)) == -EAGAIN)
+        hub = reactor__signal_join(signum, hub);
+    return hub;
+}
+
 /* The handler is installed when the list is ready for it: what comes from then on is told. */
 static int reactor__signal_link_node(reactor__signal_node *node) {
     struct reactor__signal_entry *entry = &reactor__signal_table[node->signum];
-    int e;
+    int e = -ENOMEM;
     reactor__signal_enter(&entry->gate);
-    do {
-        reactor__signal_hub *hub = reactor__signal_meet(node->signum);
-        if (!hub) {
-            e = -ENOMEM;
-            break;
-        }
-        node->link.next = hub->first;
-        REACTOR__STORE(&hub->first, &node->link);
-        e = reactor__signal_install(node->signum, hub);
+    reactor__signal_hub *hub = reactor__signal_meet(node->signum);
+    if (hub) {
+        reactor__signal_put_on(hub, &node->link);
+        hub = reactor__signal_settle(node->signum, hub, &e);
         if (e < 0) reactor__signal_take_off(hub, &node->link);
         reactor__signal_depart(node->signum, hub);
-    } while (e == -EAGAIN);
+    }
     reactor__signal_leave(&entry->gate);
     return e;
 }
@@ -7656,10 +7774,10 @@ static void reactor__signal_unlink(reactor__signal_node *node) {
    thread of the parent may have been about to change them. */
 static int reactor__signal_adopt(reactor__signal_node *node) {
     struct reactor__signal_entry *entry = &reactor__signal_table[node->signum];
+    int e;
     reactor__signal_enter(&entry->gate);
     reactor__signal_enter(&entry->hub->gate);
-    int e = reactor__signal_install(node->signum, entry->hub);
-    reactor__signal_leave(&entry->hub->gate);
+    reactor__signal_leave(&reactor__signal_settle(node->signum, entry->hub, &e)->gate);
     reactor__signal_leave(&entry->gate);
     return e;
 }

@@ -202,6 +202,35 @@ CASE(two_copies_watch_now_this_now_that) {
     end(r);
 }
 
+/* The program takes the signal from the first copy, and the second one from the program: with the
+   first one's next watcher all of them hear it again, and what the program wanted is there at last. */
+CASE(two_copies_meet_after_a_program_came_between) {
+    for (int order = 0; order < 2; order++) {
+        int heard = 0, later = 0;
+        hosts = 0;
+        reactor *r = make_loop(), *second = make_loop();
+        copy *c = copy_open(backend_under_test());
+        assert_non_null(c);
+        assert_int_equal(reactor_signal(r, SIGUSR1, on_signal, &heard), 0);
+        signal(SIGUSR1, host_handler);
+        assert_int_equal(copy_watch(c, SIGUSR1, 1), 0);
+        assert_int_equal(reactor_signal(second, SIGUSR1, on_signal, &later), 0);
+        raise(SIGUSR1);
+        assert_int_equal(hears(r, &heard), 1);
+        assert_int_equal(hears(second, &later), 1);
+        assert_int_equal(copy_heard(c), 1);
+        if (order) copy_close(c);
+        reactor_destroy(second);
+        raise(SIGUSR1);
+        assert_int_equal(hears(r, &heard), 2);
+        reactor_destroy(r);
+        if (!order) copy_close(c);
+        assert_int_equal(hosts, 0);
+        assert_ptr_equal(handler_of(SIGUSR1), host_handler);
+        signal(SIGUSR1, SIG_DFL);
+    }
+}
+
 /* A handler that the program installed since is left alone; and if that puts back what it found, when
    nobody watches any more, the signal reaches what was there before us. */
 CASE(a_handler_put_back_late_passes_the_signal_on) {
@@ -619,6 +648,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(two_copies_watch_one_signal),
         TEST(two_copies_watch_now_this_now_that),
+        TEST(two_copies_meet_after_a_program_came_between),
         TEST(a_handler_put_back_late_passes_the_signal_on),
         TEST(watchers_come_and_go_in_the_rain),
         TEST(a_child_goes_on_with_the_loop),

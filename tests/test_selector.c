@@ -1467,6 +1467,64 @@ CASE(set_adds_changes_and_tells_anew) {
     close_pair(fd);
 }
 
+#ifndef _WIN32
+/* As a library does that has opened its sockets anew, and tells its adapter in the same turn. */
+static void reopen_and_set_others(crowd *c, member *m) {
+    for (int i = 0; i < c->n; i++) {
+        int fd[2], number = c->m[i].fd;
+        if (&c->m[i] == m) continue;
+        close(number);
+        make_pair(fd);
+        if (fd[0] != number) {
+            assert_return_code(dup2(fd[0], number), errno);
+            close(fd[0]);
+        }
+        reopened_peer[i] = fd[1];
+        assert_int_equal(reactor_set(c->r, number, READ, on_io, &reopened), 0);
+    }
+}
+
+CASE(law2_set_of_another_file_gets_none_of_its_predecessors_events) {
+    if (libkqueue_cannot(SEE_A_CLOSE)) skip();
+    reactor *r = make_loop();
+    crowd c;
+    reopened = (record){0};
+    memset(reopened_peer, 0, sizeof reopened_peer);
+    crowd_make(&c, r, 20, READ, on_member);
+    c.first = reopen_and_set_others;
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(turns(r, 5), 5); /* the first one, which is still ready */
+    assert_int_equal(reopened.calls, 0);
+    for (int i = 0; i < c.n; i++)
+        if (reopened_peer[i]) put(reopened_peer[i]);
+    assert_int_equal(turns(r, 1), 20);
+    assert_int_equal(reopened.calls, 19);
+    for (int i = 0; i < c.n; i++)
+        if (reopened_peer[i]) close(reopened_peer[i]);
+    crowd_close(&c);
+    reactor_destroy(r);
+}
+
+/* Of the same file nothing is put off: who sets the others in each turn keeps none from its turn. */
+static void set_others(crowd *c, member *m) {
+    for (int i = 0; i < c->n; i++)
+        if (&c->m[i] != m)
+            assert_int_equal(reactor_set(c->r, c->m[i].fd, READ, on_io, &reopened), 0);
+}
+
+CASE(set_of_the_same_file_is_told_in_the_same_turn) {
+    reactor *r = make_loop();
+    crowd c;
+    reopened = (record){0};
+    crowd_make(&c, r, 20, READ, on_member);
+    c.first = set_others;
+    assert_int_equal(turns(r, 1), 20);
+    assert_int_equal(reopened.calls, 19);
+    crowd_close(&c);
+    reactor_destroy(r);
+}
+#endif
+
 CASE(set_of_a_closed_one_is_refused_and_changes_nothing) {
     reactor *r = make_loop();
     record seen = {0};
@@ -2286,6 +2344,10 @@ int main(void) {
         TEST(law6_modify_finds_a_file_that_is_always_ready_and_one_that_is_not),
 #endif
         TEST(set_adds_changes_and_tells_anew),
+#ifndef _WIN32
+        TEST(law2_set_of_another_file_gets_none_of_its_predecessors_events),
+        TEST(set_of_the_same_file_is_told_in_the_same_turn),
+#endif
         TEST(set_of_a_closed_one_is_refused_and_changes_nothing),
         TEST(law6_add_refuses_what_cannot_be_waited_for),
         TEST(law6_many_duplicates_left_open),

@@ -324,6 +324,20 @@ CASE(async_sent_in_its_own_call_is_called_again) {
     reactor_destroy(r);
 }
 
+CASE(async_of_another_loop_is_refused) {
+    reactor *r = make_loop(), *other = make_loop();
+    bell b = {0}, theirs = {0};
+    hang(r, &b);
+    hang(other, &theirs);
+    assert_int_equal(reactor_async_send(other, b.id), -EBADF);
+    assert_int_equal(reactor_async_close(other, b.id), -EBADF);
+    assert_silent(other);
+    assert_int_equal(reactor_async_send(r, b.id), 0);
+    assert_int_equal(turns(r, 1), 1);
+    reactor_destroy(other);
+    reactor_destroy(r);
+}
+
 CASE(async_closed_is_not_called_and_its_handle_is_stale) {
     reactor *r = make_loop();
     bell b[3], next = {0};
@@ -961,6 +975,7 @@ int main(void) {
         TEST(law10_a_late_notification_neither_spins_nor_hides_the_next),
         TEST(async_many_sends_are_one_call),
         TEST(async_sent_in_its_own_call_is_called_again),
+        TEST(async_of_another_loop_is_refused),
         TEST(async_closed_is_not_called_and_its_handle_is_stale),
         TEST(async_refuses_what_makes_no_sense),
         TEST(async_from_threads_loses_nothing),
