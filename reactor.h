@@ -1119,6 +1119,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #if !defined(CLOCK_MONOTONIC) || !defined(SA_RESTART) ||                                           \
     (!defined(MSG_NOSIGNAL) && !defined(SO_NOSIGPIPE))
 #error "reactor.h: under -std=cNN put REACTOR_IMPLEMENTATION before every system header"
+#include "reactor.h: see the error above" /* stops here, or hundreds of unknown names would follow */
 #elif (defined(__FreeBSD__) || defined(__DragonFly__)) && !defined(SO_REUSEPORT)
 #error "reactor.h: no _POSIX_C_SOURCE or _XOPEN_SOURCE, which hide much of what is needed here"
 #endif
@@ -8224,7 +8225,7 @@ static int64_t reactor__net_sys_socket(int family, int type) {
    program loads byte 13, TCP's flags, masks, compares and returns how much to keep. */
 #ifdef SO_ATTACH_FILTER
 static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
-    static struct {
+    static const struct {
         uint16_t code;
         uint8_t yes, no;
         uint32_t value;
@@ -8236,7 +8237,7 @@ static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
     } program;
     memset(&program, 0, sizeof program);
     program.count = 5;
-    program.code = filter;
+    program.code = (void *)(uintptr_t)filter; /* not written to */
     return setsockopt(fd, SOL_SOCKET, on ? SO_ATTACH_FILTER : SO_DETACH_FILTER, &program,
                       sizeof program);
 }
@@ -8958,9 +8959,10 @@ static void reactor__net_make_block(reactor_socket fd) {
 
 /* A pseudo-terminal's master has no name that could be opened again. */
 #ifdef TIOCGPTN
+/* Not by ioctl, whose second argument is an int in one C library and a long in another. */
 static int reactor__net_is_master(reactor_socket fd) {
     unsigned number = 0;
-    return ioctl(fd, TIOCGPTN, &number) == 0;
+    return syscall(SYS_ioctl, fd, (unsigned long)TIOCGPTN, &number) == 0;
 }
 #else
 static int reactor__net_is_master(reactor_socket fd) { return ptsname(fd) != NULL; }
