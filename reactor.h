@@ -472,8 +472,8 @@ typedef struct reactor_async {
 } reactor_async;
 
 /* Text for a code that a call or on_close gave, negative or positive, on Windows Winsock's too;
-   never NULL, never freed; on some systems good only until the thread's next call. 1 is
-   REACTOR_DETACHED. Any thread. */
+   never NULL, never freed; on some systems good only until the thread's next call. 0 and 1 are
+   REACTOR_ORDERLY and REACTOR_DETACHED, so pass -errno, not errno. Any thread. */
 REACTOR_API const char *reactor_strerror(int error);
 
 /* ---- loop ---- */
@@ -521,11 +521,12 @@ REACTOR_API void reactor_destroy(reactor *r);
    included, and the loop belongs to the thread that runs it next. Everything else is as at the fork:
    timers, tasks, posts (but none that another thread was just posting), connections, listeners.
    Before it a child may only destroy the loop. Of a nested loop before that in which it is nested;
-   reactor_fd may be another descriptor then. Sockets and unix paths are those of parent and child
-   from then on: one of both should destroy its loop, or end, and the first one that closes a listener
-   removes its path. The loop's descriptors must not have been closed in between. 0, also in the
-   process that made it; -EBUSY: in a callback; else what the system said (-EMFILE, -ENOMEM ...): it
-   can be tried again, or the loop destroyed. */
+   reactor_fd may be another descriptor then. Sockets and unix paths belong to parent and child both:
+   if the child is to go on, the parent ends by _exit, without reactor_destroy, reactor_drain or
+   reactor_close, which would end connections for both and remove unix paths. The loop's descriptors
+   must not have been closed in between. 0, also in the process that made the loop; -EBUSY: in a
+   callback of the child; else what the system said (-EMFILE, -ENOMEM ...): it can be tried again, or
+   the loop destroyed. */
 REACTOR_API int reactor_fork(reactor *r);
 
 /* Runs turns until reactor_stop (one made before the run counts) or until nothing is left that
@@ -664,8 +665,8 @@ REACTOR_API int reactor_after(reactor *r, int64_t ms, reactor_timer_fn *fn, void
 REACTOR_API int reactor_after_ns(reactor *r, int64_t ns, reactor_timer_fn *fn, void *user,
                                  reactor_timer *out);
 
-/* Calls fn at every multiple of so long from now, on that grid however late a call was; of calls
-   that were missed it makes up one. -EINVAL: not above 0, or no fn. */
+/* Calls fn every ms milliseconds from now. A call that is late does not move those after it; if more
+   than one was missed, one more call stands for all the others. -EINVAL: not above 0, or no fn. */
 REACTOR_API int reactor_every(reactor *r, int64_t ms, reactor_timer_fn *fn, void *user,
                               reactor_timer *out);
 REACTOR_API int reactor_every_ns(reactor *r, int64_t ns, reactor_timer_fn *fn, void *user,
@@ -710,7 +711,8 @@ REACTOR_API int reactor_defer(reactor *r, reactor_task_fn *fn, void *user);
 
 /* The same from any thread (not from signal handlers): each runs once, on the loop's thread, in
    order per thread. A burst costs one wake-up. Returning 0 it will run, at the latest in
-   reactor_destroy. Join every thread that may post before reactor_destroy, which frees what this
+   reactor_destroy. A thread that is going to post does not keep the loop going: reactor_ref before
+   it starts, reactor_unref in its last task. Join every thread that may post before reactor_destroy, which frees what this
    looks at. -ECANCELED tells those that the loop's own end meets: a callback that reactor_destroy
    runs, and, after a reactor_destroy inside a callback, other threads until reactor_run returns: they
    have to be joined before that. */
@@ -743,8 +745,8 @@ REACTOR_API int reactor_async_close(reactor *r, reactor_async a);
      "unix:/run/app.sock"  "unix:@name" (Linux's abstract names; Windows has neither)
      "fd:3"              listen: a listening socket that was handed over; connect: a connected one
    Port 0 listens on any free port; connecting to it is -EINVAL. reactor_connect takes a list,
-   separated by commas with or without spaces. Other host names are -ENOTSUP, for resolving them
-   could block; a unix path that is too long is -ENAMETOOLONG; an fd that is no stream socket is
+   separated by commas with or without spaces; one that is refused refuses the list. Other host names
+   are -ENOTSUP, for resolving them could block; a unix path that is too long is -ENAMETOOLONG; an fd that is no stream socket is
    -EINVAL or -ENOTSOCK; what is no address at all is -EINVAL. */
 
 /* Bytes that hold any address as text, its end included. */
@@ -785,8 +787,9 @@ typedef struct reactor_handler {
     void (*on_eof)(reactor *r, reactor_conn c, void *state);
     /* reactor_drain has begun; what the system had of its input has been delivered. 1: busy, it will
        close itself. 0: idle, it is closed when its output is out and nothing has moved for a quarter
-       of a second; a request that comes until then is delivered like any other. NULL: busy while it
-       has output queued or input unconsumed, then idle. */
+       of a second; a request that comes until then is delivered like any other. Asked once. NULL:
+       busy while it has output queued or input unconsumed, then idle: a handler that answers later
+       than in on_data needs an on_drain that returns 1 while it owes an answer. */
     int (*on_drain)(reactor *r, reactor_conn c, void *state);
     /* The output has drained to low water: once each time that it was above that when a write
        returned, be it 0 or 1, also if all of it left in the same turn. After -ENOBUFS it comes when
@@ -808,10 +811,12 @@ typedef struct reactor_handler {
 typedef struct reactor_conn_options {
     void *user;               /* reactor_user gives it back */
     const char *name;         /* for reactor_dump; copied up to 31 bytes */
-    size_t high_water;        /* output queued: a write returns 1 above it; 64 KiB */
+    size_t high_water;        /* output queued: a write returns 1 above it; 64 KiB, or max_output if
+                                 that is less */
     size_t low_water;         /* on_writable at or below it; a quarter of high_water */
     size_t max_output;        /* a write that would exceed it is -ENOBUFS; the memory it takes, all
-                                 included, is never twice as much (or above 32 KiB); 4 MiB */
+                                 included, is never twice as much (or above 32 KiB); 4 MiB,
+                                 or high_water if that is more */
     size_t max_input;         /* unconsumed input kept; more ends it with -EMSGSIZE; 1 MiB */
     int coupled;              /* 1: stop reading while output is high; -1: read on, for a relay;
                                  0: accepted and attached ones stop, connected ones read on */
@@ -841,7 +846,7 @@ typedef struct reactor_connect_options {
     reactor_conn_options conn;
     int64_t timeout_ms;       /* for the whole list; 30 s */
     int64_t attempt_delay_ms; /* the next address is tried after so long; 250 */
-    const char *local;        /* address to connect from; NULL: the system's choice */
+    const char *local; /* to connect from, such as "127.0.0.9:0"; NULL: the system's choice */
 } reactor_connect_options;
 
 /* Accepts connections at address, each served by h, until closed. *out, which may be NULL, is its
@@ -881,14 +886,17 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
    it cannot, what was switched on is switched off when the connection ends or is detached, but not
    if the process is killed meanwhile. A socket stays non-blocking. A terminal whose other side has
    gone (EIO) has ended, and so has one that is read in the background with SIGTTIN ignored.
-   -EINVAL: a listening or datagram socket, a regular file; -EBADF; -ENOTCONN: a socket that is not
-   connected; -EEXIST: it is watched. */
+   It can be read through 0, 1 and 2 alike: attach one of them for both directions, or reactor_pause
+   the one for output, which else takes input away from the other. -EINVAL: what is neither a stream
+   socket nor a pipe nor a terminal, such as a listening or datagram socket, a file or /dev/null, which
+   a program may have been given as 0 or 1: read(2) and write(2) those plainly, they do not block;
+   -EBADF; -ENOTCONN: a socket that is not connected; -EEXIST: it is watched. */
 REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_handler *h,
                                const reactor_conn_options *o, reactor_conn *out);
 
 /* The way back: *fd is the caller's again, on_close comes with REACTOR_DETACHED. Input received but
    not consumed is copied to input[*len], and *len set to how much that was. Inside on_data, what
-   it was offered counts as consumed. Output that the kernel takes now is sent first. -ENOBUFS: *len
+   it was offered counts as consumed: copy what you need of it yourself. Output that the kernel takes now is sent first. -ENOBUFS: *len
    is too small, and now what it takes; -EBUSY: output is left, or files are queued; -ENOTCONN: not
    open, or closing. */
 REACTOR_API int reactor_detach(reactor *r, reactor_conn c, reactor_socket *fd, void *input,
@@ -911,8 +919,10 @@ REACTOR_API reactor_socket reactor_conn_socket(const reactor *r, reactor_conn c)
 REACTOR_API int reactor_local_address(const reactor *r, reactor_conn c, char *out, size_t size);
 REACTOR_API int reactor_peer_address(const reactor *r, reactor_conn c, char *out, size_t size);
 
-/* Output, sent in the order of these calls; what one callback writes leaves in one system call.
-   0: accepted; 1: accepted, and now above high water (wait for on_writable); nothing accepted at
+/* Output, sent in the order of these calls. No write sends anything: what a callback writes to its
+   own connection leaves when it returns, to others at the end of the turn, in one system call each;
+   until then it is queued. So a connection that others write to needs a max_output above read_budget
+   and read_buffer together, or one turn may fill it though its peer is fast. 0: accepted; 1: accepted, and now above high water (wait for on_writable); nothing accepted at
    all: -ENOBUFS above max_output for now (wait for on_writable), -EMSGSIZE longer than max_output
    and thus for ever, -ENOMEM, -EBADF stale or closing, -EPIPE after shutdown or when the peer is
    gone. Queued before the connection is open. */
