@@ -249,6 +249,10 @@
      while there is something to write.
    - The order in which one turn calls different descriptors, and in which pieces a stream's input
      comes.
+   - On Linux an entry in a socket's error queue (SO_TIMESTAMPING, MSG_ZEROCOPY) is an ERROR: epoll
+     and io_uring report it once, poll and select in every turn until you take it with
+     recvmsg(MSG_ERRQUEUE). A connection leaves it there for you, and on these two is listened to
+     only every 10 ms meanwhile, so its input comes up to that much later.
    - select cannot hear of an error or a hang-up of a descriptor that has input and is not watched
      for READ: a paused or half-closed connection hears of its reset in the next turn that something
      else causes.
@@ -9765,7 +9769,8 @@ enum {
     REACTOR__STREAM_RARE_QUIET = 1 << 10,       /* closing, and nothing seems on its way */
     REACTOR__STREAM_RARE_WAITS = 1 << 11,       /* its close would block, by SO_LINGER */
     REACTOR__STREAM_RARE_BLOCKING = 1 << 12,    /* PIPE: attach has switched O_NONBLOCK on */
-    REACTOR__STREAM_RARE_REOPENED = 1 << 13     /* PIPE: its open file is its own, a terminal's */
+    REACTOR__STREAM_RARE_REOPENED = 1 << 13,    /* PIPE: its open file is its own, a terminal's */
+    REACTOR__STREAM_RARE_MUTED = 1 << 14        /* not listened to until its timer goes off */
 };
 
 /* With none but these, and OPEN, a connection has nothing to update, and takes the fast path
@@ -9808,7 +9813,8 @@ enum {
     REACTOR__STREAM_MOST_VAIN =
         64, /* reports in a row of which nothing came before it waits, too */
     REACTOR__STREAM_SILENCE_MS = 2000, /* of a peer that has got everything: it is not waited for */
-    REACTOR__STREAM_LOOK_MS = 250      /* between two looks at whether it has */
+    REACTOR__STREAM_LOOK_MS = 250,     /* between two looks at whether it has */
+    REACTOR__STREAM_MUTE_MS = 10       /* for so long one whose error is none is not listened to */
 };
 
 struct reactor_buffer {
@@ -10834,6 +10840,10 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user);
 static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
     int which;
     int64_t at = reactor__stream_earliest(r, c, &which), set = REACTOR__NEVER;
+    if (c->rare & REACTOR__STREAM_RARE_MUTED) {
+        int64_t over = reactor__util_add(r->now, reactor__util_ms(REACTOR__STREAM_MUTE_MS));
+        if (over < at) at = over;
+    }
     if (at == REACTOR__NEVER) return;
     if (c->timer && reactor__timer_get(&r->wheel, c->timer, &set) == 0) {
         if (set <= at) return;
@@ -10846,6 +10856,15 @@ static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
         c->timer = 0;
         reactor__stream_fail(c, e, c->flags & REACTOR__STREAM_LINGER ? 0 : REACTOR__STREAM_RESET);
     }
+}
+
+/* A timer that sleeps, so that arm, which has nobody to tell, needs no memory. While it connects
+   the timer is the attempt's. */
+static int reactor__stream_reserve_timer(reactor *r, reactor__stream_conn *c) {
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    if (c->timer || (c->flags & REACTOR__STREAM_DIALING)) return 0;
+    return reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_tick, c, flags,
+                              &c->timer);
 }
 
 /* A timeout that is answered with 1 starts again from now; of IDLE either direction will do. */
@@ -10880,7 +10899,8 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     int which;
     (void)t;
     c->timer = 0;
-    if (c->flags & REACTOR__STREAM_ATTACHING) { /* nothing comes before on_open */
+    c->rare &= ~(unsigned)REACTOR__STREAM_RARE_MUTED; /* update lets it be listened to again */
+    if (c->flags & REACTOR__STREAM_ATTACHING) {       /* nothing comes before on_open */
         reactor__stream_opened(r, c);
         return;
     }
@@ -11076,6 +11096,8 @@ static void reactor__stream_check(const reactor__stream_conn *c) {
     REACTOR__CHECK(!(f & REACTOR__STREAM_DEAD) || c->fd == REACTOR__UTIL_NO_SOCKET);
     REACTOR__CHECK(!dialing || !(f & REACTOR__STREAM_OPEN));
     REACTOR__CHECK(!(f & REACTOR__STREAM_ATTACHING) || !(f & REACTOR__STREAM_OPEN));
+    REACTOR__CHECK(!(c->rare & REACTOR__STREAM_RARE_MUTED) || c->timer ||
+                   (f & (REACTOR__STREAM_FAILED | REACTOR__STREAM_DEAD)));
     (void)f, (void)dialing;
 }
 
@@ -11106,6 +11128,7 @@ static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
     if (c->tail && (c->flags & REACTOR__STREAM_BLOCKED)) wanted |= (unsigned)REACTOR_WRITE;
     /* A pipe's write end has nothing to read, but its error is heard with READ. */
     if (c->flags & REACTOR__STREAM_WRITE_ONLY) wanted |= (unsigned)REACTOR_READ;
+    if (c->rare & REACTOR__STREAM_RARE_MUTED) wanted = 0;
     if (reactor__core_at(&r->core, index)->wanted != wanted)
         reactor__core_modify(&r->core, index, wanted);
 }
@@ -11340,11 +11363,26 @@ static void reactor__stream_note_events(reactor__stream_conn *c, unsigned events
         c->flags |= REACTOR__STREAM_MAY_HAVE_MORE;
 }
 
+/* An error was reported, and nothing has come of it: neither bytes nor an end. On Linux that is an
+   entry in the socket's error queue, such as a timestamp of something sent, which belongs to the
+   user. Where there are no edges it is reported in every turn until the user has taken it, so the
+   connection's timer paces that. Without memory for the timer it is reported unpaced. A hang-up
+   does not get here again and again: a read finds the end, and who does not read is told once. */
+static void reactor__stream_mute(reactor *r, reactor__stream_conn *c, unsigned events) {
+    const unsigned ends = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
+    if (reactor__stream_module_of(r)->edges || (c->flags & ends)) return;
+    if (!(events & (unsigned)REACTOR_ERROR) || (events & (unsigned)REACTOR_HANGUP)) return;
+    if (reactor__stream_reserve_timer(r, c) < 0) return;
+    c->rare |= REACTOR__STREAM_RARE_MUTED;
+    reactor__stream_arm(r, c);
+}
+
 /* An event that is out of the ordinary, or of a connection that has something to update. */
 REACTOR__NOINLINE static void reactor__stream_io_slow(reactor *r, reactor__stream_conn *c,
                                                       unsigned events) {
     r->core.counters.callbacks--; /* an event is none; what it leads to counts itself */
     if (c->flags & REACTOR__STREAM_FAILED) return; /* scheduled, to be finished */
+    const uint64_t before = r->core.counters.bytes_in + r->core.counters.bytes_out;
     reactor__stream_note_events(c, events);
     if (!(c->flags & REACTOR__STREAM_OPEN)) return; /* an attached one opens at the turn's end */
     /* What nobody waits for room for leaves at the turn's end, whether an edge tells of room or not. */
@@ -11355,6 +11393,8 @@ REACTOR__NOINLINE static void reactor__stream_io_slow(reactor *r, reactor__strea
     if ((events & (unsigned)REACTOR_READ) && !(c->flags & REACTOR__STREAM_SCHEDULED))
         reactor__stream_read(r, c);
     if (events & REACTOR__CORE_INFO) reactor__stream_dead_peer(r, c);
+    if (r->core.counters.bytes_in + r->core.counters.bytes_out == before)
+        reactor__stream_mute(r, c, events);
     if (!(c->flags & REACTOR__STREAM_SCHEDULED)) reactor__stream_update(r, c);
 }
 
@@ -12939,15 +12979,6 @@ REACTOR_API int reactor_notify_output(reactor *r, reactor_conn handle, size_t at
     reactor__stream_set_mark(c, at_or_below);
     reactor__stream_schedule(r, c);
     return 0;
-}
-
-/* A timer that sleeps, so that arm, which has nobody to tell, needs no memory. While it connects
-   the timer is the attempt's. */
-static int reactor__stream_reserve_timer(reactor *r, reactor__stream_conn *c) {
-    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
-    if (c->timer || (c->flags & REACTOR__STREAM_DIALING)) return 0;
-    return reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_tick, c, flags,
-                              &c->timer);
 }
 
 /* Its own copy of the options, if it shares them. */

@@ -46,9 +46,25 @@ static void on_close(reactor *r, reactor_conn c, int reason, void *state) {
         reactor_abort(r, s->other);
 }
 
+/* A side that is silent may be waiting for a slow answer, so it is not idle: it gets most of the time
+   that the drain has, and is closed in order if nothing moves for so long. */
+static int on_drain(reactor *r, reactor_conn c, void *state) {
+    (void)state;
+    reactor_set_timeout(r, c, REACTOR_TIMEOUT_IDLE, 600);
+    return 1;
+}
+
+static int on_timeout(reactor *r, reactor_conn c, int which, void *state) {
+    (void)which, (void)state;
+    reactor_close(r, c);
+    return 0;
+}
+
 static const reactor_handler backend_side = {.state_size = sizeof(side),
                                              .on_data = on_data,
                                              .on_eof = on_eof,
+                                             .on_drain = on_drain,
+                                             .on_timeout = on_timeout,
                                              .on_writable = on_writable,
                                              .on_close = on_close};
 
@@ -68,6 +84,8 @@ static const reactor_handler client_side = {.state_size = sizeof(side),
                                             .on_open = on_client,
                                             .on_data = on_data,
                                             .on_eof = on_eof,
+                                            .on_drain = on_drain,
+                                            .on_timeout = on_timeout,
                                             .on_writable = on_writable,
                                             .on_close = on_close};
 

@@ -702,6 +702,36 @@ def what_was_taken_comes_back_when_it_drains():
 
 
 @test
+def a_slow_answer_passes_a_proxy_that_drains():
+    """Nothing has moved for longer than a drained connection has to be quiet."""
+    for _ in range(8):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(PATIENCE)
+            port = listener.getsockname()[1]
+            with Server("proxy", "--to", f"127.0.0.1:{port}") as server, server.client() as s:
+                s.sendall(b"question")
+                with listener.accept()[0] as behind:
+                    behind.settimeout(PATIENCE)
+                    assert behind.recv(8) == b"question"
+                    os.kill(server.pid, signal.SIGTERM)
+                    began = time.monotonic()
+                    time.sleep(0.4)
+                    with contextlib.suppress(OSError):
+                        behind.sendall(b"answer")
+                    try:
+                        got = s.recv(6)
+                    except ConnectionResetError:
+                        got = b""
+                    late = time.monotonic() - began > 0.6  # this may have been the deadline
+                assert server.process.wait(PATIENCE) == 0
+                if late:
+                    continue
+                assert got == b"answer", got
+                return
+    raise Skipped("this machine is too busy")
+
+
+@test
 def sigterm_drains():
     drains(signal.SIGTERM)
 

@@ -711,6 +711,143 @@ CASE(law5_urgent_data_neither_arrives_nor_spins) {
     }
 }
 
+#if defined(__linux__) && defined(SO_TIMESTAMPING)
+/* ---- the error queue ---- */
+
+/* One end of a new pair over TCP, attached, that notes the time of what it sends in its error queue.
+   Returns the other. Numbers of linux/net_tstamp.h, which not every C library comes with. */
+static int attach_with_timestamps(reactor *r, probe *p) {
+    const int software = 1 << 4, transmitted = 1 << 1, on = software | transmitted;
+    const int narrow = 64 * KIB;
+    int fd[2];
+    make_tcp_pair(fd);
+    setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &narrow, sizeof narrow);
+    setsockopt(fd[1], SOL_SOCKET, SO_RCVBUF, &narrow, sizeof narrow);
+    if (setsockopt(fd[0], SOL_SOCKET, SO_TIMESTAMPING, &on, sizeof on) < 0) {
+        close(fd[0]);
+        close(fd[1]);
+        return -1;
+    }
+    attach_as(r, fd[0], p, NULL);
+    UNTIL(r, p->opens);
+    return fd[1];
+}
+
+static int has_notices(reactor_socket fd) {
+    struct pollfd one = {fd, 0, 0};
+    return poll(&one, 1, 0) == 1 && (one.revents & POLLERR);
+}
+
+static void take_notices(reactor_socket fd) {
+    char control[512];
+    struct msghdr m;
+    do {
+        memset(&m, 0, sizeof m);
+        m.msg_control = control;
+        m.msg_controllen = sizeof control;
+    } while (recvmsg(fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0);
+}
+
+/* A connection that has sent something and got a notice; -1 where a kernel gives none. */
+static int begin_with_notices(reactor *r, probe *p) {
+    int fd = attach_with_timestamps(r, p);
+    if (fd < 0) return -1;
+    assert_int_equal(reactor_write(r, p->conn, "sent", 4), 0);
+    peer_hears(r, fd, "sent");
+    if (has_notices(reactor_conn_socket(r, p->conn))) return fd;
+    close(fd);
+    UNTIL(r, p->closes);
+    return -1;
+}
+
+/* The loop sleeps: about two turns for each ten milliseconds that pass, however many these are. */
+static void rests(reactor *r) {
+    const int64_t began = clock_ns(), before = (int64_t)counters(r).turns;
+    while (clock_ns() - began < 100 * 1000000) assert_true(reactor_poll(r, 100) >= 0);
+    const int64_t ms = (clock_ns() - began) / 1000000;
+    assert_in_range((int64_t)counters(r).turns - before, 1, 20 + ms / 4);
+}
+
+CASE(law5_notices_in_the_error_queue_do_not_spin_and_stay_the_users) {
+    reactor *r = begin();
+    probe p = {0};
+    int fd = begin_with_notices(r, &p);
+    if (fd < 0) {
+        end(r);
+        skip();
+    }
+    rests(r);
+    assert_true(has_notices(reactor_conn_socket(r, p.conn)));
+    peer_say(r, fd, "heard");
+    UNTIL(r, p.in == 5);
+    rests(r);
+    assert_int_equal(reactor_pause(r, p.conn), 0);
+    rests(r);
+    assert_int_equal(reactor_resume(r, p.conn), 0);
+    take_notices(reactor_conn_socket(r, p.conn));
+    pass(r, 50);
+    const uint64_t events = counters(r).events;
+    pass(r, 50);
+    assert_int_equal(counters(r).events, events);
+    peer_say(r, fd, "again");
+    UNTIL(r, p.in == 10);
+    assert_int_equal(p.closes, 0);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    end(r);
+}
+
+/* Half-closed, kept waiting by a peer that does not read, and waiting for the peer's end. */
+CASE(law5_notices_in_the_error_queue_do_not_spin_while_it_ends) {
+    reactor *r = begin();
+    probe p = {.stay = 1};
+    receipt freed = {0};
+    int fd = begin_with_notices(r, &p);
+    if (fd < 0) {
+        end(r);
+        skip();
+    }
+    assert_return_code(shutdown(fd, SHUT_WR), errno);
+    UNTIL(r, p.eofs);
+    rests(r);
+    assert_int_equal(write_pattern(r, p.conn, 3 * MIB, 1, 0, &freed), 1);
+    rests(r);
+    assert_true(reactor_pending(r, p.conn) > 0);
+    peer_takes_pattern(r, fd, 3 * MIB, 1, 0);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    close(fd);
+    p = (probe){0};
+    fd = begin_with_notices(r, &p);
+    assert_int_equal(reactor_close(r, p.conn), 0);
+    rests(r);
+    close(fd);
+    UNTIL(r, p.closes);
+    assert_int_equal(p.reason, REACTOR_ORDERLY);
+    end(r);
+}
+
+CASE(law5_notices_in_the_error_queue_do_not_hide_a_reset) {
+    for (int paused = 0; paused < 2; paused++) {
+        reactor *r = begin();
+        probe p = {0};
+        int fd = begin_with_notices(r, &p);
+        if (fd < 0) {
+            end(r);
+            skip();
+        }
+        if (paused) assert_int_equal(reactor_pause(r, p.conn), 0);
+        pass(r, 30);
+        close_with_reset(fd);
+        UNTIL(r, p.closes);
+        assert_int_equal(p.reason, -ECONNRESET);
+        end(r);
+    }
+}
+#endif
+
 /* ---- output and its order ---- */
 
 /* Twelve ways to write, one stream of known bytes. */
@@ -2584,6 +2721,11 @@ int main(void) {
         TEST(law5_paused_connection_whose_peer_is_gone_does_not_spin),
         TEST(law4_fin_does_not_wake_a_blocked_writer),
         TEST(law5_urgent_data_neither_arrives_nor_spins),
+#if defined(__linux__) && defined(SO_TIMESTAMPING)
+        TEST(law5_notices_in_the_error_queue_do_not_spin_and_stay_the_users),
+        TEST(law5_notices_in_the_error_queue_do_not_spin_while_it_ends),
+        TEST(law5_notices_in_the_error_queue_do_not_hide_a_reset),
+#endif
         TEST(output_leaves_in_the_order_of_the_calls_over_tcp),
         TEST(output_leaves_in_the_order_of_the_calls_over_unix),
         TEST(output_leaves_in_the_order_of_the_calls_through_a_narrow_socket),
