@@ -13210,11 +13210,11 @@ static void reactor__stream_set_grace(reactor__stream_module *p, int64_t ms) {
 }
 
 /* A path goes at once, for nobody can connect any more then; of a shared port new peers are turned
-   to the others. A pause ends: the peers that it keeps waiting would be reset. */
+   to the others, but not by a socket that was handed over: a successor may hold that very one. A pause ends: the peers that it keeps waiting would be reset. */
 static void reactor__stream_drain_listener(reactor *r, reactor__stream_listener *l) {
     const int64_t grace = reactor__stream_module_of(r)->grace;
     reactor__net_unlink(&l->bound);
-    if (l->shared && grace && reactor__net_sys_drop_syn(l->bound.fd, 1) == 0) {
+    if (l->shared && !l->bound.given && grace && reactor__net_sys_drop_syn(l->bound.fd, 1) == 0) {
         l->warded = 1;
         l->open_until = reactor__util_add(reactor__util_clock(), grace);
         reactor__timer_reset(&r->wheel, l->timer, l->open_until);
