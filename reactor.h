@@ -716,10 +716,10 @@ REACTOR_API int reactor_defer(reactor *r, reactor_task_fn *fn, void *user);
 /* The same from any thread (not from signal handlers): each runs once, on the loop's thread, in
    order per thread. A burst costs one wake-up. Returning 0 it will run, at the latest in
    reactor_destroy. A thread that is going to post does not keep the loop going: reactor_ref before
-   it starts, reactor_unref in its last task. Join every thread that may post before reactor_destroy, which frees what this
-   looks at. -ECANCELED tells those that the loop's own end meets: a callback that reactor_destroy
-   runs, and, after a reactor_destroy inside a callback, other threads until reactor_run returns: they
-   have to be joined before that. */
+   it starts, reactor_unref in its last task. Join every thread that may post before
+   reactor_destroy, which frees what this looks at. -ECANCELED tells those that the loop's own end
+   meets: a callback that reactor_destroy runs, and, after a reactor_destroy inside a callback,
+   other threads until reactor_run returns: they have to be joined before that. */
 REACTOR_API int reactor_post(reactor *r, reactor_task_fn *fn, void *user);
 
 /* A doorbell: fn is called on the loop's thread after a reactor_async_send, once for all sends that
@@ -750,8 +750,8 @@ REACTOR_API int reactor_async_close(reactor *r, reactor_async a);
      "fd:3"              listen: a listening socket that was handed over; connect: a connected one
    Port 0 listens on any free port; connecting to it is -EINVAL. reactor_connect takes a list,
    separated by commas with or without spaces; one that is refused refuses the list. Other host names
-   are -ENOTSUP, for resolving them could block; a unix path that is too long is -ENAMETOOLONG; an fd that is no stream socket is
-   -EINVAL or -ENOTSOCK; what is no address at all is -EINVAL. */
+   are -ENOTSUP, for resolving them could block; a unix path that is too long is -ENAMETOOLONG; an
+   fd that is no stream socket is -EINVAL or -ENOTSOCK; what is no address at all is -EINVAL. */
 
 /* Bytes that hold any address as text, its end included. */
 enum { REACTOR_ADDRESS_MAX = 128 };
@@ -892,17 +892,17 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
    gone (EIO) has ended, and so has one that is read in the background with SIGTTIN ignored.
    It can be read through 0, 1 and 2 alike: attach one of them for both directions, or reactor_pause
    the one for output, which else takes input away from the other. -EINVAL: what is neither a stream
-   socket nor a pipe nor a terminal, such as a listening or datagram socket, a file or /dev/null, which
-   a program may have been given as 0 or 1: read(2) and write(2) those plainly, they do not block;
-   -EBADF; -ENOTCONN: a socket that is not connected; -EEXIST: it is watched. */
+   socket nor a pipe nor a terminal, such as a listening or datagram socket, a file or /dev/null,
+   which a program may have been given as 0 or 1: read(2) and write(2) those plainly, they do not
+   block; -EBADF; -ENOTCONN: a socket that is not connected; -EEXIST: it is watched. */
 REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_handler *h,
                                const reactor_conn_options *o, reactor_conn *out);
 
 /* The way back: *fd is the caller's again, on_close comes with REACTOR_DETACHED. Input received but
    not consumed is copied to input[*len], and *len set to how much that was. Inside on_data, what
-   it was offered counts as consumed: copy what you need of it yourself. Output that the kernel takes now is sent first. -ENOBUFS: *len
-   is too small, and now what it takes; -EBUSY: output is left, or files are queued; -ENOTCONN: not
-   open, or closing. */
+   it was offered counts as consumed: copy what you need of it yourself. Output that the kernel
+   takes now is sent first. -ENOBUFS: *len is too small, and now what it takes; -EBUSY: output is
+   left, or files are queued; -ENOTCONN: not open, or closing. */
 REACTOR_API int reactor_detach(reactor *r, reactor_conn c, reactor_socket *fd, void *input,
                                size_t *len);
 
@@ -919,17 +919,19 @@ REACTOR_API reactor_socket reactor_conn_socket(const reactor *r, reactor_conn c)
    reset before it was accepted. Of reactor_connect it is the address of the list that answered;
    0.0.0.0 and :: show whom the system has connected to. -ENOTCONN: not open yet, which a failed
    connect never is; the local address in on_close; the peer's if the socket was attached while it
-   was connecting and nobody asked before the connection had ended. -ENOTSOCK: a pipe or terminal, in on_close -ENOTCONN. */
+   was connecting and nobody asked before the connection had ended. -ENOTSOCK: a pipe or terminal,
+   in on_close -ENOTCONN. */
 REACTOR_API int reactor_local_address(const reactor *r, reactor_conn c, char *out, size_t size);
 REACTOR_API int reactor_peer_address(const reactor *r, reactor_conn c, char *out, size_t size);
 
 /* Output, sent in the order of these calls. No write sends anything: what a callback writes to its
    own connection leaves when it returns, to others at the end of the turn, in one system call each;
    until then it is queued. So a connection that others write to needs a max_output above read_budget
-   and read_buffer together, or one turn may fill it though its peer is fast. 0: accepted; 1: accepted, and now above high water (wait for on_writable); nothing accepted at
-   all: -ENOBUFS above max_output for now (wait for on_writable), -EMSGSIZE longer than max_output
-   and thus for ever, -ENOMEM, -EBADF stale or closing, -EPIPE after shutdown or when the peer is
-   gone. Queued before the connection is open. */
+   and read_buffer together, or one turn may fill it though its peer is fast. 0: accepted; 1:
+   accepted, and now above high water (wait for on_writable); nothing accepted at all: -ENOBUFS
+   above max_output for now (wait for on_writable), -EMSGSIZE longer than max_output and thus for
+   ever, -ENOMEM, -EBADF stale or closing, -EPIPE after shutdown or when the peer is gone. Queued
+   before the connection is open. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn c, const void *data, size_t len);
 
 /* Several pieces, accepted whole or not at all. Like POSIX's struct iovec. -EINVAL: count < 0. */
@@ -1033,7 +1035,8 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn c);
      and deferred tasks have run; timers and watchers do not hold it, but are called until then.
    A connection that ends because it was quiet gets its FIN, and nobody waits for the peer's; others
    linger as after reactor_close. At the deadline listeners close, the connections left are aborted
-   (one that lingers, and whose output has arrived, is orderly), and nothing holds the loop any more. Once it has been drained, or its time is over, connect and attach are -ECANCELED, too.
+   (one that lingers, and whose output has arrived, is orderly), and nothing holds the loop any
+   more. Once it has been drained, or its time is over, connect and attach are -ECANCELED, too.
    -EALREADY: draining, the deadline is the earlier of the two from now on. */
 REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms);
 
@@ -2682,7 +2685,7 @@ REACTOR__NOINLINE static void reactor__core_resume(reactor__core *core) {
    end of the turn. This is every event's way, so one word, special, stands for all that is rare:
    being stopped, timing callbacks, errors and hang-ups; and for the end, which one more report
    marks. A tag that differs stands for the rest: gone, pulled, ONESHOT, interest changed in this
-   turn. Callbacks are counted in one go at the end; parts whose events are none take themselves off
+   turn. Callbacks are counted in one go at the end; modules whose events are none take themselves off
    again. What a stop leaves is asked for again: nothing is lost. */
 static void reactor__core_dispatch(reactor__core *core) {
     if (REACTOR__UNLIKELY(core->left != REACTOR__NONE))
@@ -5062,7 +5065,8 @@ static const reactor__core_backend reactor__io_uring_backend = {
    times and delays are >= 0, and now never goes back. Timers fire by (deadline, setting); one set
    for a time before cur counts as set for cur, a FRESH one as set when it is resolved. Until it is
    detached that may still be linked where it was, as may a cancelled one: who walks a list detaches
-   first. Spreading a crowded slot takes a step per timer, 11 times in its life at most. Memory is kept until fini. */
+   first. Spreading a crowded slot takes a step per timer, 11 times in its life at most. Memory is
+   kept until fini. */
 #define REACTOR__TIMER_LEVELS  11u
 #define REACTOR__TIMER_SLOTS   (REACTOR__TIMER_LEVELS * 64u)
 #define REACTOR__TIMER_LISTS   (REACTOR__TIMER_SLOTS + 64u)
@@ -6117,7 +6121,7 @@ static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
 }
 /* ==== >> loop ==== */
 /* A turn: tell the backend of changed interests, wait, then run what is ready: descriptors, timers,
-   posts, deferred tasks, and last the parts (signal, stream), which send what the callbacks of the
+   posts, deferred tasks, and last the modules (signal, stream), which send what the callbacks of the
    turn have written. Each of these has a budget; what is left makes the next wait a glance.
 
    Time is read after the wait if timers have deadlines, else when first asked for, and before the
@@ -6133,7 +6137,8 @@ static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
 typedef struct reactor__loop_module {
     void (*turn)(reactor *r,
                  struct reactor__loop_module *module); /* at the end of each, if pending */
-    void (*fini)(reactor *r, struct reactor__loop_module *module, int child); /* frees part, too */
+    void (*fini)(reactor *r, struct reactor__loop_module *module,
+                 int child); /* frees module, too */
     void (*dump)(const reactor *r, const struct reactor__loop_module *module, reactor_line_fn *fn,
                  void *user);
     void (*fork_cleanup)(reactor *r,
@@ -6144,7 +6149,7 @@ typedef struct reactor__loop_module {
 /* In this order they take their turns, and end in the opposite one. */
 enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_MODULES };
 
-/* What a turn does after the events: in this order, and last the parts. */
+/* What a turn does after the events: in this order, and last the modules. */
 enum {
     REACTOR__LOOP_FIRE,
     REACTOR__LOOP_TASKS,
@@ -6167,8 +6172,8 @@ typedef struct reactor__loop_long_turn {
 
 /* The stream's, of the connection whose callback is running. It is here and not behind the part's
    pointer because every message takes this way. answer is the connection's handle if it may answer
-   the fast path, the length of its answer if it has, else NO_FAST_PATH. These differ: lengths of reads
-   are below 2^32, handles above, and NO_FAST_PATH has a timer's generation. */
+   the fast path, the length of its answer if it has, else NO_FAST_PATH. These differ: lengths of
+   reads are below 2^32, handles above, and NO_FAST_PATH has a timer's generation. */
 typedef struct reactor__loop_io_context {
     void *current; /* that connection */
     uint64_t answer;
@@ -6199,7 +6204,7 @@ struct reactor {
     unsigned held; /* of the numbers 0, 1 and 2, see hold_standard */
     uint32_t refs;
     int noting; /* the turn that began at now has not been noted yet */
-    int left;   /* the stage that a stop has left to the next turn; STAGES: none */
+    int left;   /* the phase that a stop has left to the next turn; PHASES: none */
     int owned;  /* a thread has run it: owner */
     reactor__util_thread owner;
     int pid;       /* of the process that made it; a child differs */
@@ -6215,8 +6220,8 @@ struct reactor {
 
 /* ---- callbacks ----
 
-   One small function for each kind: only these and core's dispatch call the user (but for free_fn, which
-   must not call back). After any of them everything may be different: whoever calls one keeps
+   One small function for each kind: only these and core's dispatch call the user (but for free_fn,
+   which must not call back). After any of them everything may be different: whoever calls one keeps
    nothing over it that a callback can free or move. */
 
 /* The stopwatch is started only if somebody wants to know. */
@@ -6344,7 +6349,7 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
         dispatch  what is ready: watchers, and streams, which read, call and answer
         fire      timers that are due
         tasks     posts, then deferred ones
-        parts     signals, then streams: what all these callbacks have written to connections not
+        modules   signals, then streams: what all these callbacks have written to connections not
                   their own leaves here, in one call for each, and so this is last
         hand out  reactor_select's keys, of watchers that are still there
 
@@ -6559,25 +6564,25 @@ REACTOR__NOINLINE static void reactor__loop_tasks(reactor *r) {
     if (r->due.count) reactor__loop_run_tasks(r, &r->due, budget);
 }
 
-static void reactor__loop_phase(reactor *r, int stage) {
-    if (stage == REACTOR__LOOP_FIRE) {
+static void reactor__loop_phase(reactor *r, int phase) {
+    if (phase == REACTOR__LOOP_FIRE) {
         if (!reactor__timer_is_idle(&r->wheel)) reactor__loop_fire(r);
-    } else if (stage == REACTOR__LOOP_TASKS) {
+    } else if (phase == REACTOR__LOOP_TASKS) {
         if (reactor__loop_has_tasks(r) || REACTOR__PEEK(&r->wake.woken)) reactor__loop_tasks(r);
     } else {
-        const int i = stage - REACTOR__LOOP_FIRST_MODULE;
+        const int i = phase - REACTOR__LOOP_FIRST_MODULE;
         if (REACTOR__PEEK(&r->pending[i])) r->modules[i]->turn(r, r->modules[i]);
     }
 }
 
 /* After a stop the modules call nobody: what waits for the turn's end, such as output written to
    another connection than the callback's own, waits for the next turn, or leaves at destroy. */
-static void reactor__loop_phases(reactor *r, int stage) {
-    while (stage < REACTOR__LOOP_PHASES && !REACTOR__PEEK(&r->core.stop))
-        reactor__loop_phase(r, stage++);
-    r->left = stage;
-    if (stage < REACTOR__LOOP_FIRST_MODULE) stage = REACTOR__LOOP_FIRST_MODULE;
-    for (; stage < REACTOR__LOOP_PHASES; stage++) reactor__loop_phase(r, stage);
+static void reactor__loop_phases(reactor *r, int phase) {
+    while (phase < REACTOR__LOOP_PHASES && !REACTOR__PEEK(&r->core.stop))
+        reactor__loop_phase(r, phase++);
+    r->left = phase;
+    if (phase < REACTOR__LOOP_FIRST_MODULE) phase = REACTOR__LOOP_FIRST_MODULE;
+    for (; phase < REACTOR__LOOP_PHASES; phase++) reactor__loop_phase(r, phase);
 }
 
 /* Whether something is to come that is neither a descriptor's nor a timer's. A post whose
@@ -9683,10 +9688,10 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
    is, unless urgent data or the peer's FIN was reported; other kinds of descriptor can be short
    in the middle, and are read until EAGAIN.
 
-   Calls never act at once. They set flags and schedule the connection; at the end of its own callback,
-   or of the turn, reactor__stream_update looks at the flags and does what is due, in one place and
-   one order. A connection's callbacks run between enter and leave: what it writes there is corked
-   and leaves with one system call, without having been queued. */
+   Calls never act at once. They set flags and schedule the connection; at the end of its own
+   callback, or of the turn, reactor__stream_update looks at the flags and does what is due, in one
+   place and one order. A connection's callbacks run between callback_begin and
+   callback_end: what it writes there is corked and leaves with one system call, without having been queued. */
 #ifndef REACTOR_NO_NET
 
 /* ---- a connection's life ----
@@ -9931,14 +9936,14 @@ typedef struct reactor__stream_listener {
     reactor__stream_policy *policy; /* one reference; each of its connections has another */
     reactor__net_bound bound;
     uint64_t id;        /* its handle */
-    uint64_t timer;     /* asleep unless it is SHORT: made in time, for then there is no memory */
+    uint64_t timer;     /* asleep unless it is STARVED: made in time, for then there is no memory */
     int count, max;     /* connections open; how many may be, 0: any number */
     int left;           /* how many a drain accepts before it closes the listener */
     int shared;         /* reuse_port: others may have listeners of their own for the port */
     int warded;         /* draining: new peers are turned to those */
     int64_t open_until; /* warded: for handshakes under way; 0: it may close */
     int vain;           /* reports in a row that came to nothing */
-    unsigned stopped;   /* BY_USER, FULL, SHORT, VAIN; accepts while it is 0 */
+    unsigned stopped;   /* BY_USER, FULL, STARVED, VAIN; accepts while it is 0 */
     unsigned flags;     /* of its connections */
 } reactor__stream_listener;
 
@@ -9956,10 +9961,10 @@ typedef struct reactor__stream_batch {
 
 typedef struct reactor__stream_module {
     reactor__loop_module module;
-    int *pending;                 /* the loop's word for this part */
+    int *pending;                 /* the loop's word for this module */
     reactor__stream_batch *batch; /* NULL: none was worth it so far */
     char *staging;                /* copies of what is corked; scratch for files when nothing is */
-    size_t corked, staged;        /* bytes in all; of them in stage */
+    size_t corked, staged;        /* bytes in all; of them in staging */
     int corks;                    /* pieces */
     unsigned edges;               /* the backend has them */
     reactor__util_piece cork[REACTOR__STREAM_CORKS];
@@ -9969,7 +9974,7 @@ typedef struct reactor__stream_module {
     reactor__stream_listener *listeners;
     reactor__stream_node *spares[3]; /* small, large, without bytes; see stream_class */
     int spare_count[3];
-    int starved_count;    /* listeners that are SHORT */
+    int starved_count;    /* listeners that are STARVED */
     int64_t drained;      /* draining: since then, by the clock */
     int64_t grace;        /* for so long a connection is to have been quiet */
     uint64_t drain_timer; /* 0: no deadline */
@@ -10222,7 +10227,7 @@ static void reactor__stream_disable_fast_path(reactor *r, reactor__stream_module
 }
 
 /* What a callback writes is collected as pieces: those of the input that it was given are only
-   pointed at, for that stays until the callback has returned; others are copied to the stage. */
+   pointed at, for that stays until the callback has returned; others are copied to staging. */
 static int reactor__stream_cork(const reactor *r, reactor__stream_module *p, const char *data,
                                 size_t len) {
     int lent = (uintptr_t)data - (uintptr_t)r->io.data < r->io.len;
@@ -10273,10 +10278,10 @@ static int reactor__stream_spill(reactor *r, reactor__stream_module *p, reactor_
 
 /* ---- marks ----
 
-   A write that leaves the output above low water makes WRITABLE_PENDING, the promise of one on_writable, and
-   mark, the bytes to which the queue has to drain for it: low water; so few that a refused write
-   would fit; or what reactor_notify_output says, which replaces either. settle_marks keeps the
-   promise, in the same turn if everything has left at once. */
+   A write that leaves the output above low water makes WRITABLE_PENDING, the promise of one
+   on_writable, and mark, the bytes to which the queue has to drain for it: low water; so few that a
+   refused write would fit; or what reactor_notify_output says, which replaces either. update_marks
+   keeps the promise, in the same turn if everything has left at once. */
 
 /* Output that is in memory, the callback's own included. */
 static size_t reactor__stream_pending_bytes(const reactor *r, const reactor__stream_conn *c) {
@@ -10526,11 +10531,11 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
 
 /* ---- callbacks ----
 
-   Between callback_begin and callback_end the connection is the current one: its writes are corked, it is not
-   scheduled, for who calls callback_end updates it. callback_end sends, before anything else happens: what is corked
-   by parting, what is queued by flush, whose done callbacks may detach the connection. So where it
-   was shown input, what it left of that is kept between these two. The fast path does the same
-   without them: see reactor__stream_io. */
+   Between callback_begin and callback_end the connection is the current one: its writes are corked,
+   it is not scheduled, for who calls callback_end updates it. callback_end sends, before anything
+   else happens: what is corked by flush_cork, what is queued by flush, whose done callbacks may detach
+   the connection. So where it was shown input, what it left of that is kept between these two. The
+   fast path does the same without them: see reactor__stream_io. */
 
 static void reactor__stream_callback_begin(reactor *r, reactor__stream_conn *c) {
     r->io.current = c;
@@ -10942,8 +10947,8 @@ static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
 }
 
 /* Asks the system for a peer that is not known, when the connection opens, when the user asks, and
-   before it lets go of the socket. As a rule it is known; not that of fd:N, 0.0.0.0 and ::, of a socket that was still
-   connecting when it was attached, and a name that there was no memory for. */
+   before it lets go of the socket. As a rule it is known; not that of fd:N, 0.0.0.0 and ::, of a
+   socket that was still connecting when it was attached, and a name without memory for it. */
 static void reactor__stream_note_peer(reactor__stream_conn *c) {
     reactor__net_address peer;
     if (c->peer.kind != REACTOR__NET_UNKNOWN || (c->flags & REACTOR__STREAM_PIPE)) return;
@@ -11069,9 +11074,9 @@ static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
 
 /* The output is out and nobody wants the input. But closing a TCP socket with input unread, or before
    more of it arrives, resets it, and the peer may lose what it has not read yet (RFC 1122,
-   4.2.2.13). So FIN is sent and the input discarded until the peer has finished too. What a unix socket
-   has taken is out of a reset's reach, so there only input that has come is a reason to wait.
-   Returns 1 when there is nothing to wait for. */
+   4.2.2.13). So FIN is sent and the input discarded until the peer has finished too. What a unix
+   socket has taken is out of a reset's reach, so there only input that has come is a reason to
+   wait. Returns 1 when there is nothing to wait for. */
 static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
     if (c->flags & (unsigned)(REACTOR__STREAM_PIPE | REACTOR__STREAM_ENDED)) return 1;
     if (!(c->flags & REACTOR__STREAM_LINGER) && reactor__stream_start_linger(r, c) < 0) return 1;
@@ -11103,9 +11108,9 @@ static void reactor__stream_check(const reactor__stream_conn *c) {
 
 /* ---- updating ----
 
-   The end of each callback, event, scheduling and timeout of an open connection: looks at all flags, in
-   one order, whoever has set them. First what output tells (marks), then input (offered again,
-   read, its end), then draining, and the end of all when nothing of this is left to do. */
+   The end of each callback, event, scheduling and timeout of an open connection: looks at all
+   flags, in one order, whoever has set them. First what output tells (marks), then input (offered
+   again, read, its end), then draining, and the end of all when nothing of this is left to do. */
 
 /* The close timeout counts from here. */
 static void reactor__stream_start_close(reactor *r, reactor__stream_conn *c) {
@@ -11385,7 +11390,8 @@ REACTOR__NOINLINE static void reactor__stream_io_slow(reactor *r, reactor__strea
     const uint64_t before = r->core.counters.bytes_in + r->core.counters.bytes_out;
     reactor__stream_note_events(c, events);
     if (!(c->flags & REACTOR__STREAM_OPEN)) return; /* an attached one opens at the turn's end */
-    /* What nobody waits for room for leaves at the turn's end, whether an edge tells of room or not. */
+    /* What nobody waits for room for leaves at the turn's end, whether or not an edge tells of
+       room. */
     if ((c->flags & REACTOR__STREAM_BLOCKED) && c->tail && (events & (unsigned)REACTOR_WRITE)) {
         c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
         reactor__stream_flush(r, c);
@@ -11981,9 +11987,9 @@ static int reactor__stream_start(reactor *r) {
    Happy Eyeballs, RFC 8305 section 5. Each address that is tried is an attempt, with a descriptor and
    a slot; the first has the connection's slot, so that the usual list of one costs nothing more. An
    attempt that connects becomes the winner; what it needs is done at the end of the turn, for until
-   then reports of this wait may come that are of others. All of it is driven by the schedule, events of the
-   attempts (dial_io, attempt_io) and the connection's timer, never by the call itself. Where the
-   addresses come from only dial_begin knows. */
+   then reports of this wait may come that are of others. All of it is driven by the schedule,
+   events of the attempts (dial_io, attempt_io) and the connection's timer, never by the call
+   itself. Where the addresses come from only dial_begin knows. */
 
 /* Connected: from here on it is like any other. */
 static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
@@ -12607,7 +12613,7 @@ REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_ha
     return 0;
 }
 
-/* Counts as active unless it is paused by the user; FULL and SHORT pass by themselves. */
+/* Counts as active unless it is paused by the user; FULL and STARVED pass by themselves. */
 static int reactor__stream_pause_listener(reactor *r, reactor_listener handle, int on) {
     if (!r) return -EINVAL;
     reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
@@ -13127,7 +13133,7 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
    the listener closes when nobody waits any more. Only then are the connections told, in the order
    of their slots, as far as one turn can do both: those that end make their peers connect again, and
    that should reach a successor. Everybody gets DRAIN, is read until the kernel has no more input,
-   and is asked (settle_drain). The loop itself ends, see reactor__loop_end_drain. */
+   and is asked (update_drain). The loop itself ends, see reactor__loop_end_drain. */
 
 /* What a lack of passes by: the peers that wait are worth waiting for. Other errors are for good. */
 static int reactor__stream_is_lacking(int e) {
@@ -13136,7 +13142,7 @@ static int reactor__stream_is_lacking(int e) {
 
 /* Accepts from the listeners of a drained loop, and closes those that are at their end: nobody waits,
    or so many have come that they cannot all have been there when the drain began. One that is FULL
-   or SHORT waits. on_open may close any listener. */
+   or STARVED waits. on_open may close any listener. */
 static void reactor__stream_leave_listeners(reactor *r, reactor__stream_module *p) {
     reactor__stream_listener *l = p->listeners;
     while (l && !REACTOR__PEEK(&r->core.stop)) {
@@ -13210,7 +13216,8 @@ static void reactor__stream_set_grace(reactor__stream_module *p, int64_t ms) {
 }
 
 /* A path goes at once, for nobody can connect any more then; of a shared port new peers are turned
-   to the others, but not by a socket that was handed over: a successor may hold that very one. A pause ends: the peers that it keeps waiting would be reset. */
+   to the others, but not by a socket that was handed over: a successor may hold that very one. A
+   pause ends: the peers that it keeps waiting would be reset. */
 static void reactor__stream_drain_listener(reactor *r, reactor__stream_listener *l) {
     const int64_t grace = reactor__stream_module_of(r)->grace;
     reactor__net_unlink(&l->bound);
