@@ -1,11 +1,12 @@
 /* The load, the same for every server: a number of messages, each sent when the one before it on
    its connection has come back, and the server's CPU time from the end of the warm-up to the last.
 
-     client PORT PID CONNECTIONS ACTIVE SIZE WARMUP MESSAGES free|turns|hold
+     client PORT PID CONNECTIONS ACTIVE SIZE WARMUP MESSAGES free|turns|visits|hold
 
    free   every connection for itself, as fast as it goes
    turns  one message on each connection, then all the answers, then again: with server and client
           on one core, neither preempting the other, each wait of the server finds all of them
+   visits every message by a connection of its own, ACTIVE of them at a time
    hold   WARMUP messages at most, then waits, connected, until its input ends
 
    Prints: messages, nanoseconds of the server's CPU, of wall time, of its own CPU. */
@@ -13,7 +14,7 @@
 
 #include <sys/epoll.h>
 
-enum { MAX_SIZE = 65536, SYNC = 256, PER_ADDRESS = 5000 };
+enum { MAX_SIZE = 65536, SYNC = 256, PER_ADDRESS = 5000, VISITED_FROM = 200 };
 
 struct peer {
     int fd;
@@ -23,6 +24,7 @@ struct peer {
 
 static struct peer *peers;
 static int connections, active, stride;
+static struct sockaddr_in server = {.sin_family = AF_INET};
 static size_t size;
 static long warmup, messages;
 static clockid_t server_clock;
@@ -59,27 +61,28 @@ static void exchange(struct peer *p) {
         ;
 }
 
-/* Several source addresses, for the ports of one may not be enough. A message now and then waits
-   for the server to have accepted, so that its backlog never overflows. */
-static void connect_all(int port) {
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)port),
-                             .sin_addr = {htonl(INADDR_LOOPBACK)}};
+/* Several source addresses, for the ports of one may not be enough. */
+static int socket_from(uint32_t address) {
+    struct sockaddr_in from = {.sin_family = AF_INET,
+                               .sin_addr = {htonl(INADDR_LOOPBACK + 1 + address)}};
+    int late = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) die("client: socket");
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof late);
+    no_delay(fd);
+    if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0) die("client: bind");
+    return fd;
+}
+
+/* A message now and then waits for the server to have accepted, so that its backlog never
+   overflows. */
+static void connect_all(void) {
     struct linger reset = {1, 0}; /* no TIME_WAIT is left behind */
-    int late = 1;
     peers = calloc((size_t)connections, sizeof *peers);
     if (!peers) die("client: calloc");
     for (int i = 0; i < connections; i++) {
-        struct sockaddr_in from = {
-            .sin_family = AF_INET,
-            .sin_addr = {htonl(INADDR_LOOPBACK + 1 + (uint32_t)(i / PER_ADDRESS))}};
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0) die("client: socket");
-        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof late);
+        int fd = socket_from((uint32_t)(i / PER_ADDRESS));
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-        no_delay(fd);
-        if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0) die("client: bind");
-        if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0) die("client: connect");
+        if (connect(fd, (struct sockaddr *)&server, sizeof server) < 0) die("client: connect");
         peers[i].fd = fd;
         if (i % SYNC == SYNC - 1 || i == connections - 1) exchange(&peers[i]);
     }
@@ -146,6 +149,41 @@ static void run_turns(void) {
     report(from, read_clocks());
 }
 
+/* Connections leave a TIME_WAIT each, so their addresses take turns. The connect blocks: on
+   loopback it is over when the packet is. */
+static void visit(struct peer *p, int set) {
+    static uint32_t visits;
+    struct epoll_event e = {.events = EPOLLIN, .data = {.ptr = p}};
+    p->fd = socket_from(visits++ % VISITED_FROM);
+    if (connect(p->fd, (struct sockaddr *)&server, sizeof server) < 0) die("client: connect");
+    if (epoll_ctl(set, EPOLL_CTL_ADD, p->fd, &e) < 0) die("client: epoll_ctl");
+    send_message(p);
+}
+
+static void run_visits(void) {
+    struct epoll_event events[256];
+    struct clocks from = read_clocks(), to = from;
+    long done = 0, begun = active;
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    peers = calloc((size_t)active, sizeof *peers);
+    if (set < 0 || !peers) die("client: epoll_create1");
+    for (int i = 0; i < active; i++) visit(&peers[i], set);
+    while (done < begun) {
+        int n = epoll_wait(set, events, 256, -1);
+        for (int i = 0; i < n; i++) {
+            struct peer *p = events[i].data.ptr;
+            if (!received(p, recv(p->fd, input, MAX_SIZE, MSG_DONTWAIT))) continue;
+            close(p->fd);
+            if (++done == warmup) from = read_clocks();
+            if (done == warmup + messages) to = read_clocks();
+            if (done >= warmup + messages) continue;
+            visit(p, set);
+            begun++;
+        }
+    }
+    report(from, to);
+}
+
 static void run_hold(void) {
     for (int i = 0; i < active && i < warmup; i++) exchange(active_peer(i));
     struct clocks now = read_clocks();
@@ -166,7 +204,13 @@ int main(int argc, char **argv) {
     if (clock_getcpuclockid((pid_t)atoi(argv[2]), &server_clock) != 0)
         die("client: server's clock");
     raise_limit();
-    connect_all(atoi(argv[1]));
+    server.sin_port = htons((uint16_t)atoi(argv[1]));
+    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (strcmp(argv[8], "visits") == 0) {
+        run_visits();
+        return 0;
+    }
+    connect_all();
     if (strcmp(argv[8], "free") == 0)
         run_free();
     else if (strcmp(argv[8], "turns") == 0)

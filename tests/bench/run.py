@@ -49,6 +49,7 @@ SERVERS = {
     "level": ("server_epoll.c", None, ["-DLEVEL"], "hand-written, level"),
     "uring": ("server_uring.c", "uring", [], "hand-written, io_uring"),
     "stream": ("server_stream.c", None, [], "reactor.h stream"),
+    "before": ("server_stream.c", "before", [], "before"),
     "watcher": ("server_watcher.c", None, [], "reactor.h watcher"),
     "uv": ("server_uv.c", "uv", [], "libuv stream"),
     "ev": ("server_ev.c", "ev", ["-fno-strict-aliasing"], "libev io"),
@@ -197,10 +198,23 @@ def look_for_backends():
     sources = [os.path.join(TOP, "tests", name) for name in ("backends.c", "reactor_all.c")]
     subprocess.run([*CC, "-pthread", *sources, "-o", out], check=True)
     for name in output_of([out]).splitlines():
-        if " " not in name:  # what follows is why it is refused
-            backends_here.append(name)
-            SERVERS["stream_" + name] = ("server_stream.c", None,
-                                         [f"-DREACTOR_USE_{name.upper()}"], name)
+        if " " in name:  # what follows is why it is refused
+            continue
+        backends_here.append(name)
+        only = [f"-DREACTOR_USE_{name.upper()}"]
+        SERVERS["stream_" + name] = ("server_stream.c", None, only, name)
+        SERVERS["before_" + name] = ("server_stream.c", "before", only, name + " before")
+
+
+def look_for_another_build():
+    """An older header, whose servers are called before and before_x."""
+    if not options.before:
+        return
+    available.add("before")
+    header = os.path.abspath(options.before)
+    for name, (source, needs, flags, title) in SERVERS.items():
+        if needs == "before":
+            SERVERS[name] = (source, needs, [*flags, f'-DBENCH_HEADER="{header}"'], title)
 
 
 def compile_one(job):
@@ -219,10 +233,11 @@ def build(wanted):
     if wanted & {"echo", "calls", "instructions", "heap", "backends"}:
         jobs.append(("client.c", "client", []))
         for name, (source, needs, flags, _) in SERVERS.items():
-            alone = name.startswith("stream_")
+            alone = name.startswith(("stream_", "before_"))
             named = "backends" in wanted or name in (options.servers or ())
             if (needs is None or needs in available) and (not alone or named):
-                libs = [LIBRARIES[needs][2]] if needs and LIBRARIES[needs][2] else []
+                library = LIBRARIES.get(needs, (None, None, None))[2]
+                libs = [library] if library else []
                 jobs.append((source, "server_" + name, [*flags, *libs]))
     if "heap" in wanted:
         jobs.append(("count.c", "count.so", ["-shared", "-fPIC"]))
@@ -252,7 +267,7 @@ def servers():
     return [name for name, what in SERVERS.items()
             if (what[1] is None or what[1] in available)
             and (name == "epoll" or name in options.servers if options.servers is not None
-                 else not name.startswith("stream_"))
+                 else not name.startswith(("stream_", "before_")))
             and runs(name)]
 
 
@@ -301,6 +316,8 @@ def loads_of_echo():
         ("in turns", True, (64, 64, 64, 6400, int(200000 * scale), "turns")),
         ("16 KB x 64", False, (64, 64, 16384, 5000, int(60000 * scale), "free")),
         (f"1,000 of {many:,}", False, (many, 1000, 64, 20000, int(150000 * scale), "free")),
+        ("64 B x 1", False, (1, 1, 64, 2000, int(60000 * scale), "free")),
+        ("visits", False, (64, 64, 64, 2000, int(40000 * scale), "visits")),
     ]
 
 
@@ -329,7 +346,7 @@ def echo():
     table(echo.__doc__, head, rows,
           "In turns: 64 B x 64, client and server on one CPU, neither preempting the other: every "
           "wait finds 64\nmessages. The others: two CPUs, each connection sends again as soon as "
-          "its answer is there.")
+          "its answer is there.\nVisits: a connection for each message, 64 at a time.")
 
 
 def strace_calls(path):
@@ -643,11 +660,15 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer rounds and shorter ones")
     parser.add_argument("--rounds", type=int, help="7, quick 3", default=None)
     parser.add_argument("--servers", type=lambda text: text.split(","), metavar="A,B",
-                        help=f"only these of {', '.join(SERVERS)}, stream_<backend>, and epoll")
+                        help=f"only these of {', '.join(SERVERS)}, stream_<backend>, "
+                             "before_<backend>, and epoll")
+    parser.add_argument("--before", metavar="FILE",
+                        help="another version of reactor.h, to be measured beside this one")
     parser.add_argument("--functions", action="store_true",
                         help="with instructions: also by function")
     options = parser.parse_args()
     look_for_backends()
+    look_for_another_build()
     unknown = set(options.sections) - set(SECTIONS)
     unknown |= set(options.servers or ()) - set(SERVERS)
     if unknown:

@@ -1,6 +1,9 @@
 /* Echo on reactor.h's streams, as in examples/echo_server.c. */
 #define REACTOR_IMPLEMENTATION
-#include "../../reactor.h"
+#ifndef BENCH_HEADER
+#define BENCH_HEADER "../../reactor.h"
+#endif
+#include BENCH_HEADER
 
 #include "bench.h"
 

@@ -1,6 +1,9 @@
 /* Echo on reactor.h's watchers: level-triggered, receive and send in the callback. */
 #define REACTOR_IMPLEMENTATION
-#include "../../reactor.h"
+#ifndef BENCH_HEADER
+#define BENCH_HEADER "../../reactor.h"
+#endif
+#include BENCH_HEADER
 
 #include "raw_echo.h"
 
