@@ -1086,13 +1086,15 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR_IMPLEMENTATION_INCLUDED
 
 /* ==== >> config ==== */
-/* Decides everything that depends on the platform or on the user's macros, so that no function
-   below needs an #if in its body: the backends compiled in when none is asked for, the allocator,
-   the assertion, the atomics. Where a backend can be, and what it includes, its own section says.
+/* This section decides everything that depends on the platform or on the user's macros: which
+   backends are compiled in when none is asked for, the allocator, the assertion, the atomics. So
+   no function below needs an #if in its body. Whether a backend exists on a platform, and what
+   it includes, is decided in that backend's own section.
 
-   The system's headers show the calls used here only if the feature macros at the top of this file
-   came before the first of them. glibc and musl do so anyway unless -std=c99 and the like; then
-   the check below tells what to do instead of a hundred unknown names. */
+   The system's headers declare the calls used here only if the feature macros at the top of this
+   file were defined before the first system header. glibc and musl declare them anyway, unless
+   the compiler is given -std=c99 or the like. A check below then stops with one error that says
+   what to do, where the compiler would report a hundred unknown names. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -1132,11 +1134,11 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Names that hide behind the feature macros, one from each header that is used for such. */
+/* These names are visible only if the feature macros came in time. Each stands for one header. */
 #if !defined(CLOCK_MONOTONIC) || !defined(SA_RESTART) ||                                           \
     (!defined(MSG_NOSIGNAL) && !defined(SO_NOSIGPIPE))
 #error "reactor.h: under -std=cNN put REACTOR_IMPLEMENTATION before every system header"
-#include "reactor.h: see the error above" /* stops here, or hundreds of unknown names would follow */
+#include "reactor.h: see the error above" /* no such file: the compiler stops here */
 #elif (defined(__FreeBSD__) || defined(__DragonFly__)) && !defined(SO_REUSEPORT)
 #error "reactor.h: no _POSIX_C_SOURCE or _XOPEN_SOURCE, which hide much of what is needed here"
 #endif
@@ -1147,8 +1149,9 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__BSD
 #endif
 
-/* Nothing asked for: this is the one place besides its own section that names a backend. io_uring
-   has to be asked for. The second one is for where a sandbox refuses the first. */
+/* The user asked for no backend. These are the defaults: the platform's best, and a second one
+   for where a sandbox forbids the first. io_uring has to be asked for. No other line of code
+   outside the backends' own sections names a backend. */
 #if !defined(REACTOR_USE_ALL) && !defined(REACTOR_USE_SELECT) && !defined(REACTOR_USE_POLL) &&     \
     !defined(REACTOR_USE_EPOLL) && !defined(REACTOR_USE_KQUEUE) &&                                 \
     !defined(REACTOR_USE_WINDOWS) && !defined(REACTOR_USE_IO_URING)
@@ -1172,7 +1175,8 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <sys/syscall.h>
 #endif
 
-/* One allocator's memory given to another's free would be a crash far from its cause. */
+/* All three or none: memory that one allocator has given out and another one takes back would
+   crash far from the cause. */
 #if defined(REACTOR_MALLOC) && defined(REACTOR_REALLOC) && defined(REACTOR_FREE)
 #elif defined(REACTOR_MALLOC) || defined(REACTOR_REALLOC) || defined(REACTOR_FREE)
 #error "reactor.h: define all of REACTOR_MALLOC, REACTOR_REALLOC and REACTOR_FREE, or none"
@@ -1182,15 +1186,16 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR_FREE(memory)       free(memory)
 #endif
 
-/* For misuse that no correct program makes and no error could help. Silent unless the user wants
-   otherwise: a library does not abort its host. Inside sizeof the condition is compiled and not
-   evaluated, so that it cannot rot and costs nothing. */
+/* REACTOR_ASSERT is for misuse that no correct program makes and that no error code could help.
+   By default it does nothing, for a library must not abort its host. sizeof compiles the
+   condition without evaluating it, so the condition stays valid code and costs nothing. */
 #ifndef REACTOR_ASSERT
 #define REACTOR_ASSERT(condition) ((void)sizeof(condition))
 #endif
 
-/* What must hold between any two steps. The project's own tests define REACTOR__CHECKS, and are
-   ended by what does not; elsewhere it costs nothing. */
+/* REACTOR__CHECK states what holds between any two steps. The project's own tests define
+   REACTOR__CHECKS and are aborted when a condition does not hold; elsewhere the check costs
+   nothing. */
 #ifdef REACTOR__CHECKS
 #define REACTOR__CHECK(condition)                                                                  \
     do {                                                                                           \
@@ -1203,13 +1208,15 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__CHECK(condition) ((void)sizeof(condition))
 #endif
 
-/* The atomics. PEEK and POKE are for what the loop itself looks at often, flags that another thread or a
-   signal handler sets and follows up with a wake-up: one that is seen late is seen in the next
-   turn, which that wake-up causes. All others are sequentially consistent, so that what they
-   protect (see wake and signal) can be argued about in the order in which it is written. CAS is for
-   uint32_t: it stores v if *old is there, else what is there to *old. */
+/* The atomics. PEEK and POKE are relaxed: the loop uses them for flags that it looks at often
+   and that another thread or a signal handler sets before it wakes the loop. If the loop sees
+   such a flag too late, it sees it in the next turn, which the wake-up causes. All other
+   operations are sequentially consistent, so what they protect (see wake and signal) can be
+   argued about in the order in which it is written. CAS works on uint32_t: if *p holds *old it
+   stores v there, else it stores what it found into *old; it returns whether it has stored v. */
 #if defined(__GNUC__)
-#define REACTOR__OPTIONAL       __attribute__((unused)) /* not every choice of sections needs it */
+/* some choices of sections do not use it */
+#define REACTOR__OPTIONAL       __attribute__((unused))
 #define REACTOR__NOINLINE       __attribute__((noinline)) /* kept out of the fast path's code */
 #define REACTOR__LIKELY(x)      __builtin_expect(!!(x), 1)
 #define REACTOR__UNLIKELY(x)    __builtin_expect(!!(x), 0)
@@ -1222,12 +1229,13 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__ADD(p, v)      __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
 #define REACTOR__CAS(p, old, v)                                                                    \
     __atomic_compare_exchange_n(p, old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
-#define REACTOR__CTZ64(x) ((unsigned)__builtin_ctzll(x)) /* both undefined for 0 */
+#define REACTOR__CTZ64(x) ((unsigned)__builtin_ctzll(x)) /* both are undefined for 0 */
 #define REACTOR__CLZ64(x) ((unsigned)__builtin_clzll(x))
 #elif defined(__TINYC__) && defined(__x86_64__)
-/* tcc has no atomic builtins, and its system's headers take its attributes away. What it has is
-   assembly and statement expressions; it keeps the order of accesses, as x86 does but for a load
-   after a store. */
+/* tcc has no atomic builtins, and its system's headers take its attributes away. It does have
+   inline assembly and statement expressions. It emits accesses in the order of the source, and
+   x86 keeps that order except for a load that follows a store; xchg and lock prefixes prevent
+   that exception. */
 #define REACTOR__OPTIONAL
 #define REACTOR__NOINLINE
 #define REACTOR__LIKELY(x)   (x)
@@ -1259,6 +1267,7 @@ static int reactor__config_cas(uint32_t *p, uint32_t *old, uint32_t v) {
 }
 #define REACTOR__CTZ64(x)       reactor__config_log2((x) & -(x))
 #define REACTOR__CLZ64(x)       (63 - reactor__config_log2(x))
+/* The position of the highest bit. x must not be 0. */
 static unsigned reactor__config_log2(uint64_t x) {
     unsigned n = 0;
     for (; x > 1; x >>= 1) n++;
@@ -1269,26 +1278,33 @@ static unsigned reactor__config_log2(uint64_t x) {
 #endif
 
 /* ==== >> util ==== */
-/* What every section needs and no system call names: zeroed memory, arrays that grow, saturating
-   time, the clock, descriptors made non-blocking and close-on-exec.
+/* Small helpers that every section uses and that have nothing to do with events: zeroed memory,
+   arrays that grow, sums of times that saturate, the clock, locks, and descriptors made
+   non-blocking and close-on-exec. What differs between Windows, the BSDs and Linux has one name
+   here and one function per system.
 
-   Times are int64_t nanoseconds. INT64_MAX is "never", and all sums saturate there, so that an
-   enormous delay stays enormous instead of wrapping into the past. */
+   Times are int64_t nanoseconds. INT64_MAX is "never", and all sums saturate there, so an
+   enormous delay stays enormous instead of wrapping around into the past.
+
+   Trap: poll(2) and select(2) differ between the systems in what they say of ends and errors;
+   the functions below make all of them say what Linux says. */
 #define REACTOR__NEW(type) ((type *)reactor__util_zeroed(sizeof(type)))
 #define REACTOR__NEVER     INT64_MAX
 #define REACTOR__NONE      UINT32_MAX /* no index */
 #define REACTOR__MS        INT64_C(1000000)
 
-/* Not calloc, which users' own three macros do not have. */
+/* Allocates zeroed memory. It cannot use calloc, because the user's three allocator macros do
+   not include one. */
 REACTOR__NOINLINE static void *reactor__util_zeroed(size_t size) {
     void *memory = REACTOR_MALLOC(size);
     if (memory) memset(memory, 0, size);
     return memory;
 }
 
-/* A larger copy of array for at least need elements, *cap updated; NULL and nothing changed without
-   memory. Grows by a quarter: at ten thousand elements doubling would waste more than it saves. The
-   last index there can be is below REACTOR__NONE. */
+/* Enlarges array to at least need elements and updates *cap. Returns NULL without memory; array
+   and *cap are unchanged then. It grows by a quarter, because doubling an array of ten thousand
+   elements would waste more memory than it saves time. The capacity stays below REACTOR__NONE,
+   so that no index equals that value. */
 REACTOR__NOINLINE static void *reactor__util_grown(void *array, uint32_t *cap, uint32_t need,
                                                    size_t size) {
     uint64_t wanted = (uint64_t)*cap + *cap / 4 + 16;
@@ -1300,11 +1316,13 @@ REACTOR__NOINLINE static void *reactor__util_grown(void *array, uint32_t *cap, u
     return grown;
 }
 
+/* Adds two times; the sum saturates at REACTOR__NEVER. */
 static int64_t reactor__util_add(int64_t a, int64_t b) { /* a >= 0, b >= 0 */
     return a > REACTOR__NEVER - b ? REACTOR__NEVER : a + b;
 }
 
-static int64_t reactor__util_ms(int64_t ms) { /* to nanoseconds; ms >= 0 */
+/* Converts milliseconds to nanoseconds; saturates at REACTOR__NEVER. */
+static int64_t reactor__util_ms(int64_t ms) { /* ms >= 0 */
     return ms > REACTOR__NEVER / REACTOR__MS ? REACTOR__NEVER : ms * REACTOR__MS;
 }
 
@@ -1313,7 +1331,7 @@ static int64_t reactor__util_ms(int64_t ms) { /* to nanoseconds; ms >= 0 */
 #define REACTOR__UTIL_NO_SOCKET ((reactor_socket)-1)
 #ifdef _WIN32
 
-/* A piece of output, as writev(2) has it. */
+/* One piece of a gathered write, with the names that writev(2) uses. */
 typedef struct reactor__util_piece {
     void *iov_base;
     size_t iov_len;
@@ -1321,8 +1339,10 @@ typedef struct reactor__util_piece {
 typedef SRWLOCK reactor__util_lock;
 typedef DWORD reactor__util_thread;
 
-/* The system's codes (Winsock's from 10004 on), the errno that means the same, and its text where
-   the C library has none for it. What is no socket is to Winsock what is not open. */
+/* Each row maps a code of the system (Winsock's are above 10000) to the errno with the same
+   meaning, and has a text where the C library has none for that errno. Rows of code 0 exist for
+   their text only. A number that is not a socket gets the error that a closed descriptor gets:
+   EBADF. */
 static const struct reactor__util_row {
     int code, error;
     const char *text;
@@ -1408,31 +1428,36 @@ static const struct reactor__util_row {
 
 enum { REACTOR__UTIL_ROWS = (int)(sizeof reactor__util_table / sizeof *reactor__util_table) };
 
-/* What a code of the system means: 0, or negative. */
+/* Maps a code of the system to 0 or a negative errno. A code that is not in the table becomes
+   -EIO. */
 static int reactor__util_code(int code) {
     for (int i = 0; code && i < REACTOR__UTIL_ROWS; i++)
         if (reactor__util_table[i].code == code) return -reactor__util_table[i].error;
     return code ? -EIO : 0;
 }
 
-/* Of the last system call that failed; Winsock's and the rest's are kept at the same place. */
+/* The negative errno of the last system call that failed. Winsock and the rest of the system
+   keep their last error in the same place. */
 static int reactor__util_error(void) { return reactor__util_code((int)GetLastError()); }
 
-/* Also of Winsock's codes, which SO_ERROR has; the C library's numbers end far below. */
+/* Returns the text of an errno or of one of Winsock's codes, which SO_ERROR returns. The two
+   cannot be confused, for the C library's numbers end far below 10000. */
 static const char *reactor__util_text(int error) {
     if (error > WSABASEERR) error = -reactor__util_code(error);
     for (int i = 0; i < REACTOR__UTIL_ROWS; i++)
         if (reactor__util_table[i].error == error && reactor__util_table[i].text)
             return reactor__util_table[i].text;
-    /* Not strerror, whose one buffer the next call would overwrite. volatile: some headers declare
-       the list as one of one, and compilers would warn of what is beyond. */
+    /* strerror has one buffer, which the next call would overwrite. volatile: some headers
+       declare this list as an array of one element, and compilers would warn of every other
+       index. */
     char **volatile list = _sys_errlist;
     return error < _sys_nerr ? list[error] : "unknown error";
 }
 
-/* There is no fork, so nobody is a child. */
+/* Windows has no fork, so no process is ever a forked copy. */
 static int reactor__util_pid(void) { return 1; }
 
+/* The calling thread. */
 static reactor__util_thread reactor__util_self(void) { return GetCurrentThreadId(); }
 
 static int reactor__util_is_self(reactor__util_thread t) { return t == GetCurrentThreadId(); }
@@ -1446,7 +1471,8 @@ static void reactor__util_lock_fini(reactor__util_lock *l) { (void)l; }
 
 static void reactor__util_enter(reactor__util_lock *l) { AcquireSRWLockExclusive(l); }
 
-/* 0 if somebody else is inside; there is no child to ask. */
+/* Takes the lock, and returns 0 if another thread holds it. Only a forked child needs that
+   answer, and here is no fork, so this one may wait. */
 static int reactor__util_try_enter(reactor__util_lock *l) {
     reactor__util_enter(l);
     return 1;
@@ -1454,14 +1480,16 @@ static int reactor__util_try_enter(reactor__util_lock *l) {
 
 static void reactor__util_leave(reactor__util_lock *l) { ReleaseSRWLockExclusive(l); }
 
-/* Lets others go on, for as long as it takes them to do a few calls. */
+/* Sleeps for a millisecond, so that other threads can finish a few calls. */
 REACTOR__OPTIONAL static void reactor__util_nap(void) { Sleep(1); }
 
-/* The longest single wait for a time to come. While the machine sleeps this clock goes on, and waits
-   do not (from Windows 8 on): so the time is looked at again. */
+/* The longest single wait for a timer. QueryPerformanceCounter goes on while the machine sleeps,
+   waits do not (from Windows 8 on), so a wait is cut into pieces after which the clock is read
+   again. */
 #define REACTOR__UTIL_NAP (60 * INT64_C(1000000000))
 
-/* In two parts, for the count times a billion overflows within minutes or days of uptime. */
+/* The product of the count and a billion would overflow within minutes or days of uptime; so the
+   seconds and their remainder are converted separately. */
 REACTOR__NOINLINE static int64_t reactor__util_clock(void) {
     LARGE_INTEGER count, each;
     QueryPerformanceFrequency(&each);
@@ -1477,7 +1505,7 @@ REACTOR__OPTIONAL static int reactor__util_nonblock(reactor_socket fd) {
 
 #define REACTOR__UTIL_NO_INHERIT 0x80 /* WSA_FLAG_NO_HANDLE_INHERIT, which not all headers have */
 
-/* Not inherited by child processes. */
+/* Child processes do not inherit the socket. */
 REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
     BOOL done = SetHandleInformation((HANDLE)fd, HANDLE_FLAG_INHERIT, 0);
     return done ? 0 : reactor__util_error();
@@ -1491,14 +1519,16 @@ static unsigned reactor__util_hold_standard(void) { return 0; }
 
 static void reactor__util_free_standard(unsigned held) { (void)held; }
 
-/* Sockets are all that is watched, and one that is closed is no socket. */
+/* Whether fd is an open socket. Only sockets can be watched here, and a closed one is reported
+   as not being a socket. */
 REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
     int type, len = sizeof type;
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0) return 1;
     return WSAGetLastError() != WSAENOTSOCK;
 }
 
-/* Which of these events there are; not asked, for a number seldom comes back. */
+/* Returns which of the events are there. Windows seldom gives a closed socket's number to a new
+   socket, so this does not ask and answers "all". */
 REACTOR__OPTIONAL static uint32_t reactor__util_ready(reactor_socket fd, unsigned events) {
     (void)fd, (void)events;
     return UINT32_MAX;
@@ -1510,15 +1540,15 @@ typedef struct iovec reactor__util_piece;
 typedef pthread_mutex_t reactor__util_lock;
 typedef pthread_t reactor__util_thread;
 
-/* Of the last system call that failed, negative. */
+/* The negative errno of the last system call that failed. */
 REACTOR__OPTIONAL static int reactor__util_error(void) { return -errno; }
 
-/* The same of a code that the system has given otherwise, as in SO_ERROR. */
+/* The negative errno of a code that came another way, such as SO_ERROR. */
 REACTOR__OPTIONAL static int reactor__util_code(int error) { return -error; }
 
 #ifdef REACTOR__BSD
-/* strerror fills one buffer for all threads on most of them, so the texts are kept here. ENOTSUP is
-   EOPNOTSUPP on some: the first row of a code counts. */
+/* On most of the BSDs strerror fills one buffer for all threads, so the texts are kept here. On
+   some of them ENOTSUP equals EOPNOTSUPP: the first row of a number counts. */
 static const struct {
     int error;
     const char *text;
@@ -1587,7 +1617,8 @@ static const char *reactor__util_text(int error) {
 static const char *reactor__util_text(int error) { return strerror(error); }
 #endif
 
-/* Asked anew each time: a process's idea of itself that it keeps in memory a fork would copy. */
+/* Calls getpid every time: a process number kept in memory would be copied by fork, and wrong in
+   the child. */
 static int reactor__util_pid(void) { return (int)getpid(); }
 
 static reactor__util_thread reactor__util_self(void) { return pthread_self(); }
@@ -1602,31 +1633,34 @@ static void reactor__util_lock_fini(reactor__util_lock *l) { pthread_mutex_destr
 
 static void reactor__util_enter(reactor__util_lock *l) { pthread_mutex_lock(l); }
 
-/* 0 if somebody else is inside. */
+/* Takes the lock and returns 1, or returns 0 if somebody holds it. Only a forked child asks: the
+   holder may be a thread of its parent, which does not exist in the child and never releases it. */
 static int reactor__util_try_enter(reactor__util_lock *l) { return pthread_mutex_trylock(l) == 0; }
 
 static void reactor__util_leave(reactor__util_lock *l) { pthread_mutex_unlock(l); }
 
-/* Lets others go on, for as long as it takes them to do a few calls. Also those of lower priority,
-   which is why it does not yield. */
+/* Sleeps for a millisecond, so that other threads can finish a few calls. sched_yield would not
+   let threads of a lower priority run. */
 REACTOR__OPTIONAL static void reactor__util_nap(void) { poll(NULL, 0, 1); }
 
-/* macOS makes MONOTONIC of the time of day: it goes on during sleep, and in whole microseconds. */
+/* macOS derives CLOCK_MONOTONIC from the time of day: it goes on during sleep and has whole
+   microseconds only. */
 #ifdef __APPLE__
 #define REACTOR__UTIL_CLOCK CLOCK_UPTIME_RAW
 #else
 #define REACTOR__UTIL_CLOCK CLOCK_MONOTONIC
 #endif
 
-/* Setting the date does not move it. Linux's and macOS's stand still while the machine sleeps, so
-   that no connection times out for having slept. */
+/* The loop's clock. Setting the date does not move it. On Linux and macOS it stands still while
+   the machine sleeps, so no connection times out for having slept. */
 REACTOR__NOINLINE static int64_t reactor__util_clock(void) {
     struct timespec t;
     clock_gettime(REACTOR__UTIL_CLOCK, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* A time_t of 32 bits ends after 68 years; a wait may end early. */
+/* Converts nanoseconds to a timespec. A 32-bit time_t cannot hold more than 68 years; then the
+   result is shorter, which is allowed, for a wait may end early. */
 REACTOR__OPTIONAL static struct timespec reactor__util_timespec(int64_t ns) { /* ns >= 0 */
     struct timespec t;
     int64_t seconds = ns / 1000000000;
@@ -1636,7 +1670,8 @@ REACTOR__OPTIONAL static struct timespec reactor__util_timespec(int64_t ns) { /*
     return t;
 }
 
-/* The flag is of the open file, so of duplicates elsewhere too; its others (O_APPEND) stay. */
+/* Sets O_NONBLOCK. The flag belongs to the open file, so duplicates in other processes get it
+   too. The file's other flags (O_APPEND) stay. */
 REACTOR__OPTIONAL static int reactor__util_nonblock(reactor_socket fd) {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0) return -errno;
@@ -1650,9 +1685,9 @@ REACTOR__OPTIONAL static int reactor__util_cloexec(reactor_socket fd) {
 
 /* ---- what poll(2) said of a descriptor, as Linux would say it ---- */
 #ifdef REACTOR__BSD
-/* Whether a connected stream socket has lost its peer in both directions. A listener and a datagram
-   socket have none and have lost none; macOS does not know SO_ACCEPTCONN, and EINVAL is its ENOTCONN
-   after a reset. */
+/* Whether a stream socket that was connected has lost its peer in both directions. Listeners and
+   datagram sockets have no peer, so they have lost none: these answer 0. macOS does not know
+   SO_ACCEPTCONN, and returns EINVAL where the others return ENOTCONN after a reset. */
 REACTOR__OPTIONAL static int reactor__util_hung_up(reactor_socket fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa, size = sizeof(int);
@@ -1664,7 +1699,8 @@ REACTOR__OPTIONAL static int reactor__util_hung_up(reactor_socket fd) {
     return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 || !listens;
 }
 
-/* Whether SO_ERROR is set, without taking it, which asking for it would: input hides it. */
+/* Whether the socket has a pending error. It peeks with recv, because getsockopt(SO_ERROR) would
+   clear the error. Unread input hides the error from this. */
 REACTOR__OPTIONAL static int reactor__util_has_error(reactor_socket fd) {
     char byte;
     if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0) return 0;
@@ -1672,7 +1708,7 @@ REACTOR__OPTIONAL static int reactor__util_has_error(reactor_socket fd) {
            errno != EINVAL && errno != EBADF;
 }
 
-/* macOS has no POLLOUT beside POLLHUP, so room is asked for apart. */
+/* macOS never sets POLLOUT beside POLLHUP, so a second poll asks for POLLOUT alone. */
 REACTOR__OPTIONAL static unsigned reactor__util_room(const struct pollfd *p) {
     struct pollfd room;
     room.fd = p->fd;
@@ -1681,9 +1717,10 @@ REACTOR__OPTIONAL static unsigned reactor__util_room(const struct pollfd *p) {
     return room.events && poll(&room, 1, 0) > 0 ? (unsigned)POLLOUT : 0;
 }
 
-/* FreeBSD's and macOS's take the end of one direction for a hang-up, and show no error; NetBSD's
-   tells no hang-up of a socket at all. What still has a peer has not hung up. Pipes and terminals
-   are no sockets, and keep what was said. */
+/* Corrects what poll(2) has said to what Linux would say. FreeBSD and macOS set POLLHUP when
+   only one direction has ended, and show no error; NetBSD never sets POLLHUP for a socket. So a
+   socket that still has its peer has not hung up, whatever poll said; one that has lost it has.
+   Pipes and terminals are left as poll said. */
 REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
     const unsigned ends = (unsigned)POLLHUP | (unsigned)POLLIN;
     struct sockaddr_storage sa;
@@ -1704,8 +1741,8 @@ REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
 }
 #endif
 
-/* select(2)'s sets of descriptors. These kernels take sets of any length; elsewhere FD_SETSIZE is a
-   wall. */
+/* The sets of select(2). The kernels named here accept sets of any length; elsewhere no
+   descriptor may be FD_SETSIZE or above. */
 #include <sys/select.h>
 #if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__)
 #define REACTOR__UTIL_SET_LIMIT INT_MAX
@@ -1713,7 +1750,8 @@ REACTOR__OPTIONAL static unsigned reactor__util_polled(const struct pollfd *p) {
 #define REACTOR__UTIL_SET_LIMIT FD_SETSIZE
 #endif
 
-/* What the kernel counts bits in; where the greatest byte comes first it makes a difference. */
+/* The integer that the kernel's sets consist of. On big-endian machines its size decides which
+   byte has a descriptor's bit. */
 #if defined(__NetBSD__) || defined(__OpenBSD__) || defined(__APPLE__)
 typedef uint32_t reactor__util_word;
 #else
@@ -1722,17 +1760,20 @@ typedef unsigned long reactor__util_word;
 
 #define REACTOR__UTIL_WORD_BITS ((int)(8 * sizeof(reactor__util_word)))
 
+/* Whether fd is in the set. */
 REACTOR__OPTIONAL static int reactor__util_has_bit(const reactor__util_word *set, int fd) {
     return (int)(set[fd / REACTOR__UTIL_WORD_BITS] >> (fd % REACTOR__UTIL_WORD_BITS) & 1);
 }
 
+/* Adds fd to the set, or takes it out. */
 REACTOR__OPTIONAL static void reactor__util_put_bit(reactor__util_word *set, int fd, int on) {
     reactor__util_word bit = (reactor__util_word)1 << (fd % REACTOR__UTIL_WORD_BITS);
     reactor__util_word *word = &set[fd / REACTOR__UTIL_WORD_BITS];
     *word = on ? *word | bit : *word & ~bit;
 }
 
-/* pselect(2); fewer than all of a wait that is too long for it (macOS: 3 years), or -errno. */
+/* pselect(2): returns how many bits are set, or -errno. macOS accepts no more than three years;
+   a longer wait is shortened, for a wait may end early. */
 REACTOR__OPTIONAL static int reactor__util_select(int top, reactor__util_word *in,
                                                   reactor__util_word *out, int64_t timeout) {
     const int64_t most = INT_MAX * REACTOR__MS;
@@ -1742,8 +1783,8 @@ REACTOR__OPTIONAL static int reactor__util_select(int top, reactor__util_word *i
     return n < 0 ? -errno : n;
 }
 
-/* The library's own descriptors keep clear of 0, 1 and 2, to which programs, daemon(3) and the
-   debris of other libraries send what they mean for standard input, output and error. */
+/* Moves a descriptor of the library's own above 2. Programs, daemon(3) and other libraries'
+   error messages use 0, 1 and 2 for standard input, output and error, whatever is open there. */
 REACTOR__OPTIONAL static int reactor__util_above(int fd) {
     if (fd < 0 || fd > 2) return fd;
     int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -1753,14 +1794,15 @@ REACTOR__OPTIONAL static int reactor__util_above(int fd) {
 }
 
 #ifdef O_PATH
-#define REACTOR__UTIL_USELESS O_PATH /* neither to be read nor written, nor waited for */
+#define REACTOR__UTIL_USELESS O_PATH /* it can neither be read nor written nor waited for */
 #else
 #define REACTOR__UTIL_USELESS O_RDONLY
 #endif
 
-/* Takes those of 0, 1 and 2 that are free, so that none of the program's sockets gets such a number
-   either: daemon(3) would put /dev/null in its place, and perror write into it. What holds the place
-   is of no use, as a number that is not open. Returns which ones, as bits. */
+/* Occupies those of 0, 1 and 2 that are closed, so that none of the program's sockets gets such
+   a number: daemon(3) would replace it by /dev/null, and perror would write into it. O_PATH
+   makes the placeholder as useless as a closed descriptor. Returns as bits which numbers were
+   occupied. */
 static unsigned reactor__util_hold_standard(void) {
     unsigned held = 0;
     for (int fd = 0; fd < 3; fd++) {
@@ -1772,8 +1814,9 @@ static unsigned reactor__util_hold_standard(void) {
     return held;
 }
 
-/* Those that nobody has replaced: whoever did, did not ask for its being closed by an exec, or for
-   a file of no use. */
+/* Closes the placeholders that are still there. A program that has opened something else under
+   such a number has not asked for close-on-exec together with a useless mode, which is how a
+   placeholder is recognized. */
 static void reactor__util_free_standard(unsigned held) {
     for (int fd = 0; fd < 3; fd++) {
         if (!(held >> fd & 1) || fcntl(fd, F_GETFD) != FD_CLOEXEC) continue;
@@ -1782,9 +1825,9 @@ static void reactor__util_free_standard(unsigned held) {
     }
 }
 
-/* Whether a descriptor is open and can be waited for: 0, or -EBADF. poll(2) knows both, for what it
-   cannot wait for, such as one of O_PATH, is POLLNVAL to it. Where it may not be given even one,
-   the limit of descriptors being 0, fcntl tells at least whether it is open. */
+/* Returns 0 if fd is open and can be waited for, else -EBADF. poll(2) answers both: it says
+   POLLNVAL to what is closed, and to what cannot be waited for, such as O_PATH. If the limit of
+   descriptors is 0, poll accepts not even one; fcntl then answers at least whether fd is open. */
 REACTOR__OPTIONAL static int reactor__util_waitable(reactor_socket fd) {
     struct pollfd p;
     p.fd = fd;
@@ -1797,7 +1840,8 @@ REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
     return fcntl(fd, F_GETFD) >= 0 || errno != EBADF;
 }
 
-/* What there is of these events, and of errors and hang-ups; all, if poll(2) does not say. */
+/* Returns which of these events are there now, with errors and hang-ups. If poll(2) fails the
+   answer is "all". */
 REACTOR__OPTIONAL static uint32_t reactor__util_ready(reactor_socket fd, unsigned events) {
     struct pollfd p;
     p.fd = fd;
@@ -1806,11 +1850,12 @@ REACTOR__OPTIONAL static uint32_t reactor__util_ready(reactor_socket fd, unsigne
     return poll(&p, 1, 0) < 0 ? UINT32_MAX : reactor__util_polled(&p);
 }
 
-/* Linux closes the descriptor also when close says EINTR; calling it again could close another
-   thread's. */
+/* Closes once, whatever close returns: on EINTR Linux has closed the descriptor already, and
+   closing it again could close one that another thread has just opened. */
 REACTOR__NOINLINE static void reactor__util_close(reactor_socket fd) { close(fd); }
 
-/* Gives number's place to what fd, which a call has just returned, is; close-on-exec. */
+/* Replaces the open file under number by that of fd, which a system call has just returned (its
+   failure is passed on). fd is closed; number becomes close-on-exec. */
 REACTOR__OPTIONAL static int reactor__util_replace(int number, int fd) {
     int e;
     if (fd < 0) return -errno;
@@ -1826,35 +1871,48 @@ REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) {
 
 #endif
 
-/* For waits that only know milliseconds: rounded up, so that no timer is early; -1 for ever. */
+/* Converts a timeout for calls that take milliseconds: rounded up, so that no timer is early,
+   and -1 for ever. */
 REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
     if (timeout <= 0) return timeout < 0 ? -1 : 0;
     int64_t ms = timeout / REACTOR__MS + (timeout % REACTOR__MS != 0);
     return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 /* ==== >> core ==== */
-/* The table of what is watched, and the road that a report takes from a backend to a callback.
+/* The table of watched descriptors, and the way of a report from a backend to a callback.
 
-   A slot is one watched thing: a descriptor, its interest as wanted by the user and as armed in the
-   backend, whom to call. It is named by index and generation, and the kernel is given those and
-   never a pointer. A hash finds the slot of a descriptor, which is not everywhere an index.
+   A slot stands for one watched thing. It holds the descriptor, the interest that the user
+   wants, the interest that the backend was given (armed), and whom to call. A slot is named by
+   its index and its generation; the kernel is given these two and never a pointer. A hash table
+   finds the slot of a descriptor, because descriptors are not small numbers on every system.
 
-   A change of interest only marks the slot dirty; it is told to the backend before the next wait,
-   so changes that cancel out cost nothing. Adding and removing are told at once: their errors
-   belong to the caller. The reports of a wait are dispatched one by one, each checked when its turn
-   has come, for a callback before it may have removed or replaced its slot. */
+   Adding and removing reach the backend at once, for their errors belong to the caller. A change
+   of interest only marks the slot dirty and reaches the backend before the next wait, so changes
+   that cancel out cost nothing. The reports of a wait are dispatched one by one, and each is
+   checked only when its turn has come, because a callback before it may have removed or replaced
+   its slot. */
 
-/* Interest bits besides the public ones, and what backends report. On Linux all are the kernel's
-   own values, so that translating is a mask. */
-#define REACTOR__CORE_PRI     0x0002u /* urgent data: a hint to streams, never delivered */
-#define REACTOR__CORE_RDHUP   0x2000u /* end of input: such a hint; wanted alone, see streams */
-#define REACTOR__CORE_WATCHED 0x8000u /* armed: the backend knows the descriptor */
+/* Bits of interest besides the public ones; backends report the same bits. On Linux all of them
+   have the kernel's values, so translating them is a mask. */
+/* urgent data: a hint to streams, never delivered to a watcher */
+#define REACTOR__CORE_PRI 0x0002u
+/* the peer's FIN: also a hint; wanted alone it means: errors only */
+#define REACTOR__CORE_RDHUP 0x2000u
+/* in armed: the backend knows the descriptor, if only to be silent */
+#define REACTOR__CORE_WATCHED 0x8000u
 #define REACTOR__CORE_BOTH    ((unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE)
 #define REACTOR__CORE_INFO    ((unsigned)REACTOR_ERROR | (unsigned)REACTOR_HANGUP)
 #define REACTOR__CORE_ONCE    ((unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT)
-#define REACTOR__CORE_USER    (REACTOR__CORE_BOTH | REACTOR__CORE_ONCE) /* what reactor_add takes */
+/* what reactor_add accepts */
+#define REACTOR__CORE_USER (REACTOR__CORE_BOTH | REACTOR__CORE_ONCE)
 
-/* What a slot is. Handles of one kind are refused where another is asked for. */
+/* What a slot is used for. A handle of one kind is refused where another kind is expected.
+
+        FREE      -> WATCHER, INTERNAL, LISTENER, CONN    reserve
+        any kind  -> FREE                                 release; its handle is stale from here on
+        FREE      -> on the free list                     reuse; at once, or in flush if it is DIRTY
+
+   A slot has a descriptor only between bind and unbind (BOUND). */
 enum {
     REACTOR__CORE_FREE,
     REACTOR__CORE_WATCHER,  /* reactor_add */
@@ -1863,62 +1921,77 @@ enum {
     REACTOR__CORE_CONN
 };
 
-/* Slot flags. */
+/* The flags of a slot, and who sets and clears them:
+
+        BOUND        bind                               -> unbind
+        DIRTY        touch                              -> flush, which takes it off the list
+        REARM        modify, shot, postpone, refused    -> apply_wanted, apply_now, unbind
+        FAILED       note_refusal, the first time       -> modify, or an apply that succeeds
+        ERROR_PENDING   note_refusal, the second time   -> tell_error, apply_now
+        ALWAYS       always_add                         -> always_remove
+        UNREF, SELECT_ONLY   flag, for the user         -> flag */
 enum {
-    REACTOR__CORE_ERROR_PENDING = 1, /* an error of telling the backend is to be reported */
-    REACTOR__CORE_DIRTY = 2,         /* in the dirty list, freed only when it leaves it */
-    REACTOR__CORE_UNREF = 4,         /* does not keep the loop going */
-    REACTOR__CORE_ALWAYS = 8,        /* a file without readiness: always ready */
-    REACTOR__CORE_BOUND = 16,        /* has a descriptor */
-    REACTOR__CORE_SELECT_ONLY = 32,  /* for reactor_select only */
-    REACTOR__CORE_REARM = 64,        /* tell the backend even an unchanged interest */
-    REACTOR__CORE_FAILED = 128       /* the backend refused the last change once */
+    /* the backend has refused an interest twice: the watcher gets ERROR */
+    REACTOR__CORE_ERROR_PENDING = 1,
+    /* in the dirty list; one that is removed meanwhile is freed when it leaves that */
+    REACTOR__CORE_DIRTY = 2,
+    REACTOR__CORE_UNREF = 4,        /* does not keep the loop going */
+    REACTOR__CORE_ALWAYS = 8,       /* a regular file or the like, which is always ready */
+    REACTOR__CORE_BOUND = 16,       /* has a descriptor, and is in the map */
+    REACTOR__CORE_SELECT_ONLY = 32, /* it has no callback: only reactor_select returns it */
+    REACTOR__CORE_REARM = 64,       /* apply even an interest that has not changed */
+    REACTOR__CORE_FAILED = 128      /* the backend has refused the last change once */
 };
 
-/* What an event has to look at: half a cache line. */
+/* The part of a slot that dispatching an event reads: half a cache line. */
 typedef struct reactor__core_slot {
-    reactor_io_fn *fn; /* NULL: pulled, or of no interest but for waking */
-    void *user;        /* of fn; a listener's or connection's struct */
-    reactor_socket fd; /* while BOUND, else none */
-    uint32_t tag;      /* its generation, see below; 1 more if a report for it is special */
-    uint16_t wanted;   /* interest as last asked for */
-    uint16_t armed;    /* interest as last told to the backend; 0: it does not know the slot */
-    uint16_t since;    /* the turn in which it was taken or freed, its last 16 bits */
-    uint8_t flags;     /* ERROR_PENDING ... FAILED */
-    uint8_t kind;      /* FREE ... CONN */
+    /* NULL: for reactor_select, or a descriptor that only has to end the wait */
+    reactor_io_fn *fn;
+    void *user;        /* argument of fn; for listeners and connections their struct */
+    reactor_socket fd; /* while BOUND, else NO_SOCKET */
+    /* generation, an even number; plus 1 if its reports are special: see update_tag */
+    uint32_t tag;
+    uint16_t wanted; /* interest as last asked for */
+    uint16_t armed;  /* interest that the backend has; 0: the backend does not know the slot */
+    /* the last 16 bits of the number of the turn in which it was reserved or released */
+    uint16_t since;
+    uint8_t flags; /* ERROR_PENDING ... FAILED */
+    uint8_t kind;  /* FREE ... CONN */
 } reactor__core_slot;
 
-/* What else there is of a slot. */
+/* The part of a slot that dispatching does not read. */
 typedef struct reactor__core_link {
-    uint32_t next; /* in the dirty or the free list */
-    uint32_t aux;  /* the backend's */
+    uint32_t next; /* the next slot in the dirty list or in the free list */
+    uint32_t aux;  /* the backend's; while ALWAYS, the place in the list of those */
 } reactor__core_link;
 
 typedef struct reactor__core reactor__core;
 
-/* The loop's way to call a watcher with a stopwatch. */
+/* How the loop calls a watcher when callbacks are timed. */
 typedef void reactor__core_slow_fn(reactor *r, const reactor__core_slot *slot, unsigned events);
 
-/* A report: what happened, and to which slot. The layout is that of epoll's events, so that the
-   kernel can write them where they are read. */
+/* A report: which events happened, and to which slot. It has the layout of epoll's events, so
+   that the kernel writes reports straight to where dispatch reads them. The epoll section
+   asserts that. */
 typedef struct reactor__core_report {
     uint32_t events;
 #if defined(__linux__) && !defined(__x86_64__) && !defined(__i386__)
-    uint32_t unused; /* there the kernel has it at a multiple of 8 */
+    uint32_t unused; /* there the kernel aligns the rest to 8 bytes */
 #endif
     uint32_t index, tag;
 } reactor__core_report;
 
-/* A receive or a send, one of several that a backend does with one system call; none waits. */
+/* One of several receives or sends that a backend does with one system call. None of them waits. */
 typedef struct reactor__core_transfer {
     char *data;
     reactor_socket fd;
-    int32_t result; /* bytes or -errno; -EINTR: not done */
-    void *user;     /* the asker's own */
+    int32_t result; /* bytes, or -errno; -EINTR: it was not done */
+    void *user;     /* the caller's */
     uint32_t len;   /* 0: leave it out */
 } reactor__core_transfer;
 
-/* What a backend is. The manual says what each of these promises, and which may be NULL. */
+/* A backend. The manual's chapter on adding one says what each member promises, and which may be
+   NULL. */
 typedef struct reactor__core_backend {
     const char *name;
     const struct reactor__core_backend *worse;
@@ -1933,97 +2006,122 @@ typedef struct reactor__core_backend {
     int (*fork)(reactor__core *core);
 } reactor__core_backend;
 
-/* The best one so far. Each section makes that its worse one, and then itself the best. */
+/* The best backend defined so far. Each backend's section takes it as its `worse` one and then
+   makes itself the best; the loop starts with the last of them. */
 #define REACTOR__CORE_BEST NULL
 
-/* What a backend's init may put into core->transfer: does all of them in this order, and when it
-   returns the kernel holds none of their memory. Sends: 0 if each was taken whole. It may make
-   itself NULL, with core->reason, when the system no longer lets it. */
+/* What a backend's init may store in core->transfer: a function that does all transfers of the
+   list in order. When it returns the kernel holds none of their memory. For sends it returns 0
+   if every one was taken whole. It may set core->transfer to NULL and fill in core->reason, if
+   the system forbids it later. */
 typedef int reactor__core_transfer_fn(reactor__core *core, reactor__core_transfer *list,
                                       uint32_t count, int sending);
 
-/* How far apart the generations of a slot are: even numbers, so it has 2^31. Tests have few. */
+/* The distance of two generations of a slot. Generations are even, so a slot has 2^31 of them;
+   tests make the distance large, so that they are used up soon. */
 #ifndef REACTOR__CORE_GENERATION
 #define REACTOR__CORE_GENERATION 2u
 #endif
 
-enum { REACTOR__CORE_MANY = 3 }; /* transfers: one call for fewer costs more than their own */
+/* for fewer transfers a system call each is cheaper than the common one */
+enum { REACTOR__CORE_MANY = 3 };
 
 enum {
-    REACTOR__CORE_HAS_EDGES = 1,   /* streams are registered once, for edges; else for levels */
-    REACTOR__CORE_HAS_ONESHOT = 2, /* the kernel disarms after a ONESHOT report */
+    /* EDGE works: streams are registered once, for edges; without it for levels */
+    REACTOR__CORE_HAS_EDGES = 1,
+    /* the kernel disarms a ONESHOT descriptor when it reports it */
+    REACTOR__CORE_HAS_ONESHOT = 2,
     REACTOR__CORE_REPORTS_CLOSED =
-        4 /* also what was closed, while a duplicate is open: see verify */
+        4 /* it may report a closed descriptor while a duplicate is open: see verify */
 };
 
 struct reactor__core {
     const reactor__core_backend *backend;
     void *data;                          /* the backend's */
-    reactor__core_transfer_fn *transfer; /* NULL: a receive or a send costs a call anyway */
-    void (*before_dispatch)(
-        reactor *owner);       /* or NULL: may take its own out of the reports of a wait */
-    reactor *owner;            /* handed to callbacks, for core does not know what it is */
-    reactor__core_slot *slots; /* move when they grow: no pointer outlives a callback */
-    reactor__core_link *links; /* one for each */
-    reactor__core_report
-        *reports;          /* of a wait, errors of telling, one file, an end: 2 batches + 2 */
-    uint32_t report_count; /* not dispatched yet */
-    uint32_t refusals;     /* of them, those that are told of refused changes: the first ones */
-    uint32_t limit;        /* how many the next wait may bring */
-    uint32_t kept;         /* of them, for reactor_select */
-    uint32_t handed;       /* the slot that it gave last */
-    uint32_t left;  /* the slot behind the one that stopped the loop, if others were ready; NONE */
-    uint32_t count; /* slots ever used */
+    reactor__core_transfer_fn *transfer; /* NULL: each receive and each send makes a call */
+    reactor *owner;                      /* passed to callbacks; core knows nothing else of it */
+
+    /* NULL, or called before dispatch; takes reports of its own out of the list. */
+    void (*before_dispatch)(reactor *owner);
+
+    /* NULL, or (nested loops) called when something changes outside a turn. */
+    void (*changed)(reactor__core *core);
+
+    /* The slots, and one link for each. The arrays move when they grow: a pointer into them is not
+       kept over a callback. */
+    reactor__core_slot *slots;
+    reactor__core_link *links;
+    uint32_t count; /* how many slots have ever been used */
     uint32_t cap;
-    uint32_t free_head;              /* through next, as is the dirty list; ends with NONE */
-    uint32_t dirty_head, dirty_tail; /* told in the order in which they changed */
-    uint32_t *map;                   /* descriptor -> slot index, open addressing */
-    uint32_t map_mask, map_used;     /* its size, a power of two, less one; how many are in it */
-    uint32_t *always;                /* slots that are always ready */
-    uint32_t always_count, always_cap, always_at; /* at: the last one reported */
-    uint32_t seed;        /* generations of new slots start here, so that other loops' differ */
-    uint32_t batch;       /* reports taken per wait */
-    uint32_t active;      /* watchers, connections, listeners that keep the loop going */
-    uint32_t watchers;    /* of kind WATCHER */
-    uint32_t pulled;      /* of those, without a callback */
-    int pulling;          /* reactor_select was the last to turn the loop: those are armed */
-    int busy;             /* inside a turn */
-    int stale;            /* a report came for what is long gone */
-    uint32_t credit;      /* descriptors that may be looked at, see verify */
-    int64_t earned;       /* when that was counted */
-    uint64_t verify_turn; /* the next turn for that; UINT64_MAX: the backend needs none of it */
-    int stop;             /* atomic: leave the dispatching */
-    unsigned special;     /* atomic: events that need a second look; all of them to stop at once */
-    reactor__core_slow_fn *slow; /* NULL: nobody times callbacks */
-    int child;                   /* a forked copy, to be closed: what is shared stays as it is */
-    uint32_t waker;              /* slot of the wake-up */
-    void (*changed)(reactor__core *core); /* when nested: something to do appeared outside a turn */
+    uint32_t free_head;              /* the free list, linked by next, ends with NONE */
+    uint32_t dirty_head, dirty_tail; /* the dirty list, in the order of the changes */
+    uint32_t *map;                   /* finds the slot index of a descriptor; open addressing */
+    uint32_t map_mask, map_used;     /* its size (a power of two) minus 1; entries in use */
+    uint32_t seed; /* where generations start, so that those of other loops differ */
+
+    /* Room for 2 batches and 2 more: the reports of refused interests, those of a wait, one file
+       that is always ready, and the mark of the end. */
+    reactor__core_report *reports;
+    uint32_t report_count; /* not dispatched yet */
+    uint32_t refusals;     /* of these, the first ones, which report refused interests */
+    uint32_t batch;        /* options.batch: how many reports a wait may bring at most */
+    uint32_t limit;        /* how many the next wait may bring */
+    uint32_t left;         /* the slot to begin with, if a stop has left reports; else NONE */
+
+    /* reactor_select and the watchers without a callback, which are armed for it alone. */
+    uint32_t pulled; /* how many watchers are SELECT_ONLY */
+    uint32_t kept;   /* reports kept for the end of its turn */
+    uint32_t handed; /* the slot that it returned last */
+    int pulling;     /* the last turn was its own, so these watchers are armed */
+
+    /* Files that are always ready. */
+    uint32_t *always;
+    uint32_t always_count, always_cap;
+    uint32_t always_at; /* the last one that was reported */
+
+    /* Finding descriptors that were closed without being removed: see verify. */
+    int stale;            /* a report came for a slot that was removed before this turn */
+    uint32_t credit;      /* how many descriptors may be looked at */
+    int64_t earned;       /* when credit was last counted */
+    uint64_t verify_turn; /* the next turn for it; UINT64_MAX: the backend needs none of it */
+
+    uint32_t active;   /* how many watchers, connections and listeners keep the loop running */
+    uint32_t watchers; /* how many slots are of kind WATCHER */
+    uint32_t waker;    /* the slot of the wake-up */
+    int busy;          /* a turn is running */
+    int child;         /* a forked copy: what it shares with the parent stays as it is */
+    int stop;          /* atomic: the loop is to stop, and dispatch to return */
+    unsigned special;  /* atomic: events that take the slow path; all bits: every report does */
+    reactor__core_slow_fn *slow; /* NULL: callbacks are not timed */
     reactor_counters counters;
-    char reason[160]; /* see reactor_backend_reason */
+    char reason[160]; /* what reactor_backend_reason returns */
 };
 
 static reactor__core_slot *reactor__core_at(const reactor__core *core, uint32_t index) {
     return &core->slots[index];
 }
 
-/* A number that the backend may keep with a slot. */
+/* A number that a backend may keep with a slot. bind does not reset it: the backend's `set`
+   writes it when it adds the slot. */
 REACTOR__OPTIONAL static uint32_t *reactor__core_aux(const reactor__core *core, uint32_t index) {
     return &core->links[index].aux;
 }
 
-/* A handle. The kernel is given the same, to bring it back in reports. */
+/* The handle of a slot: generation and index. The kernel is given the same two and returns them
+   in reports. */
 REACTOR__OPTIONAL static uint64_t reactor__core_id(const reactor__core *core, uint32_t index) {
     return (uint64_t)(core->slots[index].tag & ~1u) << 32 | index;
 }
 
-/* Generations are even, and a timer's is odd: their handles never look alike. Of a slot's tag the
-   lowest bit is thus free to tell that it is without a callback, ONESHOT, or wants something else
-   than the backend knows. */
+/* Whether a tag, without its lowest bit, is the slot's present generation. Generations of slots
+   are even, and a timer's are odd, so their handles never look alike. This leaves the lowest bit
+   of a slot's tag free for update_tag. */
 static int reactor__core_is(const reactor__core_slot *slot, uint32_t tag) {
     return (slot->tag & ~1u) == tag;
 }
 
-/* The slot of a handle, or NULL if it is stale, foreign or of another kind. */
+/* The slot of a handle; NULL if the handle is stale, belongs to another loop or has another
+   kind. */
 REACTOR__OPTIONAL static reactor__core_slot *reactor__core_resolve(const reactor__core *core,
                                                                    uint64_t id, int kind) {
     uint32_t index = (uint32_t)id;
@@ -2035,12 +2133,14 @@ REACTOR__OPTIONAL static reactor__core_slot *reactor__core_resolve(const reactor
 
 /* ---- descriptor -> slot ---- */
 
-/* Fibonacci hashing: of descriptors in a row, as the system gives them, few share a place. */
+/* Fibonacci hashing: it spreads consecutive numbers, which the system hands out as descriptors,
+   over the whole table. */
 static uint32_t reactor__core_hash(const reactor__core *core, reactor_socket fd) {
     uint64_t h = (uint64_t)fd * UINT64_C(0x9E3779B97F4A7C15);
     return (uint32_t)(h >> 32) & core->map_mask;
 }
 
+/* The index of the slot that has this descriptor, or NONE. */
 static uint32_t reactor__core_find(const reactor__core *core, reactor_socket fd) {
     if (!core->map) return REACTOR__NONE;
     uint32_t at = reactor__core_hash(core, fd);
@@ -2051,13 +2151,15 @@ static uint32_t reactor__core_find(const reactor__core *core, reactor_socket fd)
     return REACTOR__NONE;
 }
 
+/* Enters a slot under its descriptor. There must be room. */
 static void reactor__core_map_put(reactor__core *core, uint32_t index) {
     uint32_t at = reactor__core_hash(core, core->slots[index].fd);
     while (core->map[at] != REACTOR__NONE) at = (at + 1) & core->map_mask;
     core->map[at] = index;
 }
 
-/* Room for one more at three quarters full at most. */
+/* Makes room for one more entry. The table is at most three quarters full, so a search always
+   meets an empty entry and is short. */
 static int reactor__core_map_reserve(reactor__core *core) {
     uint32_t size = core->map ? core->map_mask + 1 : 0;
     if ((core->map_used + 1) / 3 < size / 4) return 0;
@@ -2074,8 +2176,9 @@ static int reactor__core_map_reserve(reactor__core *core) {
     return 0;
 }
 
-/* Those behind the hole that would no longer be found move up into it (Knuth 6.4, algorithm R):
-   no tombstones, so a long-lived table stays as fast as a new one. */
+/* Removes a slot's entry. Entries behind it that a search could no longer reach move up into the
+   hole (Knuth 6.4, algorithm R). Tombstones are not needed, so a long-lived table stays as fast
+   as a new one. */
 static void reactor__core_map_delete(reactor__core *core, uint32_t index) {
     uint32_t mask = core->map_mask;
     uint32_t hole = reactor__core_hash(core, core->slots[index].fd);
@@ -2092,6 +2195,8 @@ static void reactor__core_map_delete(reactor__core *core, uint32_t index) {
 
 /* ---- slots ---- */
 
+/* Enlarges the table of slots. If the second array cannot grow, the first one is larger than cap
+   says, which does no harm. */
 static int reactor__core_grow(reactor__core *core) {
     uint32_t cap = core->cap, same = cap;
     void *slots = reactor__util_grown(core->slots, &cap, core->count + 1, sizeof *core->slots);
@@ -2104,27 +2209,28 @@ static int reactor__core_grow(reactor__core *core) {
     return 0;
 }
 
-/* The first generation of a slot. Those of neighbours differ, too; 0 is none, for a handle of that
-   could be {0}. */
+/* The first generation of a slot. It differs between neighbours and between loops. It is never
+   0, or a handle could be {0}, which means "none". */
 static uint32_t reactor__core_first(const reactor__core *core, uint32_t index) {
     const uint32_t tag = core->seed + index * 0x9E3779B2u;
     return tag ? tag : 2;
 }
 
-/* Puts a slot that was released on the free list. One that has been through all its generations
-   stays off it for good, at 40 bytes in 2^31 uses: no handle ever comes back to life. */
+/* Puts a released slot on the free list. A slot that has used up its generations stays off the
+   list for good, which costs 40 bytes every 2^31 uses: otherwise an old handle would become
+   valid again. */
 static void reactor__core_reuse(reactor__core *core, uint32_t index) {
     const uint32_t used = core->slots[index].tag - reactor__core_first(core, index);
     if (used < REACTOR__CORE_GENERATION) {
         core->slots[index].tag |=
-            1; /* or a report of its first life would be taken for one of it */
+            1; /* a late report of its first life has this generation, but never this bit */
         return;
     }
     core->links[index].next = core->free_head;
     core->free_head = index;
 }
 
-/* A slot without a descriptor. Its index, or -ENOMEM. */
+/* Takes a slot, which has no descriptor yet. Returns its index, or -ENOMEM. */
 static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_fn *fn, void *user) {
     uint32_t index = core->free_head;
     reactor__core_slot *slot;
@@ -2148,21 +2254,25 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
     return index;
 }
 
-/* Whether this watcher alone would keep reactor_run going. One whose interest is 0 can never be
-   called, a pulled one not by reactor_run. Connections and listeners count themselves. */
+/* Whether this slot is a watcher that keeps reactor_run running. One with no interest can never
+   be called; a SELECT_ONLY one is not called by reactor_run. Connections and listeners count
+   themselves. */
 static int reactor__core_is_active(const reactor__core_slot *slot) {
     return slot->kind == REACTOR__CORE_WATCHER && (slot->wanted & REACTOR__CORE_BOTH) &&
            !(slot->flags & (REACTOR__CORE_UNREF | REACTOR__CORE_SELECT_ONLY));
 }
 
-/* The tag's lowest bit makes it unlike every report's: see dispatch. */
+/* Sets the lowest bit of the tag if dispatch must not simply call fn: there is no fn, the
+   interest is ONESHOT, or it has changed since the backend was given it. A report's tag has that
+   bit clear, so one comparison in dispatch covers a stale generation and all of these. */
 static void reactor__core_update_tag(reactor__core_slot *slot) {
     int special = !slot->fn || (slot->wanted & (unsigned)REACTOR_ONESHOT) ||
                   slot->armed != (slot->wanted | REACTOR__CORE_WATCHED);
     slot->tag = (slot->tag & ~1u) | (unsigned)special;
 }
 
-/* The only places where wanted, UNREF or SELECT_ONLY change: active counts what they decide. */
+/* want and flag are the only functions that change wanted, UNREF and SELECT_ONLY. The count of
+   active watchers depends on these, so both take the slot out of the count and enter it again. */
 static void reactor__core_want(reactor__core *core, reactor__core_slot *slot, unsigned wanted) {
     core->active -= (uint32_t)reactor__core_is_active(slot);
     slot->wanted = (uint16_t)wanted;
@@ -2176,7 +2286,9 @@ static void reactor__core_flag(reactor__core *core, reactor__core_slot *slot, in
     core->active += (uint32_t)reactor__core_is_active(slot);
 }
 
-/* The invariants of a slot. */
+/* Checks the invariants of a slot: a descriptor belongs to a kind and is found by the map; only
+   a slot with a descriptor is armed (the wake-up may be the backend's own); a file that is
+   always ready stands where aux says; a free slot wants nothing. */
 static void reactor__core_check(const reactor__core *core, uint32_t index) {
     const reactor__core_slot *slot = &core->slots[index];
     const int bound = (slot->flags & REACTOR__CORE_BOUND) != 0;
@@ -2191,7 +2303,7 @@ static void reactor__core_check(const reactor__core *core, uint32_t index) {
     (void)bound;
 }
 
-/* Puts the slot on the list of those whose interest is told before the next wait. */
+/* Marks the slot dirty: flush looks at it before the next wait. */
 static void reactor__core_touch(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_check(core, index);
@@ -2207,14 +2319,14 @@ static void reactor__core_touch(reactor__core *core, uint32_t index) {
     if (core->changed) core->changed(core);
 }
 
-/* Ends a generation. 0 is skipped, for a handle of that could be {0}. */
+/* Begins the slot's next generation. 0 is skipped, because a handle of it could be {0}. */
 static void reactor__core_next_tag(reactor__core_slot *slot) {
     slot->tag = (slot->tag & ~1u) + REACTOR__CORE_GENERATION;
     if (!slot->tag) slot->tag = 2;
 }
 
-/* A removed slot that is still in the dirty list is put on the free list when it leaves that: both
-   lists use next. */
+/* Frees a slot that has no descriptor any more. If it is still in the dirty list it goes to the
+   free list only when flush meets it, because both lists use `next`. */
 static void reactor__core_release(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_want(core, slot, 0);
@@ -2226,8 +2338,9 @@ static void reactor__core_release(reactor__core *core, uint32_t index) {
 
 /* ---- files without readiness ---- */
 
-/* Regular files and the like, where the backend has refused them with EPERM: such a slot is core's
-   alone. It is reported at every turn, and the loop does not wait. aux is its place in the list. */
+/* Regular files and the like have no readiness: a backend that cannot watch them refuses them
+   with EPERM. Then core alone has the slot (ALWAYS), reports it in every turn, and does not let
+   the loop wait. aux is the slot's place in core->always. */
 static int reactor__core_always_add(reactor__core *core, uint32_t index) {
     if (core->always_count == core->always_cap) {
         void *grown = reactor__util_grown(core->always, &core->always_cap, core->always_count + 1,
@@ -2241,6 +2354,7 @@ static int reactor__core_always_add(reactor__core *core, uint32_t index) {
     return 0;
 }
 
+/* The last one takes the place of the one that goes. */
 static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
     uint32_t last = core->always[--core->always_count];
     core->always[core->links[index].aux] = last;
@@ -2248,30 +2362,36 @@ static void reactor__core_always_remove(reactor__core *core, uint32_t index) {
     core->slots[index].flags &= (uint8_t)~REACTOR__CORE_ALWAYS;
 }
 
-/* ---- telling the backend ----
+/* ---- applying interests to the backend ----
 
-   wanted is what the watcher asked for, armed what the backend was told; a slot in which they may
-   differ is dirty. flush, before each wait, makes armed follow wanted, in as many calls as there
-   are dirty slots. A refusal has no caller left to be returned to:
+   wanted is what the watcher asked for, armed what the backend has; a slot in which the two may
+   differ is dirty. flush, before each wait, makes armed follow wanted, with one call of `set`
+   for each dirty slot. A refused interest has no caller any more to which the error could be
+   returned:
 
-        FAILED    refused once: told again at the next flush; modify forgets it
-        ERROR_PENDING  refused twice: ERROR is reported at the next flush, then it begins again; but of
-                  what is not open any more it is reported once for each modify */
+        none -> FAILED           refused once: applied again by the next flush [note_refusal]
+        FAILED -> ERROR_PENDING  refused twice [note_refusal]
+        ERROR_PENDING -> none    ERROR is reported, and it begins again [tell_error]; a descriptor
+                                 that is closed is silenced, until the next reactor_modify
+        FAILED -> none           modify, or an apply that succeeds */
 
-/* What the backend should know of a slot: a pulled one is silent unless reactor_select turns. */
+/* The interest that the backend should have. A SELECT_ONLY slot is silent except in the turns of
+   reactor_select. */
 static unsigned reactor__core_target(const reactor__core *core, const reactor__core_slot *slot) {
     if ((slot->flags & REACTOR__CORE_SELECT_ONLY) && !core->pulling) return REACTOR__CORE_WATCHED;
     return slot->wanted | REACTOR__CORE_WATCHED;
 }
 
-/* Gives a reserved slot its descriptor. The slot stays reserved if this fails. */
+/* Gives a reserved slot its descriptor and registers it with the backend. If this fails the slot
+   stays reserved, without a descriptor. */
 static int reactor__core_bind(reactor__core *core, uint32_t index, reactor_socket fd,
                               unsigned wanted) {
     reactor__core_slot *slot = &core->slots[index];
     if (reactor__core_find(core, fd) != REACTOR__NONE) return -EEXIST;
     if (reactor__core_map_reserve(core) < 0) return -ENOMEM;
     slot->fd = fd;
-    slot->wanted = (uint16_t)wanted; /* for target; counted below, when nothing can fail any more */
+    /* target reads it; it is counted only below, where nothing can fail */
+    slot->wanted = (uint16_t)wanted;
     unsigned target = reactor__core_target(core, slot);
     int e = core->backend->set(core, index, 0, target, 0);
     if (e == -EPERM) e = reactor__core_always_add(core, index);
@@ -2291,8 +2411,10 @@ static int reactor__core_bind(reactor__core *core, uint32_t index, reactor_socke
     return 0;
 }
 
-/* Takes the descriptor away; the slot lives on until release. Cannot fail: what the backend says of
-   a descriptor that was closed before does not matter. */
+/* Takes the descriptor away from the slot, which lives on until release. It cannot fail: what
+   the backend says of a descriptor that was closed before does not matter. closing: the caller
+   closes the descriptor next, so a backend whose kernel forgets closed descriptors may save a
+   call. */
 static void reactor__core_unbind(reactor__core *core, uint32_t index, int closing) {
     reactor__core_slot *slot = &core->slots[index];
     if (!(slot->flags & REACTOR__CORE_BOUND)) return;
@@ -2308,9 +2430,9 @@ static void reactor__core_unbind(reactor__core *core, uint32_t index, int closin
     slot->fd = REACTOR__UTIL_NO_SOCKET;
 }
 
-/* A watcher's interest is told even if it is the same: the number may be another open file's than
-   when it was told last, and with EDGE or ONESHOT the same again means "from now on". The
-   descriptors of streams are the library's own, which knows what they are. */
+/* Changes the interest. That of a watcher is applied even if it is the same: the number may be
+   another open file's by now, and with EDGE or ONESHOT the same interest again means "from here
+   on". Streams own their descriptors, which therefore never change behind the library's back. */
 REACTOR__NOINLINE static void reactor__core_modify(reactor__core *core, uint32_t index,
                                                    unsigned wanted) {
     reactor__core_slot *slot = &core->slots[index];
@@ -2320,7 +2442,8 @@ REACTOR__NOINLINE static void reactor__core_modify(reactor__core *core, uint32_t
     reactor__core_touch(core, index);
 }
 
-/* From a backend, inside wait. */
+/* Backends call this inside wait. Events that are not armed are dropped, but errors and hang-ups
+   stay. */
 REACTOR__OPTIONAL static void reactor__core_report_slot(reactor__core *core, uint32_t index,
                                                         unsigned events) {
     reactor__core_report *report = &core->reports[core->report_count++];
@@ -2329,13 +2452,14 @@ REACTOR__OPTIONAL static void reactor__core_report_slot(reactor__core *core, uin
     report->tag = core->slots[index].tag & ~1u;
 }
 
-/* A refusal, for the first or the second time. */
+/* Notes that the backend has refused the slot's interest: FAILED the first time, ERROR_PENDING
+   the second time. */
 static void reactor__core_note_refusal(reactor__core_slot *slot) {
     if (slot->flags & REACTOR__CORE_FAILED) slot->flags |= REACTOR__CORE_ERROR_PENDING;
     slot->flags ^= REACTOR__CORE_FAILED;
 }
 
-/* Without telling those in whom this loop is nested: they would have it flushed again. */
+/* Marks the slot dirty without `changed`: a nested loop would flush at once, and so for ever. */
 static void reactor__core_touch_again(reactor__core *core, uint32_t index) {
     void (*changed)(reactor__core *) = core->changed;
     core->changed = NULL;
@@ -2343,7 +2467,7 @@ static void reactor__core_touch_again(reactor__core *core, uint32_t index) {
     core->changed = changed;
 }
 
-/* From a backend that tells changes late: this slot's was refused. */
+/* A backend that applies changes only inside wait calls this when one was refused. */
 REACTOR__OPTIONAL static void reactor__core_refused(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     reactor__core_note_refusal(slot);
@@ -2351,20 +2475,24 @@ REACTOR__OPTIONAL static void reactor__core_refused(reactor__core *core, uint32_
     reactor__core_touch_again(core, index);
 }
 
-/* A watcher's slot turns out to be of another open file than the one registered with it, or that is
-   closed: from here on its reports have another generation, so that what the backend may still have
-   of the old one is known as stale. A stream's generation is its handle, and its file its own. */
+/* A backend calls this when it finds another open file under the watcher's number, or none. The
+   watcher's reports have a new generation from here on, so that a report of the old file is
+   known as stale. A stream's generation is its handle, and its descriptor is the library's own:
+   it keeps both. */
 REACTOR__OPTIONAL static void reactor__core_renew(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     if (slot->kind != REACTOR__CORE_WATCHER) return;
     const uint32_t used = slot->tag + REACTOR__CORE_GENERATION - reactor__core_first(core, index);
-    if (used < REACTOR__CORE_GENERATION) return; /* its last one, which only its release may end */
+    /* its last generation, which only release may end */
+    if (used < REACTOR__CORE_GENERATION) return;
     reactor__core_next_tag(slot);
-    slot->since = (uint16_t)core->counters.turns; /* this turn's reports of the old one are due */
+    /* reports of the old file that came with this turn's wait are no surprise */
+    slot->since = (uint16_t)core->counters.turns;
 }
 
-/* Makes the backend's interest the target. A file without readiness may be something else by now if
-   it is to be told anew, and anything else may have become such a file. */
+/* Gives the backend the interest `target`. What was a file without readiness is tried anew if
+   REARM is set, for it may be something else by now; and anything else may have become such a
+   file. */
 static int reactor__core_apply(reactor__core *core, uint32_t index, unsigned target) {
     reactor__core_slot *slot = &core->slots[index];
     unsigned before = slot->armed;
@@ -2376,11 +2504,13 @@ static int reactor__core_apply(reactor__core *core, uint32_t index, unsigned tar
     int e = core->backend->set(core, index, before, target, 0);
     core->counters.changes++;
     if (e == -EPERM) return reactor__core_always_add(core, index);
-    if (e < 0 && !before) reactor__core_always_add(core, index); /* its place is still there */
+    /* cannot fail: the array has room for it */
+    if (e < 0 && !before) reactor__core_always_add(core, index);
     return e;
 }
 
-/* What was closed and not removed says nothing until it is modified or removed. */
+/* Silences a slot whose descriptor was closed without reactor_remove, until it is modified or
+   removed. armed is made to look up to date, so flush has nothing to apply. */
 static void reactor__core_silence(reactor__core *core, reactor__core_slot *slot) {
     const int always = slot->flags & REACTOR__CORE_ALWAYS;
     slot->armed = (uint16_t)(always ? REACTOR__CORE_WATCHED : reactor__core_target(core, slot));
@@ -2388,8 +2518,8 @@ static void reactor__core_silence(reactor__core *core, reactor__core_slot *slot)
     reactor__core_update_tag(slot);
 }
 
-/* The watcher hears of a refusal. Of a descriptor that was closed that is all, for it would be
-   refused for ever. Returns 1 to try again. */
+/* Reports ERROR to a watcher whose interest was refused twice. A closed descriptor is silenced
+   then, for it would be refused for ever. Returns 1 if the interest is to be tried again. */
 static int reactor__core_tell_error(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     slot->flags &= (uint8_t)~REACTOR__CORE_ERROR_PENDING;
@@ -2399,8 +2529,9 @@ static int reactor__core_tell_error(reactor__core *core, uint32_t index) {
     return 0;
 }
 
-/* Tells the backend of one slot. A refusal is tried once more at the next turn; the second one the
-   watcher hears of as ERROR, for the loop has no other caller to tell. Returns 1 to try again. */
+/* Applies the wanted interest of one slot. A refused one is tried again in the next turn; after
+   the second refusal the watcher gets ERROR, because there is no caller left to return an error
+   to. Returns 1 if the slot has to be tried again. */
 static int reactor__core_apply_wanted(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     unsigned target = reactor__core_target(core, slot);
@@ -2419,15 +2550,16 @@ static int reactor__core_apply_wanted(reactor__core *core, uint32_t index) {
     return 0;
 }
 
-/* Whether this one has an error to report, for which there is no room before the next dispatch. */
+/* Whether this slot has an ERROR to report and there is no room for it before the next dispatch. */
 static int reactor__core_is_held_up(const reactor__core *core, uint32_t index) {
     const uint8_t flags = core->slots[index].flags;
     return (flags & REACTOR__CORE_ERROR_PENDING) && (flags & REACTOR__CORE_BOUND) &&
            core->report_count >= core->batch;
 }
 
-/* The number may be another open file's since the last wait, and not every backend can tell: what
-   that wait said of it is cut down to what holds of this one. */
+/* The number may belong to another open file than when the last wait ended, and not every
+   backend notices. So the reports of that wait are cut down to what is true of the present file.
+   said is -1 until the file has been asked, once. */
 static void reactor__core_recheck(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     const uint32_t n = core->report_count > core->kept ? core->report_count : core->kept;
@@ -2438,13 +2570,13 @@ static void reactor__core_recheck(reactor__core *core, uint32_t index) {
         if (said < 0) said = reactor__util_ready(slot->fd, slot->wanted & REACTOR__CORE_BOTH);
         report->events &= (uint32_t)said;
         if (report->events) continue;
-        report->tag = 0; /* nobody's */
+        report->tag = 0; /* no slot has this tag */
         slot->since = (uint16_t)core->counters.turns;
     }
 }
 
-/* For a caller who can be told of a refusal. Some backends would only find out with the next wait
-   that it is closed. */
+/* Applies the wanted interest for a caller that gets the error. It looks whether the descriptor
+   is open, because some backends would notice that only in the next wait. */
 static int reactor__core_apply_now(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     const unsigned target = reactor__core_target(core, slot);
@@ -2465,8 +2597,9 @@ static int reactor__core_apply_now(reactor__core *core, uint32_t index) {
     return 0;
 }
 
-/* A queue: what has to be tried again goes to its end, for next time, and what there is no room for
-   stays at its head, with all behind it. So each has its turn, however many are refused for ever. */
+/* Applies the interests of all dirty slots. The list is a queue: a slot to be tried again goes
+   to its end, for the next turn; one whose ERROR has no room stays at its head with all behind
+   it. So each has its turn, however many are refused for ever. */
 static void reactor__core_flush(reactor__core *core) {
     uint32_t index = core->dirty_head, last = core->dirty_tail;
     core->dirty_head = core->dirty_tail = REACTOR__NONE;
@@ -2488,9 +2621,10 @@ static void reactor__core_flush(reactor__core *core) {
     core->dirty_head = index;
 }
 
-/* reactor_select arms the watchers without a callback, the other turns silence them: a level that
-   nobody can be given would end every wait. A program that alternates pays for telling them all.
-   Kernels report in the order of arming: it goes on behind the one that was handed out last. */
+/* Arms the SELECT_ONLY watchers before a turn of reactor_select, and silences them before other
+   turns, where a level that nobody can be given would end every wait. A program that alternates
+   pays for applying them all. Kernels report in the order of arming: so it begins behind the
+   slot that was returned last. */
 static void reactor__core_pull(reactor__core *core, int on) {
     if (core->pulling == on) return;
     core->pulling = on;
@@ -2505,14 +2639,15 @@ static void reactor__core_pull(reactor__core *core, int on) {
 
 /* ---- reports ----
 
-   Between the wait and a report's turn the callbacks of others run, which may have removed its
-   slot, given it to another, or changed its interest. So nothing is decided before: the generation
-   tells whether the slot is still the one reported, and the interest of now what is delivered. */
+   Between the wait and a report's turn other callbacks run. They may have removed the report's
+   slot, given it to something else or changed its interest. So nothing is decided before that
+   turn: the generation then tells whether the slot is still the one reported, and the present
+   interest which events are delivered. */
 
-/* Files are as ready as they were; with EDGE there is nothing that would ever change, so one
-   report for each time they are armed: after it armed is what no watcher wants, so that whatever
-   one is changed to, before its report's turn has come, differs. They take turns when they are more
-   than a batch. */
+/* Reports the files that are always ready. If they are more than a batch they take turns. With
+   EDGE such a file never changes, so it is reported once for each time it is armed: `armed` then
+   becomes a value that no watcher can want, and any interest that the watcher is given differs
+   from it and arms again. */
 static void reactor__core_report_always(reactor__core *core) {
     uint32_t room = core->report_count < core->limit ? core->limit - core->report_count : 1;
     for (uint32_t i = 0; i < core->always_count && room > 0; i++) {
@@ -2527,21 +2662,23 @@ static void reactor__core_report_always(reactor__core *core) {
     }
 }
 
-/* Whether a file that is always ready has something to tell: then the loop must not wait. */
+/* Whether a file that is always ready has something to report: then the loop must not wait. */
 static int reactor__core_has_always(const reactor__core *core) {
     for (uint32_t i = 0; i < core->always_count; i++)
         if (core->slots[core->always[i]].armed & REACTOR__CORE_BOTH) return 1;
     return 0;
 }
 
-/* Some kernels go on reporting what its user has closed without removing it, as long as a duplicate
-   is open. A watcher is not to be called for that, and a level that nobody can drain would spin. A
-   system call for every report would be dear, so credit bounds them: one for each millisecond, 256
-   at most. Where reports are few each of them is verified. Where credit has run out it is counted
-   anew every 64 turns, and what keeps coming back is found some milliseconds later. A report that is
-   found out is stale from then on, for a tag of 0 is nobody's. */
+/* Some kernels (epoll) go on reporting a descriptor that its user has closed without removing
+   it, as long as a duplicate is open. Its watcher must not be called, and a level that nobody
+   can drain would spin. Asking for every report whether its descriptor is open would cost a
+   system call each, so credit bounds it: one for each millisecond, 256 at most. Where reports
+   are few, each of them is verified. Where credit has run out it is counted again every 64
+   turns, and a closed descriptor that keeps coming back is found some milliseconds later. The
+   report of a closed descriptor gets tag 0, which no slot has. */
 enum { REACTOR__CORE_MOST_CREDIT = 256, REACTOR__CORE_LITTLE_CREDIT = 64 };
 
+/* Counts credit for the milliseconds since it was last counted. */
 static void reactor__core_earn(reactor__core *core) {
     const int64_t now = reactor__util_clock(), ms = (now - core->earned) / REACTOR__MS;
     if (ms <= 0) return;
@@ -2550,9 +2687,11 @@ static void reactor__core_earn(reactor__core *core) {
     if (ms < REACTOR__CORE_MOST_CREDIT) core->credit = (uint32_t)ms;
 }
 
+/* Checks the reports of the last wait as far as credit goes. The first one checked differs from
+   turn to turn, so that each has its turn. */
 REACTOR__NOINLINE static void reactor__core_verify(reactor__core *core) {
     const uint32_t n = core->watchers ? core->report_count - core->refusals : 0;
-    const uint32_t first = (uint32_t)core->counters.turns; /* each has its turn */
+    const uint32_t first = (uint32_t)core->counters.turns; /* begin elsewhere in every turn */
     for (uint32_t i = 0; i < n && core->credit; i++) {
         reactor__core_report *report = &core->reports[core->refusals + (first + i) % n];
         reactor__core_slot *slot = &core->slots[report->index];
@@ -2567,6 +2706,7 @@ REACTOR__NOINLINE static void reactor__core_verify(reactor__core *core) {
         core->verify_turn = core->counters.turns + 64;
 }
 
+/* One wait of the backend; its reports are added behind those of refused interests. */
 static int reactor__core_wait(reactor__core *core, int64_t timeout) {
     if (core->always_count && reactor__core_has_always(core)) timeout = 0;
     core->refusals = core->report_count;
@@ -2577,8 +2717,8 @@ static int reactor__core_wait(reactor__core *core, int64_t timeout) {
     return e;
 }
 
-/* What of a report its watcher sees. Errors and hang-ups come as the event that it watches, so a
-   handler that just reads or writes meets them there. */
+/* The events of a report that its watcher gets. Errors and hang-ups also set the events that it
+   watches, so a handler that just reads or writes meets them there. */
 static unsigned reactor__core_mask(unsigned events, unsigned wanted) {
     unsigned seen = events & wanted;
     if (REACTOR__UNLIKELY(events & REACTOR__CORE_INFO)) {
@@ -2588,13 +2728,13 @@ static unsigned reactor__core_mask(unsigned events, unsigned wanted) {
     return seen;
 }
 
-/* A ONESHOT watcher has been reported: silent until modified. If the report was not for it after
-   all (got 0), a kernel that has disarmed it is told to arm it again. */
+/* A ONESHOT watcher was reported, and is silent until it is modified. If no event was for it
+   after all (got is 0), a kernel that has disarmed it is asked to arm it again. */
 static void reactor__core_shot(reactor__core *core, uint32_t index, unsigned got) {
     reactor__core_slot *slot = &core->slots[index];
     unsigned silent = slot->wanted & ~REACTOR__CORE_BOTH;
     unsigned disarmed = core->backend->traits & (unsigned)REACTOR__CORE_HAS_ONESHOT;
-    if (slot->flags & REACTOR__CORE_DIRTY) disarmed = 0; /* it is about to be told anyway */
+    if (slot->flags & REACTOR__CORE_DIRTY) disarmed = 0; /* flush applies it anyway */
     if (got) reactor__core_want(core, slot, silent);
     if (disarmed && got)
         slot->armed = (uint16_t)(silent | REACTOR__CORE_WATCHED);
@@ -2604,8 +2744,8 @@ static void reactor__core_shot(reactor__core *core, uint32_t index, unsigned got
     }
 }
 
-/* A report that cannot be delivered now is asked for again: a level comes by itself, an edge or a
-   shot when it is armed anew. */
+/* Asks again for a report that cannot be delivered now. A level comes by itself; an edge or a
+   ONESHOT comes when it is armed anew. */
 static void reactor__core_postpone(reactor__core *core, const reactor__core_report *report) {
     uint32_t index = report->index;
     reactor__core_slot *slot = &core->slots[index];
@@ -2614,24 +2754,25 @@ static void reactor__core_postpone(reactor__core *core, const reactor__core_repo
     reactor__core_touch(core, index);
 }
 
-/* Of something gone. It may have gone in this very turn; if not, the kernel reports what can no
-   longer be removed, see epoll. */
+/* A report came for a slot that is gone. If it went in this very turn that is normal. If not,
+   the kernel reports something that can no longer be removed: see epoll. */
 static void reactor__core_gone(reactor__core *core, const reactor__core_slot *slot) {
     if (slot->since == (uint16_t)core->counters.turns) return;
     core->counters.stale++;
     core->stale = 1;
 }
 
-/* The one way to say so; from any thread, and from a signal handler. dispatch looks at special
-   alone, so with all its bits set each report takes the second look, where stop is seen. */
+/* Sets or clears the stop; from any thread, and from signal handlers. dispatch looks at
+   `special` alone: with all bits set every report takes the slow path, where the stop is seen. */
 REACTOR__NOINLINE static void reactor__core_stop(reactor__core *core, int on) {
     REACTOR__STORE(&core->stop, on);
     REACTOR__STORE(&core->special, on || core->slow ? ~0u : REACTOR__CORE_INFO);
-    if (!on && REACTOR__LOAD(&core->stop)) /* another thread's, in between */
+    if (!on && REACTOR__LOAD(&core->stop)) /* another thread has stopped it in between */
         REACTOR__STORE(&core->special, ~0u);
 }
 
-/* A report that is not simply handed to a callback. Returns 1 if it is after all. */
+/* Handles a report that dispatch must not simply pass to fn. Returns 1 if fn is to be called
+   after all. */
 static int reactor__core_dispatch_slow(reactor__core *core, const reactor__core_report *report,
                                        unsigned got) {
     reactor__core_slot *slot = &core->slots[report->index];
@@ -2640,10 +2781,10 @@ static int reactor__core_dispatch_slow(reactor__core *core, const reactor__core_
         return 0;
     }
     if (slot->flags & REACTOR__CORE_SELECT_ONLY) {
-        /* Other turns silence it, but a hang-up is told unasked. */
+        /* Other turns silence it, but a hang-up is reported without being asked for. */
         if (core->pulling)
             core->reports[core->kept++] = *report;
-        else if (slot->armed & REACTOR__CORE_BOTH) /* it became one in this turn */
+        else if (slot->armed & REACTOR__CORE_BOTH) /* its callback was taken away in this turn */
             reactor__core_postpone(core, report);
         return 0;
     }
@@ -2651,7 +2792,7 @@ static int reactor__core_dispatch_slow(reactor__core *core, const reactor__core_
     return got && slot->fn;
 }
 
-/* A report that may be special: looked at, and handed to its callback after all, or not: 0. */
+/* The slow path of one report: returns 1 if a callback was called. */
 REACTOR__NOINLINE static int reactor__core_dispatch_special(reactor__core *core,
                                                             const reactor__core_report *report) {
     const reactor__core_slot *slot = &core->slots[report->index];
@@ -2666,14 +2807,16 @@ REACTOR__NOINLINE static int reactor__core_dispatch_special(reactor__core *core,
     return 1;
 }
 
+/* Orders reports by their slots, for qsort. */
 static int reactor__core_compare(const void *a, const void *b) {
     const uint32_t x = ((const reactor__core_report *)a)->index;
     const uint32_t y = ((const reactor__core_report *)b)->index;
     return (x > y) - (x < y);
 }
 
-/* Who stops the loop whenever it is called might be reported before the others in every turn. So
-   after a stop the order is that of the slots, from the one behind it on and around. */
+/* A watcher that stops the loop whenever it is called might be reported first in every turn. So
+   after a stop the reports are sorted by slot, beginning behind the one that stopped, and the
+   others come first. */
 REACTOR__NOINLINE static void reactor__core_resume(reactor__core *core) {
     const uint32_t n = core->report_count, left = core->left;
     for (uint32_t i = 0; i < n; i++) core->reports[i].index -= left;
@@ -2681,19 +2824,20 @@ REACTOR__NOINLINE static void reactor__core_resume(reactor__core *core) {
     for (uint32_t i = 0; i < n; i++) core->reports[i].index += left;
 }
 
-/* Hands the reports of the last wait to whom they belong; those for reactor_select are kept for the
-   end of the turn. This is every event's way, so one word, special, stands for all that is rare:
-   being stopped, timing callbacks, errors and hang-ups; and for the end, which one more report
-   marks. A tag that differs stands for the rest: gone, pulled, ONESHOT, interest changed in this
-   turn. Callbacks are counted in one go at the end; modules whose events are none take themselves off
-   again. What a stop leaves is asked for again: nothing is lost. */
+/* Passes each report of the last wait to its watcher or module. Every event takes this way, so
+   what is rare is found by two comparisons. `special` has bits for what needs the slow path in
+   any report: a stop, timed callbacks, errors and hang-ups; one more report with such a bit
+   marks the end of the list. A tag that differs means that the slot is gone, SELECT_ONLY,
+   ONESHOT or changed in this turn. Callbacks are counted together at the end; modules subtract
+   events that were no callback. What a stop leaves undone is asked for again, so nothing is
+   lost. */
 static void reactor__core_dispatch(reactor__core *core) {
     if (REACTOR__UNLIKELY(core->left != REACTOR__NONE))
         reactor__core_resume(core);
     else if (core->report_count >= REACTOR__CORE_MANY && core->before_dispatch)
         core->before_dispatch(core->owner);
     reactor__core_report *at = core->reports, *end = at + core->report_count;
-    uint32_t skipped = 0; /* not handed to a callback */
+    uint32_t skipped = 0; /* how many called no callback */
     core->counters.events += core->report_count;
     core->kept = 0;
     end->events = REACTOR__CORE_INFO;
@@ -2714,8 +2858,8 @@ static void reactor__core_dispatch(reactor__core *core) {
     core->report_count = 0;
 }
 
-/* The end of a turn of reactor_select: keys for those that are still there. Any other turn asks
-   for them again. */
+/* The end of a turn of reactor_select: fills in a key for each report whose watcher is still
+   there. In any other turn the reports are asked for again. */
 static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int max) {
     int count = 0;
     for (uint32_t i = 0; i < core->kept; i++) {
@@ -2739,7 +2883,10 @@ static int reactor__core_hand_out(reactor__core *core, reactor_key *keys, int ma
     return count;
 }
 
-/* ---- the backend of a loop that has been abandoned ---- */
+/* ---- the backend of a loop that a forked child has abandoned ----
+
+   Its members do nothing, because in a forked child nothing may reach what is shared with the
+   parent. */
 
 static void reactor__core_none_fini(reactor__core *core) { (void)core; }
 
@@ -2756,13 +2903,15 @@ static int reactor__core_none_wait(reactor__core *core, int64_t timeout) {
 
 /* ---- a forked child ---- */
 
-/* The fork member of a backend that has nothing of the kernel's. */
+/* The fork member of a backend whose kernel keeps nothing between two waits: there is nothing to
+   do. */
 REACTOR__OPTIONAL static int reactor__core_keep(reactor__core *core) {
     (void)core;
     return 0;
 }
 
-/* Tells a backend that has just begun all that is armed. What was closed unremoved is left out. */
+/* Registers all that is armed with a backend that has just begun. A descriptor that was closed
+   without being removed is left out. */
 static int reactor__core_arm_all(reactor__core *core) {
     for (uint32_t i = 0; i < core->count; i++) {
         const reactor__core_slot *slot = &core->slots[i];
@@ -2774,7 +2923,8 @@ static int reactor__core_arm_all(reactor__core *core) {
     return 0;
 }
 
-/* Makes the backend whole in a child. If that fails everything is as it was. */
+/* Gives a forked child's backend kernel objects of its own. If that fails everything is as
+   before. */
 static int reactor__core_fork(reactor__core *core) {
     reactor__core_transfer_fn *transfer = core->transfer;
     void *old = core->data;
@@ -2783,16 +2933,18 @@ static int reactor__core_fork(reactor__core *core) {
     if (e < 0) return e;
     void *fresh = core->data;
     e = reactor__core_arm_all(core);
-    core->child = e == 0; /* what goes is the parent's, too, unless it was made here */
+    /* the old objects are the parent's too, and stay; a new one that failed is our own */
+    core->child = e == 0;
     core->data = e < 0 ? fresh : old;
     core->backend->fini(core);
     core->child = 0;
     core->data = e < 0 ? old : fresh;
-    if (e < 0 || !transfer) core->transfer = transfer; /* streams have prepared for it or not */
+    /* streams prepare for transfers only once */
+    if (e < 0 || !transfer) core->transfer = transfer;
     return e;
 }
 
-/* Closes what the backend has; from then on nothing is told to anybody. */
+/* Closes the backend's descriptors and puts a backend in its place that does nothing. */
 static void reactor__core_abandon(reactor__core *core) {
     static const reactor__core_backend none = {"none",
                                                NULL,
@@ -2812,7 +2964,7 @@ static void reactor__core_abandon(reactor__core *core) {
     core->changed = NULL;
 }
 
-/* core is zeroed memory. After a failure core_fini frees what there is. */
+/* core is zeroed memory. After a failure reactor__core_fini frees what there is. */
 static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed, uint32_t batch,
                               reactor__core_slow_fn *slow) {
     core->owner = owner;
@@ -2838,18 +2990,20 @@ static void reactor__core_fini(reactor__core *core) {
     REACTOR_FREE(core->always);
 }
 /* ==== >> select ==== */
-/* pselect(2), which is everywhere. The bit sets are our own and as long as the highest descriptor
-   watched, so there is no FD_SETSIZE on systems whose kernel has none (Linux, the BSDs); elsewhere
-   a descriptor beyond it is -ERANGE at add, and never a write outside the sets.
+/* pselect(2), which every Unix has. The sets of descriptors are the library's own, as long as
+   the highest watched descriptor needs. So FD_SETSIZE does not limit kernels that take sets of
+   any length (Linux, the BSDs); elsewhere adding a descriptor beyond it is -ERANGE, and nothing
+   is written outside the sets.
 
-   select cannot tell an error or a hang-up from data, so those it found ready are asked again with
-   one poll(2), which says the same as every other backend. One closed descriptor makes the whole
-   call fail with EBADF: it is looked for and left out. A hang-up counts as readable and not as
-   writable here, so who waits to write, or for the end alone, is in the first set too; when it
-   turns out that there is only data it must leave it, and is deaf until it is modified: the others
-   are what wakes the loop, and then poll is asked about it as well. */
+   Traps. select reports errors and hang-ups as readability, so one poll(2) asks those it found
+   what is true. One closed descriptor fails the whole call with EBADF: it is searched for and
+   left out. A hang-up counts as readable and not as writable, so a watcher that waits to write,
+   or for the end alone, must be in the first set too. If it turns out that there is only data,
+   it would end every wait, so it leaves that set and is DEAF until it is modified: it no longer
+   ends a wait, but poll asks about it whenever another descriptor does. */
 #if (defined(REACTOR_USE_SELECT) || defined(REACTOR_USE_ALL)) && !defined(_WIN32)
-/* The sets. The call overwrites what it is given: copies, therefore, next to each other. */
+/* The sets, all in one piece of memory. IN and OUT hold the interest; the call overwrites the
+   sets that it is given, so it gets the copies IN_NOW and OUT_NOW. */
 enum {
     REACTOR__SELECT_IN,
     REACTOR__SELECT_OUT,
@@ -2860,12 +3014,12 @@ enum {
 };
 
 typedef struct reactor__select {
-    reactor__util_word *sets; /* all of them, one behind the other; no fd_set, see above */
-    int words;                /* of each */
-    int top;                  /* highest descriptor in a set, plus 1 */
-    int at;                   /* where the scan starts */
+    reactor__util_word *sets; /* SETS sets, one behind the other */
+    int words;                /* how many words each set has */
+    int top;                  /* the highest descriptor in any set, plus 1 */
+    int at;                   /* the descriptor with which the next scan begins */
     int deaf;                 /* how many */
-    struct pollfd *found;     /* a batch: what the scan has found, for poll */
+    struct pollfd *found;     /* room for a batch: what the scan has found, for poll */
 } reactor__select;
 
 static int reactor__select_init(reactor__core *core) {
@@ -2887,20 +3041,24 @@ static void reactor__select_fini(reactor__core *core) {
     REACTOR_FREE(b);
 }
 
+/* Whether a descriptor is in one of the sets. */
 static int reactor__select_has(const reactor__select *b, int set, int fd) {
     return reactor__util_has_bit(b->sets + set * b->words, fd);
 }
 
+/* Adds a descriptor to one of the sets, or takes it out. */
 static void reactor__select_put(reactor__select *b, int set, int fd, int on) {
     reactor__util_put_bit(b->sets + set * b->words, fd, on);
 }
 
+/* Makes a descriptor DEAF, or ends that. */
 static void reactor__select_deafen(reactor__select *b, int fd, int on) {
     b->deaf += on - reactor__select_has(b, REACTOR__SELECT_DEAF, fd);
     reactor__select_put(b, REACTOR__SELECT_DEAF, fd, on);
 }
 
-/* Not by REALLOC, for every set but the first moves within. */
+/* Makes the sets long enough for fd. REALLOC does not help, because all sets but the first move
+   within the memory. */
 static int reactor__select_grow(reactor__select *b, int fd) {
     int words = b->words;
     if (fd / REACTOR__UTIL_WORD_BITS < words) return 0;
@@ -2917,15 +3075,16 @@ static int reactor__select_grow(reactor__select *b, int fd) {
     return 0;
 }
 
-/* Whether any of those that outlive a call has it. */
+/* Whether any set that outlives a call has the descriptor. */
 static int reactor__select_knows(const reactor__select *b, int fd) {
     return reactor__select_has(b, REACTOR__SELECT_IN, fd) |
            reactor__select_has(b, REACTOR__SELECT_OUT, fd) |
            reactor__select_has(b, REACTOR__SELECT_DEAF, fd);
 }
 
-/* The kernel hears of it with the next call, too late for the caller: so it is asked about this one
-   before. top comes down again, for each wait costs by it. */
+/* The kernel is given an interest with the next call, which is too late for an error of the
+   caller's; so this looks whether the descriptor can be waited for. `top` is lowered again,
+   because each wait costs by it. */
 static int reactor__select_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                                int closing) {
     reactor__select *b = (reactor__select *)core->data;
@@ -2946,7 +3105,8 @@ static int reactor__select_set(reactor__core *core, uint32_t index, unsigned bef
     return 0;
 }
 
-/* A watched descriptor was closed: no more of it until it is removed. */
+/* A watched descriptor was closed without being removed: all such leave the sets, silent until
+   they are removed or modified. */
 static void reactor__select_drop_closed(reactor__select *b) {
     for (int fd = 0; fd < b->top; fd++) {
         if (!reactor__select_knows(b, fd) || fcntl(fd, F_GETFD) >= 0) continue;
@@ -2955,8 +3115,9 @@ static void reactor__select_drop_closed(reactor__select *b) {
     }
 }
 
-/* Collects up to a batch of what the call left in its sets (total bits), and of the deaf. It starts
-   where the last batch ended, or whoever is scanned first would be served first for ever. */
+/* Collects into b->found what the call has left in its sets (total bits), and the DEAF ones, up
+   to a batch. The scan begins where the last one ended; otherwise the lowest descriptors would
+   be served first for ever. Returns how many were collected. */
 static int reactor__select_collect(reactor__select *b, uint32_t batch, int total) {
     uint32_t n = 0;
     int fd = b->at < b->top ? b->at : 0;
@@ -2974,8 +3135,9 @@ static int reactor__select_collect(reactor__select *b, uint32_t batch, int total
     return (int)n;
 }
 
-/* poll refuses more than RLIMIT_NOFILE, which may have been lowered beneath what is open: then what
-   select has said has to do. Errors and hang-ups are input to it, which who reads finds out. */
+/* poll refuses more descriptors than RLIMIT_NOFILE, which the program may have lowered beneath
+   what is open. Then what select has said is used. It has reported errors and hang-ups as input,
+   and a watcher that reads finds out. */
 static void reactor__select_believe(reactor__select *b, int n) {
     for (int i = 0; i < n; i++) {
         const int fd = b->found[i].fd;
@@ -2985,9 +3147,10 @@ static void reactor__select_believe(reactor__select *b, int n) {
     }
 }
 
-/* Asks poll what those n have, and reports it. Out of the first set goes whom it would wake for
-   nothing again and again: who was told, though it waits for nothing but the end; and who does not
-   read, when there was no more than input, and is deaf from then on. */
+/* Asks poll what the n collected descriptors have, and reports it. Two kinds leave the first
+   set, where they would end every wait for nothing: a watcher that waits for the end alone and
+   has had it reported; and one that does not read, when there was nothing but input: that one is
+   DEAF from then on. */
 static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
     for (int i = 0; i < n; i++) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
@@ -3009,6 +3172,7 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
     return 0;
 }
 
+/* One pselect(2) on copies of the sets. */
 static int reactor__select_call(reactor__select *b, int64_t timeout) {
     reactor__util_word *in = NULL, *out = NULL;
     if (b->sets) {
@@ -3022,11 +3186,12 @@ static int reactor__select_call(reactor__select *b, int64_t timeout) {
 static int reactor__select_wait(reactor__core *core, int64_t timeout) {
     reactor__select *b = (reactor__select *)core->data;
     int n = reactor__select_call(b, timeout);
-    if (n == -EBADF) { /* one that keeps coming back must not cost the others their turn */
+    /* a descriptor that is closed anew every turn must not starve the others */
+    if (n == -EBADF) {
         reactor__select_drop_closed(b);
         n = reactor__select_call(b, 0);
     }
-    if (n == -EBADF) return 0; /* another one meanwhile */
+    if (n == -EBADF) return 0; /* another one was closed meanwhile; the next turn finds it */
     if (n < 0 || (n == 0 && !b->deaf)) return n;
     return reactor__select_ask(core, b, reactor__select_collect(b, core->limit, n));
 }
@@ -3046,44 +3211,45 @@ static const reactor__core_backend reactor__select_backend = {"select",
 #define REACTOR__CORE_BEST (&reactor__select_backend)
 #endif
 /* ==== >> winselect ==== */
-/* Windows' select, a namesake: its sets are counted arrays of sockets, so ours are as long as need
-   be and FD_SETSIZE does not matter. It cannot wait for nothing, which is an error to it. That a
-   connect failed is told in the third set alone, where urgent data shows as well: who is not
-   connected when its interest is told is in it. A socket closed behind our back fails the whole
-   call: it is looked for and left out.
+/* Windows' select, which shares no more than the name: its sets are counted arrays of sockets,
+   so the library's own are as long as need be and FD_SETSIZE does not matter. What it finds is
+   asked again with WSAPoll, which tells a reset from data. WSAPoll is not what waits, because it
+   reports a peer's FIN unasked, on which a watcher that waits to write would spin.
 
-   What was found is asked again with WSAPoll, which tells a reset from data. It is not what waits
-   here, for it tells a peer's FIN unasked: a blocked writer would spin on it. As with the other
-   select, who waits to write, or for the end alone, is in the first set too, leaves it when there is
-   only data or an end of file, and is deaf from then on: the others are what wakes the loop, and
-   then it is asked about as well. It leaves the third when it is only urgent data. */
+   Traps. select fails if all sets are empty. It reports a failed connect in the third set alone,
+   where urgent data shows too: so a socket that is not connected is in it, and leaves it when it
+   is only urgent data. A socket that was closed fails the whole call. As in select, a watcher
+   that waits to write, or for the end alone, is in the first set too, leaves it when there is
+   only data or an end of file, and is then DEAF: asked about whenever another socket ends the
+   wait. */
 #if (defined(REACTOR_USE_SELECT) || defined(REACTOR_USE_ALL)) && defined(_WIN32)
 
-/* What is known of a socket, besides its interest. */
+/* The state of a socket, besides its interest. */
 enum {
-    REACTOR__WINSELECT_IN = 1, /* in which set it was found */
+    REACTOR__WINSELECT_IN = 1, /* the last call found it in this set */
     REACTOR__WINSELECT_OUT = 2,
     REACTOR__WINSELECT_FAILED = 4,
     REACTOR__WINSELECT_FOUND = 7,
-    REACTOR__WINSELECT_NO_IN = 8,      /* nothing more of it in the first set */
-    REACTOR__WINSELECT_NO_FAILED = 16, /* and in the third */
+    REACTOR__WINSELECT_NO_IN = 8,      /* it is kept out of the first set */
+    REACTOR__WINSELECT_NO_FAILED = 16, /* it is kept out of the third set */
     REACTOR__WINSELECT_CLOSED = 32,
-    REACTOR__WINSELECT_DEAF = 64 /* left the first set, and may have an error to tell */
+    /* it left the first set, but may still have an error to report */
+    REACTOR__WINSELECT_DEAF = 64
 };
 
-/* fd_set, whatever FD_SETSIZE is. */
+/* The layout of fd_set, for any number of sockets. */
 typedef struct reactor__winselect_set {
     u_int count;
     SOCKET sockets[1];
 } reactor__winselect_set;
 
 typedef struct reactor__winselect {
-    uint32_t *who; /* slot of each */
+    uint32_t *who; /* the slot of each socket */
     uint8_t *state;
     reactor__winselect_set *sets[3];
     WSAPOLLFD *found;
     uint32_t count, cap, at;
-    uint32_t deaf; /* how many */
+    uint32_t deaf; /* how many sockets are DEAF */
 } reactor__winselect;
 
 static int reactor__winselect_init(reactor__core *core) {
@@ -3107,7 +3273,8 @@ static void reactor__winselect_fini(reactor__core *core) {
     REACTOR_FREE(b);
 }
 
-/* Arrays that did grow before one that did not are only longer than needed. */
+/* Makes room for one more socket in all arrays. If one cannot grow, those before it are longer
+   than needed, which does no harm. */
 static int reactor__winselect_grow(reactor__winselect *b) {
     uint32_t cap = b->cap;
     if (b->count < b->cap) return 0;
@@ -3126,6 +3293,7 @@ static int reactor__winselect_grow(reactor__winselect *b) {
     return 0;
 }
 
+/* Makes a socket DEAF, or ends that. */
 static void reactor__winselect_deafen(reactor__winselect *b, uint32_t at, int on) {
     if (b->state[at] & REACTOR__WINSELECT_DEAF) b->deaf--;
     b->state[at] &= (uint8_t)~REACTOR__WINSELECT_DEAF;
@@ -3134,17 +3302,21 @@ static void reactor__winselect_deafen(reactor__winselect *b, uint32_t at, int on
     b->deaf++;
 }
 
+/* Whether fd is a socket, and open. */
 static int reactor__winselect_is_socket(reactor_socket fd) {
     int type, len = sizeof type;
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, (char *)&type, &len) == 0;
 }
 
+/* Whether the socket is connected, so that it cannot fail to become so. */
 static int reactor__winselect_is_connected(reactor_socket fd) {
     struct sockaddr_storage peer;
     int len = sizeof peer;
     return getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
 }
 
+/* A socket's place in the arrays is its slot's aux. A closed socket is refused at once, for
+   select would only notice in the next wait. */
 static int reactor__winselect_set_interest(reactor__core *core, uint32_t index, unsigned before,
                                            unsigned after, int closing) {
     reactor__winselect *b = (reactor__winselect *)core->data;
@@ -3174,6 +3346,7 @@ static void reactor__winselect_put(reactor__winselect_set *set, reactor_socket f
     set->sockets[set->count++] = fd;
 }
 
+/* Fills the three sets from the interest and state of all sockets. */
 static void reactor__winselect_fill(const reactor__core *core, reactor__winselect *b) {
     for (int k = 0; k < 3; k++) b->sets[k]->count = 0;
     for (uint32_t i = 0; i < b->count; i++) {
@@ -3188,10 +3361,14 @@ static void reactor__winselect_fill(const reactor__core *core, reactor__winselec
     }
 }
 
+/* An empty set may not be passed; NULL may. */
 static fd_set *reactor__winselect_arg(reactor__winselect_set *set) {
     return set->count ? (fd_set *)(void *)set : NULL;
 }
 
+/* One call of select, at most REACTOR__UTIL_NAP long. select needs at least one socket, so
+   without any this sleeps; the loop's own wake-up socket is always there once the loop has
+   started. */
 static int reactor__winselect_call(const reactor__core *core, reactor__winselect *b,
                                    int64_t timeout) {
     struct timeval t;
@@ -3204,7 +3381,7 @@ static int reactor__winselect_call(const reactor__core *core, reactor__winselect
         Sleep((DWORD)reactor__util_wait_ms(timeout));
         return 0;
     }
-    int64_t us = (timeout + 999) / 1000; /* never early */
+    int64_t us = (timeout + 999) / 1000; /* rounded up, so that no timer is early */
     t.tv_sec = (long)(us / 1000000);
     t.tv_usec = (long)(us % 1000000);
     int n = select(0, reactor__winselect_arg(b->sets[0]), reactor__winselect_arg(b->sets[1]),
@@ -3212,15 +3389,16 @@ static int reactor__winselect_call(const reactor__core *core, reactor__winselect
     return n == SOCKET_ERROR ? reactor__util_error() : n;
 }
 
-/* A watched socket was closed: no more of it until it is removed. */
+/* A watched socket was closed without being removed: it is left out until it is removed or
+   modified. */
 static void reactor__winselect_drop_closed(const reactor__core *core, reactor__winselect *b) {
     for (uint32_t i = 0; i < b->count; i++)
         if (!reactor__winselect_is_socket(reactor__core_at(core, b->who[i])->fd))
             b->state[i] |= REACTOR__WINSELECT_CLOSED;
 }
 
-/* Notes what the sets have, then collects up to a batch of it and of the deaf, from b->at on and
-   around. */
+/* Marks the sockets that select has left in its sets, then collects these and the DEAF ones for
+   WSAPoll, up to a batch, beginning behind the one that was collected last. */
 static uint32_t reactor__winselect_collect(const reactor__core *core, reactor__winselect *b) {
     uint32_t n = 0;
     for (unsigned k = 0; k < 3; k++)
@@ -3233,13 +3411,14 @@ static uint32_t reactor__winselect_collect(const reactor__core *core, reactor__w
         if (!(b->state[b->at] & (REACTOR__WINSELECT_FOUND | REACTOR__WINSELECT_DEAF))) continue;
         const reactor__core_slot *slot = reactor__core_at(core, b->who[b->at]);
         b->found[n].fd = slot->fd;
-        b->found[n].events = POLLRDNORM; /* nothing at all may not be asked for */
+        b->found[n].events = POLLRDNORM; /* WSAPoll refuses to be asked for nothing */
         if (slot->armed & (unsigned)REACTOR_WRITE) b->found[n].events |= POLLWRNORM;
         b->found[n++].revents = 0;
     }
     return n;
 }
 
+/* Translates WSAPoll's answer. Its POLLHUP is a FIN, which is readable. */
 static unsigned reactor__winselect_events(const WSAPOLLFD *p) {
     unsigned events = 0;
     if (p->revents & (POLLRDNORM | POLLHUP)) events |= (unsigned)REACTOR_READ;
@@ -3248,6 +3427,8 @@ static unsigned reactor__winselect_events(const WSAPOLLFD *p) {
     return events;
 }
 
+/* Asks WSAPoll what the n collected sockets have, reports it, and decides which sets they stay
+   in. */
 static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, uint32_t n) {
     if (n && WSAPoll(b->found, n, 0) == SOCKET_ERROR) return reactor__util_error();
     for (uint32_t i = 0; i < n; i++) {
@@ -3258,11 +3439,12 @@ static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, ui
         unsigned events = reactor__winselect_events(&b->found[i]);
         if ((*state & REACTOR__WINSELECT_FAILED) && reactor__winselect_is_connected(slot->fd))
             *state |= REACTOR__WINSELECT_NO_FAILED;
-        else if (*state & REACTOR__WINSELECT_FAILED) /* WSAPoll may not tell, before 2020 */
+        else if (*state & REACTOR__WINSELECT_FAILED) /* before 2020 WSAPoll does not report it */
             events |= REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
         int told = (events & (slot->armed | REACTOR__CORE_INFO)) != 0;
         if (told) reactor__core_report_slot(core, index, events);
-        /* What it is not there for, or has been told once and for all. */
+        /* It stays in the first set only for what its watcher reads; the end alone is reported
+           once. */
         unsigned wanted = told ? REACTOR__CORE_BOTH : (unsigned)REACTOR_READ;
         if (!(*state & (REACTOR__WINSELECT_IN | REACTOR__WINSELECT_DEAF)) || (slot->armed & wanted))
             continue;
@@ -3272,7 +3454,8 @@ static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, ui
     return 0;
 }
 
-/* It may return before its time is over, by the clock that counts. */
+/* Waits. select may return before its time is over by the loop's clock; then it waits for the
+   rest. */
 static int reactor__winselect_wait(reactor__core *core, int64_t timeout) {
     reactor__winselect *b = (reactor__winselect *)core->data;
     uint32_t before = core->report_count;
@@ -3284,7 +3467,7 @@ static int reactor__winselect_wait(reactor__core *core, int64_t timeout) {
             reactor__winselect_drop_closed(core, b);
             n = reactor__winselect_call(core, b, 0);
         }
-        if (n == -EBADF) return 0; /* another one meanwhile */
+        if (n == -EBADF) return 0; /* another one was closed meanwhile; the next turn finds it */
         if (n < 0) return n;
         int e =
             n || b->deaf ? reactor__winselect_ask(core, b, reactor__winselect_collect(core, b)) : 0;
@@ -3310,15 +3493,17 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
 #define REACTOR__CORE_BEST (&reactor__winselect_backend)
 #endif
 /* ==== >> windows ==== */
-/* The interface below select and WSAPoll: an I/O control of Windows' socket driver, \Device\Afd,
-   that ends when one of the events asked for is there, and says so at a completion port. It is not
-   documented, but what libuv, Rust's mio and others stand on. Ready sockets cost, idle ones do not.
+/* The interface beneath select and WSAPoll: an I/O control of Windows' socket driver,
+   \Device\Afd, which asks for events of one socket and completes at a completion port when one
+   of them is there. It is not documented, but libuv and Rust's mio rely on it. Only ready
+   sockets cost, idle ones do not. Such a request is called a poll here.
 
-   A poll tells once, and what was there when it began as well: to ask again before the next wait
-   makes a level of it. While it is pending its memory is the kernel's. So whoever removes a socket
-   cancels the poll and lets go of it; it is used again when its end has come through the port. A
-   pending poll that asks for less than is wanted now is cancelled and asked anew. The driver
-   searches the polls of one open file one by one, so there are at most 32 of them. */
+   Traps. A poll completes once, and at once if its events are there already; asking again before
+   the next wait makes a level of that. While it is pending its memory belongs to the kernel:
+   whoever removes a socket cancels its poll and lets go of it, and the memory is used again when
+   the completion has come. A pending poll that asks for less than is wanted now is cancelled and
+   asked anew. The driver searches the polls of one open file one by one, so at most 32 of them
+   share a file. */
 #if defined(REACTOR_USE_WINDOWS) && !defined(_WIN32)
 #error "reactor.h: REACTOR_USE_WINDOWS needs Windows"
 #elif defined(REACTOR_USE_WINDOWS) || (defined(REACTOR_USE_ALL) && defined(_WIN32))
@@ -3328,19 +3513,19 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
 #define REACTOR__WINDOWS_BELOW   0x4800001Du /* SIO_BSP_HANDLE_POLL */
 #define REACTOR__WINDOWS_PRECISE 2           /* CREATE_WAITABLE_TIMER_HIGH_RESOLUTION; Windows 10 */
 
-/* Its events. */
+/* The driver's events. */
 enum {
     REACTOR__WINDOWS_RECEIVE = 0x01,
     REACTOR__WINDOWS_SEND = 0x04,
     REACTOR__WINDOWS_DISCONNECT = 0x08, /* FIN */
     REACTOR__WINDOWS_ABORT = 0x10,      /* RST */
-    REACTOR__WINDOWS_CLOSED = 0x20,     /* by ourselves */
+    REACTOR__WINDOWS_CLOSED = 0x20,     /* the socket was closed by this process */
     REACTOR__WINDOWS_ACCEPT = 0x80,
-    REACTOR__WINDOWS_FAILED = 0x100, /* a connect */
+    REACTOR__WINDOWS_FAILED = 0x100, /* a connect failed */
     REACTOR__WINDOWS_GROUP = 32
 };
 
-/* What goes in and comes out. */
+/* The control's input and output. */
 typedef struct reactor__windows_info {
     LARGE_INTEGER timeout;
     ULONG count;
@@ -3350,45 +3535,54 @@ typedef struct reactor__windows_info {
     LONG status;
 } reactor__windows_info;
 
-/* One poll. */
+/* One poll, that is one watched socket.
+
+        free -> listed    take, list: to be asked for
+        listed -> pending   ask, called by update before a wait
+        pending -> listed   ended: its completion came; to be asked for again
+        pending -> cancelled -> listed   set, because more is wanted than was asked
+        any -> let go of -> free   remove, drop; a pending one when its completion has come */
 typedef struct reactor__windows_op {
-    OVERLAPPED overlapped; /* first: the port gives its address back */
+    OVERLAPPED overlapped; /* must be first: the port returns its address */
     reactor__windows_info info;
     HANDLE device;
-    HANDLE base; /* of the socket: below what a firewall may have put on top */
+    HANDLE base; /* the driver's own socket, below what a firewall may have put on top */
     uint32_t number;
-    uint32_t slot;  /* NONE: let go of */
-    uint32_t next;  /* in the free list or a queue of those to be asked for */
-    uint32_t asked; /* while it is pending: for what */
+    uint32_t slot;  /* NONE: its socket was removed */
+    uint32_t next;  /* the next one in the free list or in a queue */
+    uint32_t asked; /* the events that a pending poll asks for */
     uint8_t pending, listed, told;
-    uint8_t cancelled; /* to be asked anew */
-    uint8_t changed;   /* the interest, since it was asked for last */
+    uint8_t cancelled; /* it was cancelled in order to be asked anew */
+    uint8_t changed;   /* the interest has changed since it was last asked for */
 } reactor__windows_op;
 
+/* Polls that share one open file of the driver. */
 typedef struct reactor__windows_group {
     HANDLE device;
     reactor__windows_op ops[REACTOR__WINDOWS_GROUP];
 } reactor__windows_group;
 
-/* First come, first asked for, and reported in that order. */
+/* A queue of polls to be asked for. They are reported in the order in which they are asked for. */
 typedef struct reactor__windows_queue {
     uint32_t head, tail;
 } reactor__windows_queue;
 
 typedef struct reactor__windows {
     HANDLE port;
-    HANDLE timer;   /* NULL: none of high resolution */
-    HANDLE watched; /* the timer, by the thread pool; NULL: not yet */
-    int rung;       /* atomic: reactor_wake, and not told yet */
+    HANDLE timer;   /* NULL: the system has none of high resolution */
+    HANDLE watched; /* the thread pool's registration for the timer; NULL: not yet */
+    int rung;       /* atomic: a wake-up was sent, and has not been reported yet */
     reactor__windows_group **groups;
-    uint32_t count, cap;         /* of groups */
-    uint32_t pending, cancelled; /* of polls */
+    uint32_t count, cap;         /* how many groups there are */
+    uint32_t pending, cancelled; /* how many polls are pending, how many of them cancelled */
     uint32_t free_head;
-    reactor__windows_queue todo;  /* to be asked for now */
-    reactor__windows_queue later; /* with the next wait, what this one has told already */
+    reactor__windows_queue todo; /* to be asked for before this wait */
+    /* to be asked for before the next wait, for this wait has reported them */
+    reactor__windows_queue later;
     OVERLAPPED_ENTRY *entries;
 } reactor__windows;
 
+/* The poll of a number. */
 static reactor__windows_op *reactor__windows_at(const reactor__windows *b, uint32_t n) {
     return &b->groups[n / REACTOR__WINDOWS_GROUP]->ops[n % REACTOR__WINDOWS_GROUP];
 }
@@ -3399,7 +3593,8 @@ typedef NTSTATUS(NTAPI *reactor__windows_create_fn)(PHANDLE, ACCESS_MASK, POBJEC
 
 typedef ULONG(NTAPI *reactor__windows_code_fn)(NTSTATUS);
 
-/* Looked up, so that nobody has to link with ntdll. */
+/* Opens the driver and connects the file with the completion port. The two functions of ntdll
+   are looked up at run time, so that no program has to link with ntdll. */
 static int reactor__windows_open(HANDLE port, HANDLE *out) {
     static WCHAR path[] = L"\\Device\\Afd\\reactor";
     UNICODE_STRING name;
@@ -3424,6 +3619,7 @@ static int reactor__windows_open(HANDLE port, HANDLE *out) {
     return r;
 }
 
+/* Makes another group of polls and puts them on the free list. */
 static int reactor__windows_grow(reactor__windows *b) {
     if (b->count == b->cap) {
         void *grown = reactor__util_grown(b->groups, &b->cap, b->count + 1, sizeof *b->groups);
@@ -3449,7 +3645,8 @@ static int reactor__windows_grow(reactor__windows *b) {
     return 0;
 }
 
-/* Cancelled polls end through the port too, and until then their memory is in use. */
+/* Cancels all polls and waits for their completions, because until then the kernel writes to
+   their memory. */
 static void reactor__windows_fini(reactor__core *core) {
     reactor__windows *b = (reactor__windows *)core->data;
     ULONG n;
@@ -3459,9 +3656,11 @@ static void reactor__windows_fini(reactor__core *core) {
         while (n-- > 0) b->pending -= b->entries[n].lpOverlapped != NULL;
     for (uint32_t i = 0; i < b->count; i++) {
         CloseHandle(b->groups[i]->device);
-        if (!b->pending) REACTOR_FREE(b->groups[i]); /* else better lost than written to */
+        /* if a completion does not come, losing the memory is better than freeing it */
+        if (!b->pending) REACTOR_FREE(b->groups[i]);
     }
-    if (b->watched) UnregisterWaitEx(b->watched, INVALID_HANDLE_VALUE); /* waits for ring */
+    /* waits until reactor__windows_ring has returned */
+    if (b->watched) UnregisterWaitEx(b->watched, INVALID_HANDLE_VALUE);
     if (b->timer) CloseHandle(b->timer);
     CloseHandle(b->port);
     REACTOR_FREE(b->groups);
@@ -3474,12 +3673,13 @@ static int reactor__windows_init(reactor__core *core) {
     if (!b) return -ENOMEM;
     b->free_head = b->todo.head = b->later.head = REACTOR__NONE;
     b->entries = (OVERLAPPED_ENTRY *)REACTOR_MALLOC(core->batch * sizeof *b->entries);
-    /* As many threads as like: one that has run the loop counts until it waits elsewhere, and must
-       not keep the one that destroys it from getting anything. */
+    /* No limit of threads: one that has run the loop counts until it waits elsewhere, and must
+       not keep the thread that destroys the loop from getting completions. */
     b->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, INT_MAX);
     int e = b->port ? 0 : reactor__util_error();
     if (!b->entries) e = -ENOMEM;
-    if (e == 0) e = reactor__windows_grow(b); /* whether the driver can be opened is seen here */
+    /* this also finds out whether the driver can be opened */
+    if (e == 0) e = reactor__windows_grow(b);
     if (e == 0) {
         b->timer = CreateWaitableTimerExW(NULL, NULL, REACTOR__WINDOWS_PRECISE, TIMER_ALL_ACCESS);
         core->data = b;
@@ -3492,7 +3692,8 @@ static int reactor__windows_init(reactor__core *core) {
     return e;
 }
 
-/* What to ask for. RDHUP alone is an interest in errors, which are told once. */
+/* The driver's events for an interest. RDHUP alone is an interest in errors, which are reported
+   once. */
 static uint32_t reactor__windows_events(unsigned interest, int told) {
     const unsigned any = REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP;
     uint32_t events = 0;
@@ -3503,7 +3704,7 @@ static uint32_t reactor__windows_events(unsigned interest, int told) {
     return events | REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED | REACTOR__WINDOWS_CLOSED;
 }
 
-/* Its end comes through the port, also if it has come at once. */
+/* Starts a poll. Its completion comes through the port, even if it completes at once. */
 static int reactor__windows_ask(reactor__windows *b, reactor__windows_op *op, uint32_t events) {
     memset(&op->overlapped, 0, sizeof op->overlapped);
     op->info.timeout.QuadPart = INT64_MAX;
@@ -3523,6 +3724,7 @@ static int reactor__windows_ask(reactor__windows *b, reactor__windows_op *op, ui
     return 0;
 }
 
+/* Puts a poll at the end of a queue, unless it is in one. */
 static void reactor__windows_list(const reactor__windows *b, reactor__windows_op *op,
                                   reactor__windows_queue *queue) {
     if (op->listed) return;
@@ -3535,6 +3737,8 @@ static void reactor__windows_list(const reactor__windows *b, reactor__windows_op
     queue->tail = op->number;
 }
 
+/* Frees a poll whose socket was removed, unless it is pending or in a queue: then whoever takes
+   it out of there frees it. */
 static void reactor__windows_drop(reactor__windows *b, uint32_t n) {
     reactor__windows_op *op = reactor__windows_at(b, n);
     if (op->pending || op->listed) return;
@@ -3542,8 +3746,9 @@ static void reactor__windows_drop(reactor__windows *b, uint32_t n) {
     b->free_head = n;
 }
 
-/* The driver's own socket. Some layers on top of it hide it, against the rules; the one below such
-   a layer they tell, as WSAPoll asks for that. */
+/* Finds the driver's own socket. Some layers on top of it hide it, against Winsock's rules;
+   these answer the query that WSAPoll makes with the socket of the layer below, which is asked
+   in turn. */
 static int reactor__windows_base(reactor_socket fd, SOCKET *base) {
     DWORD n;
     for (int layers = 0; layers < 16; layers++) {
@@ -3559,7 +3764,7 @@ static int reactor__windows_base(reactor_socket fd, SOCKET *base) {
     return -ELOOP;
 }
 
-/* The number of a poll for this socket. */
+/* Takes a poll for a socket and returns its number, or a negative errno. */
 static int64_t reactor__windows_take(reactor__windows *b, reactor_socket fd) {
     SOCKET base;
     int type, len = sizeof type;
@@ -3574,6 +3779,7 @@ static int64_t reactor__windows_take(reactor__windows *b, reactor_socket fd) {
     return at;
 }
 
+/* Lets go of a socket's poll. If that is pending it is cancelled, and freed by its completion. */
 static void reactor__windows_remove(reactor__windows *b, uint32_t n) {
     reactor__windows_op *op = reactor__windows_at(b, n);
     op->slot = REACTOR__NONE;
@@ -3581,6 +3787,8 @@ static void reactor__windows_remove(reactor__windows *b, uint32_t n) {
     reactor__windows_drop(b, n);
 }
 
+/* A slot's aux is the number of its poll. 1: what could not be checked here is found out in
+   wait. */
 static int reactor__windows_set(reactor__core *core, uint32_t index, unsigned before,
                                 unsigned after, int closing) {
     reactor__windows *b = (reactor__windows *)core->data;
@@ -3610,13 +3818,15 @@ static int reactor__windows_set(reactor__core *core, uint32_t index, unsigned be
     return 1;
 }
 
-/* A socket that was closed: silent until it is removed, but a change of interest is refused. */
+/* A poll has found its socket closed. The socket is silent until it is removed, but a change of
+   its interest is refused. */
 static void reactor__windows_closed(reactor__core *core, reactor__windows_op *op) {
     if (op->changed) reactor__core_refused(core, op->slot);
     op->changed = 0;
 }
 
-/* Asks for those in a queue; for those without the memory for it, in the next call. */
+/* Starts the polls of a queue. Those for which there is no memory are tried again with the next
+   call. */
 static void reactor__windows_update(reactor__core *core, reactor__windows *b,
                                     reactor__windows_queue *queue) {
     uint32_t n = queue->head;
@@ -3642,6 +3852,7 @@ static void reactor__windows_update(reactor__core *core, reactor__windows *b,
     }
 }
 
+/* Translates the events of a completed poll and reports them. */
 static void reactor__windows_report(reactor__core *core, reactor__windows_op *op) {
     const uint32_t got = op->info.events;
     unsigned events = 0;
@@ -3651,18 +3862,18 @@ static void reactor__windows_report(reactor__core *core, reactor__windows_op *op
     if (got & (REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED))
         events |= REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
     events &= reactor__core_at(core, op->slot)->armed | REACTOR__CORE_INFO;
-    if (!events) return; /* less is wanted since it was asked */
+    if (!events) return; /* less is wanted than was asked for */
     op->told = 1;
     reactor__core_report_slot(core, op->slot, events);
 }
 
-/* One poll has ended. */
+/* A poll's completion has come: reports what it found, and lists it to be asked for again. */
 static void reactor__windows_ended(reactor__core *core, reactor__windows *b,
                                    reactor__windows_op *op) {
     const uint32_t dead = REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED;
-    /* It may end without events, and then events still has those asked for. */
+    /* A poll may complete without events; then info.events still has those that were asked for. */
     int told = op->overlapped.Internal == 0 && op->info.count;
-    /* It may have been too late for that: all that is there now is told by the next one. */
+    /* A cancelled poll may have completed before; what it found is reported by the next one. */
     if (told && op->cancelled) told = (op->info.events & (dead | REACTOR__WINDOWS_CLOSED)) != 0;
     b->pending--;
     b->cancelled -= op->cancelled;
@@ -3680,8 +3891,8 @@ static void reactor__windows_ended(reactor__core *core, reactor__windows *b,
     reactor__windows_list(b, op, core->report_count > before ? &b->later : &b->todo);
 }
 
-/* From any thread. A packet that is no poll's end; rung tells those of wake from the timer's, and
-   from such as were taken back. */
+/* Wakes the loop, from any thread, by a packet that is no poll's completion. rung tells such
+   packets from the timer's, and from those that were taken back. */
 static int reactor__windows_wake(const reactor__core *core, int on) {
     reactor__windows *b = (reactor__windows *)core->data;
     DWORD saved = GetLastError();
@@ -3691,6 +3902,7 @@ static int reactor__windows_wake(const reactor__core *core, int on) {
     return e;
 }
 
+/* Handles one packet of the port: a completion, a wake-up or the timer. */
 static void reactor__windows_packet(reactor__core *core, reactor__windows *b,
                                     const OVERLAPPED_ENTRY *entry) {
     if (entry->lpOverlapped)
@@ -3699,17 +3911,19 @@ static void reactor__windows_packet(reactor__core *core, reactor__windows *b,
         reactor__core_report_slot(core, core->waker, REACTOR_READ);
 }
 
-/* In the thread pool: a packet ends the wait. */
+/* Runs in the thread pool when the timer goes off: its packet ends the wait. */
 static VOID CALLBACK reactor__windows_ring(PVOID port, BOOLEAN timed_out) {
     (void)timed_out;
     PostQueuedCompletionStatus((HANDLE)port, 0, 0, NULL);
 }
 
-/* A timer of high resolution may not have a completion routine, so the thread pool waits for it. */
+/* Sets the timer, and returns whether it is set. A timer of high resolution may not have a
+   completion routine, so the thread pool waits for it. */
 static int reactor__windows_set_timer(reactor__windows *b, int64_t timeout) {
     LARGE_INTEGER due;
     if (!b->timer || timeout <= 0) return 0;
-    due.QuadPart = -(timeout / 100 + (timeout % 100 != 0)); /* in 100 ns, from now */
+    /* negative: from now on, in units of 100 ns */
+    due.QuadPart = -(timeout / 100 + (timeout % 100 != 0));
     if (!b->watched && !RegisterWaitForSingleObject(&b->watched, b->timer, reactor__windows_ring,
                                                     b->port, INFINITE, WT_EXECUTEINWAITTHREAD)) {
         b->watched = NULL;
@@ -3718,8 +3932,9 @@ static int reactor__windows_set_timer(reactor__windows *b, int64_t timeout) {
     return SetWaitableTimer(b->timer, &due, 0, NULL, NULL, FALSE) != 0;
 }
 
-/* How long to wait in one call: not if core is to hear of a refusal; until what was cancelled has
-   ended, which takes no time to speak of; and what there was no memory for is tried again soon. */
+/* How long one call may wait. Not at all if core has a refusal to look at; only a short time
+   while polls are cancelled, whose completions take no time to speak of, or could not be started
+   for want of memory. */
 static int64_t reactor__windows_patience(const reactor__core *core, const reactor__windows *b,
                                          int64_t timeout) {
     const int64_t soon = 10 * REACTOR__MS;
@@ -3729,8 +3944,8 @@ static int64_t reactor__windows_patience(const reactor__core *core, const reacto
     return b->todo.head != REACTOR__NONE && (timeout < 0 || timeout > soon) ? soon : timeout;
 }
 
-/* Returns how many packets came, also of polls that were cancelled. The port counts time in the
-   system's ticks, 15 ms or so; the timer ends the wait when the time has come. */
+/* One call of the port; returns how many packets came. The port counts time in ticks of 15 ms or
+   so, so the timer ends the wait when its time has come. */
 static int reactor__windows_call(reactor__core *core, reactor__windows *b, uint32_t room,
                                  int64_t timeout) {
     ULONG n = 0;
@@ -3747,8 +3962,9 @@ static int reactor__windows_call(reactor__core *core, reactor__windows *b, uint3
     return (int)n;
 }
 
-/* Goes on while there is nothing to tell, for the port may come back before the time is over, by the
-   clock that counts; and by glances, until what was cancelled has been asked anew. */
+/* Waits until there is something to report or the time is over by the loop's clock, for the port
+   may return early. While cancelled polls have not been asked anew it takes up to four more
+   glances. */
 static int reactor__windows_wait(reactor__core *core, int64_t timeout) {
     reactor__windows *b = (reactor__windows *)core->data;
     const uint32_t before = core->report_count;
@@ -3786,24 +4002,28 @@ static const reactor__core_backend reactor__windows_backend = {"windows",
 #define REACTOR__CORE_BEST (&reactor__windows_backend)
 #endif
 /* ==== >> poll ==== */
-/* ppoll(2), or poll(2) where that is missing. A dense array, so the kernel is never given a hole; a
-   slot's aux is its place. Interest 0 is the descriptor -1, which the kernel skips: with no events
-   it would still report hang-ups, for ever. A descriptor closed behind our back is POLLNVAL: it is
-   skipped from then on; so is one whose only interest is to hear of its end, when it has. When more
-   are ready than a batch, the next scan starts where this one ended. */
+/* ppoll(2), or poll(2) where that is missing. The kernel is given a dense array; a slot's aux is
+   its place there. When more descriptors are ready than a batch holds, the next scan begins
+   where this one ended, so each has its turn.
+
+   Traps. poll ignores entries with fd -1; watchers with no interest use that, because an entry
+   without events would still report hang-ups, for ever. A descriptor that was closed without
+   being removed is POLLNVAL in every call: its entry becomes -1 too, and so does that of a
+   watcher whose only interest is the end, once that was reported. poll refuses more entries than
+   RLIMIT_NOFILE: select takes over. */
 #if defined(REACTOR_USE_POLL) && defined(_WIN32)
 #error "reactor.h: REACTOR_USE_POLL needs poll(2); on Windows there are WINDOWS and SELECT"
 #elif defined(REACTOR_USE_POLL) || (defined(REACTOR_USE_ALL) && !defined(_WIN32))
 
 typedef struct reactor__poll {
-    struct pollfd *fds; /* what the kernel is given */
-    uint32_t *who;      /* slot of each */
+    struct pollfd *fds; /* the array that the kernel is given */
+    uint32_t *who;      /* the slot of each entry */
     uint32_t count, cap, at;
 } reactor__poll;
 
 #if defined(__linux__) && defined(SYS_ppoll)
-/* By number, for <poll.h> shows it only to those who asked for all of GNU. The kernel's timespec
-   has two longs. */
+/* Calls ppoll by its number, because <poll.h> declares it only with _GNU_SOURCE. The kernel's
+   timespec has two longs. A filter or an old kernel may not know the call (ENOSYS). */
 static int reactor__poll_call(struct pollfd *fds, uint32_t count, int64_t timeout) {
     long t[2];
     t[0] = (long)(timeout / 1000000000 < LONG_MAX ? timeout / 1000000000 : LONG_MAX);
@@ -3830,7 +4050,8 @@ static void reactor__poll_fini(reactor__core *core) {
     REACTOR_FREE(b);
 }
 
-/* cap is what both arrays hold: when the second cannot grow, the first has room to spare. */
+/* Makes room for one more entry. cap is what both arrays hold: if the second cannot grow, the
+   first has room to spare. */
 static int reactor__poll_grow(reactor__poll *b) {
     uint32_t cap = b->cap;
     if (b->count < b->cap) return 0;
@@ -3844,7 +4065,7 @@ static int reactor__poll_grow(reactor__poll *b) {
     return 0;
 }
 
-/* The last one takes the place of the one that goes. */
+/* Removes an entry; the last one takes its place. */
 static void reactor__poll_remove(reactor__core *core, reactor__poll *b, uint32_t place) {
     uint32_t last = --b->count;
     b->fds[place] = b->fds[last];
@@ -3852,7 +4073,8 @@ static void reactor__poll_remove(reactor__core *core, reactor__poll *b, uint32_t
     *reactor__core_aux(core, b->who[place]) = place;
 }
 
-/* As in select, the caller is told at once what the kernel would tell the next wait. */
+/* The kernel would report a bad descriptor only in the next wait, too late for the caller, so
+   this asks at once. */
 static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                              int closing) {
     reactor__poll *b = (reactor__poll *)core->data;
@@ -3877,7 +4099,7 @@ static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned befor
     return 0;
 }
 
-/* What poll(2) would say, as far as select knows. */
+/* Fills in revents from what select has said, and returns how many entries have any. */
 static int reactor__poll_note(const reactor__poll *b, const reactor__util_word *in,
                               const reactor__util_word *out) {
     int n = 0;
@@ -3892,7 +4114,7 @@ static int reactor__poll_note(const reactor__poll *b, const reactor__util_word *
     return n;
 }
 
-/* Those that were closed, for which select has refused to wait. */
+/* select refuses to wait because of closed descriptors: marks these as poll would, POLLNVAL. */
 static int reactor__poll_note_closed(const reactor__poll *b) {
     int n = 0;
     for (uint32_t i = 0; i < b->count; i++) {
@@ -3904,10 +4126,10 @@ static int reactor__poll_note_closed(const reactor__poll *b) {
     return n;
 }
 
-/* poll(2) refuses more than RLIMIT_NOFILE, which a program may have lowered beneath what is open, as
-   sandboxes do; select(2) does not. It serves until there is a poll again. Hang-ups and errors are
-   input or room to it, which is how their watchers learn of them; who waits for nothing but the end
-   does not. */
+/* Waits with select(2) until poll(2) works again. poll refuses more entries than RLIMIT_NOFILE,
+   which a program may have lowered beneath what is open, as sandboxes do; select does not.
+   select reports hang-ups and errors as input or room, and their watchers find out by reading or
+   writing; a watcher that waits for nothing but the end is not called meanwhile. */
 REACTOR__NOINLINE static int reactor__poll_by_select(reactor__poll *b, int64_t timeout) {
     int top = 0;
     for (uint32_t i = 0; i < b->count; i++)
@@ -3930,7 +4152,8 @@ REACTOR__NOINLINE static int reactor__poll_by_select(reactor__poll *b, int64_t t
     return n;
 }
 
-/* The kernel tells how many have something (left), so the scan ends with the last of these. */
+/* The kernel returns how many entries have something (left), so the scan stops at the last of
+   them. */
 static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
     reactor__poll *b = (reactor__poll *)core->data;
     int left = reactor__poll_call(b->fds, b->count, timeout);
@@ -3970,15 +4193,16 @@ static const reactor__core_backend reactor__poll_backend = {"poll",
 /* ==== >> kqueue ==== */
 /* kqueue(2) of the BSDs and macOS; on Linux over libkqueue, by which it is tested.
 
-   Reading and writing are two filters, whose events are merged into one report. Changes are sent
-   with the wait, in its one call; the errors of an addition are asked for at once (EV_RECEIPT), a
-   later refusal comes back before any waiting. EV_EOF tells neither a half-close from a hang-up
-   nor an error on every system: what has ended is asked with one poll(2). Streams are told levels,
-   for EV_CLEAR would tell of room with every acknowledgement, and coming and going is free here.
+   Reading and writing are two filters of a descriptor, and their events are merged into one
+   report. Changes are sent with the wait, in its one call. Errors of an addition are asked for
+   at once (EV_RECEIPT); a change that is refused later makes the call return before it waits.
 
-   Filters go when their descriptor is closed, and a fork's child has no kqueue: its number may be
-   somebody else's. libkqueue sees no close, takes locks where a signal may come, and cannot be
-   polled: over it deletions are sent before the close, and neither wake nor fd is offered. */
+   Traps. EV_EOF tells neither a half-close from a hang-up nor an error on every system, so what
+   has ended is asked with one poll(2). EV_CLEAR would report room with every acknowledgement, so
+   streams use levels. A close removes the filters. A forked child has no kqueue, and the number
+   may be another file's. libkqueue sees no close, takes locks where a signal may come, and
+   cannot be polled: over it deletions are sent before the close, and neither wake nor fd is
+   offered. */
 #if defined(REACTOR_USE_KQUEUE) && !defined(REACTOR__BSD) && defined(__has_include)
 #if !__has_include(<sys/event.h>)
 #error "reactor.h: REACTOR_USE_KQUEUE needs a BSD or macOS, or the <sys/event.h> of libkqueue"
@@ -3988,7 +4212,8 @@ static const reactor__core_backend reactor__poll_backend = {"poll",
 #if defined(REACTOR_USE_KQUEUE) || (defined(REACTOR_USE_ALL) && defined(REACTOR__BSD))
 #include <sys/event.h>
 
-/* Whether it is the kernel's own. The tests' imitation of one says so itself. */
+/* 1 if kqueue is the kernel's own, 0 over libkqueue. The tests' imitation of a kernel sets it
+   itself. */
 #if !defined(REACTOR__KQUEUE_NATIVE) && defined(REACTOR__BSD)
 #define REACTOR__KQUEUE_NATIVE 1
 #elif !defined(REACTOR__KQUEUE_NATIVE)
@@ -3997,20 +4222,22 @@ static const reactor__core_backend reactor__poll_backend = {"poll",
 
 enum { REACTOR__KQUEUE_CHANGES = 64, REACTOR__KQUEUE_EVENTS = 1024 };
 
-enum { REACTOR__KQUEUE_WAKER = 0, REACTOR__KQUEUE_ALARM = 1 }; /* idents of EVFILT_USER */
+/* the idents of the two EVFILT_USER filters */
+enum { REACTOR__KQUEUE_WAKER = 0, REACTOR__KQUEUE_ALARM = 1 };
 
-#define REACTOR__KQUEUE_ENDED 0x10000u /* in a report: EV_EOF came, poll is to be asked */
+/* in a report, inside wait: EV_EOF came, and poll is to be asked */
+#define REACTOR__KQUEUE_ENDED 0x10000u
 
 typedef struct reactor__kqueue {
     int fd;
-    uint16_t count; /* of changes */
-    uint16_t batch; /* events taken per wait */
-    uint32_t told;  /* reports that were there before it */
+    uint16_t count; /* how many changes wait to be sent */
+    uint16_t batch; /* how many events a wait may take */
+    uint32_t told;  /* how many reports were there before this wait */
     int soon;       /* the alarm is the second EVFILT_USER, and set off, not a timer */
-    int64_t at;     /* when the alarm goes off; -1: not known */
+    int64_t at;     /* when the alarm goes off; NEVER: it is not set; -1: not known */
     struct kevent *events;
     struct pollfd *ended;
-    struct kevent changes[REACTOR__KQUEUE_CHANGES]; /* not sent yet */
+    struct kevent changes[REACTOR__KQUEUE_CHANGES]; /* to be sent with the next call */
 } reactor__kqueue;
 
 #if defined(__NetBSD__) && !defined(EVFILT_USER)
@@ -4021,7 +4248,8 @@ typedef void *reactor__kqueue_udata;
 
 static const struct timespec reactor__kqueue_now = {0, 0};
 
-/* udata is the slot's index and one, 0 for a deletion: whose refusal is nobody's concern. */
+/* Adds a change to those to be sent. udata is the slot's index plus 1, and comes back with
+   events and refusals; 0 is for deletions, whose refusal concerns nobody. */
 static struct kevent *reactor__kqueue_change(reactor__kqueue *b, uintptr_t ident, unsigned flags,
                                              uintptr_t udata) {
     struct kevent *k = &b->changes[b->count++];
@@ -4032,21 +4260,21 @@ static struct kevent *reactor__kqueue_change(reactor__kqueue *b, uintptr_t ident
     return k;
 }
 
-/* Whose it is, if he still is there. */
+/* The slot of an event or a refusal; NONE if that slot has another descriptor by now. */
 static uint32_t reactor__kqueue_owner(const reactor__core *core, const struct kevent *e) {
     uint32_t index = (uint32_t)(uintptr_t)e->udata - 1;
     if (index >= core->count) return REACTOR__NONE;
     return reactor__core_at(core, index)->fd == (reactor_socket)e->ident ? index : REACTOR__NONE;
 }
 
-/* What the kernel says of things that have no readiness, differently on every system. */
+/* Whether an error means that a file has no readiness. Every system says it differently. */
 static int reactor__kqueue_is_always(int e) {
     return e == -EPERM || e == -EINVAL || e == -ENODEV || e == -ENOTSUP || e == -EOPNOTSUPP;
 }
 
-/* What the refusal of a filter means. NetBSD says EBADF of a pipe that nobody reads, where others
-   say EPIPE, and EINVAL of a pipe's other direction, in which nothing will ever happen. macOS says
-   EINVAL of /dev/tty, too, which is by no means always ready. */
+/* Translates the refusal of a filter. NetBSD returns EBADF for a pipe without a reader, where
+   others return EPIPE; and EINVAL for a pipe's other direction, in which nothing will ever
+   happen, so that is no error. macOS returns EINVAL for /dev/tty too, which is not always ready. */
 static int reactor__kqueue_meaning(const reactor__core_slot *slot, int e) {
     struct stat st;
     if (e == -EBADF && fcntl(slot->fd, F_GETFD) >= 0) return -EPIPE;
@@ -4054,8 +4282,9 @@ static int reactor__kqueue_meaning(const reactor__core_slot *slot, int e) {
     return reactor__kqueue_is_always(e) && !isatty(slot->fd) ? -EPERM : e;
 }
 
-/* An addition was refused: core tells it once more, then the watcher. Returns 1 of a pipe that nobody
-   reads, which is no refusal but a state: see reactor__kqueue_unread. */
+/* An addition was refused after set had returned: core applies it once more, then its watcher
+   gets ERROR. Returns 1 for a pipe that nobody reads, which is a state and no refusal: see
+   reactor__kqueue_unread. */
 static int reactor__kqueue_refused(reactor__core *core, const struct kevent *e) {
     uint32_t index = reactor__kqueue_owner(core, e);
     if (index == REACTOR__NONE) return 0;
@@ -4065,14 +4294,15 @@ static int reactor__kqueue_refused(reactor__core *core, const struct kevent *e) 
     return 0;
 }
 
-/* The slot's filters are added anew with the next wait. */
+/* Has the slot's filters added again with the next wait. */
 static void reactor__kqueue_again(reactor__core *core, uint32_t index) {
     reactor__core_at(core, index)->flags |= REACTOR__CORE_REARM;
     reactor__core_touch_again(core, index);
 }
 
-/* Sends the changes alone. Each has its receipt, in the same place: without them, events would be
-   taken too. Of those up to concerns the refusals are seen to. */
+/* Sends the changes without waiting. Each change gets a receipt in its own place (EV_RECEIPT);
+   without receipts the call would return events as well. The refusals of the first `concern`
+   changes are handed to core; the caller handles the others. */
 static int reactor__kqueue_send(reactor__core *core, reactor__kqueue *b, uint16_t concern) {
     int n;
     for (uint16_t i = 0; i < b->count; i++) b->changes[i].flags |= EV_RECEIPT;
@@ -4086,13 +4316,14 @@ static int reactor__kqueue_send(reactor__core *core, reactor__kqueue *b, uint16_
     return 0;
 }
 
+/* Makes room for the four changes that one call may need at most. */
 static int reactor__kqueue_room(reactor__core *core, reactor__kqueue *b) {
     if (b->count <= REACTOR__KQUEUE_CHANGES - 4) return 0;
     return reactor__kqueue_send(core, b, b->count);
 }
 
-/* On NetBSD only the reading filter of a pipe's write end tells that its reader has gone; nothing else
-   ever comes of it. */
+/* Whether the end of a descriptor comes only by its reading filter: on NetBSD that alone reports
+   that the reader of a pipe has gone, and nothing else ever comes of it. */
 #if defined(__NetBSD__) || defined(REACTOR__KQUEUE_ENDS_BY_READING)
 static int reactor__kqueue_ends_by_reading(const reactor__core_slot *slot) {
     struct stat st;
@@ -4105,8 +4336,8 @@ static int reactor__kqueue_ends_by_reading(const reactor__core_slot *slot) {
 }
 #endif
 
-/* The filters that an interest takes. A peer's end alone is heard of by the reading filter's edges;
-   those that are data stop in core. */
+/* The filters that an interest needs. RDHUP alone hears of the peer's end by edges of the
+   reading filter; data among these is dropped by core. */
 static unsigned reactor__kqueue_meant(const reactor__core_slot *slot, unsigned interest) {
     const unsigned alone = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP);
     if ((alone & REACTOR__CORE_BOTH) == (unsigned)REACTOR_WRITE &&
@@ -4116,16 +4347,18 @@ static unsigned reactor__kqueue_meant(const reactor__core_slot *slot, unsigned i
     return interest | (unsigned)REACTOR_READ | (unsigned)REACTOR_EDGE;
 }
 
-/* What leads from one interest to the other. */
+/* Adds the changes that lead from one interest to another. */
 static void reactor__kqueue_filters(reactor__core *core, reactor__kqueue *b, uint32_t index,
                                     unsigned before, unsigned after) {
     const reactor__core_slot *slot = reactor__core_at(core, index);
-    const unsigned edge = (unsigned)REACTOR_EDGE; /* a filter keeps the flags that it began with */
+    /* a filter keeps the flags that it was added with */
+    const unsigned edge = (unsigned)REACTOR_EDGE;
     before = reactor__kqueue_meant(slot, before);
     after = reactor__kqueue_meant(slot, after);
     const int anew = ((before ^ after) & edge) || (slot->flags & REACTOR__CORE_REARM);
     const unsigned add = (unsigned)EV_ADD | (after & edge ? (unsigned)EV_CLEAR : 0u);
-    for (int adds = 0; adds < 2; adds++) { /* last: libkqueue mixes both filters' flags */
+    /* additions come last, because libkqueue mixes the flags of both filters */
+    for (int adds = 0; adds < 2; adds++) {
         unsigned is = adds ? after : before, other = adds ? before : after;
         for (int writes = 0; writes < 2; writes++) {
             unsigned bit = writes ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
@@ -4138,14 +4371,16 @@ static void reactor__kqueue_filters(reactor__core *core, reactor__kqueue *b, uin
     }
 }
 
-/* FreeBSD 15 takes it, and never tells READ of it; elsewhere it is refused, or ready. */
+/* FreeBSD 15 accepts /dev/null and never reports READ of it; other systems refuse it or report
+   it. */
 static int reactor__kqueue_is_null(const struct stat *st) {
     struct stat null;
     if (!S_ISCHR(st->st_mode) || stat("/dev/null", &null) < 0) return 0;
     return S_ISCHR(null.st_mode) && null.st_rdev == st->st_rdev;
 }
 
-/* Streams are known to be sockets and the like; of a watcher's descriptor it is asked. */
+/* Whether a descriptor is a file that is always ready: 1, 0 or -errno. Streams are known not to
+   be, so only watchers are asked. */
 static int reactor__kqueue_is_file(const reactor__core_slot *slot) {
     struct stat st;
     if (slot->kind != REACTOR__CORE_WATCHER) return 0;
@@ -4154,6 +4389,8 @@ static int reactor__kqueue_is_file(const reactor__core_slot *slot) {
     return S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode);
 }
 
+/* Adds a slot's filters and asks at once whether the kernel takes them. An interest of nothing
+   is tried as READ and deleted again, to find out whether the descriptor can be watched at all. */
 static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned after) {
     reactor__kqueue *b = (reactor__kqueue *)core->data;
     const reactor__core_slot *slot = reactor__core_at(core, index);
@@ -4161,8 +4398,7 @@ static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned aft
     if (e > 0) return -EPERM;
     if (e == 0) e = reactor__kqueue_room(core, b);
     if (e < 0) return e;
-    const int silent =
-        !(after & REACTOR__CORE_BOTH); /* to know what it is, it is tried all the same */
+    const int silent = !(after & REACTOR__CORE_BOTH); /* interest of nothing: see above */
     const unsigned tried = silent ? (unsigned)REACTOR_READ : after;
     const uint16_t first = b->count;
     reactor__kqueue_filters(core, b, index, 0, tried);
@@ -4176,7 +4412,7 @@ static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned aft
     for (uint16_t i = first; i < end && e == 0; i++)
         e = reactor__kqueue_meaning(slot, -(int)b->changes[i].data);
     if (e == 0) return 0;
-    if (e == -EPIPE) { /* a pipe that nobody reads: its watcher is told, as by poll */
+    if (e == -EPIPE) { /* a pipe that nobody reads: its watcher gets ERROR in the next wait */
         reactor__kqueue_again(core, index);
         return 0;
     }
@@ -4185,13 +4421,15 @@ static int reactor__kqueue_add(reactor__core *core, uint32_t index, unsigned aft
     return e;
 }
 
+/* A forked child has no kqueue, and a kernel forgets what is closed: there is nothing to do for
+   either. */
 static int reactor__kqueue_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                                int closing) {
     reactor__kqueue *b = (reactor__kqueue *)core->data;
     if (core->child || (closing && REACTOR__KQUEUE_NATIVE)) return 0;
     if (!before) return reactor__kqueue_add(core, index, after);
     int e = reactor__kqueue_room(core, b);
-    if (e < 0) return e; /* of a removal too: see event */
+    if (e < 0) return e; /* also for a removal: reactor__kqueue_event makes up for a lost one */
     reactor__kqueue_filters(core, b, index, before, after);
     if (!after && !REACTOR__KQUEUE_NATIVE) reactor__kqueue_send(core, b, b->count);
     return 1;
@@ -4199,7 +4437,8 @@ static int reactor__kqueue_set(reactor__core *core, uint32_t index, unsigned bef
 
 /* ---- the wait ---- */
 
-/* aux is where the slot's report is, if that one is still it; or core has told an error of it. */
+/* Finds or adds the report of this slot in this wait, and stores its place in aux. Both filters'
+   events go there, and so does an error that core has reported of it. */
 static void reactor__kqueue_place(reactor__core *core, const reactor__kqueue *b, uint32_t index) {
     uint32_t *aux = reactor__core_aux(core, index);
     if (*aux < core->report_count && core->reports[*aux].index == index) return;
@@ -4209,9 +4448,9 @@ static void reactor__kqueue_place(reactor__core *core, const reactor__kqueue *b,
     reactor__core_report_slot(core, index, 0);
 }
 
-/* The pipe of this refused writer has no reader any more, as after an event that was its filter's last
-   (EV_ONESHOT). A level is told that every turn, as by poll: by adding it anew, and being refused
-   again, which costs no call of its own. */
+/* Reports ERROR for a pipe's write end whose filter was refused because nobody reads, as after
+   an event that was its filter's last (EV_ONESHOT). A level is reported in every turn, as poll
+   does: the filter is added again and refused again, which costs no call of its own. */
 static void reactor__kqueue_unread(reactor__core *core, reactor__kqueue *b, uint32_t index) {
     reactor__core_slot *slot = reactor__core_at(core, index);
     reactor__kqueue_place(core, b, index);
@@ -4220,9 +4459,10 @@ static void reactor__kqueue_unread(reactor__core *core, reactor__kqueue *b, uint
     if (!(slot->armed & (unsigned)REACTOR_EDGE)) reactor__kqueue_again(core, index);
 }
 
-/* One of the two events of a descriptor. What is nobody's, or not armed, has a deletion that was
-   lost, for want of memory or by a failing call: it is made good, or it would end every wait. An
-   event that is the filter's last (FreeBSD: the other end of a pipe is closed) has it added anew. */
+/* Takes one event of a descriptor. An event of no slot, or one that is not armed, means that a
+   deletion was lost (the call failed, or memory was short); it is sent again, or that event
+   would end every wait. A filter whose last event this is (FreeBSD: the other end of a pipe is
+   closed) is added again. */
 static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const struct kevent *e) {
     uint32_t index = reactor__kqueue_owner(core, e);
     unsigned events = e->filter == EVFILT_WRITE ? (unsigned)REACTOR_WRITE : (unsigned)REACTOR_READ;
@@ -4243,8 +4483,9 @@ static void reactor__kqueue_event(reactor__core *core, reactor__kqueue *b, const
         (reactor__core_at(core, index)->armed | REACTOR__CORE_INFO | REACTOR__KQUEUE_ENDED);
 }
 
-/* What has ended is asked what that means. What the event brought is kept: poll does not show an
-   error everywhere, nor macOS's room beside an end. Of libkqueue's that is only the error. */
+/* Asks poll what the ends mean. What the event brought is kept, because poll does not show an
+   error on every system, nor room beside an end on macOS. Of libkqueue's events only the error
+   is kept. */
 static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
     nfds_t n = 0;
     for (uint32_t i = 0; i < core->report_count; i++) {
@@ -4254,7 +4495,8 @@ static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
         b->ended[n].events = (short)(slot->armed & REACTOR__CORE_BOTH);
         b->ended[n++].revents = 0;
     }
-    const int asked = n && poll(b->ended, n, 0) >= 0; /* else the next read or write will tell */
+    /* if poll fails, the next read or write finds out */
+    const int asked = n && poll(b->ended, n, 0) >= 0;
     n = 0;
     for (uint32_t i = 0; i < core->report_count; i++) {
         reactor__core_report *report = &core->reports[i];
@@ -4262,13 +4504,13 @@ static void reactor__kqueue_ask(reactor__core *core, reactor__kqueue *b) {
         const struct pollfd *p = &b->ended[n++];
         const unsigned said = reactor__util_polled(p) & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
         report->events &= ~REACTOR__KQUEUE_ENDED;
-        if (!asked || (p->revents & POLLNVAL)) continue; /* not for poll, on some systems */
+        if (!asked || (p->revents & POLLNVAL)) continue; /* some systems cannot poll it */
         if (!REACTOR__KQUEUE_NATIVE) report->events &= (unsigned)REACTOR_ERROR;
         report->events |= said;
     }
 }
 
-/* An event of what is not armed, or an end of which poll knows nothing, is no report after all. */
+/* Drops reports that have no events: of what is not armed, or ends of which poll knows nothing. */
 static void reactor__kqueue_sift(reactor__core *core, const reactor__kqueue *b) {
     uint32_t kept = b->told;
     for (uint32_t i = b->told; i < core->report_count; i++)
@@ -4276,7 +4518,7 @@ static void reactor__kqueue_sift(reactor__core *core, const reactor__kqueue *b) 
     core->report_count = kept;
 }
 
-/* How many of those n were refusals. */
+/* Takes the n events of a call; returns how many of them were refusals of changes. */
 static int reactor__kqueue_take(reactor__core *core, reactor__kqueue *b, int n) {
     int refusals = 0;
     unsigned flags = 0;
@@ -4300,9 +4542,9 @@ static int reactor__kqueue_take(reactor__core *core, reactor__kqueue *b, int n) 
     return refusals;
 }
 
-/* After a signal's interruption, which comes after the changes, they are sent again: that does no
-   harm. If the call itself has failed nobody knows what is armed: those who are still there are told
-   anew, both filters deleted first; the deletions of others are kept. */
+/* kevent has failed. After EINTR the changes were applied; they are sent again, which does no
+   harm. After another error nobody knows which ones were: all slots concerned are applied again,
+   both filters deleted first, and the deletions of slots that are gone are kept. */
 static int reactor__kqueue_failed(reactor__core *core, reactor__kqueue *b, int e) {
     const uint16_t count = b->count;
     if (e == -EINTR) return e;
@@ -4324,7 +4566,7 @@ static int reactor__kqueue_failed(reactor__core *core, reactor__kqueue *b, int e
     return e;
 }
 
-/* Kernels of the BSDs have taken no more than this for a sum of seconds, some not even that. */
+/* Kernels of the BSDs have refused more than this, some even less. */
 static const struct timespec *reactor__kqueue_timeout(struct timespec *t, int64_t ns) {
     const int64_t most = INT_MAX * REACTOR__MS; /* 24 days */
     if (ns < 0) return NULL;
@@ -4334,6 +4576,7 @@ static const struct timespec *reactor__kqueue_timeout(struct timespec *t, int64_
     return t;
 }
 
+/* One wait: sends the changes and takes the events, in one call. */
 static int reactor__kqueue_wait(reactor__core *core, int64_t timeout) {
     reactor__kqueue *b = (reactor__kqueue *)core->data;
     const uint16_t limit = core->limit < b->batch ? (uint16_t)core->limit : b->batch;
@@ -4359,23 +4602,24 @@ static int reactor__kqueue_wait(reactor__core *core, int64_t timeout) {
 /* ---- being woken, being nested ---- */
 
 #if REACTOR__KQUEUE_NATIVE && defined(EVFILT_USER)
-/* Of EVFILT_USER. */
+/* Sends changes of EVFILT_USER. */
 static int reactor__kqueue_user(const reactor__kqueue *b, struct kevent *k, uint16_t n) {
     for (uint16_t i = 0; i < n; i++) k[i].filter = EVFILT_USER;
     return kevent(b->fd, k, n, NULL, 0, NULL) < 0 ? -errno : 0;
 }
 
-/* From any thread, and from signal handlers: system calls and nothing else. Taking it back deletes
-   and adds, for what EV_CLEAR means in a change is not the same everywhere. Who comes in between
-   (ENOENT) need not be told, for then the loop looks at what there is; or the adding had failed,
-   which is made good. */
+/* Wakes the loop, or takes that back, from any thread and from signal handlers: it makes system
+   calls and nothing else. Taking it back deletes and adds the filter, because EV_CLEAR in a
+   change means different things on different systems. A wake-up that comes in between finds no
+   filter (ENOENT): the loop is awake then, and looks. If adding had failed, the wake-up adds the
+   filter again. */
 static int reactor__kqueue_wake(const reactor__core *core, int on) {
     const reactor__kqueue *b = (const reactor__kqueue *)core->data;
     struct kevent k[3];
     memset(k, 0, sizeof k);
     k[0].flags = EV_DELETE;
     k[1].flags = EV_ADD | EV_CLEAR;
-    k[2].fflags = NOTE_TRIGGER; /* FreeBSD overlooks it in the change that adds */
+    k[2].fflags = NOTE_TRIGGER; /* FreeBSD ignores it in the change that adds */
     int saved = errno;
     int e = on ? reactor__kqueue_user(b, k + 2, 1) : reactor__kqueue_user(b, k, 2);
     if (e == -ENOENT && on) e = reactor__kqueue_user(b, k + 1, 2);
@@ -4383,7 +4627,8 @@ static int reactor__kqueue_wake(const reactor__core *core, int on) {
     return e;
 }
 
-/* The second one is the alarm that is due at once: a timer would be a tick late. */
+/* Adds the filters of the wake-up, and of an alarm that is due at once, for which a timer would
+   be a tick late. */
 static int reactor__kqueue_wake_open(const reactor__kqueue *b) {
     struct kevent k[2];
     memset(k, 0, sizeof k);
@@ -4392,6 +4637,7 @@ static int reactor__kqueue_wake_open(const reactor__kqueue *b) {
     return reactor__kqueue_user(b, k, 2);
 }
 
+/* Adds a change of the alarm's EVFILT_USER. */
 static struct kevent *reactor__kqueue_alarm_change(reactor__core *core, unsigned flags) {
     reactor__kqueue *b = (reactor__kqueue *)core->data;
     struct kevent *k = reactor__kqueue_change(b, REACTOR__KQUEUE_ALARM, flags, 0);
@@ -4399,13 +4645,14 @@ static struct kevent *reactor__kqueue_alarm_change(reactor__core *core, unsigned
     return k;
 }
 
-/* Deleted and added, as when a wake-up is taken back. */
+/* Takes back an alarm that was set off. It deletes and adds, as for a wake-up that is taken
+   back. */
 static void reactor__kqueue_calm(reactor__core *core) {
     reactor__kqueue_alarm_change(core, (unsigned)EV_DELETE);
     reactor__kqueue_alarm_change(core, (unsigned)(EV_ADD | EV_CLEAR));
 }
 
-/* Makes the kqueue readable at once. Returns 0 if there is no such thing. */
+/* Makes the kqueue readable at once. Returns 0 if the system has no EVFILT_USER. */
 static int reactor__kqueue_set_off(reactor__core *core) {
     reactor__kqueue_alarm_change(core, 0)->fflags = NOTE_TRIGGER;
     return 1;
@@ -4426,18 +4673,19 @@ static int reactor__kqueue_set_off(reactor__core *core) {
 #define REACTOR__KQUEUE_WAKE NULL /* OpenBSD had no EVFILT_USER for long: a pipe */
 #endif
 
-/* A kqueue is readable while it has events, so it is its own. */
+/* A kqueue is readable while it has events, so it is the descriptor for nesting itself. */
 static int reactor__kqueue_fd(reactor__core *core) {
     return REACTOR__KQUEUE_NATIVE ? ((reactor__kqueue *)core->data)->fd : -ENOTSUP;
 }
 
 #ifdef __NetBSD__
-#define REACTOR__KQUEUE_SOON 1 /* it has no timer of 0 */
+#define REACTOR__KQUEUE_SOON 1 /* it refuses a timer of 0 */
 #else
 #define REACTOR__KQUEUE_SOON 0
 #endif
 
-/* Both, if it is not known which of them is set: four changes at most. */
+/* Sets the alarm. If it is not known which kind is set (-1) both are taken back: four changes at
+   most. */
 static void reactor__kqueue_timer(reactor__core *core, reactor__kqueue *b, int64_t at) {
     if (b->soon || b->at < 0) reactor__kqueue_calm(core);
     if (!b->soon && b->at != REACTOR__NEVER)
@@ -4453,7 +4701,8 @@ static void reactor__kqueue_timer(reactor__core *core, reactor__kqueue *b, int64
     k->data = reactor__util_wait_ms(left > 0 ? left : REACTOR__KQUEUE_SOON);
 }
 
-/* Also sends the changes: whoever waits for the descriptor sees only what the kernel knows. */
+/* Sets the alarm and sends the changes: an outer loop that waits for the descriptor sees only
+   what the kernel knows. */
 static int reactor__kqueue_alarm(reactor__core *core, int64_t at) {
     reactor__kqueue *b = (reactor__kqueue *)core->data;
     int e = reactor__kqueue_room(core, b);
@@ -4477,11 +4726,13 @@ static void reactor__kqueue_free(reactor__kqueue *b) {
     REACTOR_FREE(b);
 }
 
+/* Makes the kqueue and the wake-up's filters. */
 static int reactor__kqueue_open(reactor__kqueue *b) {
     if (!b->events || !b->ended) return -ENOMEM;
     b->fd = REACTOR__KQUEUE_NATIVE ? reactor__util_above(kqueue()) : kqueue();
     if (b->fd < 0) return -errno;
-    int e = reactor__util_cloexec(b->fd); /* no fork's child has it, but an exec without a fork */
+    /* a forked child does not have it, but an exec without a fork keeps it */
+    int e = reactor__util_cloexec(b->fd);
     if (e == 0) e = reactor__kqueue_wake_open(b);
     if (e < 0) reactor__util_close(b->fd);
     return e;
@@ -4526,16 +4777,15 @@ static const reactor__core_backend reactor__kqueue_backend = {"kqueue",
 /* ==== >> epoll ==== */
 /* Linux's epoll(7), with its three traps:
 
-   It watches open file descriptions, not descriptors. One that was duplicated, or inherited by a
-   child, goes on reporting after the descriptor is closed, and can no longer be deleted. Such a
-   report names a slot that is gone, or of a generation that is, or core finds its descriptor closed
-   (verify); then the whole set is built anew. Whoever nests this loop
-   (reactor_fd) therefore holds an outer set, which stays.
+   It watches open files, not descriptors. A file that was duplicated, or inherited by a child,
+   goes on being reported after its descriptor was closed, and can no longer be deleted from the
+   set. Such a report names a slot or a generation that is gone, or core finds the slot's
+   descriptor closed (verify); then the whole set is built anew. So an outer loop (reactor_fd) is
+   given a second set around this one, which stays when this one is replaced.
 
-   It reports errors and hang-ups unasked. With interest 0 a level would spin, so such a descriptor
-   is registered for edges of nothing.
-
-   It refuses what is always ready (regular files, /dev/null) with EPERM: core reports those. */
+   It reports errors and hang-ups unasked. With an interest of 0 a level would spin, so such a
+   descriptor is registered for edges of nothing. And it refuses what is always ready (regular
+   files, /dev/null) with EPERM: core reports those. */
 #if defined(REACTOR_USE_EPOLL) && !defined(__linux__)
 #error "reactor.h: REACTOR_USE_EPOLL needs Linux"
 #elif defined(REACTOR_USE_EPOLL) || defined(REACTOR_USE_IO_URING) ||                               \
@@ -4544,19 +4794,19 @@ static const reactor__core_backend reactor__kqueue_backend = {"kqueue",
 #include <sys/timerfd.h>
 
 #ifndef SYS_epoll_pwait2
-#define SYS_epoll_pwait2 441 /* the same number everywhere; Linux 5.11 */
+#define SYS_epoll_pwait2 441 /* the same number on every machine; since Linux 5.11 */
 #endif
 
 typedef struct reactor__epoll {
     int fd;
-    int outer;  /* for reactor_fd; -1: not asked for yet */
-    int timer;  /* its timerfd, inside fd */
-    int64_t at; /* when that goes off */
-    int coarse; /* the kernel, or a filter in front of it, has no epoll_pwait2 */
+    int outer;  /* the second set, for reactor_fd; -1: not made yet */
+    int timer;  /* its timerfd, which is in the set fd; -1: not made yet */
+    int64_t at; /* when the timer goes off; NEVER: it is not set */
+    int coarse; /* epoll_pwait2 is missing, or a filter forbids it */
 } reactor__epoll;
 
-/* The kernel's events are core's reports, here and when it fills those. The header's are the same,
-   but for a compiler for which the header cannot pack them. */
+/* The kernel writes its events into core's array of reports, so both have one layout. tcc cannot
+   pack the header's struct, so there the two differ; the kernel knows only the packed one. */
 #ifndef __TINYC__
 typedef char reactor__epoll_same_layout
     [sizeof(reactor__core_report) == sizeof(struct epoll_event) &&
@@ -4566,6 +4816,7 @@ typedef char reactor__epoll_same_layout
          : -1];
 #endif
 
+/* epoll_ctl(2), which carries index and generation instead of a pointer. */
 static int reactor__epoll_ctl(int set, int what, int fd, unsigned events, uint32_t index,
                               uint32_t tag) {
     reactor__core_report e;
@@ -4576,7 +4827,8 @@ static int reactor__epoll_ctl(int set, int what, int fd, unsigned events, uint32
     return epoll_ctl(set, what, fd, (struct epoll_event *)(void *)&e) < 0 ? -errno : 0;
 }
 
-/* In so much memory, which is core->data and begins with an epoll struct: io_uring's goes on. */
+/* Makes the set, in size bytes that become core->data. The memory begins with an epoll struct;
+   io_uring's has more behind it. */
 static int reactor__epoll_make(reactor__core *core, size_t size) {
     reactor__epoll *b = (reactor__epoll *)reactor__util_zeroed(size);
     if (!b) return -ENOMEM;
@@ -4599,7 +4851,8 @@ static void reactor__epoll_fini(reactor__core *core) {
     REACTOR_FREE(b);
 }
 
-/* MOD arms anew whatever was armed before: an edge that is still there is told again. */
+/* Adds, modifies or deletes a slot in a set. MOD arms again whatever was armed before, so an
+   edge that is still there is reported again. */
 static int reactor__epoll_control(const reactor__core *core, int set, int what, uint32_t index,
                                   unsigned interest) {
     unsigned events = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
@@ -4609,13 +4862,16 @@ static int reactor__epoll_control(const reactor__core *core, int set, int what, 
     return reactor__epoll_ctl(set, what, slot->fd, events, index, slot->tag & ~1u);
 }
 
+/* Applies an interest. A number that was registered may be another open file's by now: then MOD
+   returns ENOENT, and it is added. */
 static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned before, unsigned after,
                               int closing) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     if (core->child) return 0; /* the set is the parent's too */
     if (!after) {
         if (!closing) reactor__epoll_control(core, b->fd, EPOLL_CTL_DEL, index, 0);
-        return 0; /* closed already, so gone already; or a duplicate is left: see wait */
+        /* closed before, so the kernel has forgotten it; or a duplicate is left: see wait */
+        return 0;
     }
     if (before) {
         int known = reactor__epoll_control(core, b->fd, EPOLL_CTL_MOD, index, after);
@@ -4623,14 +4879,15 @@ static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned befo
         reactor__core_renew(core, index); /* the number is another open file's by now */
     }
     int e = reactor__epoll_control(core, b->fd, EPOLL_CTL_ADD, index, after);
-    if (e == -EEXIST) /* the leftover of one that was closed and duplicated back */
+    if (e == -EEXIST) /* the leftover of one that was closed, and then duplicated back */
         e = reactor__epoll_control(core, b->fd, EPOLL_CTL_MOD, index, after);
     return e;
 }
 
-/* Puts another set in the place of the old one, for the outer one too. It gets its number as well:
-   one that was closed a moment ago may be the lowest that is free, and its user's next. A child may
-   hold the old set open, so the outer one is told in so many words to let go of it. */
+/* Replaces the old set by another one, in the outer set too, and under the same number: a number
+   that was closed a moment ago may be the lowest that is free, and the next one that the user
+   gets. A forked child may hold the old set open, so it is deleted from the outer one
+   explicitly. */
 static int reactor__epoll_replace(reactor__epoll *b, int fresh) {
     if (b->outer >= 0) {
         int e = reactor__epoll_ctl(b->outer, EPOLL_CTL_ADD, fresh, EPOLLIN, 0, 0);
@@ -4648,8 +4905,8 @@ static int reactor__epoll_replace(reactor__epoll *b, int fresh) {
     return 0;
 }
 
-/* A new set with everything that is armed; without descriptors or memory for it the old one stays
-   until the next stale report. */
+/* Makes a new set with all that is armed. Without descriptors or memory for it the old one
+   stays, and the next stale report tries again. */
 REACTOR__NOINLINE static int reactor__epoll_rebuild(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     core->stale = 0;
@@ -4659,7 +4916,8 @@ REACTOR__NOINLINE static int reactor__epoll_rebuild(reactor__core *core) {
         const reactor__core_slot *slot = reactor__core_at(core, i);
         if (!slot->armed || (slot->flags & REACTOR__CORE_ALWAYS)) continue;
         e = reactor__epoll_control(core, fresh, EPOLL_CTL_ADD, i, slot->armed);
-        if (e != -ENOMEM && e != -ENOSPC) e = 0; /* it was closed, and is heard of no more */
+        /* it was closed: it is silent until it is removed or modified */
+        if (e != -ENOMEM && e != -ENOSPC) e = 0;
     }
     if (e == 0) e = reactor__epoll_replace(b, fresh);
     if (e < 0)
@@ -4669,8 +4927,8 @@ REACTOR__NOINLINE static int reactor__epoll_rebuild(reactor__core *core) {
     return e;
 }
 
-/* A child's set is its parent's, and so are timer and outer set: changes would be made to both. New
-   ones get their numbers. */
+/* A forked child shares set, timer and outer set with its parent, so a change in one would reach
+   both. It gets new ones under the same numbers. */
 static int reactor__epoll_fork(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     int e = 0;
@@ -4683,11 +4941,11 @@ static int reactor__epoll_fork(reactor__core *core) {
 }
 
 /* epoll_pwait2 takes nanoseconds. Where it is missing (ENOSYS) or a sandbox forbids it (EPERM),
-   milliseconds, rounded up so that no timer is early. */
+   epoll_wait takes milliseconds, rounded up so that no timer is early. The choice is made once. */
 static int reactor__epoll_call(reactor__epoll *b, struct epoll_event *events, int max,
                                int64_t timeout) {
     if (timeout > 0 && !b->coarse) {
-        int64_t t[2]; /* the kernel's timespec of 64-bit time, on 32-bit machines too */
+        int64_t t[2]; /* the kernel's timespec has 64 bits each, on 32-bit machines too */
         t[0] = timeout / 1000000000;
         t[1] = timeout % 1000000000;
         int n = (int)syscall(SYS_epoll_pwait2, b->fd, events, max, t, NULL, (size_t)8);
@@ -4697,7 +4955,7 @@ static int reactor__epoll_call(reactor__epoll *b, struct epoll_event *events, in
     return epoll_wait(b->fd, events, max, reactor__util_wait_ms(timeout));
 }
 
-/* The kernel writes the reports straight to where core reads them. */
+/* Waits; the kernel writes the reports to where core reads them. */
 static int reactor__epoll_wait(reactor__core *core, int64_t timeout) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     if (REACTOR__UNLIKELY(core->stale)) reactor__epoll_rebuild(core);
@@ -4708,8 +4966,8 @@ static int reactor__epoll_wait(reactor__core *core, int64_t timeout) {
     return 0;
 }
 
-/* The timer is one more descriptor of the set, of a slot that calls nobody: setting it anew makes
-   it unreadable again, so it is never read. */
+/* Makes the timer of a nested loop. It is one more descriptor in the set, with a slot that calls
+   nobody. It is never read: setting it again makes it unreadable. */
 static int reactor__epoll_timer_open(reactor__core *core, reactor__epoll *b) {
     int fd = reactor__util_above(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
     if (fd < 0) return -errno;
@@ -4725,7 +4983,7 @@ static int reactor__epoll_timer_open(reactor__core *core, reactor__epoll *b) {
     return e;
 }
 
-/* The outer set holds the set alone, so it is readable when that has a report. */
+/* Returns the outer set. It holds this set alone, so it is readable when this one has a report. */
 static int reactor__epoll_fd(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     if (b->outer >= 0) return b->outer;
@@ -4741,11 +4999,13 @@ static int reactor__epoll_fd(reactor__core *core) {
     return b->outer = outer;
 }
 
-/* Absolute, by the loop's own clock: no time is lost between reading that and setting this. */
+/* Sets the timer to an absolute time of the loop's clock, so no time is lost between reading the
+   clock and setting it. */
 static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     struct itimerspec t;
-    if (at == b->at) return 0; /* once past it stays readable, for it is never read */
+    /* once the time has passed it stays readable, for it is never read */
+    if (at == b->at) return 0;
     memset(&t, 0, sizeof t);
     if (at != REACTOR__NEVER)
         t.it_value = reactor__util_timespec(at > 0 ? at : 1); /* zero would disarm it */
@@ -4777,80 +5037,89 @@ static const reactor__core_backend reactor__epoll_backend = {
 #endif
 #endif
 /* ==== >> io_uring ==== */
-/* The epoll backend with an io_uring(7) beside it that carries the receives and the sends of a
-   turn, each with one system call. Readiness, edges, closing, nesting and forking are those of the
-   epoll set: this section calls epoll's functions and has none of its own for them.
+/* The epoll backend, with an io_uring(7) beside it that does the receives of a turn with one
+   system call, and its sends with another. Readiness, edges, closing, nesting and forking are
+   those of the epoll set: this section calls epoll's functions for them.
 
-   Every request is a receive or a send with MSG_DONTWAIT, so it is over when the call that submits
-   it returns. Between two calls the ring holds no file and no memory, nothing has to be cancelled,
-   and the ring can be given up at any moment: streams then make a call for each transfer.
+   Every request is a receive or a send with MSG_DONTWAIT, so it is over when the call that
+   submits it returns. Between two calls the ring holds no file and no memory, and nothing has to
+   be cancelled. So the ring can be given up at any moment; streams then make a call for each
+   transfer.
 
-   The ring is made by the first transfer and closed by fini, never before: some milliseconds after
-   a ring is closed the kernel interrupts what its threads are waiting in (EINTR). */
+   Trap. Some milliseconds after a ring is closed the kernel interrupts what the process waits in
+   (EINTR). So the first transfer makes the ring, and only fini closes it. */
 #if defined(REACTOR_USE_IO_URING) && !defined(__linux__)
 #error "reactor.h: REACTOR_USE_IO_URING needs Linux"
 #elif defined(REACTOR_USE_IO_URING) || (defined(REACTOR_USE_ALL) && defined(__linux__))
 
-/* The kernel's names are described here, for headers are older than kernels. */
+/* The kernel's interface is declared here, because a system's headers may be older than its
+   kernel. */
 #ifndef SYS_io_uring_setup
-#define SYS_io_uring_setup 425 /* the same numbers everywhere */
+#define SYS_io_uring_setup 425 /* the same numbers on every machine */
 #define SYS_io_uring_enter 426
 #endif
 #ifndef REACTOR__IO_URING_ENTRIES
-#define REACTOR__IO_URING_ENTRIES 256 /* requests of one call; tests make it 8 */
+#define REACTOR__IO_URING_ENTRIES 256 /* how many requests one call takes; tests make it 8 */
 #endif
 
 enum {
-    REACTOR__IO_URING_SEND = 26, /* operations */
+    REACTOR__IO_URING_SEND = 26, /* operations of a request */
     REACTOR__IO_URING_RECEIVE = 27,
-    REACTOR__IO_URING_SILENT = 1 << 6,     /* of a request: it is answered only if it fails */
-    REACTOR__IO_URING_AT_ONCE = 0x4040,    /* MSG_DONTWAIT, MSG_NOSIGNAL */
-    REACTOR__IO_URING_WHOLE = 0x100,       /* MSG_WAITALL: a send of less is a failure */
-    REACTOR__IO_URING_SUBMIT_ALL = 1 << 7, /* setup: a request that fails does not stop the rest */
-    REACTOR__IO_URING_WIPE_ON_FORK = 18,   /* madvise */
-    REACTOR__IO_URING_SQES = 0x10000000    /* where the requests are mapped */
+    /* a request's flag: it completes visibly only if it fails */
+    REACTOR__IO_URING_SILENT = 1 << 6,
+    REACTOR__IO_URING_AT_ONCE = 0x4040, /* MSG_DONTWAIT and MSG_NOSIGNAL */
+    /* MSG_WAITALL: a send of less than all counts as a failure */
+    REACTOR__IO_URING_WHOLE = 0x100,
+    /* setup's flag: a request that fails does not stop the rest */
+    REACTOR__IO_URING_SUBMIT_ALL = 1 << 7,
+    REACTOR__IO_URING_WIPE_ON_FORK = 18, /* advice for madvise */
+    REACTOR__IO_URING_SQES = 0x10000000  /* the offset at which the requests are mapped */
 };
 
+/* A request, as the kernel lays it out (struct io_uring_sqe). */
 typedef struct reactor__io_uring_request {
     uint8_t what, flags;
     uint16_t priority;
     int32_t fd;
     uint64_t offset, address;
     uint32_t len;
-    uint32_t how; /* of a receive or a send: its MSG_x */
-    uint64_t id;  /* comes back in the completion */
+    uint32_t how; /* the MSG_x flags */
+    uint64_t id;  /* the completion has the same */
     uint64_t unused[3];
 } reactor__io_uring_request;
 
+/* A completion (struct io_uring_cqe). */
 typedef struct reactor__io_uring_completion {
     uint64_t id;
     int32_t result;
     uint32_t flags;
 } reactor__io_uring_completion;
 
+/* What setup takes and returns (struct io_uring_params). The second and third line are offsets
+   into the mapped memory. */
 typedef struct reactor__io_uring_params {
     uint32_t entries, completions, flags, cpu, idle, features, wq, reserved[3];
-    uint32_t head, tail, mask, count, state, dropped, array, unused[3]; /* offsets: requests */
+    uint32_t head, tail, mask, count, state, dropped, array, unused[3]; /* of the requests */
     uint32_t cq_head, cq_tail, cq_mask, cq_count, overflow, cqes, cq_flags, cq_unused[3];
 } reactor__io_uring_params;
 
 typedef struct reactor__io_uring {
-    reactor__epoll epoll; /* first, for core->data is this to epoll's functions */
-    int fd;               /* of the ring; -1: not made yet, or given up */
-    int *ours;            /* not 0, but in a forked child */
+    reactor__epoll epoll; /* must be first: core->data is an epoll struct to epoll's functions */
+    int fd;               /* the ring's descriptor; -1: not made yet, or given up */
+    int *ours;            /* its target is 0 in a forked child only */
     char *rings;
     size_t rings_size, requests_size;
     reactor__io_uring_request *requests;
     reactor__io_uring_completion *completions;
     uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail;
     uint32_t sq_mask, cq_mask;
-    uint32_t tail; /* of the requests written */
+    uint32_t tail; /* the tail of the requests that were written */
 } reactor__io_uring;
 
 /* ---- the ring ---- */
 
-/* A forked child shares the ring's memory with its parent and must not write to it. It knows itself
-   by a page that the kernel clears for it. */
+/* Maps a page that the kernel clears in a forked child. The child shares the ring's memory with
+   its parent and must not write to it; by this page it knows itself. */
 static int *reactor__io_uring_map_ours(void) {
     void *page =
         mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -4863,6 +5132,7 @@ static int *reactor__io_uring_map_ours(void) {
     return (int *)page;
 }
 
+/* Unmaps and closes the ring. Whatever of it does not exist is left out. */
 static void reactor__io_uring_drop(reactor__io_uring *b) {
     if (b->requests) munmap(b->requests, b->requests_size);
     if (b->rings) munmap(b->rings, b->rings_size);
@@ -4874,6 +5144,7 @@ static void reactor__io_uring_drop(reactor__io_uring *b) {
     b->fd = -1;
 }
 
+/* Maps the ring. The kernel's index array always names request i at place i. */
 static int reactor__io_uring_map(reactor__io_uring *b, const reactor__io_uring_params *p) {
     const int prot = PROT_READ | PROT_WRITE;
     size_t requests = p->array + p->entries * sizeof(uint32_t);
@@ -4899,8 +5170,8 @@ static int reactor__io_uring_map(reactor__io_uring *b, const reactor__io_uring_p
     return 0;
 }
 
-/* Every thread may use the ring: one for a single thread (SINGLE_ISSUER) saves work on what completes
-   later, and nothing does. Linux 5.18 is needed, for SUBMIT_ALL. */
+/* Makes the ring. Every thread may use it: a ring for a single thread (SINGLE_ISSUER) would save
+   work on what completes later, and nothing does. SUBMIT_ALL needs Linux 5.18. */
 static int reactor__io_uring_open(reactor__io_uring *b) {
     reactor__io_uring_params p;
     memset(&p, 0, sizeof p);
@@ -4914,9 +5185,9 @@ static int reactor__io_uring_open(reactor__io_uring *b) {
 
 /* ---- transferring ---- */
 
-/* Writes the requests for the transfers from one on, as many as the ring takes, and returns the
-   first that found no room. The ring is empty before, so completions always have room: there may be
-   twice as many of them. What no request of ours uses stays 0. */
+/* Writes requests for the transfers from `from` on, as many as the ring holds, and returns the
+   first one that found no room. The ring is empty before, and it has twice as many completions
+   as requests, so completions always have room. The fields that no request here uses stay 0. */
 static uint32_t reactor__io_uring_fill(reactor__io_uring *b, reactor__core_transfer *list,
                                        uint32_t from, uint32_t count, int sending) {
     const uint8_t what = sending ? REACTOR__IO_URING_SEND : REACTOR__IO_URING_RECEIVE;
@@ -4942,7 +5213,8 @@ static uint32_t reactor__io_uring_fill(reactor__io_uring *b, reactor__core_trans
     return from;
 }
 
-/* Submits the requests, and takes back what the kernel has not taken: it must not happen later. */
+/* Submits the requests. Those that the kernel has not taken are taken back: they must not happen
+   later. */
 static int reactor__io_uring_submit(reactor__io_uring *b, reactor__core_transfer *list) {
     uint32_t left;
     int e = 0;
@@ -4958,7 +5230,7 @@ static int reactor__io_uring_submit(reactor__io_uring *b, reactor__core_transfer
     return e;
 }
 
-/* Takes the results out of the completions, and returns how many there were. */
+/* Copies the results out of the completions, and returns how many there were. */
 static uint32_t reactor__io_uring_results(const reactor__io_uring *b,
                                           reactor__core_transfer *list) {
     const reactor__io_uring_completion *completions = b->completions;
@@ -4969,8 +5241,8 @@ static uint32_t reactor__io_uring_results(const reactor__io_uring *b,
     return tail - first;
 }
 
-/* Does the transfers, one ring after another, unless there is an error already. Those behind one
-   are not done. Counts the answers. */
+/* Does the transfers, as many at a time as the ring holds, unless e is an error already. After
+   an error the rest gets -EINTR, "not done". Counts the completions. */
 static int reactor__io_uring_move(reactor__io_uring *b, reactor__core_transfer *list,
                                   uint32_t count, int sending, int e, uint32_t *answers) {
     uint32_t at = 0;
@@ -4983,14 +5255,15 @@ static int reactor__io_uring_move(reactor__io_uring *b, reactor__core_transfer *
     return e;
 }
 
-/* For good, with the reason to be read. */
+/* Ends the use of the ring for good; reactor_backend_reason says why. */
 REACTOR__NOINLINE static void reactor__io_uring_give_up(reactor__core *core, int e) {
     core->transfer = NULL;
     snprintf(core->reason, sizeof core->reason, "io_uring, for streams: %s",
              reactor__util_text(-e));
 }
 
-/* Some errors pass: memory was short. Others stay, as when the process has installed a filter. */
+/* The transfer function of this backend. Some errors pass, as when memory is short; others last,
+   as when the process has installed a filter, and end the use of the ring. */
 static int reactor__io_uring_transfer(reactor__core *core, reactor__core_transfer *list,
                                       uint32_t count, int sending) {
     reactor__io_uring *b = (reactor__io_uring *)core->data;
@@ -5006,8 +5279,9 @@ static int reactor__io_uring_transfer(reactor__core *core, reactor__core_transfe
 
 /* ---- beginning and end ---- */
 
-/* Whether the kernel and its filters let the two calls through: of no entries, and on no descriptor,
-   they are invalid. A ring would cost its memory, and its closing an interruption. */
+/* Whether the kernel and its filters allow the two calls. Both are called with invalid arguments
+   (no entries; no descriptor), because a real ring would cost memory, and its closing an
+   interruption. */
 static int reactor__io_uring_try(void) {
     reactor__io_uring_params p;
     memset(&p, 0, sizeof p);
@@ -5031,7 +5305,7 @@ static void reactor__io_uring_fini(reactor__core *core) {
     reactor__epoll_fini(core);
 }
 
-/* A child has no ring until it needs one. */
+/* A forked child makes a ring of its own when it needs one. */
 static int reactor__io_uring_fork(reactor__core *core) {
     reactor__io_uring_drop((reactor__io_uring *)core->data);
     core->transfer = reactor__io_uring_transfer;
@@ -5055,50 +5329,66 @@ static const reactor__core_backend reactor__io_uring_backend = {
 #define REACTOR__CORE_BEST (&reactor__io_uring_backend)
 #endif
 /* ==== >> timer ==== */
-/* Deadlines and nothing else: a hierarchical timer wheel of 1 ns ticks, 11 levels of 64 slots. A
-   timer's level is that of the highest bit in which its deadline and cur differ, so its slot is a
-   function of those two alone. All timers of one deadline thus share one FIFO list at any moment,
-   and cascading, which keeps lists in order, can never let one overtake another: no sequence
-   numbers, no sorting, set and cancel are O(1). A heap would touch log n cache lines instead.
+/* Deadlines and nothing else: a hierarchical timer wheel with ticks of 1 ns and 11 levels of 64
+   slots. A timer's level is that of the highest bit in which its deadline and cur differ, so its
+   slot follows from these two alone. All timers of one deadline share one FIFO list at any
+   moment, and moving a slot's list to lower levels keeps its order: equal deadlines fire in the
+   order of their setting without sequence numbers or sorting. Setting and cancelling are O(1),
+   where a heap would touch log n cache lines.
 
-   Traps. cur may lag behind the caller's clock, but no timer it has passed is left in a slot. All
-   times and delays are >= 0, and now never goes back. Timers fire by (deadline, setting); one set
-   for a time before cur counts as set for cur, a FRESH one as set when it is resolved. Until it is
-   detached that may still be linked where it was, as may a cancelled one: who walks a list detaches
-   first. Spreading a crowded slot takes a step per timer, 11 times in its life at most. Memory is
-   kept until fini. */
-#define REACTOR__TIMER_LEVELS  11u
-#define REACTOR__TIMER_SLOTS   (REACTOR__TIMER_LEVELS * 64u)
-#define REACTOR__TIMER_LISTS   (REACTOR__TIMER_SLOTS + 64u)
-#define REACTOR__TIMER_CHUNK   256u
-#define REACTOR__TIMER_BATCH   64u
-#define REACTOR__TIMER_FREE    3u          /* levels of the free nodes' bits */
-#define REACTOR__TIMER_SCAN    32u         /* next is exact for slots of up to so many */
-#define REACTOR__TIMER_UNKNOWN INT64_C(-1) /* below all times: needs no case of its own */
+   Traps. cur may lag behind the caller's clock, but no slot holds a timer that cur has passed.
+   All times and delays are >= 0, and now never goes back. A timer set for a time before cur
+   counts as set for cur. FRESH and cancelled timers may still be linked in a list: whoever walks
+   a list detaches these first. Spreading a slot takes a step per timer, at most 11 times in a
+   timer's life. Memory is kept until fini. */
+#define REACTOR__TIMER_LEVELS 11u
+#define REACTOR__TIMER_SLOTS  (REACTOR__TIMER_LEVELS * 64u)
+#define REACTOR__TIMER_LISTS  (REACTOR__TIMER_SLOTS + 64u)
+#define REACTOR__TIMER_CHUNK  256u
+#define REACTOR__TIMER_BATCH  64u
+#define REACTOR__TIMER_FREE   3u /* levels of bits that find a free node */
+/* slots with more timers than this are not searched for the exact deadline */
+#define REACTOR__TIMER_SCAN 32u
+/* below all times, so comparisons with it need no case of their own */
+#define REACTOR__TIMER_UNKNOWN INT64_C(-1)
 
-/* Lists that are no slots are on a level above the highest: linking and unlinking need not tell
-   them apart. */
-#define REACTOR__TIMER_PAST   (REACTOR__TIMER_SLOTS + 0u) /* deadline <= cur, not collected yet */
-#define REACTOR__TIMER_DUE    (REACTOR__TIMER_SLOTS + 1u) /* collected, to be popped */
+/* Three lists that are no slots. They count as a level above the highest, so linking and
+   unlinking need not tell them apart.
+
+        free node -> FRESH         set_fresh, inside a turn: the deadline is a delay until resolve
+        free node -> slot          set, outside a turn (place)
+        FRESH -> slot, PAST, ASLEEP   resolve (place): by the deadline, seen from cur
+        slot -> lower slot, PAST   advance, when cur reaches the slot
+        PAST -> DUE                ripen, up to the turn's budget
+        DUE -> free node           pop, of a timer that fires once
+        DUE -> slot, PAST, ASLEEP  pop, of a repeating one (place)
+        any -> FRESH               reset_fresh; it stays linked until detach
+        any -> slot, PAST, ASLEEP  reset (place)
+        any -> gone -> free node   cancel, detach; its handle is stale at once */
+#define REACTOR__TIMER_PAST (REACTOR__TIMER_SLOTS + 0u) /* deadline <= cur, not collected yet */
+/* collected for this turn, to be popped */
+#define REACTOR__TIMER_DUE    (REACTOR__TIMER_SLOTS + 1u)
 #define REACTOR__TIMER_ASLEEP (REACTOR__TIMER_SLOTS + 2u) /* deadline is REACTOR__NEVER */
 
-/* The bits of a tag besides the generation. Only the first is also in the timer's handle, which
-   therefore is never 0. */
-#define REACTOR__TIMER_LIVE     1u
-#define REACTOR__TIMER_UNREF    2u /* does not keep the loop going */
-#define REACTOR__TIMER_INTERNAL 4u /* the owner's, only kept here */
-#define REACTOR__TIMER_FRESH    8u /* deadline is a delay until resolved */
+/* The bits of a tag below the generation. Only LIVE is also in the timer's handle, so that is
+   never 0. */
+#define REACTOR__TIMER_LIVE  1u
+#define REACTOR__TIMER_UNREF 2u /* does not keep the loop going */
+/* the library's own timer; the owner of the wheel looks at this */
+#define REACTOR__TIMER_INTERNAL 4u
+#define REACTOR__TIMER_FRESH    8u /* the deadline is a delay until resolve */
 #define REACTOR__TIMER_BITS     15u
 
-/* What setting and cancelling touch, of timers and lists alike: a list is a circle through its
-   head. Twelve bytes in one array, for with many timers these calls cost what they miss in the
-   caches, and for that it is the size of all that is touched that counts. */
+/* What setting and cancelling touch, of timers and of lists alike: a list is a circle through
+   its head. A node has twelve bytes in one array, because with many timers these calls cost as
+   many cache misses as there are lines touched, and the size of all that is touched decides
+   about that. */
 typedef struct reactor__timer_node {
-    uint32_t next, prev; /* of a timer on no list itself */
+    uint32_t next, prev; /* of a timer on no list: the timer itself */
     uint32_t tag;
 } reactor__timer_node;
 
-/* What only firing needs. */
+/* What only firing needs, apart from the nodes. */
 typedef struct reactor__timer_call {
     int64_t interval; /* 0: fires once */
     reactor_timer_fn *fn;
@@ -5106,29 +5396,30 @@ typedef struct reactor__timer_call {
 } reactor__timer_call;
 
 typedef struct reactor__timer_wheel {
-    reactor__timer_node *nodes;  /* LISTS heads, then the timers */
-    int64_t *deadlines;          /* of each node that is a timer */
-    reactor__timer_call **calls; /* the same, in chunks, which growing does not copy */
-    int64_t cur;                 /* the time that slots are seen from */
-    int64_t soonest;             /* no slot holds an earlier one; UNKNOWN: to be found */
-    uint32_t first;              /* the timer whose deadline that is; NONE: of no certain one */
-    uint32_t free_count;         /* nodes that have a bit in free_bits[0] */
+    reactor__timer_node *nodes;  /* the heads of the lists, then the timers */
+    int64_t *deadlines;          /* the deadline of each node that is a timer */
+    reactor__timer_call **calls; /* the call of each, in chunks, which growing does not copy */
+    int64_t cur;                 /* the time from which slots are counted */
+    int64_t soonest;     /* no slot holds an earlier deadline; UNKNOWN: it has to be searched for */
+    uint32_t first;      /* the timer that has that deadline; NONE: not known which */
+    uint32_t free_count; /* how many nodes are free, that is, have a bit in free_bits[0] */
     uint32_t cap, chunk_cap;
-    uint32_t made; /* nodes used at least once; those above are raw memory */
+    uint32_t made; /* how many nodes were used at least once; those above are raw memory */
     uint32_t seed;
-    uint32_t count;       /* timers */
-    uint32_t unref_count; /* of those, UNREF */
-    uint32_t levels;      /* bit per level that holds any */
+    uint32_t count;       /* how many timers there are */
+    uint32_t unref_count; /* of these, how many are UNREF */
+    uint32_t levels;      /* a bit for each level that holds any timer */
     uint32_t fresh_count;
-    uint32_t gone_count;                  /* of gone */
-    uint32_t detached;                    /* of those, surely on no list */
-    uint32_t fresh[REACTOR__TIMER_BATCH]; /* in the order of their setting */
-    uint32_t gone[REACTOR__TIMER_BATCH];  /* cancelled, and still linked */
+    uint32_t gone_count;                  /* how many entries of gone are used */
+    uint32_t detached;                    /* how many FRESH ones are known to be on no list */
+    uint32_t fresh[REACTOR__TIMER_BATCH]; /* the FRESH ones, in the order of their setting */
+    uint32_t gone[REACTOR__TIMER_BATCH];  /* cancelled ones that are still linked */
     uint64_t occupied[REACTOR__TIMER_LEVELS + 1];
-    uint64_t *free_bits[REACTOR__TIMER_FREE]; /* see below; each for cap nodes */
+    /* bits of the free nodes, see below; each level for cap nodes */
+    uint64_t *free_bits[REACTOR__TIMER_FREE];
 } reactor__timer_wheel;
 
-/* The seed makes handles of different wheels differ; any value will do. */
+/* Makes an empty wheel. The seed makes handles of different wheels differ; any value will do. */
 static int reactor__timer_init(reactor__timer_wheel *w, int64_t now, uint32_t seed) {
     memset(w, 0, sizeof *w);
     void *nodes = reactor__util_grown(NULL, &w->cap, REACTOR__TIMER_LISTS, sizeof *w->nodes);
@@ -5157,20 +5448,22 @@ static void reactor__timer_fini(reactor__timer_wheel *w) {
     memset(w, 0, sizeof *w);
 }
 
+/* The call of a timer. */
 static reactor__timer_call *reactor__timer_call_of(const reactor__timer_wheel *w, uint32_t t) {
     return &w->calls[t / REACTOR__TIMER_CHUNK][t % REACTOR__TIMER_CHUNK];
 }
 
-/* The upper half of a handle. */
+/* The upper half of a timer's handle: the generation and LIVE. */
 static uint32_t reactor__timer_life(uint32_t tag) {
     return tag & ~(REACTOR__TIMER_BITS - REACTOR__TIMER_LIVE);
 }
 
+/* The handle of a timer. */
 static uint64_t reactor__timer_id(const reactor__timer_wheel *w, uint32_t t) {
     return (uint64_t)reactor__timer_life(w->nodes[t].tag) << 32 | t;
 }
 
-/* NONE if stale, foreign or forged. */
+/* The timer of a handle; NONE if the handle is stale, of another loop, or forged. */
 static inline uint32_t reactor__timer_find(const reactor__timer_wheel *w, uint64_t id) {
     uint32_t t = (uint32_t)(id & UINT32_MAX);
     if (REACTOR__UNLIKELY(t >= w->made || !(id >> 32 & REACTOR__TIMER_LIVE))) return REACTOR__NONE;
@@ -5179,11 +5472,12 @@ static inline uint32_t reactor__timer_find(const reactor__timer_wheel *w, uint64
 
 /* ---- lists ---- */
 
+/* Whether a list is empty. */
 static int reactor__timer_none(const reactor__timer_wheel *w, uint32_t list) {
     return w->nodes[list].next == list;
 }
 
-/* The invariants of a timer that is on a list, and of its neighbours there. */
+/* Checks the invariants of a timer that is on a list, and of its neighbours there. */
 static void reactor__timer_check(const reactor__timer_wheel *w, uint32_t t) {
     const reactor__timer_node *node = &w->nodes[t];
     REACTOR__CHECK(t >= REACTOR__TIMER_LISTS && t < w->made);
@@ -5195,7 +5489,7 @@ static void reactor__timer_check(const reactor__timer_wheel *w, uint32_t t) {
     (void)node;
 }
 
-/* At the tail, always: this is all that keeps equal deadlines in order. */
+/* Appends a timer to a list. Always at the tail, for this alone keeps equal deadlines in order. */
 static inline void reactor__timer_append(reactor__timer_wheel *w, uint32_t t, uint32_t list) {
     reactor__timer_node *nodes = w->nodes;
     uint32_t tail = nodes[list].prev;
@@ -5207,13 +5501,14 @@ static inline void reactor__timer_append(reactor__timer_wheel *w, uint32_t t, ui
     w->levels |= 1u << list / 64;
 }
 
-/* The list has become empty. */
+/* Notes that a list has become empty. */
 REACTOR__NOINLINE static void reactor__timer_vacate(reactor__timer_wheel *w, uint32_t list) {
     w->occupied[list / 64] &= ~(UINT64_C(1) << list % 64);
     if (!w->occupied[list / 64]) w->levels &= ~(1u << list / 64);
     if (list < REACTOR__TIMER_SLOTS) w->soonest = REACTOR__TIMER_UNKNOWN;
 }
 
+/* Takes a timer off its list. */
 static inline void reactor__timer_unlink(reactor__timer_wheel *w, uint32_t t) {
     reactor__timer_node *nodes = w->nodes;
     uint32_t next = nodes[t].next;
@@ -5221,10 +5516,12 @@ static inline void reactor__timer_unlink(reactor__timer_wheel *w, uint32_t t) {
     nodes[prev].next = next;
     nodes[next].prev = prev;
     if (t == w->first) w->soonest = REACTOR__TIMER_UNKNOWN;
-    if (next == prev) reactor__timer_vacate(w, next); /* both are the list's head */
+    /* then both are the head of an empty list */
+    if (next == prev) reactor__timer_vacate(w, next);
 }
 
-/* Makes the list empty. Its first timer, from which the others can be followed to the head. */
+/* Empties a list, and returns its first timer, from which the others can be followed up to the
+   head. */
 static uint32_t reactor__timer_empty(reactor__timer_wheel *w, uint32_t list) {
     uint32_t t = w->nodes[list].next;
     w->nodes[list].next = w->nodes[list].prev = list;
@@ -5232,8 +5529,8 @@ static uint32_t reactor__timer_empty(reactor__timer_wheel *w, uint32_t list) {
     return t;
 }
 
-/* Puts it where its deadline belongs, seen from cur. A removal may leave soonest UNKNOWN, which is
-   below any deadline and so stays what it is here. */
+/* Puts a timer on the list that its deadline belongs to, seen from cur. soonest may be UNKNOWN,
+   which is below any deadline and so stays what it is. */
 static void reactor__timer_place(reactor__timer_wheel *w, uint32_t t, int64_t deadline) {
     uint32_t list = REACTOR__TIMER_PAST;
     w->deadlines[t] = deadline;
@@ -5253,16 +5550,18 @@ static void reactor__timer_place(reactor__timer_wheel *w, uint32_t t, int64_t de
 
 /* ---- free nodes ----
 
-   A bit for each node that is free, and above it bits for the words that have any. The lowest free
-   node is taken first, so timers that are set one after another lie side by side, however they were
-   freed. A list of free nodes would hand them out in the order of their freeing, and after some
-   churn each new timer would cost three cache misses. */
+   Each free node has a bit, and above these are bits for the words that have any. The lowest
+   free node is taken first, so timers that are set one after another lie side by side, in
+   whatever order their nodes were freed. A list of free nodes would return them in the order of
+   their freeing: after some churn each new timer would cost three cache misses. */
 
+/* How many words a level of the bits has. */
 static uint32_t reactor__timer_words(uint32_t cap, unsigned level) {
     return (cap >> 6 * (level + 1)) + 1;
 }
 
-/* Room for cap nodes. Without memory the levels that have grown stay larger than needed. */
+/* Makes room for the bits of cap nodes. Without memory some levels are larger than needed, which
+   does no harm. */
 static int reactor__timer_free_grow(reactor__timer_wheel *w, uint32_t cap) {
     for (unsigned level = 0; level < REACTOR__TIMER_FREE; level++) {
         uint32_t before = w->free_bits[level] ? reactor__timer_words(w->cap, level) : 0;
@@ -5275,6 +5574,7 @@ static int reactor__timer_free_grow(reactor__timer_wheel *w, uint32_t cap) {
     return 0;
 }
 
+/* Enters a free node. */
 static inline void reactor__timer_free_put(reactor__timer_wheel *w, uint32_t t) {
     w->free_count++;
     for (unsigned level = 0; level < REACTOR__TIMER_FREE; level++, t /= 64) {
@@ -5284,7 +5584,7 @@ static inline void reactor__timer_free_put(reactor__timer_wheel *w, uint32_t t) 
     }
 }
 
-/* The lowest; there must be one. */
+/* Takes the lowest free node. There must be one. */
 static inline uint32_t reactor__timer_free_take(reactor__timer_wheel *w) {
     uint32_t at = 0, t;
     w->free_count--;
@@ -5302,7 +5602,7 @@ static inline uint32_t reactor__timer_free_take(reactor__timer_wheel *w) {
 
 /* ---- nodes ---- */
 
-/* Twice the room for nodes: growing by less, setting a million would be copying for the most. */
+/* Doubles the room for nodes: growing by less, setting a million timers would be mostly copying. */
 static int reactor__timer_widen(reactor__timer_wheel *w) {
     uint32_t need = 2 * w->made, cap = w->cap;
     if (need < w->made) return -ENOMEM;
@@ -5318,8 +5618,8 @@ static int reactor__timer_widen(reactor__timer_wheel *w) {
     return 0;
 }
 
-/* Makes room for the timers from made on. Without memory nothing changes that shows. Memory is not
-   zeroed: what no timer has used yet need not become resident. */
+/* Makes room for a chunk of timers from `made` on. Without memory nothing changes that shows.
+   The memory is not zeroed, so what no timer has used need not become resident. */
 REACTOR__NOINLINE static int reactor__timer_grow(reactor__timer_wheel *w) {
     uint32_t chunk = w->made / REACTOR__TIMER_CHUNK;
     if (!w->deadlines || w->cap - w->made < REACTOR__TIMER_CHUNK) {
@@ -5337,18 +5637,19 @@ REACTOR__NOINLINE static int reactor__timer_grow(reactor__timer_wheel *w) {
     return 0;
 }
 
-/* A node with a tag that was never live; NONE without memory. */
+/* Takes a node, whose tag no live timer has had; NONE without memory. */
 static inline uint32_t reactor__timer_take(reactor__timer_wheel *w) {
     uint32_t t;
     if (w->free_count) return reactor__timer_free_take(w);
     if (w->made % REACTOR__TIMER_CHUNK == 0 && reactor__timer_grow(w) < 0) return REACTOR__NONE;
     t = w->made++;
-    /* The first generation is unlike its neighbours', and at least half of all are still to come. */
+    /* The first generation differs between neighbours, and leaves at least half of all
+       generations. */
     w->nodes[t].tag = (w->seed + t * 0x9E3779B0u) & (UINT32_MAX / 2 - REACTOR__TIMER_BITS);
     return t;
 }
 
-/* A timer that is on no list yet; NONE without memory. */
+/* Makes a timer, which is on no list yet; NONE without memory. */
 static inline uint32_t reactor__timer_make(reactor__timer_wheel *w, int64_t interval,
                                            reactor_timer_fn *fn, void *user, unsigned flags,
                                            uint64_t *id) {
@@ -5366,7 +5667,7 @@ static inline uint32_t reactor__timer_make(reactor__timer_wheel *w, int64_t inte
     return t;
 }
 
-/* Its handle is stale from here on. */
+/* Ends a timer's generation: its handle is stale from here on. */
 static inline void reactor__timer_retire(reactor__timer_wheel *w, uint32_t t) {
     uint32_t tag = w->nodes[t].tag;
     w->count--;
@@ -5374,15 +5675,21 @@ static inline void reactor__timer_retire(reactor__timer_wheel *w, uint32_t t) {
     w->nodes[t].tag = (tag | REACTOR__TIMER_BITS) + 1;
 }
 
-/* A retired one that is on no list. A node that has used up its generations is not used again, at
-   44 bytes in 2^27 timers: no handle ever comes back to life. */
+/* Frees the node of a retired timer that is on no list. A node that has used up its generations
+   is not used again, which costs 44 bytes every 2^27 timers: no old handle ever becomes valid
+   again. */
 static inline void reactor__timer_free(reactor__timer_wheel *w, uint32_t t) {
     if (REACTOR__UNLIKELY(!w->nodes[t].tag)) return;
     reactor__timer_free_put(w, t);
 }
 
-/* ---- fresh ones ---- */
+/* ---- fresh timers ----
 
+   Inside callbacks the loop's time is that of before them. A timer set there is FRESH: its
+   deadline is a delay, and it waits until the loop reads the clock, so that a slow callback does
+   not use up its delay. */
+
+/* Begins to load the neighbours of n timers into the cache. */
 static void reactor__timer_fetch(const reactor__timer_wheel *w, const uint32_t *t, uint32_t n) {
     for (; n > 0; n--, t++) {
         REACTOR__PREFETCH(&w->nodes[w->nodes[*t].next]);
@@ -5390,9 +5697,9 @@ static void reactor__timer_fetch(const reactor__timer_wheel *w, const uint32_t *
     }
 }
 
-/* Takes them, and those that are gone, off their lists: all together, for that needs their
-   neighbours, which are seldom in the cache, and so come at once. Until then deadlines in slots may
-   be delays. */
+/* Takes FRESH and cancelled timers off their lists. All together, because this touches their
+   neighbours, which are seldom in the cache: so their cache misses overlap. Until then deadlines
+   in a slot may be delays. */
 REACTOR__NOINLINE static void reactor__timer_detach_some(reactor__timer_wheel *w) {
     reactor__timer_fetch(w, w->fresh + w->detached, w->fresh_count - w->detached);
     reactor__timer_fetch(w, w->gone, w->gone_count);
@@ -5410,11 +5717,12 @@ REACTOR__NOINLINE static void reactor__timer_detach_some(reactor__timer_wheel *w
     w->gone_count = 0;
 }
 
+/* Detaches, if there is anything to detach. */
 static inline void reactor__timer_detach(reactor__timer_wheel *w) {
     if (w->detached != w->fresh_count || w->gone_count) reactor__timer_detach_some(w);
 }
 
-/* It is set or cancelled again. */
+/* Takes a timer out of the FRESH ones, because it is set again or cancelled. */
 REACTOR__NOINLINE static void reactor__timer_forget(reactor__timer_wheel *w, uint32_t t) {
     uint32_t i = 0;
     while (w->fresh[i] != t) i++;
@@ -5424,8 +5732,7 @@ REACTOR__NOINLINE static void reactor__timer_forget(reactor__timer_wheel *w, uin
     w->nodes[t].tag &= ~REACTOR__TIMER_FRESH;
 }
 
-/* Inside callbacks the loop's time is that of before them: what is set there waits as FRESH until
-   the loop knows the time again, so that a slow callback does not eat up its delay. */
+/* Makes a timer FRESH. There must be room for it. */
 static inline void reactor__timer_refresh(reactor__timer_wheel *w, uint32_t t, int64_t delay) {
     REACTOR_ASSERT(w->fresh_count < REACTOR__TIMER_BATCH);
     w->deadlines[t] = delay;
@@ -5433,12 +5740,12 @@ static inline void reactor__timer_refresh(reactor__timer_wheel *w, uint32_t t, i
     w->fresh[w->fresh_count++] = t;
 }
 
-/* No more may be set before these are resolved. */
+/* Whether the FRESH ones must be resolved before another one is set. */
 static int reactor__timer_full(const reactor__timer_wheel *w) {
     return w->fresh_count == REACTOR__TIMER_BATCH;
 }
 
-/* Sets all that is FRESH to its delay from now. */
+/* Resolves all FRESH timers: each gets the deadline now plus its delay. */
 static void reactor__timer_resolve(reactor__timer_wheel *w, int64_t now) {
     reactor__timer_detach(w);
     for (uint32_t i = 0; i < w->fresh_count; i++) {
@@ -5451,7 +5758,7 @@ static void reactor__timer_resolve(reactor__timer_wheel *w, int64_t now) {
 
 /* ---- setting ---- */
 
-/* interval 0 fires once. id must not be NULL; on -ENOMEM it is left alone. */
+/* Sets a timer. interval 0: it fires once. id must not be NULL, and is left alone on -ENOMEM. */
 static int reactor__timer_set(reactor__timer_wheel *w, int64_t deadline, int64_t interval,
                               reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
     uint32_t t = reactor__timer_make(w, interval, fn, user, flags, id);
@@ -5460,6 +5767,7 @@ static int reactor__timer_set(reactor__timer_wheel *w, int64_t deadline, int64_t
     return 0;
 }
 
+/* Sets a timer whose delay counts from the next resolve. */
 static int reactor__timer_set_fresh(reactor__timer_wheel *w, int64_t delay, int64_t interval,
                                     reactor_timer_fn *fn, void *user, unsigned flags,
                                     uint64_t *id) {
@@ -5470,7 +5778,7 @@ static int reactor__timer_set_fresh(reactor__timer_wheel *w, int64_t delay, int6
     return 0;
 }
 
-/* Off any list, PAST and DUE too: then it does not fire this turn. */
+/* Takes a timer off any list, PAST and DUE included: then it does not fire in this turn. */
 static inline void reactor__timer_leave(reactor__timer_wheel *w, uint32_t t) {
     if (REACTOR__UNLIKELY(w->nodes[t].tag & REACTOR__TIMER_FRESH)) {
         reactor__timer_forget(w, t);
@@ -5479,7 +5787,7 @@ static inline void reactor__timer_leave(reactor__timer_wheel *w, uint32_t t) {
     reactor__timer_unlink(w, t);
 }
 
-/* The grid of a repeating one moves with it. */
+/* Sets the deadline of a timer anew. The later times of a repeating one move with it. */
 static int reactor__timer_reset(reactor__timer_wheel *w, uint64_t id, int64_t deadline) {
     uint32_t t = reactor__timer_find(w, id);
     if (t == REACTOR__NONE) return -EBADF;
@@ -5488,6 +5796,7 @@ static int reactor__timer_reset(reactor__timer_wheel *w, uint64_t id, int64_t de
     return 0;
 }
 
+/* Sets the delay of a timer anew, to count from the next resolve. */
 static inline int reactor__timer_reset_fresh(reactor__timer_wheel *w, uint64_t id, int64_t delay) {
     uint32_t t = reactor__timer_find(w, id);
     if (t == REACTOR__NONE) return -EBADF;
@@ -5496,6 +5805,7 @@ static inline int reactor__timer_reset_fresh(reactor__timer_wheel *w, uint64_t i
     return 0;
 }
 
+/* Cancels a timer. It stays linked until detach, but its handle is stale. */
 static int reactor__timer_cancel(reactor__timer_wheel *w, uint64_t id) {
     uint32_t t = reactor__timer_find(w, id);
     if (t == REACTOR__NONE) return -EBADF;
@@ -5506,7 +5816,7 @@ static int reactor__timer_cancel(reactor__timer_wheel *w, uint64_t id) {
     return 0;
 }
 
-/* keep 0 sets UNREF, else it is cleared. */
+/* keep 0 makes the timer UNREF, anything else undoes that. */
 static int reactor__timer_keep(reactor__timer_wheel *w, uint64_t id, int keep) {
     uint32_t t = reactor__timer_find(w, id);
     if (t == REACTOR__NONE) return -EBADF;
@@ -5520,7 +5830,7 @@ static int reactor__timer_keep(reactor__timer_wheel *w, uint64_t id, int keep) {
 
 /* ---- asking ---- */
 
-/* 0 and its deadline; 1 and its delay as long as it is fresh; -EBADF. */
+/* Returns 0 and the timer's deadline; or 1 and its delay while it is FRESH; or -EBADF. */
 static int reactor__timer_get(const reactor__timer_wheel *w, uint64_t id, int64_t *deadline) {
     uint32_t t = reactor__timer_find(w, id);
     if (t == REACTOR__NONE) return -EBADF;
@@ -5528,8 +5838,8 @@ static int reactor__timer_get(const reactor__timer_wheel *w, uint64_t id, int64_
     return (w->nodes[t].tag & REACTOR__TIMER_FRESH) != 0;
 }
 
-/* Each timer in turn: 1, and 0 at the end. *cursor begins at 0. Of a FRESH one the deadline is an
-   estimate, cur plus its delay: it has none before it is resolved. */
+/* Enumerates the timers: returns 1 for each, and 0 at the end. *cursor begins at 0. A FRESH
+   timer has no deadline yet; cur plus its delay is returned as an estimate. */
 static int reactor__timer_each(const reactor__timer_wheel *w, uint32_t *cursor, uint64_t *id,
                                int64_t *deadline, int64_t *interval, unsigned *flags) {
     while (*cursor < w->made) {
@@ -5545,22 +5855,23 @@ static int reactor__timer_each(const reactor__timer_wheel *w, uint32_t *cursor, 
     return 0;
 }
 
-/* The slot of the earliest timers: the lowest level's, for all of a level lies before the next one
-   in use. SLOTS or more if all slots are empty. */
+/* The slot of the earliest timers. It is on the lowest level in use, because all of a level lies
+   before all of the next. SLOTS or more if all slots are empty. */
 static unsigned reactor__timer_first(const reactor__timer_wheel *w) {
     if (!w->levels) return REACTOR__TIMER_SLOTS;
     unsigned level = REACTOR__CTZ64(w->levels);
     return level * 64 + REACTOR__CTZ64(w->occupied[level]);
 }
 
-/* The first time that belongs to the slot; it shares all higher bits with cur. */
+/* The first time that belongs to a slot; it has all higher bits of cur. */
 static int64_t reactor__timer_start(const reactor__timer_wheel *w, unsigned slot) {
     unsigned shift = slot / 64 * 6;
     return (int64_t)((((uint64_t)w->cur >> shift & ~UINT64_C(63)) | slot % 64) << shift);
 }
 
-/* Finds soonest again: the earliest of the first slot, or the start of that slot if looking at all
-   its timers would take long. Then the caller wakes early, and collect spreads the slot. */
+/* Searches for soonest again: the earliest deadline of the first slot, or the start of that slot
+   if it has too many timers to look at. Then the caller wakes early, and collect spreads the
+   slot. */
 static void reactor__timer_search(reactor__timer_wheel *w) {
     unsigned slot = reactor__timer_first(w);
     w->soonest = REACTOR__NEVER;
@@ -5577,8 +5888,8 @@ static void reactor__timer_search(reactor__timer_wheel *w) {
     w->first = REACTOR__NONE;
 }
 
-/* The earliest deadline, or a time before it but after cur; cur if any is due; REACTOR__NEVER if
-   there is none. Settle before asking. */
+/* The time to wait for: the earliest deadline, or a time before it but after cur; cur if any
+   timer is due; REACTOR__NEVER if there is none. The caller resolves FRESH ones first. */
 static int64_t reactor__timer_next(reactor__timer_wheel *w) {
     reactor__timer_detach(w);
     if (!reactor__timer_none(w, REACTOR__TIMER_PAST)) return w->cur;
@@ -5587,8 +5898,8 @@ static int64_t reactor__timer_next(reactor__timer_wheel *w) {
     return w->soonest;
 }
 
-/* Whether no timer has a deadline to come: there may be some that sleep. Asked in every turn, so it
-   looks at words and not at lists. */
+/* Whether no timer has a deadline to come, though some may be ASLEEP. Every turn asks this, so
+   it looks at words of bits and not at lists. */
 static inline int reactor__timer_is_idle(const reactor__timer_wheel *w) {
     const uint32_t lists = 1u << REACTOR__TIMER_LEVELS; /* the level of PAST, DUE and ASLEEP */
     const uint32_t changes = w->fresh_count | w->gone_count;
@@ -5598,8 +5909,9 @@ static inline int reactor__timer_is_idle(const reactor__timer_wheel *w) {
 
 /* ---- firing ---- */
 
-/* Moves cur to soonest, which lies in the first slot, and spreads that slot over the levels below,
-   which are empty. Afterwards soonest is known without a search, unless all went to PAST. */
+/* Moves cur to soonest, which lies in the first slot, and spreads that slot over the levels
+   below, which are empty. Afterwards soonest is known without a search, unless all timers went
+   to PAST. */
 static void reactor__timer_advance(reactor__timer_wheel *w) {
     unsigned slot = reactor__timer_first(w);
     w->cur = w->soonest;
@@ -5613,7 +5925,7 @@ static void reactor__timer_advance(reactor__timer_wheel *w) {
     if (w->soonest == REACTOR__NEVER) w->soonest = REACTOR__TIMER_UNKNOWN;
 }
 
-/* From PAST to DUE, in order; how many of at most budget. */
+/* Moves up to budget timers from PAST to DUE, in order, and returns how many. */
 static int reactor__timer_ripen(reactor__timer_wheel *w, int budget) {
     int moved = 0;
     while (moved < budget && !reactor__timer_none(w, REACTOR__TIMER_PAST)) {
@@ -5625,8 +5937,8 @@ static int reactor__timer_ripen(reactor__timer_wheel *w, int budget) {
     return moved;
 }
 
-/* Moves timers with deadline <= now to DUE, at most budget; how many. Called once per turn: what
-   callbacks set after it is not in DUE and waits for the next turn. */
+/* Moves up to budget timers with deadline <= now to DUE, and returns how many. It is called once
+   per turn: what callbacks set after it is not in DUE and waits for the next turn. */
 static int reactor__timer_collect(reactor__timer_wheel *w, int64_t now, int budget) {
     reactor__timer_detach(w);
     int moved = reactor__timer_ripen(w, budget);
@@ -5636,22 +5948,24 @@ static int reactor__timer_collect(reactor__timer_wheel *w, int64_t now, int budg
         reactor__timer_advance(w);
         moved += reactor__timer_ripen(w, budget - moved);
     }
-    /* The nearer cur is, the finer are the slots of those set from here on. But not into a slot:
-       timers that may be cancelled before they are due would be spread for nothing. */
+    /* Moving cur forward makes the slots of timers set from here on finer. It does not move into
+       a slot: that would spread timers that may be cancelled before they are due. */
     unsigned slot = reactor__timer_first(w);
     if (now > w->cur && (slot >= REACTOR__TIMER_SLOTS || reactor__timer_start(w, slot) > now))
         w->cur = now;
     return moved;
 }
 
-/* The next call of a repeating timer. If that was missed already, the latest one that was: it is
-   made up, those before it are not. A grid that ends beyond all time puts its timer to sleep. */
+/* The next deadline of a repeating timer. If it was missed already, the latest one that was: one
+   missed call is made up, those before it are not. A deadline beyond all time puts the timer to
+   sleep. */
 static int64_t reactor__timer_grid(int64_t deadline, int64_t interval, int64_t now) {
     if (REACTOR__LIKELY(now - deadline < interval)) return reactor__util_add(deadline, interval);
     return now - (now - deadline) % interval;
 }
 
-/* Takes the first of DUE: 1, or 0 if there is none. *id is stale already if it fires once. */
+/* Takes the first timer of DUE and returns 1, or 0 if there is none. If it fires once, *id is
+   stale already. */
 static int reactor__timer_pop(reactor__timer_wheel *w, int64_t now, reactor_timer_fn **fn,
                               void **user, uint64_t *id, int64_t *deadline, unsigned *flags) {
     reactor__timer_detach(w);
@@ -5672,61 +5986,78 @@ static int reactor__timer_pop(reactor__timer_wheel *w, int64_t now, reactor_time
     return 1;
 }
 /* ==== >> wake ==== */
-/* Other threads' and signal handlers' way into the loop: a queue of tasks under a mutex, doorbells
-   (async) without one, and a descriptor (eventfd, else a pipe) that ends the backend's wait.
+/* How other threads and signal handlers reach the loop: a queue of tasks under a mutex,
+   doorbells (asyncs) without one, and a descriptor (an eventfd, else a pipe) that ends the
+   backend's wait.
 
-   woken is 1 from a notification until the loop has looked; asleep is 1 while the loop may wait. A
-   notification sets woken, and writes to the descriptor only if it finds asleep set, which it
-   clears. The loop sets asleep before it looks at woken, others set woken before they look at
-   asleep, so one sees the other: a busy loop is told without a system call, a sleeping one with a
-   single write. woken is cleared before the queue is taken: a post that comes too late for that
-   batch notifies again. A full pipe or eventfd is as good as written: it is readable.
+   woken is 1 from a notification until the loop has looked; asleep is 1 while the loop may wait.
+   Whoever notifies sets woken first and looks at asleep second; the loop sets asleep first and
+   looks at woken second. So one of them sees the other. A busy loop is notified without a system
+   call, a sleeping one with a single write. The loop clears woken before it takes the queue, so
+   a post that comes too late for that batch notifies again. A full pipe or eventfd is as good as
+   a written one: it is readable.
 
-   Notifying uses atomics and write(2) only, both of which signal-safety(7) allows. */
+   Trap: signal handlers notify too, so it uses atomics and write(2) only (signal-safety(7)). */
 typedef struct reactor__wake_task {
     reactor_task_fn *fn;
     void *user;
 } reactor__wake_task;
 
-/* A queue of tasks; at is where it is being run. */
+/* A queue of tasks; `at` is the next one to run. */
 typedef struct reactor__wake_queue {
     reactor__wake_task *tasks;
     uint32_t count, cap, at;
 } reactor__wake_queue;
 
-/* A doorbell. It stays where it is as long as the loop lives, for other threads may look at it with
-   a handle that is stale. */
+/* A doorbell (reactor_async). Its memory stays where it is as long as the loop lives, because
+   other threads may look at it with a stale handle.
+
+        closed -> open    async_open: the next generation, which is odd
+        open -> SENT      wake_send, by one sender; the others find it SENT and have nothing to do
+        SENT -> open      wake_ring, before its callback is called
+        open -> closed    async_close: it goes to the free list
+        SENT -> closed    async_close; wake_ring puts it on the free list */
 typedef struct reactor__wake_async {
-    uint32_t state;       /* atomic: generation, odd while it is open, times 2; plus SENT */
-    uint32_t next;        /* index and 1, in the list of those sent or free */
-    reactor_async_fn *fn; /* NULL: closed. The loop's thread alone looks at these two. */
+    uint32_t state;       /* atomic: generation (odd while open) times 2, plus SENT */
+    uint32_t next;        /* the next one in the list of those sent or free: its index plus 1 */
+    reactor_async_fn *fn; /* NULL: closed. Only the loop's thread looks at fn and user. */
     void *user;
 } reactor__wake_async;
 
 enum {
     REACTOR__WAKE_SENT = 1,
-    REACTOR__WAKE_FIRST = 16, /* doorbells in the first chunk */
+    REACTOR__WAKE_FIRST = 16, /* how many doorbells the first chunk holds */
     REACTOR__WAKE_CHUNKS = 24
 };
 
+/* The wake-up. Its states, by asleep and woken:
+
+        awake (0, 0) -> asleep (1, 0)     fall_asleep, before a wait
+        asleep (1, 0) -> awake (0, 0)     the wait has ended for another reason
+        awake (0, 0) -> notified (0, 1)   notify: no system call, the loop looks before it waits
+        asleep (1, 0) -> notified (0, 1)  notify: it writes, and the wait ends
+        notified (0, 1) -> (1, 1)         fall_asleep returns 1: the loop does not wait
+        notified -> awake (0, 0)          take_posts clears woken, then takes the queue */
 typedef struct reactor__wake {
-    const reactor__core *core;  /* its backend wakes; NULL: a descriptor does */
-    reactor_socket in, out;     /* read end, write end; the same for an eventfd */
-    int woken;                  /* atomic: notified, and the loop has not looked since */
-    int asleep;                 /* atomic: the loop may be in a wait, which a notification ends */
-    int closed;                 /* under lock, as is posted */
-    reactor__util_lock lock;    /* never held over a callback */
-    reactor__wake_queue posted; /* filled by any thread, taken whole by the loop */
-    uint64_t rounds;            /* how often that was taken, under lock */
-    reactor__wake_async *asyncs[REACTOR__WAKE_CHUNKS]; /* atomic; each twice as large as the last */
-    uint32_t async_first; /* their first state, which other loops' do not share */
-    uint32_t async_count; /* ever used */
-    uint32_t async_free;  /* index and 1 of the first; 0: none */
-    uint32_t sent;        /* atomic, the same: those with SENT, the last one first */
+    /* NULL: a descriptor ends the wait; else this core's backend does */
+    const reactor__core *core;
+    reactor_socket in, out;  /* the read and the write end; one descriptor if it is an eventfd */
+    int woken;               /* atomic: somebody has notified, and the loop has not looked since */
+    int asleep;              /* atomic: the loop may be in a wait, which a notification must end */
+    int closed;              /* under lock: posts are refused */
+    reactor__util_lock lock; /* never held while a callback runs */
+    reactor__wake_queue posted; /* under lock: filled by any thread, taken whole by the loop */
+    uint64_t rounds;            /* under lock: how often the queue was taken */
+    /* atomic; each chunk holds twice as many as the one before */
+    reactor__wake_async *asyncs[REACTOR__WAKE_CHUNKS];
+    uint32_t async_first; /* the first state of each; it differs from that of other loops */
+    uint32_t async_count; /* how many were ever used */
+    uint32_t async_free;  /* the first free one: its index plus 1; 0: none */
+    uint32_t sent;        /* atomic: the same for those that are SENT, the last one first */
 } reactor__wake;
 
 #ifdef _WIN32
-/* Winsock is up for the loop's life. */
+/* Winsock is started for as long as the loop lives. */
 static int reactor__wake_begin(void) {
     WSADATA data;
     return reactor__util_code(WSAStartup(MAKEWORD(2, 2), &data));
@@ -5734,8 +6065,8 @@ static int reactor__wake_begin(void) {
 
 static void reactor__wake_end(void) { WSACleanup(); }
 
-/* A datagram socket of the loopback that is connected to itself: what it sends, it receives, and
-   from nobody else. */
+/* Connects a datagram socket of the loopback address with itself: it receives what it sends, and
+   nothing from anybody else. */
 static int reactor__wake_loop_back(reactor_socket fd) {
     struct sockaddr_in a;
     int len = sizeof a;
@@ -5749,8 +6080,8 @@ static int reactor__wake_loop_back(reactor_socket fd) {
     return reactor__util_nonblock(fd);
 }
 
-/* OVERLAPPED: of another socket the system does one call after the other, and select is one that
-   would keep a send waiting until it is over. */
+/* OVERLAPPED, because for other sockets the system does one call after the other: a send would
+   wait until a select on the same socket is over. */
 static int reactor__wake_open(reactor__wake *w) {
     const DWORD flags = WSA_FLAG_OVERLAPPED | REACTOR__UTIL_NO_INHERIT;
     w->in = w->out = WSASocketW(AF_INET, SOCK_DGRAM, 0, NULL, 0, flags);
@@ -5769,7 +6100,8 @@ static int reactor__wake_reopen(reactor__wake *w) {
     return 0;
 }
 
-/* Without room (EAGAIN) there is something to read, which is all that is wanted. */
+/* Makes the socket readable. EAGAIN means that it is so already. The thread's error code is not
+   ours to change. */
 static int reactor__wake_write(reactor__wake *w) {
     DWORD saved = GetLastError();
     int e = send(w->out, "", 1, 0) < 0 ? reactor__util_error() : 0;
@@ -5789,7 +6121,8 @@ static int reactor__wake_begin(void) { return 0; }
 
 static void reactor__wake_end(void) {}
 
-/* Both ends: a full pipe must not block who posts, an empty one not the loop that reads it dry. */
+/* Makes a pipe. Both ends are non-blocking: a full one must not block who posts, nor an empty
+   one the loop, which reads it empty. */
 static int reactor__wake_pipe(reactor__wake *w) {
     int ends[2];
     if (pipe(ends) < 0) return -errno;
@@ -5817,8 +6150,8 @@ static int reactor__wake_open(reactor__wake *w) {
 static int reactor__wake_open(reactor__wake *w) { return reactor__wake_pipe(w); }
 #endif
 
-/* A full pipe (EAGAIN) is readable, which is all that is wanted. errno belongs to whom a signal
-   handler has interrupted. */
+/* Makes the descriptor readable. EAGAIN means that it is so already. errno belongs to the code
+   that a signal handler has interrupted. */
 static int reactor__wake_write(reactor__wake *w) {
     uint64_t one = 1;
     int saved = errno, e;
@@ -5828,8 +6161,9 @@ static int reactor__wake_write(reactor__wake *w) {
     return e == -EAGAIN ? 0 : e;
 }
 
-/* Until a read is short, as an eventfd's always is: it gives 8 bytes and is empty then. Neither that
-   nor a pipe ever ends: what does is another file, which somebody has put in its place. */
+/* Reads until a read is short. An eventfd returns 8 bytes and is empty then. Neither an eventfd
+   nor a pipe with an open write end ever ends: if this one does, somebody has put another file
+   under its number. */
 static int reactor__wake_read(reactor__wake *w) {
     uint64_t bytes[8];
     ssize_t n;
@@ -5843,7 +6177,8 @@ static void reactor__wake_shut(reactor__wake *w) {
     if (w->out != w->in) reactor__util_close(w->out);
 }
 
-/* New ones under the old numbers: nobody who knows these has to be told. */
+/* Puts new files under the old numbers, so nobody who knows the numbers has to be given new
+   ones. */
 static int reactor__wake_reopen(reactor__wake *w) {
     reactor__wake fresh;
     memset(&fresh, 0, sizeof fresh);
@@ -5863,7 +6198,8 @@ static int reactor__wake_init(reactor__wake *w, uint32_t seed) {
     return e < 0 ? e : reactor__util_lock_init(&w->lock);
 }
 
-/* child: in a forked copy the lock may be held by a thread that does not exist here. */
+/* child: in a forked copy a thread that does not exist here may hold the lock, so it is not
+   destroyed. */
 static void reactor__wake_fini(reactor__wake *w, int child) {
     if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__wake_shut(w);
     if (!child) reactor__util_lock_fini(&w->lock);
@@ -5872,8 +6208,8 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
     reactor__wake_end();
 }
 
-/* In a forked child: closes the descriptors, and refuses posts. woken stays set, so that nobody
-   writes; the lock is a new one, for see fini. */
+/* In a forked child: closes the descriptors and refuses posts. woken stays set, so that nobody
+   writes. The lock is a new one, because a thread of the parent may hold the old one. */
 static void reactor__wake_abandon(reactor__wake *w) {
     if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__wake_shut(w);
     w->in = w->out = REACTOR__UTIL_NO_SOCKET;
@@ -5882,34 +6218,38 @@ static void reactor__wake_abandon(reactor__wake *w) {
     REACTOR__STORE(&w->woken, 1);
 }
 
-/* Any thread, and signal handlers. The first look keeps a burst from fighting over the flag. If
-   the loop cannot be woken, the next one has to try again. */
+/* Notifies the loop, from any thread and from signal handlers. The first look keeps a burst of
+   callers from fighting over the flag's cache line. If the loop cannot be woken, the next caller
+   has to try again. */
 static int reactor__wake_notify(reactor__wake *w) {
     if (REACTOR__LOAD(&w->woken) || REACTOR__EXCHANGE(&w->woken, 1)) return 0;
-    if (!REACTOR__EXCHANGE(&w->asleep, 0)) return 0; /* it looks before it waits */
+    /* the loop is awake, and looks before it waits */
+    if (!REACTOR__EXCHANGE(&w->asleep, 0)) return 0;
     int e = w->core ? w->core->backend->wake(w->core, 1) : reactor__wake_write(w);
-    if (e < 0) { /* in this order: who finds woken cleared finds asleep set, and writes */
+    if (e < 0) { /* in this order: whoever finds woken cleared must find asleep set */
         REACTOR__STORE(&w->asleep, 1);
         REACTOR__STORE(&w->woken, 0);
     }
     return e;
 }
 
-/* Before a wait, and at the end of a turn of a loop that is nested in another one. Returns whether
-   somebody has notified meanwhile: then it must not wait. */
+/* The loop calls this before a wait, and at the end of a turn if it is nested in another loop.
+   Returns whether somebody has notified meanwhile: then it must not wait. */
 static int reactor__wake_fall_asleep(reactor__wake *w) {
     REACTOR__STORE(&w->asleep, 1);
     return REACTOR__LOAD(&w->woken);
 }
 
-/* Takes a notification back that was written. A backend's own is gone when it was reported (seen). */
+/* Takes back a notification that was written. One by the backend's own means is gone once it was
+   reported (seen). */
 static int reactor__wake_drop(reactor__wake *w, int seen) {
     if (!w->core) return reactor__wake_read(w);
     if (!seen) w->core->backend->wake(w->core, 0);
     return 0;
 }
 
-/* Doubles: a burst grows it from nothing, and each growth copies it. */
+/* Adds a task. The queue doubles, because a burst grows it from nothing and each growth copies
+   it. */
 static int reactor__wake_push(reactor__wake_queue *q, reactor_task_fn *fn, void *user) {
     if (q->count == q->cap) {
         void *grown = reactor__util_grown(q->tasks, &q->cap, q->count * 2, sizeof *q->tasks);
@@ -5921,8 +6261,9 @@ static int reactor__wake_push(reactor__wake_queue *q, reactor_task_fn *fn, void 
     return 0;
 }
 
-/* Nobody can be woken for the task: takes it back, unless the loop has come by and taken it. It may
-   have moved forward, for others take theirs back too. */
+/* The loop could not be woken for a task: takes it out of the queue and returns error; or 0 if
+   the loop has come by and taken it. The task may have moved forward, because others take theirs
+   out too. */
 static int reactor__wake_unpost(reactor__wake *w, uint64_t round, const reactor__wake_task *task,
                                 int error) {
     reactor__util_enter(&w->lock);
@@ -5938,7 +6279,7 @@ static int reactor__wake_unpost(reactor__wake *w, uint64_t round, const reactor_
     return error;
 }
 
-/* Any thread. */
+/* Posts a task, from any thread. */
 static int reactor__wake_post(reactor__wake *w, reactor_task_fn *fn, void *user) {
     const reactor__wake_task task = {fn, user};
     reactor__util_enter(&w->lock);
@@ -5952,7 +6293,8 @@ static int reactor__wake_post(reactor__wake *w, reactor_task_fn *fn, void *user)
 
 /* ---- doorbells ---- */
 
-/* NULL if there never was one of this index. The chunks hold 16, 32, 64 ... */
+/* The doorbell of an index; NULL if there never was one. The chunks hold 16, 32, 64, ...
+   doorbells. */
 static reactor__wake_async *reactor__wake_async_at(const reactor__wake *w, uint32_t index) {
     const uint64_t n = (uint64_t)index + REACTOR__WAKE_FIRST;
     const unsigned top = 63 - REACTOR__CLZ64(n), k = top - 4;
@@ -5961,13 +6303,13 @@ static reactor__wake_async *reactor__wake_async_at(const reactor__wake *w, uint3
     return chunk ? chunk + (n - (UINT64_C(1) << top)) : NULL;
 }
 
-/* The loop's own look: NULL if closed, stale or foreign. */
+/* The open doorbell of a handle, for the loop's thread; NULL if it is closed, stale or foreign. */
 static reactor__wake_async *reactor__wake_async_find(const reactor__wake *w, uint64_t id) {
     reactor__wake_async *a = reactor__wake_async_at(w, (uint32_t)id);
     return a && a->fn && REACTOR__LOAD(&a->state) / 2 == id >> 32 ? a : NULL;
 }
 
-/* Room for one more at async_count. */
+/* Makes room for one more doorbell, at async_count. */
 static int reactor__wake_async_grow(reactor__wake *w) {
     const uint64_t n = (uint64_t)w->async_count + REACTOR__WAKE_FIRST;
     const unsigned k = 63 - REACTOR__CLZ64(n) - 4;
@@ -5982,6 +6324,7 @@ static int reactor__wake_async_grow(reactor__wake *w) {
     return 0;
 }
 
+/* Opens a doorbell: a free one, or the next that was never used. */
 static int reactor__wake_async_open(reactor__wake *w, reactor_async_fn *fn, void *user,
                                     uint64_t *id) {
     uint32_t index = w->async_free ? w->async_free - 1 : w->async_count;
@@ -5993,14 +6336,14 @@ static int reactor__wake_async_open(reactor__wake *w, reactor_async_fn *fn, void
         w->async_free = a->next;
     a->fn = fn;
     a->user = user;
-    const uint32_t state = REACTOR__LOAD(&a->state) + 2; /* the next generation, odd */
+    const uint32_t state = REACTOR__LOAD(&a->state) + 2; /* the next generation, which is odd */
     REACTOR__STORE(&a->state, state);
     *id = (uint64_t)(state / 2) << 32 | index;
     return 0;
 }
 
-/* Back to be opened again. One that has used up its generations is not: no handle ever comes back
-   to life. */
+/* Puts a closed doorbell on the free list. One that has used up its generations is left out, for
+   an old handle would become valid again. */
 static void reactor__wake_async_free(reactor__wake *w, uint32_t index) {
     reactor__wake_async *a = reactor__wake_async_at(w, index);
     if (REACTOR__LOAD(&a->state) == w->async_first) return;
@@ -6008,7 +6351,8 @@ static void reactor__wake_async_free(reactor__wake *w, uint32_t index) {
     w->async_free = index + 1;
 }
 
-/* With SENT it is on the list of those sent, or on its way there: take frees it. */
+/* Closes a doorbell. One that is SENT is on the list of those sent, or on its way there, so it
+   is freed when it is taken from that list. */
 static int reactor__wake_async_close(reactor__wake *w, uint64_t id) {
     reactor__wake_async *a = reactor__wake_async_find(w, id);
     if (!a) return -EBADF;
@@ -6019,9 +6363,10 @@ static int reactor__wake_async_close(reactor__wake *w, uint64_t id) {
     return 0;
 }
 
-/* Any thread, and signal handlers. The look at the state is a write of the same value: the loop
-   takes SENT off with another write behind it, and so sees all that the caller has stored before,
-   also if this send finds SENT set and has nothing to do. Only one sender sets SENT, and links. */
+/* Rings a doorbell, from any thread and from signal handlers. Looking at the state is a write of
+   the same value: the loop clears SENT by another write after it, and so sees all that the
+   caller has stored before, even if this call finds SENT set and has nothing to do. Only the one
+   sender that sets SENT links it. */
 static int reactor__wake_send(reactor__wake *w, uint64_t id) {
     const uint32_t open = (uint32_t)(id >> 32) * 2, index = (uint32_t)id;
     reactor__wake_async *a = reactor__wake_async_at(w, index);
@@ -6035,7 +6380,7 @@ static int reactor__wake_send(reactor__wake *w, uint64_t id) {
     return reactor__wake_notify(w);
 }
 
-/* Takes the list of those sent, in the order of their sending, behind what is left of *list. */
+/* Takes the list of those sent, turns it into the order of sending, and appends it to *list. */
 static void reactor__wake_take_sent(reactor__wake *w, uint32_t *list) {
     uint32_t sent = REACTOR__EXCHANGE(&w->sent, 0), turned = 0;
     while (sent) {
@@ -6049,8 +6394,8 @@ static void reactor__wake_take_sent(reactor__wake *w, uint32_t *list) {
     *list = turned;
 }
 
-/* Takes the first one off the list: whom to call, or NULL if it was closed. Sends from here on are
-   for another call. */
+/* Takes the first doorbell off *list and returns it, or NULL if it was closed. A send from here
+   on causes another call. */
 static reactor__wake_async *reactor__wake_ring(reactor__wake *w, uint32_t *list, uint64_t *id) {
     const uint32_t index = *list - 1;
     reactor__wake_async *a = reactor__wake_async_at(w, index);
@@ -6067,8 +6412,8 @@ static reactor__wake_async *reactor__wake_ring(reactor__wake *w, uint32_t *list,
 
 /* ---- fork ---- */
 
-/* A thread of the parent may have been between marking a doorbell as sent and linking it, and is not
-   there to go on: the lists are made anew, rung of those that are marked. */
+/* In a forked child. A thread of the parent may have marked a doorbell as sent and not linked it
+   yet, and does not exist here. So the lists are made anew; *rung has those that are marked. */
 static void reactor__wake_async_fork(reactor__wake *w, uint32_t *rung) {
     *rung = w->async_free = 0;
     REACTOR__STORE(&w->sent, 0);
@@ -6083,9 +6428,9 @@ static void reactor__wake_async_fork(reactor__wake *w, uint32_t *rung) {
     }
 }
 
-/* In a forked child that goes on. Whoever holds the lock is a thread of the parent, in the middle of
-   a post: what was posted is the parent's alone then. woken has the loop look at what there is, and
-   rung is its list of doorbells. */
+/* In a forked child that goes on with its loop. If the lock is held, its holder is a thread of
+   the parent in the middle of a post, and what was posted belongs to the parent alone. woken is
+   set, so that the loop looks at what there is; rung is its list of doorbells. */
 static int reactor__wake_fork(reactor__wake *w, uint32_t *rung) {
     int e = w->in == REACTOR__UTIL_NO_SOCKET ? 0 : reactor__wake_reopen(w);
     if (e < 0) return e;
@@ -6103,14 +6448,14 @@ static int reactor__wake_fork(reactor__wake *w, uint32_t *rung) {
 
 /* ---- the end of posting, and taking ---- */
 
-/* Later posts are refused. */
+/* Refuses later posts. */
 static void reactor__wake_close(reactor__wake *w) {
     reactor__util_enter(&w->lock);
     w->closed = 1;
     reactor__util_leave(&w->lock);
 }
 
-/* Exchanges the queue of what was posted for an empty one. */
+/* Takes what was posted, and leaves *empty in its place. */
 static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
     reactor__util_enter(&w->lock);
     reactor__wake_queue taken = w->posted;
@@ -6120,36 +6465,39 @@ static void reactor__wake_take(reactor__wake *w, reactor__wake_queue *empty) {
     *empty = taken;
 }
 /* ==== >> loop ==== */
-/* A turn: tell the backend of changed interests, wait, then run what is ready: descriptors, timers,
-   posts, deferred tasks, and last the modules (signal, stream), which send what the callbacks of the
-   turn have written. Each of these has a budget; what is left makes the next wait a glance.
+/* Turns. A turn applies changed interests, waits, and then runs what is ready: descriptors,
+   timers, posts, deferred tasks, and last the modules (signal, stream), which send what the
+   turn's callbacks have written. Each of these has a budget; if one leaves something over, the
+   next turn does not wait.
 
-   Time is read after the wait if timers have deadlines, else when first asked for, and before the
-   wait if a timer is set. A timer that is
-   set in a callback gets its deadline from that second reading, so that setting one costs no
-   system call and it still is not early.
+   The clock is read after the wait if timers have deadlines, else when somebody first asks for
+   the time; and again before the next wait if a timer was set in the turn. Such a timer gets its
+   deadline from the second reading, so setting it costs no system call and it still is not
+   early.
 
-   This is the one place where callbacks of the user are called: the callers below, and
-   reactor__core_dispatch for plain watchers. */
+   Callbacks of the user are called here and nowhere else: by the call_x functions below, and for
+   plain watchers by reactor__core_dispatch. */
 
-/* A section that takes part in the turns. The loop knows it only by this, and by the word in pending
-   that says that it wants a turn at once. */
+/* A section that takes part in the turns. The loop knows a module only by these functions, and
+   by its word in `pending`, which says that it wants a turn at once. */
 typedef struct reactor__loop_module {
     void (*turn)(reactor *r,
-                 struct reactor__loop_module *module); /* at the end of each, if pending */
+                 /* at the end of each turn, if its word in pending is set */
+                 struct reactor__loop_module *module);
     void (*fini)(reactor *r, struct reactor__loop_module *module,
-                 int child); /* frees module, too */
+                 int child); /* ends everything, and frees the module itself */
     void (*dump)(const reactor *r, const struct reactor__loop_module *module, reactor_line_fn *fn,
                  void *user);
     void (*fork_cleanup)(reactor *r,
-                         struct reactor__loop_module *module); /* see reactor__loop_fork_cleanup */
+                         /* see reactor__loop_fork_cleanup */
+                         struct reactor__loop_module *module);
     int (*forked)(reactor *r, struct reactor__loop_module *module); /* see reactor_fork */
 } reactor__loop_module;
 
-/* In this order they take their turns, and end in the opposite one. */
+/* The modules, in the order of their turns; they end in the opposite order. */
 enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_MODULES };
 
-/* What a turn does after the events: in this order, and last the modules. */
+/* The phases of a turn after the events, in this order. */
 enum {
     REACTOR__LOOP_FIRE,
     REACTOR__LOOP_TASKS,
@@ -6157,79 +6505,91 @@ enum {
     REACTOR__LOOP_PHASES = REACTOR__LOOP_FIRST_MODULE + REACTOR__LOOP_MODULES
 };
 
-/* reactor_drain has been called; its deadline has passed, so that reactor_ref and tasks hold the
-   loop no longer; it has stopped the loop.
-
-        0 -> DRAINING [reactor_drain]   DRAINING -> CUT_OFF [stream_cut_off]
-        DRAINING, CUT_OFF -> DRAINED [loop_end_drain] */
+/* The states of a drain. CUT_OFF: the deadline has passed, so reactor_ref and tasks no longer
+   hold the loop. DRAINED: the drain has stopped the loop. */
 enum { REACTOR__LOOP_DRAINING = 1, REACTOR__LOOP_CUT_OFF, REACTOR__LOOP_DRAINED };
 
-/* A turn that took longer than a millisecond. */
+/* The begin and the end of a turn that took longer than a millisecond. */
 enum { REACTOR__LOOP_LONG_TURNS = 16 };
 typedef struct reactor__loop_long_turn {
     int64_t begin, end;
 } reactor__loop_long_turn;
 
-/* The stream's, of the connection whose callback is running. It is here and not behind the part's
-   pointer because every message takes this way. answer is the connection's handle if it may answer
-   the fast path, the length of its answer if it has, else NO_FAST_PATH. These differ: lengths of
-   reads are below 2^32, handles above, and NO_FAST_PATH has a timer's generation. */
+/* The stream section's data of the connection whose callback is running. It is here and not in
+   the module's memory because every message uses it. `answer` is the connection's handle if it
+   may answer on the fast path, the length of its answer once it has, else NO_FAST_PATH. The
+   three cannot be confused: lengths are below 2^32, handles above, and NO_FAST_PATH has a
+   timer's generation. */
 typedef struct reactor__loop_io_context {
-    void *current; /* that connection */
+    void *current; /* the connection */
     uint64_t answer;
-    const char *data;  /* what it was given to read; between callbacks the buffer */
-    size_t len;        /* of that */
-    char *buffer;      /* what is read */
-    size_t size, most; /* of that; one less */
+    const char *data;  /* what its callback was given to read; between callbacks the buffer */
+    size_t len;        /* how much of it */
+    char *buffer;      /* the loop's read buffer */
+    size_t size, most; /* its size; its size less one */
 } reactor__loop_io_context;
 
 #define REACTOR__LOOP_NO_FAST_PATH UINT64_C(0x8000000100000000)
 
+/* The loop. Its states, by the fields running, core.stop and destroyed:
+
+        idle -> running           loop_enter, by run, poll and select
+        idle -> stopping          core_stop, by reactor_stop: the next run returns at once
+        running -> stopping       core_stop: no more callbacks, the turn ends
+        running -> destroyed      reactor_destroy in a callback, which stops it as well
+        running, stopping -> idle loop_leave, which clears the stop
+        destroyed -> freed        loop_leave calls loop_free
+        idle -> freed             reactor_destroy calls loop_free */
 struct reactor {
     reactor__core core;
     reactor__loop_io_context io;
     reactor__timer_wheel wheel;
     reactor__wake wake;
-    reactor__wake_queue posted;   /* taken from wake, being run */
-    reactor__wake_queue due;      /* deferred tasks that are being run */
-    reactor__wake_queue deferred; /* those that wait for it to be empty: they are exchanged */
-    uint32_t rung;                /* doorbells to be called: a list, see wake */
+    reactor__wake_queue posted; /* posts that were taken from wake, and are being run */
+    reactor__wake_queue due;    /* deferred tasks that are being run */
+    /* deferred tasks that wait until `due` is empty; then the two are exchanged */
+    reactor__wake_queue deferred;
+    uint32_t rung; /* the list of doorbells to be called, see wake */
     reactor__loop_module
-        *modules[REACTOR__LOOP_MODULES]; /* NULL: the program has no use for it so far */
-    int pending[REACTOR__LOOP_MODULES];  /* atomic: a signal handler may set it */
-    reactor_options options;             /* with the defaults put in */
-    int64_t now;   /* nanoseconds; of this turn if timed is set, see reactor__loop_now */
-    int timed;     /* the clock has been read since the last wait */
-    int lost;      /* the wake-up's descriptor is another file's: no turn works any more */
-    unsigned held; /* of the numbers 0, 1 and 2, see hold_standard */
+        *modules[REACTOR__LOOP_MODULES]; /* NULL: the program has not used it yet */
+    /* atomic: the module wants a turn; a signal handler may set it */
+    int pending[REACTOR__LOOP_MODULES];
+    reactor_options options; /* with the defaults filled in */
+    int64_t now; /* in nanoseconds; the time of this turn if timed is set, see loop_now */
+    int timed;   /* the clock was read since the last wait */
+    /* somebody has put another file under the wake-up's number: no turn works any more */
+    int lost;
+    unsigned held; /* which of the numbers 0, 1 and 2 the library occupies, see hold_standard */
     uint32_t refs;
-    int noting; /* the turn that began at now has not been noted yet */
+    int noting; /* the end of the turn that began at now has not been noted yet */
     int left;   /* the phase that a stop has left to the next turn; PHASES: none */
-    int owned;  /* a thread has run it: owner */
+    int owned;  /* a thread has run it, namely owner */
     reactor__util_thread owner;
-    int pid;       /* of the process that made it; a child differs */
-    int running;   /* inside run, poll, select or destroy */
+    int pid;       /* the process that made it; in a forked child getpid differs */
+    int running;   /* inside reactor_run, poll, select or destroy */
     int destroyed; /* reactor_destroy was called in a callback */
     int child;     /* and that in a forked child */
-    int closing;   /* no more listen, connect, attach, defer */
+    int closing;   /* listen, connect, attach and defer are refused */
     int draining;  /* REACTOR__LOOP_x, 0: not */
-    reactor__loop_long_turn long_turns[REACTOR__LOOP_LONG_TURNS]; /* ring of the last long turns */
+    /* a ring of the last long turns */
+    reactor__loop_long_turn long_turns[REACTOR__LOOP_LONG_TURNS];
     uint32_t long_turn_count;
-    int64_t longest; /* of those that have left the ring */
+    int64_t longest; /* the longest of those that have left the ring */
 };
 
 /* ---- callbacks ----
 
-   One small function for each kind: only these and core's dispatch call the user (but for free_fn,
-   which must not call back). After any of them everything may be different: whoever calls one keeps
-   nothing over it that a callback can free or move. */
+   One small function for each kind of callback. Only these and core's dispatch call the user
+   (except free_fn, which must not call back). A callback may change everything, so a caller
+   keeps nothing over it that the callback can free or move. */
 
-/* The stopwatch is started only if somebody wants to know. */
+/* Counts a callback, and starts the stopwatch if on_slow is set. */
 static int64_t reactor__loop_begin(reactor *r) {
     r->core.counters.callbacks++;
     return REACTOR__UNLIKELY(r->options.on_slow != NULL) ? reactor__util_clock() : 0;
 }
 
+/* Ends a callback: reports it to on_slow if it took too long. */
 static void reactor__loop_end(reactor *r, const char *what, int64_t begun) {
     if (REACTOR__LIKELY(!begun)) return;
     int64_t ns = reactor__util_clock() - begun;
@@ -6237,8 +6597,9 @@ static void reactor__loop_end(reactor *r, const char *what, int64_t begun) {
         r->options.on_slow(r, what, ns, r->options.slow_user);
 }
 
-/* dispatch's when callbacks are timed. A stream's event is no callback: those that it leads to are
-   timed one by one. The kind is read first, for slots move. */
+/* dispatch calls this instead of fn when callbacks are timed. A stream's event is no callback:
+   those that it leads to are timed one by one. The kind is read before the call, because slots
+   move. */
 static void reactor__loop_call_slow(reactor *r, const reactor__core_slot *slot, unsigned events) {
     int64_t begun = reactor__util_clock();
     int watcher = slot->kind == REACTOR__CORE_WATCHER;
@@ -6246,7 +6607,7 @@ static void reactor__loop_call_slow(reactor *r, const reactor__core_slot *slot, 
     if (watcher) reactor__loop_end(r, "watcher", begun);
 }
 
-/* Those of the library's own are neither counted nor timed: what they call is. */
+/* Calls a timer. The library's own timers are neither counted nor timed; what they call is. */
 static void reactor__loop_call_timer(reactor *r, reactor_timer_fn *fn, uint64_t id, void *user,
                                      unsigned flags) {
     reactor_timer t;
@@ -6281,7 +6642,7 @@ REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_sign
     reactor__loop_end(r, "signal", begun);
 }
 
-/* A handler that claims more than it was shown is not believed. */
+/* Calls on_data. A handler that claims more than it was shown has consumed all. */
 REACTOR__OPTIONAL static size_t reactor__loop_call_data(reactor *r, const reactor_handler *h,
                                                         reactor_conn c, const void *data,
                                                         size_t len, void *state) {
@@ -6291,14 +6652,14 @@ REACTOR__OPTIONAL static size_t reactor__loop_call_data(reactor *r, const reacto
     return used < len ? used : len;
 }
 
-/* The same where nobody times it; the event that led to it has been counted. */
+/* The same without counting, for callbacks that are not timed; dispatch has counted the event. */
 REACTOR__OPTIONAL static inline size_t
 reactor__loop_call_data_untimed(reactor *r, const reactor_handler *h, reactor_conn c,
                                 const void *data, size_t len, void *state) {
     return h->on_data(r, c, data, len, state);
 }
 
-/* on_open, on_eof and on_writable look the same. */
+/* The common type of on_open, on_eof and on_writable. */
 typedef void reactor__loop_event_fn(reactor *r, reactor_conn c, void *state);
 
 REACTOR__OPTIONAL static void reactor__loop_call_event(reactor *r, reactor__loop_event_fn *fn,
@@ -6344,25 +6705,25 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
 
 /* ---- the turn ----
 
-        flush     changed interests are told to the backend
-        wait      as long as nothing is due; then the loop's time is read
+        flush     applies changed interests to the backend
+        wait      as long as nothing is due; then the time is read
         dispatch  what is ready: watchers, and streams, which read, call and answer
         fire      timers that are due
-        tasks     posts, then deferred ones
-        modules   signals, then streams: what all these callbacks have written to connections not
-                  their own leaves here, in one call for each, and so this is last
-        hand out  reactor_select's keys, of watchers that are still there
+        tasks     posts, doorbells, then deferred tasks
+        modules   signals, then streams, which send what all these callbacks have written to other
+                  connections than their own, with one call for each, and so come last
+        hand out  the keys of reactor_select, for watchers that are still there
 
    A stop is looked at before each callback. What it leaves undone stays where it is (reports are
-   asked for again), and the next turn begins with it: what stops the loop whenever it is called
-   keeps it from nobody. */
+   asked for again), and the next turn begins with it. So a callback that stops the loop whenever
+   it is called does not keep the others from being called. */
 
-/* Of this thread, and posts that have been heard of. */
+/* Whether any task waits: deferred ones, and posts and doorbells that were taken from wake. */
 static int reactor__loop_has_tasks(const reactor *r) {
     return (r->deferred.count | r->due.count | r->posted.count | r->rung) != 0;
 }
 
-/* Something is left over or waiting that needs no event: the wait is only a glance. */
+/* Whether something waits that needs no event, so that the turn must not wait. */
 static inline int reactor__loop_pending(const reactor *r) {
     int parts = REACTOR__PEEK(&r->pending[0]);
     for (int i = 1; i < REACTOR__LOOP_MODULES; i++) parts |= REACTOR__PEEK(&r->pending[i]);
@@ -6370,10 +6731,10 @@ static inline int reactor__loop_pending(const reactor *r) {
     return (events | (uint32_t)parts) != 0 || reactor__loop_has_tasks(r);
 }
 
-/* When nested in another loop: makes the descriptor readable when something here falls due. The
-   outer loop sees nothing else of this one, so each change outside a turn comes here at once:
-   interests are told now, and the alarm is set to the first timer, or to the past if something
-   waits that needs no event. */
+/* For a loop that is nested in another one: makes its descriptor readable when something here
+   falls due. The outer loop sees nothing else of this one, so every change outside a turn comes
+   here at once: interests are applied, and the alarm is set to the first timer, or to the past
+   if something waits that needs no event. */
 static void reactor__loop_renest(reactor *r) {
     reactor__core_flush(&r->core);
     reactor__timer_resolve(&r->wheel, reactor__util_clock());
@@ -6382,25 +6743,27 @@ static void reactor__loop_renest(reactor *r) {
         reactor__wake_fall_asleep(&r->wake) ||
         (r->core.always_count && reactor__core_has_always(&r->core)))
         at = 0;
-    /* No alarm, or an interest refused by this very flush: at least the outer loop comes at once,
-       and it is tried again. */
+    /* If the alarm failed, or this very flush has had an interest refused: then the outer loop
+       at least comes back at once, and it is tried again. */
     if (r->core.backend->alarm(&r->core, at) < 0 || (at && r->core.dirty_head != REACTOR__NONE))
         reactor__wake_notify(&r->wake);
 }
 
-/* Within a turn nothing is done: its end does it once for all changes. */
+/* Something has changed. Inside a turn nothing is done, because its end does it once for all
+   changes. */
 static void reactor__loop_changed(reactor__core *core) {
     if (!core->busy) reactor__loop_renest(core->owner);
 }
 
-/* For what is not a descriptor: a timer, a task, a part that is pending. */
+/* Something has changed that is not a descriptor: a timer, a task, a module's word in pending. */
 REACTOR__NOINLINE static void reactor__loop_touch(reactor *r) {
     if (REACTOR__UNLIKELY(r->core.changed != NULL)) reactor__loop_changed(&r->core);
 }
 
-/* Whoever notes the time of something inside a turn stores r->now, for that costs nothing; but what
-   was noted may have happened as late as that turn's end. Of turns that took long the end is
-   remembered, others are rounded up to a millisecond, and so no timeout is early. */
+/* Notes the end of a turn if it was a long one. Whoever notes when something happened inside a
+   turn stores r->now, because that costs nothing; but it may have happened as late as the turn's
+   end. The ends of long turns are remembered and others count as a millisecond, so no timeout is
+   early. */
 static void reactor__loop_note_long_turn(reactor *r, int64_t now) {
     r->noting = 0;
     if (now - r->now <= REACTOR__MS) return;
@@ -6410,7 +6773,7 @@ static void reactor__loop_note_long_turn(reactor *r, int64_t now) {
     span->end = now;
 }
 
-/* The latest moment that a noted time may stand for. */
+/* The latest moment for which a noted time may stand. */
 REACTOR__OPTIONAL static int64_t reactor__loop_latest(const reactor *r, int64_t noted) {
     const uint32_t most = REACTOR__LOOP_LONG_TURNS;
     uint32_t n = r->long_turn_count < most ? r->long_turn_count : most;
@@ -6421,29 +6784,30 @@ REACTOR__OPTIONAL static int64_t reactor__loop_latest(const reactor *r, int64_t 
     return reactor__util_add(noted, REACTOR__MS);
 }
 
+/* Reads the clock. The loop's time never goes back. */
 static void reactor__loop_read_clock(reactor *r) {
     int64_t now = reactor__util_clock();
     if (now > r->now) r->now = now;
     r->timed = r->noting = 1;
 }
 
-/* The turn's time. A turn begins without it unless timers have deadlines: reading the clock takes
-   as long as handing out an event. Until it is read, r->now is the time of an earlier turn; that
-   may be noted only by those whose timeouts are timers already, for then it has been read. */
+/* The turn's time. A turn does not read the clock unless timers have deadlines, because that
+   takes as long as dispatching an event. Until it is read r->now is the time of an earlier turn,
+   and only those may note it whose timeouts are timers already, for then it has been read. */
 REACTOR__OPTIONAL static int64_t reactor__loop_now(reactor *r) {
     if (!r->timed) reactor__loop_read_clock(r);
     return r->now;
 }
 
-/* The time to note: between turns that of the last one would be stale. */
+/* The time to note. Between turns that of the last turn would be too old. */
 REACTOR__OPTIONAL static int64_t reactor__loop_time(reactor *r) {
     return r->core.busy ? reactor__loop_now(r) : reactor__util_clock();
 }
 
-/* How long the backend may wait, if the caller's time ends at until. The clock is read only if
-   there is something to compare it with; of the times read this is the one that timers set in
-   callbacks count from, and that ends the last turn (note). Fresh ones come first, for the next
-   timer may be among them. */
+/* How long the backend may wait if the caller's time ends at `until`. FRESH timers are resolved
+   first, for the next deadline may be among them. The clock is read only if there is something
+   to compare it with. Of the turn's readings this is the one from which timers set in callbacks
+   count, and which ends the turn. */
 static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
     int64_t now = 0;
     if (r->wheel.fresh_count) {
@@ -6464,15 +6828,16 @@ static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
     return until;
 }
 
-/* Waits. A signal's interruption does not shorten it, for until is fixed before; nor does it count
-   as a failure, of which 16 in a row are told: a few may pass, as when memory is short. */
+/* Waits. An interruption by a signal does not shorten the wait, because `until` is fixed before,
+   and does not count as a failure. Other failures may pass, as when memory is short: 16 in a row
+   are returned. */
 static int reactor__loop_wait(reactor *r, int64_t timeout) {
     int64_t until = timeout < 0 ? REACTOR__NEVER : timeout;
     if (timeout > 0) until = reactor__util_add(reactor__util_clock(), timeout);
     for (int tries = 0;;) {
         if (r->core.dirty_head != REACTOR__NONE) reactor__core_flush(&r->core);
         int64_t wait = reactor__loop_timeout(r, until);
-        /* An interest that the backend has refused is told again soon. */
+        /* An interest that the backend has refused is to be applied again soon. */
         if (r->core.dirty_head != REACTOR__NONE && (wait < 0 || wait > REACTOR__MS))
             wait = REACTOR__MS;
         if (wait && reactor__wake_fall_asleep(&r->wake)) wait = 0;
@@ -6487,8 +6852,8 @@ static int reactor__loop_wait(reactor *r, int64_t timeout) {
     return 0;
 }
 
-/* Collected first, then called: what these callbacks set waits for the next turn. What a stop
-   leaves is DUE still, and first when it goes on. */
+/* Calls the timers that are due. They are collected first, so what these callbacks set waits for
+   the next turn. What a stop leaves stays in DUE, and comes first in the next turn. */
 static void reactor__loop_fire(reactor *r) {
     reactor_timer_fn *fn;
     void *user;
@@ -6506,7 +6871,8 @@ static void reactor__loop_fire(reactor *r) {
     }
 }
 
-/* Runs a queue as far as the budget goes. Its memory is kept for the next ones. */
+/* Runs the tasks of a queue as far as the budget goes. The queue's memory is kept for the next
+   ones. */
 static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int budget) {
     for (; budget > 0 && q->at < q->count && !REACTOR__PEEK(&r->core.stop); budget--) {
         reactor__wake_task task = q->tasks[q->at++];
@@ -6516,8 +6882,8 @@ static void reactor__loop_run_tasks(reactor *r, reactor__wake_queue *q, int budg
     if (q->at == q->count) q->at = q->count = 0;
 }
 
-/* The wake-up's descriptor is read only here, when it is readable. What it tells of may have been
-   taken already: woken tells of that earlier. */
+/* The wake-up's watcher: reads the descriptor, which is done only here, when it is readable.
+   What was posted may have been taken before, because `woken` shows it earlier. */
 static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, void *user) {
     (void)fd;
     (void)events;
@@ -6526,8 +6892,8 @@ static void reactor__loop_woken(reactor *r, reactor_socket fd, unsigned events, 
     if (reactor__wake_drop(&r->wake, 1) < 0) r->lost = 1;
 }
 
-/* Posts and doorbells that others have notified of. Posts only if those before them have been run,
-   for one that the budget left comes before what is newer; woken stays set then. */
+/* Takes posts and doorbells over from wake. Posts only if all earlier ones have been run,
+   because those that the budget has left come first; woken stays set then. */
 static void reactor__loop_take_posts(reactor *r) {
     if (!r->posted.count) {
         REACTOR__STORE(&r->wake.woken, 0);
@@ -6536,7 +6902,7 @@ static void reactor__loop_take_posts(reactor *r) {
     reactor__wake_take_sent(&r->wake, &r->rung);
 }
 
-/* Each is called once for all that was sent before. */
+/* Calls each doorbell once, for all that was sent before. */
 static void reactor__loop_ring(reactor *r) {
     while (r->rung && !REACTOR__PEEK(&r->core.stop)) {
         uint64_t id;
@@ -6547,12 +6913,12 @@ static void reactor__loop_ring(reactor *r) {
     }
 }
 
-/* Posts first, then doorbells, then what was deferred up to now: a task that such a task defers or
-   posts is for the next turn, because both queues are exchanged for empty ones before they are run,
-   and only if those are empty. */
+/* Runs posts first, then doorbells, then what was deferred. Both queues are exchanged for empty
+   ones before they are run, and only if those are empty; so a task that such a task defers or
+   posts waits for the next turn. */
 REACTOR__NOINLINE static void reactor__loop_tasks(reactor *r) {
     int budget = r->options.post_budget;
-    if (r->child) return; /* the lock may be held by a thread that does not exist here */
+    if (r->child) return; /* a thread that does not exist here may hold the lock */
     if (REACTOR__PEEK(&r->wake.woken)) reactor__loop_take_posts(r);
     if (!r->due.count) {
         reactor__wake_queue q = r->deferred;
@@ -6564,6 +6930,7 @@ REACTOR__NOINLINE static void reactor__loop_tasks(reactor *r) {
     if (r->due.count) reactor__loop_run_tasks(r, &r->due, budget);
 }
 
+/* Runs one phase of the turn. */
 static void reactor__loop_phase(reactor *r, int phase) {
     if (phase == REACTOR__LOOP_FIRE) {
         if (!reactor__timer_is_idle(&r->wheel)) reactor__loop_fire(r);
@@ -6575,8 +6942,9 @@ static void reactor__loop_phase(reactor *r, int phase) {
     }
 }
 
-/* After a stop the modules call nobody: what waits for the turn's end, such as output written to
-   another connection than the callback's own, waits for the next turn, or leaves at destroy. */
+/* Runs the phases from this one on. After a stop the modules still take their turn but call
+   nobody: what waits for the turn's end, such as output to other connections, waits for the next
+   turn or for destroy. */
 static void reactor__loop_phases(reactor *r, int phase) {
     while (phase < REACTOR__LOOP_PHASES && !REACTOR__PEEK(&r->core.stop))
         reactor__loop_phase(r, phase++);
@@ -6585,13 +6953,13 @@ static void reactor__loop_phases(reactor *r, int phase) {
     for (; phase < REACTOR__LOOP_PHASES; phase++) reactor__loop_phase(r, phase);
 }
 
-/* Whether something is to come that is neither a descriptor's nor a timer's. A post whose
-   notification has not been read counts; so does a reactor_wake, which is one turn. */
+/* Whether something is to come that is neither a descriptor's nor a timer's. A post that was not
+   taken yet counts; so does a reactor_wake, which is worth one turn. */
 static int reactor__loop_has_work(const reactor *r) {
     return r->refs || reactor__loop_has_tasks(r) || REACTOR__LOAD(&r->wake.woken);
 }
 
-/* At a turn's end: stops a loop that has been drained. */
+/* Stops, at a turn's end, a loop that has been drained. */
 REACTOR__NOINLINE static void reactor__loop_end_drain(reactor *r) {
     const reactor_counters *n = &r->core.counters;
     if (n->listeners || n->connections || r->draining == REACTOR__LOOP_DRAINED) return;
@@ -6600,6 +6968,7 @@ REACTOR__NOINLINE static void reactor__loop_end_drain(reactor *r) {
     reactor__core_stop(&r->core, 1);
 }
 
+/* The turn proper: waits, dispatches and runs the phases. */
 static int reactor__loop_events(reactor *r, int64_t timeout) {
     int e = reactor__loop_wait(r, timeout);
     if (e < 0) return e;
@@ -6612,9 +6981,10 @@ static int reactor__loop_events(reactor *r, int64_t timeout) {
     return 0;
 }
 
-/* What a stop has left is a turn of its own if it calls anybody, for what they set or defer waits for
-   the next. keys NULL: not reactor_select. More than max reports are not taken then, for nobody
-   could be given the rest, and a level is free to wait in the kernel. */
+/* One turn. If a stop has left phases undone they come first; if they call anybody they are a
+   turn of their own, because what they set or defer is for the next one. keys is NULL except for
+   reactor_select, which takes at most max reports: nobody could be given the rest, and a level
+   waits in the kernel at no cost. */
 static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, int max) {
     int go_on = 1, e = 0;
     r->core.busy = 1;
@@ -6634,15 +7004,16 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
 
 /* ---- run ---- */
 
-/* Whether anything could still happen. A drain ends in a turn. */
+/* Whether anything could still happen. A loop that drains is alive until the drain has stopped
+   it. */
 static int reactor__loop_alive(const reactor *r) {
     if (r->draining && r->draining != REACTOR__LOOP_DRAINED) return 1;
     if (r->core.active || r->wheel.count > r->wheel.unref_count) return 1;
     return reactor__loop_has_work(r);
 }
 
-/* Each run, poll and select begins here and ends with leave. The first makes the loop its thread's,
-   which need not be the one that made it. */
+/* Begins a run, poll or select; leave ends it. The first one makes the loop its thread's, which
+   need not be the thread that made it. */
 static int reactor__loop_enter(reactor *r, int pulling) {
     if (!r) return -EINVAL;
     if (r->running) return -EBUSY;
@@ -6657,16 +7028,17 @@ static int reactor__loop_enter(reactor *r, int pulling) {
     return 0;
 }
 
-/* What REACTOR_ASSERT asks on the way of every call but post, wake and stop. */
+/* What REACTOR_ASSERT checks in every call that only the loop's thread may make. */
 REACTOR__OPTIONAL static int reactor__loop_is_mine(const reactor *r) {
     return !r->owned || reactor__util_is_self(r->owner);
 }
 
 static void reactor__loop_free(reactor *r);
 
-/* The stop is used up only here, so that one made before the run counts. Its notification is used
-   up too, or the next wait would end for nothing; but that may have been a post's as well, which
-   then is taken over by hand. Last comes the destroy that a callback asked for. */
+/* Ends a run, poll or select. The stop is cleared only here, so one made before the run counts.
+   Its notification is taken back too, or it would end the next wait; but it may have been a
+   post's as well, so posts are taken over. Last, the loop is freed if a callback has destroyed
+   it. */
 static void reactor__loop_leave(reactor *r) {
     if (REACTOR__PEEK(&r->core.stop) && !r->child) {
         if (REACTOR__PEEK(&r->wake.woken)) {
@@ -6718,7 +7090,7 @@ REACTOR_API void reactor_wake(reactor *r) {
     if (r) reactor__wake_notify(&r->wake);
 }
 
-/* Set first, then woken: a wait that this ends must find it set. */
+/* Sets the stop first and wakes then: when a wait ends by it, the stop must be set. */
 REACTOR_API void reactor_stop(reactor *r) {
     if (!r) return;
     reactor__core_stop(&r->core, 1);
@@ -6729,14 +7101,15 @@ REACTOR_API void reactor_ref(reactor *r) {
     if (r && r->refs < UINT32_MAX) r->refs++;
 }
 
-/* The last one may have been all that held a drain, which the end of a turn finds out. */
+/* The last reference may have been all that held up a drain, which the end of a turn finds out. */
 REACTOR_API void reactor_unref(reactor *r) {
     if (!r || !r->refs) return;
     r->refs--;
     if (r->draining && !r->core.busy) reactor__wake_notify(&r->wake);
 }
 
-/* The loop is not const for its owner, who alone may ask. */
+/* The loop is const for the caller, but its owner, the only one who may call this, may have the
+   time read. */
 REACTOR_API int64_t reactor_now_ns(const reactor *r) {
     return r ? reactor__loop_now((reactor *)(uintptr_t)r) : 0;
 }
@@ -6746,7 +7119,7 @@ REACTOR_API int64_t reactor_now(const reactor *r) { return reactor_now_ns(r) / R
 REACTOR_API const char *reactor_backend(const reactor *r) { return r ? r->core.backend->name : ""; }
 REACTOR_API const char *reactor_backend_reason(const reactor *r) { return r ? r->core.reason : ""; }
 
-/* From the first call on the loop is nested, and pays for it: see renest. */
+/* From the first call on the loop counts as nested, which costs it a renest at each turn's end. */
 REACTOR_API int reactor_fd(reactor *r) {
     if (!r) return -EINVAL;
     if (!r->core.backend->fd) return -ENOTSUP;
@@ -6759,13 +7132,13 @@ REACTOR_API int reactor_fd(reactor *r) {
 
 /* ---- fork ---- */
 
-/* Nested loops get an alarm again, or the descriptor that the backend has for it by now. */
+/* Gives a nested loop its alarm again, or the descriptor for it. */
 static int reactor__loop_nest_again(reactor *r) {
     int fd = r->core.changed ? r->core.backend->fd(&r->core) : 0;
     return fd < 0 ? fd : 0;
 }
 
-/* pid is last: until then the loop is one that a child may destroy, and nothing else. */
+/* pid is stored last: until then a child may destroy this loop and do nothing else with it. */
 REACTOR_API int reactor_fork(reactor *r) {
     if (!r) return -EINVAL;
     if (r->pid == reactor__util_pid()) return 0;
@@ -6790,13 +7163,14 @@ REACTOR_API const char *reactor_backend_name(int index) {
     return b && index == 0 ? b->name : NULL;
 }
 
-/* 0 becomes the default, what is outside the range is refused. */
+/* Replaces 0 by the default, and refuses what is outside the range. */
 static int reactor__loop_default(int64_t *value, int64_t standard, int64_t min, int64_t max) {
     if (*value == 0) *value = standard;
     return *value < min || *value > max ? -EINVAL : 0;
 }
 
-/* All into int64_t and back, for one function to check them; to is zeroed. */
+/* Fills in the defaults and checks the ranges. All fields go through int64_t, so that one
+   function can do it. `to` is zeroed memory. */
 static int reactor__loop_options(reactor_options *to, const reactor_options *given) {
     if (given) *to = *given;
     int64_t batch = to->batch, accepts = to->accept_budget, timers = to->timer_budget;
@@ -6822,7 +7196,7 @@ static int reactor__loop_options(reactor_options *to, const reactor_options *giv
     return 0;
 }
 
-/* The best backend that starts, and why the better ones did not. */
+/* Starts the best backend that works, and notes why the better ones did not. */
 static int reactor__loop_choose(reactor *r, const char *name) {
     char *reason = r->core.reason;
     const size_t size = sizeof r->core.reason;
@@ -6845,13 +7219,13 @@ static int reactor__loop_choose(reactor *r, const char *name) {
     return e;
 }
 
-/* Generations differ between loops, so that a handle of one is refused by another. */
+/* The seed of all generations. It differs between loops, so that one refuses another's handles. */
 static uint32_t reactor__loop_seed(const reactor *r, int64_t now) {
     uint64_t h = ((uint64_t)(uintptr_t)r >> 4) ^ (uint64_t)now;
     return (uint32_t)(h * UINT64_C(0x9E3779B97F4A7C15) >> 33) | 1;
 }
 
-/* By the backend's own means, or by a descriptor. */
+/* Prepares the wake-up: by the backend's own means, or with a descriptor that is watched. */
 static int reactor__loop_start_wake(reactor *r) {
     reactor__core *core = &r->core;
     int64_t slot = reactor__core_reserve(core, REACTOR__CORE_INTERNAL, reactor__loop_woken, NULL);
@@ -6867,7 +7241,7 @@ static int reactor__loop_start_wake(reactor *r) {
     return e < 0 ? e : reactor__core_bind(core, core->waker, r->wake.in, REACTOR_READ);
 }
 
-/* The fallible half of create: what it could not finish it has undone. */
+/* The half of create that can fail: if it fails it undoes what it has done. */
 static int reactor__loop_start(reactor *r, const char *backend) {
     reactor__core *core = &r->core;
     uint32_t seed = reactor__loop_seed(r, r->now);
@@ -6896,7 +7270,7 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
         reactor__loop_read_clock(r);
         r->pid = reactor__util_pid();
         r->left = REACTOR__LOOP_PHASES;
-        r->io.answer = REACTOR__LOOP_NO_FAST_PATH; /* 0 would be what no handle means */
+        r->io.answer = REACTOR__LOOP_NO_FAST_PATH; /* 0 would mean a handle of {0} */
         r->held = reactor__util_hold_standard();
         e = reactor__loop_start(r, r->options.backend);
     }
@@ -6910,8 +7284,8 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
     return 0;
 }
 
-/* A stop made by one of them does not keep the others from running. Nothing can be added: defer and
-   post are refused by now, so this ends. */
+/* Runs a whole queue at destroy. A task that stops the loop does not keep the others from
+   running. No task can be added, because defer and post are refused by now, so this ends. */
 static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
     while (q->count) {
         reactor__core_stop(&r->core, 0);
@@ -6919,10 +7293,10 @@ static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
     }
 }
 
-/* Everything that was promised to run does: what was posted or deferred, and every on_close. In a
-   forked child nothing is called, for it is the parent's to do. Tasks first, while connections
-   still live to be written to; streams before signals, for on_close may ask for one. running keeps
-   all these callbacks from running or freeing the loop again. */
+/* Frees the loop, and runs before what was promised to run: what was posted or deferred, and
+   every on_close. In a forked child nothing is called, because that is the parent's to do. Tasks
+   come first, while there are connections to write to; streams before signals, for on_close may
+   set one. `running` keeps all these callbacks from running or freeing the loop again. */
 static void reactor__loop_free(reactor *r) {
     const int child = reactor__util_pid() != r->pid;
     reactor__wake_queue rest;
@@ -6951,10 +7325,10 @@ static void reactor__loop_free(reactor *r) {
     REACTOR_FREE(r);
 }
 
-/* A forked child has destroyed its copy in a callback. What the kernel has of the loop is let go of
-   at once, for the child may go on for long before that callback returns, if it ever does; memory
-   stays until then. The rest of the turn, and calls on the loop, touch nothing that is shared with
-   the parent. */
+/* A forked child has destroyed its copy of the loop in a callback. All that the kernel has of
+   the loop is closed at once, because the child may go on for long before that callback returns,
+   if it ever does; memory is freed when it returns. The rest of the turn, and calls on the loop,
+   reach nothing that is shared with the parent. */
 static void reactor__loop_fork_cleanup(reactor *r) {
     r->child = r->core.child = 1;
     for (int i = 0; i < REACTOR__LOOP_MODULES; i++)
@@ -6963,7 +7337,8 @@ static void reactor__loop_fork_cleanup(reactor *r) {
     reactor__wake_abandon(&r->wake);
 }
 
-/* In a callback only what must hold from now on: no posts, nothing new. leave does the rest. */
+/* Inside a callback this does only what must hold from then on: no posts, nothing new.
+   loop_leave does the rest. */
 REACTOR_API void reactor_destroy(reactor *r) {
     if (!r) return;
     if (!r->running) {
@@ -6980,7 +7355,8 @@ REACTOR_API void reactor_destroy(reactor *r) {
 
 /* ---- descriptors ---- */
 
-/* The user's alone: descriptors of streams and of the loop itself are as if not watched. */
+/* Finds the user's watcher of a descriptor. Those of streams and of the loop itself count as not
+   watched. */
 REACTOR__NOINLINE static int reactor__loop_watcher(const reactor *r, reactor_socket fd,
                                                    uint32_t *index) {
     if (!r) return -EINVAL;
@@ -6990,6 +7366,7 @@ REACTOR__NOINLINE static int reactor__loop_watcher(const reactor *r, reactor_soc
     return reactor__core_at(&r->core, *index)->kind == REACTOR__CORE_WATCHER ? 0 : -ENOENT;
 }
 
+/* Makes a watcher one for reactor_select alone, or one with a callback. */
 static void reactor__loop_set_select_only(reactor *r, uint32_t index, int on) {
     reactor__core_slot *slot = reactor__core_at(&r->core, index);
     int was = (slot->flags & REACTOR__CORE_SELECT_ONLY) != 0;
@@ -6997,7 +7374,8 @@ static void reactor__loop_set_select_only(reactor *r, uint32_t index, int on) {
     r->core.pulled += (uint32_t)on - (uint32_t)was;
 }
 
-/* Pulled or not is decided before it is bound, for that tells the backend whether to be silent. */
+/* SELECT_ONLY is decided before the slot is bound, for bind tells the backend whether to be
+   silent. */
 REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user) {
     if (!r || (events & ~REACTOR__CORE_USER)) return -EINVAL;
@@ -7016,7 +7394,8 @@ REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reac
     return 0;
 }
 
-/* Tells the backend now: a dirty slot that has nothing left to tell is no trouble to flush. */
+/* Changes a watcher, and applies its interest at once. If the backend refuses, everything is as
+   before. The slot may stay in the dirty list: flush finds nothing to apply. */
 static int reactor__loop_set_watcher(reactor *r, uint32_t index, unsigned events, reactor_io_fn *fn,
                                      void *user) {
     reactor__core_slot *slot = reactor__core_at(&r->core, index);
@@ -7103,15 +7482,16 @@ REACTOR_API int reactor_unref_fd(reactor *r, reactor_socket fd) {
 
 /* ---- timers ---- */
 
-/* Inside a turn the clock is read before the next wait, and delays count from there. Who sets very
-   many has it read now and then, while those before are still in the processor's cache. e is handed
-   through. */
+/* Resolves the FRESH timers early, because they are many. Otherwise the clock is read before the
+   next wait, and delays count from there. While they are few they are still in the processor's
+   cache. e is the error to return. */
 REACTOR__NOINLINE static int reactor__loop_resolve(reactor *r, int e) {
     reactor__timer_resolve(&r->wheel, reactor__util_clock());
     return e;
 }
 
-/* Outside a turn the loop's time is that of the last one, so the clock is read. */
+/* Sets a timer outside a turn, where the loop's time is that of the last turn: so the clock is
+   read. */
 REACTOR__NOINLINE static int reactor__loop_set_now(reactor *r, int64_t delay, int64_t interval,
                                                    reactor_timer_fn *fn, void *user, unsigned flags,
                                                    uint64_t *id) {
@@ -7121,6 +7501,7 @@ REACTOR__NOINLINE static int reactor__loop_set_now(reactor *r, int64_t delay, in
     return e;
 }
 
+/* Sets a timer, also for other sections. */
 static int reactor__loop_set_timer(reactor *r, int64_t delay, int64_t interval,
                                    reactor_timer_fn *fn, void *user, unsigned flags, uint64_t *id) {
     REACTOR_ASSERT(reactor__loop_is_mine(r));
@@ -7135,6 +7516,7 @@ REACTOR__NOINLINE static int reactor__loop_reset_now(reactor *r, uint64_t id, in
     return e;
 }
 
+/* Sets a timer's delay anew, also for other sections. */
 static int reactor__loop_reset_timer(reactor *r, uint64_t id, int64_t delay) {
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (!r->core.busy) return reactor__loop_reset_now(r, id, delay);
@@ -7142,6 +7524,7 @@ static int reactor__loop_reset_timer(reactor *r, uint64_t id, int64_t delay) {
     return reactor__timer_full(&r->wheel) ? reactor__loop_resolve(r, e) : e;
 }
 
+/* Sets a timer of the user's. ns is negative for a delay that is refused. */
 static int reactor__loop_new_timer(reactor *r, int64_t ns, int64_t interval, reactor_timer_fn *fn,
                                    void *user, reactor_timer *out) {
     uint64_t id = 0;
