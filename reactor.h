@@ -756,6 +756,28 @@ REACTOR_API int reactor_async_close(reactor *r, reactor_async a);
 /* Bytes that hold any address as text, its end included. */
 enum { REACTOR_ADDRESS_MAX = 128 };
 
+/* Addresses as values, for calls of your own such as sendto(2). Any thread.
+
+   parse writes to sa[size] the struct sockaddr_in, sockaddr_in6 or sockaddr_un that the text means,
+   and returns its length, to be given to bind(2), connect(2) or sendto(2). sa may have any
+   alignment; a struct sockaddr_storage is always large enough, else -ENOBUFS. The text is one of
+   those above, as for listening: "*:7000" is [::]:7000 (with IPV6_V6ONLY off that takes IPv4, too),
+   and the port may be 0. -EINVAL: no address, a list, or "fd:N"; -ENOTSUP: a host name; -ENODEV: no
+   such interface.
+
+   format is the way back: it writes the text of a struct sockaddr of len bytes to out[size] and
+   returns the text's length. An IPv4 address that is mapped into IPv6 is shown as IPv4. -ENOBUFS:
+   size is too small (REACTOR_ADDRESS_MAX never is); -EAFNOSUPPORT: neither IPv4, IPv6 nor unix. */
+REACTOR_API int reactor_address_parse(const char *text, void *sa, size_t size);
+REACTOR_API int reactor_address_format(const void *sa, size_t len, char *out, size_t size);
+
+/* The local address of any socket, and its peer's, as format writes it; that of an unnamed unix
+   socket is "unix:". For a connection use reactor_local_address and reactor_peer_address: these
+   know the peer also after a reset. Any thread. -ENOTCONN: no peer; -EBADF; -ENOTSOCK: a pipe;
+   -ENOBUFS. */
+REACTOR_API int reactor_socket_address(reactor_socket fd, char *out, size_t size);
+REACTOR_API int reactor_socket_peer_address(reactor_socket fd, char *out, size_t size);
+
 /* ---- streams ---- */
 
 typedef struct reactor_buffer reactor_buffer;
@@ -8313,14 +8335,15 @@ REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, vo
 #endif
 /* ==== >> net ==== */
 /* Sockets without a loop: addresses to text and back, listeners, accept, connect, and the calls
-   that move bytes. Uses config and util. Everything returns -errno and nothing blocks.
+   that move bytes. Uses config and util. All functions return -errno, and none blocks.
 
-   The traps. SIGPIPE: only send and sendmsg can be told not to raise it, so write and sendfile run
-   with it blocked in this thread, and one that they caused is taken back before the mask is
-   restored (reactor__net_block). Unix paths outlive their server: one is replaced only if nobody at
-   all holds it (reactor__net_dead), and removed only by the process that made it, if it is still
-   the same file. Options are set on the listener, for accepted sockets inherit them: that is three
-   calls less per connection. A comma never is part of an address, it separates those of a list. */
+   Three traps. SIGPIPE: only send and sendmsg have a flag against it, so write and sendfile run
+   with the signal blocked in this thread, and one that they raised is consumed before the mask is
+   restored (reactor__net_block). A unix path outlives its server: a listener replaces one only if
+   no socket is bound to it (reactor__net_dead), and removes only the file that this process has
+   made. Options are set on the listener, because accepted sockets inherit them: three calls less
+   for each connection. A comma is never part of an address: it separates the addresses of a
+   list. */
 #ifndef REACTOR_NO_NET
 
 #ifndef _WIN32
@@ -8330,21 +8353,23 @@ REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, vo
 
 #define REACTOR__NET_IOV_MAX 1024 /* readv(2): UIO_MAXIOV; the BSDs and macOS have the same */
 
-/* One parsed address: sa and len, or fd. Big enough for every family (socket(7)), so that a list
-   of mixed families needs no memory. */
+/* One parsed address: sa and len, or fd, or a host name. sockaddr_storage holds every family
+   (socket(7)), so a list of mixed families needs no memory for each. */
 typedef struct reactor__net_address {
     struct sockaddr_storage sa;
     socklen_t len;
     reactor_socket fd; /* of "fd:N", else none */
     int any;           /* "*:port" to listen on: IPv6 that takes IPv4 as well */
+    int named;         /* bytes of the host name in front of the text; sa has only the port then */
 } reactor__net_address;
 
-/* A connection's peer, kept because the system forgets it with the connection. Names of unix sockets
-   are as long as three of these, and rare. */
+/* What is known of a connection's peer. It is kept with the connection, because getpeername fails
+   once the connection has ended. Each idle connection pays for these 24 bytes; the name of a unix
+   socket would need 108, and few peers have one, so it gets memory of its own. */
 enum {
     REACTOR__NET_UNKNOWN,
     REACTOR__NET_IN4,     /* in the first four bytes of host */
-    REACTOR__NET_IN6,     /* a mapped one, too */
+    REACTOR__NET_IN6,     /* also an IPv4 address that is mapped into IPv6 */
     REACTOR__NET_UNNAMED, /* a unix socket without a name */
     REACTOR__NET_NAMED    /* text, allocated */
 };
@@ -8357,9 +8382,10 @@ typedef struct reactor__net_kept {
     } u;
 } reactor__net_kept;
 
-/* A listener. A unix path to remove is kept as its folder and its name there, for the program may
-   change its own folder or root; with device, inode and process, for the name alone does not tell
-   whether it still is ours: a successor may have replaced it, or a forked child may close it. */
+/* A listening socket and, if it has a unix path, what is needed to remove that. The path is kept as
+   an open folder and a name in it, because the program may change its working directory or root
+   meanwhile. Device, inode and process are kept because the name alone does not show whether the
+   file is still ours: a successor may have replaced it, or this may be a forked child. */
 typedef struct reactor__net_bound {
     reactor_socket fd;
     int given;  /* it came as fd:N */
@@ -8368,31 +8394,56 @@ typedef struct reactor__net_bound {
     dev_t dev;
     ino_t ino;
     int pid;
-    int lingers; /* it was handed over, and what it accepts would wait in close */
+    int lingers; /* accepted sockets inherit an SO_LINGER with a time: close(2) of one may block */
 } reactor__net_bound;
 
-enum { REACTOR__NET_SOCKET = 1, REACTOR__NET_PIPE = 2, REACTOR__NET_TERMINAL = 3 }; /* kinds */
+/* What reactor_attach was given. */
+enum { REACTOR__NET_SOCKET = 1, REACTOR__NET_PIPE = 2, REACTOR__NET_TERMINAL = 3 };
 
-/* What a descriptor is, and what its calls need not care for. */
+/* How to write to a descriptor. */
 enum {
     REACTOR__NET_IS_SOCKET = 1, /* not a pipe or terminal */
-    REACTOR__NET_IGNORED = 2    /* SIGPIPE, by the program: no guard against it */
+    REACTOR__NET_IGNORED = 2    /* the program ignores SIGPIPE: it need not be blocked */
 };
 
-/* All options used here are ints, except SO_LINGER. */
+/* Sets an option that is an int, which all used here are but SO_LINGER. */
 REACTOR__NOINLINE static int reactor__net_set(reactor_socket fd, int level, int name, int value) {
     const char *v = (const char *)&value;
     return setsockopt(fd, level, name, v, sizeof value) < 0 ? reactor__util_error() : 0;
 }
 
-/* Of SOL_SOCKET; also the cheapest way to learn -EBADF and -ENOTSOCK. */
+/* Reads an int of SOL_SOCKET. Also the cheapest test for -EBADF and -ENOTSOCK. */
 REACTOR__NOINLINE static int reactor__net_get(reactor_socket fd, int name, int *value) {
     socklen_t len = sizeof *value;
     char *v = (char *)value;
     return getsockopt(fd, SOL_SOCKET, name, v, &len) < 0 ? reactor__util_error() : 0;
 }
 
-/* ---- what differs between the systems ---- */
+/* ---- what differs between the systems ----
+
+                             Linux           BSDs, macOS         Windows
+        SIGPIPE of sockets   MSG_NOSIGNAL    the same; macOS     there is none
+                                             SO_NOSIGPIPE
+        non-blocking and     by the call     by the call; macOS  after the call
+        close-on-exec                        after it
+        restart at once      REUSEADDR       REUSEADDR           without an option
+        reuse_port           REUSEPORT       REUSEPORT(_LB)      -ENOTSUP
+        abstract unix names  yes             no                  no unix addresses
+        one socket for both  V6ONLY off      the same; OpenBSD,  V6ONLY off
+        families                             DragonFly: none
+        accepted inherit     all options     all; macOS: not     not documented
+                                             keep-alive's time
+        user_timeout_ms      yes             no                  no
+        port chosen by       NO_PORT         no                  no
+        connect, not bind
+        sendfile             yes             macOS, FreeBSD,     a copy
+                                             else a copy
+        RST while others     AF_UNSPEC       macOS disconnectx,  no
+        hold the socket                      else no
+        unacknowledged       SIOCOUTQ        not known           not known
+
+   The macros with 0 and 1, or with an option's name and 0 for "none", are asked in plain
+   conditions, so that both branches are compiled everywhere. */
 #ifdef _WIN32
 
 #define REACTOR__NET_ABSTRACT     0
@@ -8404,22 +8455,35 @@ REACTOR__NOINLINE static int reactor__net_get(reactor_socket fd, int name, int *
 #endif
 #define REACTOR__NET_DUAL 1
 
+static int reactor__net_sys_quiet(reactor_socket fd) { return (void)fd, 0; }
+#elif defined(MSG_NOSIGNAL) && !defined(__APPLE__)
+#define REACTOR__NET_NOSIGNAL MSG_NOSIGNAL
+static int reactor__net_sys_quiet(reactor_socket fd) { return (void)fd, 0; }
+#else
+#define REACTOR__NET_NOSIGNAL 0
+/* Keeps a socket from raising SIGPIPE. macOS has MSG_NOSIGNAL since 11, and an older one ignores an
+   unknown flag: a program that was built on 11 may run there. So the option is set instead, on each
+   socket. EINVAL: the peer of an accepted socket has gone already; the first read tells that. */
 static int reactor__net_sys_quiet(reactor_socket fd) {
-    (void)fd;
-    return 0;
+    int r = reactor__net_set(fd, SOL_SOCKET, SO_NOSIGPIPE, 1);
+    return r == -EINVAL ? 0 : r;
 }
+#endif
 
-static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
-    (void)fd, (void)on;
-    return -ENOTSUP;
-}
-
-static int64_t reactor__net_sys_ready(reactor_socket fd) {
+/* Makes what socket or accept has returned non-blocking and close-on-exec. Not atomic: a fork and
+   exec in another thread can inherit the descriptor before. */
+REACTOR__OPTIONAL static int64_t reactor__net_sys_ready(reactor_socket fd) {
     if (fd == REACTOR__UTIL_NO_SOCKET) return reactor__util_error();
     int r = reactor__util_cloexec(fd);
     if (r == 0) r = reactor__util_nonblock(fd);
+    if (r == 0) r = reactor__net_sys_quiet(fd);
     if (r < 0) reactor__util_close(fd);
-    return r < 0 ? r : (int64_t)fd; /* handles have 32 bits at most */
+    return r < 0 ? r : (int64_t)fd; /* Windows' handles have 32 bits at most */
+}
+
+#ifdef _WIN32
+static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
+    return (void)fd, (void)on, -ENOTSUP;
 }
 
 static int64_t reactor__net_sys_socket(int family, int type) {
@@ -8427,7 +8491,7 @@ static int64_t reactor__net_sys_socket(int family, int type) {
     return reactor__net_sys_ready(WSASocketW(family, type, 0, NULL, 0, flags));
 }
 
-/* A peer that has gone meanwhile is told as a reset. */
+/* Winsock reports a peer that has gone from the backlog as a reset, which elsewhere is an abort. */
 static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr *sa,
                                        socklen_t *len) {
     int64_t fd = reactor__net_sys_ready(accept(listener, sa, len));
@@ -8441,14 +8505,15 @@ static int reactor__net_sys_is_tcp(reactor_socket fd) {
     return info.iProtocol == IPPROTO_TCP;
 }
 
-/* Lengths are ints here. */
+/* Winsock takes lengths as ints: a longer transfer is cut, and the caller goes on with the rest. */
 static int reactor__net_sys_size(size_t size) { return size < INT_MAX ? (int)size : INT_MAX; }
 
 static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
     return recv(fd, (char *)buf, reactor__net_sys_size(size), 0);
 }
 
-/* Without memory for a copy a send has not failed for good: as if there were no room. */
+/* After a send that failed for want of memory: reports it as EAGAIN, so that it is tried again when
+   there is room, for the connection itself is well. */
 static void reactor__net_sys_unsent(void) {
     if (WSAGetLastError() == WSAENOBUFS) WSASetLastError(WSAEWOULDBLOCK);
 }
@@ -8459,24 +8524,23 @@ static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t
     return sent;
 }
 
-/* Interfaces go by their numbers; their names are for people, and with spaces. */
+/* Windows names an interface by its number. It also has names, but they are texts for people, with
+   spaces in them. */
 static int reactor__net_interface(const char *name, uint32_t *out) {
-    (void)name, (void)out;
-    return -ENODEV;
+    return (void)name, (void)out, -ENODEV;
 }
 
 static const char *reactor__net_interface_name(uint32_t index, char *name) {
-    (void)index, (void)name;
-    return NULL;
+    return (void)index, (void)name, (const char *)NULL;
 }
 
-/* SO_REUSEADDR would let another program take the port over; what it is for elsewhere happens by
-   itself. There is no SO_REUSEPORT. */
+/* Windows' SO_REUSEADDR lets any program bind a port that is in use, and steal its peers, so the
+   opposite is set. A restart during TIME_WAIT needs no option here. There is no SO_REUSEPORT. */
 static int reactor__net_share(reactor_socket fd, int reuse_port) {
     return reuse_port ? -ENOTSUP : reactor__net_set(fd, SOL_SOCKET, (int)SO_EXCLUSIVEADDRUSE, 1);
 }
 
-/* TCP_KEEPIDLE came with Windows 10. */
+/* By ioctl, because TCP_KEEPIDLE came with Windows 10 only. */
 static int reactor__net_keep_alive(reactor_socket fd, int seconds) {
     const u_long most = ULONG_MAX / 1000;
     struct tcp_keepalive k;
@@ -8488,20 +8552,18 @@ static int reactor__net_keep_alive(reactor_socket fd, int seconds) {
     return r != 0 ? reactor__util_error() : 0;
 }
 
-/* Under way it says EWOULDBLOCK. */
+/* 1: under way, which Winsock calls EWOULDBLOCK. */
 static int reactor__net_sys_connect(reactor_socket fd, const struct sockaddr *sa, socklen_t len) {
     int r = connect(fd, sa, len) == 0 ? 0 : reactor__util_error();
     return r == -EAGAIN || r == -EINPROGRESS ? 1 : r;
 }
 
-/* getpeername names the peer of whatever was connected. */
-static int reactor__net_sys_has_input(reactor_socket fd) {
-    (void)fd;
-    return 0;
-}
+/* 0: Winsock's getpeername names the peer also after the connection has ended, so nobody needs
+   it. */
+static int reactor__net_sys_has_input(reactor_socket fd) { return (void)fd, 0; }
 
-/* 1 while it is connecting. */
-static int reactor__net_sys_is_dialing(reactor_socket fd) {
+/* 1: no room to write, and no error; so also while a socket is connecting. */
+static int reactor__net_is_full(reactor_socket fd) {
     WSAPOLLFD p;
     p.fd = fd;
     p.events = POLLWRNORM;
@@ -8511,8 +8573,8 @@ static int reactor__net_sys_is_dialing(reactor_socket fd) {
 
 #else
 
-/* One call and nothing else, for the fast path: what failed is reactor__util_error. glibc's read
-   takes fewer instructions than its recv. */
+/* The fast path's read and send: one system call and nothing else. After a failure the caller asks
+   reactor__util_error. read, because glibc's recv takes more instructions. */
 static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
     return read(fd, buf, size);
 }
@@ -8521,7 +8583,8 @@ static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t
     return send(fd, data, len, flags);
 }
 
-/* It opens a socket, and may fail at that; for "no such interface" the errno differs. */
+/* if_nametoindex opens a socket, which can fail for want of descriptors. Any other error means that
+   there is no such interface; which errno that is differs between the systems. */
 static int reactor__net_interface(const char *name, uint32_t *out) {
     *out = if_nametoindex(name);
     if (*out) return 0;
@@ -8533,74 +8596,51 @@ static const char *reactor__net_interface_name(uint32_t index, char *name) {
 }
 
 #ifdef SO_REUSEPORT_LB
-#define REACTOR__NET_REUSEPORT SO_REUSEPORT_LB /* FreeBSD: with the other the last one gets all */
+#define REACTOR__NET_REUSEPORT SO_REUSEPORT_LB /* FreeBSD: with REUSEPORT the last one gets all */
 #else
 #define REACTOR__NET_REUSEPORT SO_REUSEPORT
 #endif
 
-/* REUSEADDR: without it a restart within the minute of TIME_WAIT is refused (socket(7)); on Linux
-   it does not let two listeners share a port, that is REUSEPORT, for those who ask. */
+/* REUSEADDR: without it a restart within the minute of TIME_WAIT fails with EADDRINUSE (socket(7)).
+   On Linux it does not let two listeners share a port; REUSEPORT does, for those who ask for it. */
 static int reactor__net_share(reactor_socket fd, int reuse_port) {
     int r = reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     return r == 0 && reuse_port ? reactor__net_set(fd, SOL_SOCKET, REACTOR__NET_REUSEPORT, 1) : r;
 }
 
-/* connect(2): after EINTR it goes on in the background, as after EINPROGRESS. EAGAIN is an error:
-   a unix server's backlog is full and nothing will tell when it is not. */
+/* 1: under way. connect(2): after EINTR it goes on in the background, as after EINPROGRESS. EAGAIN
+   is an error: a unix server's backlog is full, and no event tells when it has room again. */
 static int reactor__net_sys_connect(reactor_socket fd, const struct sockaddr *sa, socklen_t len) {
     if (connect(fd, sa, len) == 0) return 0;
     return errno == EINPROGRESS || errno == EINTR ? 1 : -errno;
 }
 
-/* Whether it had a peer, which has gone and cannot be named any more (a unix socket on a BSD, or where
-   both ends of TCP were shut down): there is input, or its end. A pending error is left alone, for on
-   Linux looking takes it. */
-static int reactor__net_sys_has_input(reactor_socket fd) {
+/* poll(2) of one descriptor, without waiting: what there is of events, and of POLLERR and POLLHUP.
+   If poll fails it is POLLERR, so that nobody takes the failure for "nothing there" and waits. */
+static unsigned reactor__net_sys_poll(reactor_socket fd, int events) {
     struct pollfd p;
-    char byte;
     p.fd = fd;
-    p.events = POLLIN;
+    p.events = (short)events;
     p.revents = 0;
-    if (poll(&p, 1, 0) <= 0 || (p.revents & POLLERR)) return 0;
+    return poll(&p, 1, 0) < 0 ? (unsigned)POLLERR : (unsigned)p.revents;
+}
+
+/* Whether there is input, or its end: then the socket had a peer, also if getpeername cannot name
+   it any more (a unix socket on a BSD; TCP where both ends were shut down). With a pending error
+   the answer is 0, because on Linux this recv would take the error away from its reader. */
+static int reactor__net_sys_has_input(reactor_socket fd) {
+    char byte;
+    unsigned got = reactor__net_sys_poll(fd, POLLIN);
+    if (!got || (got & (unsigned)POLLERR)) return 0;
     return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
-static int reactor__net_sys_is_dialing(reactor_socket fd) {
-    struct pollfd p;
-    p.fd = fd;
-    p.events = POLLOUT;
-    p.revents = 0;
-    return poll(&p, 1, 0) == 0;
+/* 1: no room to write, and no error; so also while a socket is connecting. */
+static int reactor__net_is_full(reactor_socket fd) {
+    return reactor__net_sys_poll(fd, POLLOUT) == 0;
 }
 
-#if defined(MSG_NOSIGNAL) && !defined(__APPLE__)
-#define REACTOR__NET_NOSIGNAL MSG_NOSIGNAL
-static int reactor__net_sys_quiet(int fd) {
-    (void)fd;
-    return 0;
-}
-#else
-#define REACTOR__NET_NOSIGNAL 0
-/* macOS has the flag since 11, and one before that overlooks it: a program may run on it that was
-   built later. So it is told for the socket as a whole. EINVAL: the peer of an accepted one is gone
-   already; the first read will tell. */
-static int reactor__net_sys_quiet(int fd) {
-    int r = reactor__net_set(fd, SOL_SOCKET, SO_NOSIGPIPE, 1);
-    return r == -EINVAL ? 0 : r;
-}
-#endif
-
-/* Not atomic: a fork and exec in another thread can leak the descriptor in between. */
-REACTOR__OPTIONAL static int reactor__net_sys_ready(int fd) {
-    if (fd < 0) return -errno;
-    int r = reactor__util_cloexec(fd);
-    if (r == 0) r = reactor__util_nonblock(fd);
-    if (r == 0) r = reactor__net_sys_quiet(fd);
-    if (r < 0) reactor__util_close(fd);
-    return r < 0 ? r : fd;
-}
-
-/* Both flags in the call itself: no moment in which a fork and exec elsewhere could inherit it. */
+/* With both flags in the call itself no fork and exec elsewhere can inherit the descriptor. */
 #ifdef SOCK_CLOEXEC
 static int64_t reactor__net_sys_socket(int family, int type) {
     int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -8619,12 +8659,13 @@ static int64_t reactor__net_sys_socket(int family, int type) {
 #define REACTOR__NET_MORE         MSG_MORE
 #define REACTOR__NET_KEEPIDLE     TCP_KEEPIDLE
 #define REACTOR__NET_USER_TIMEOUT TCP_USER_TIMEOUT
-/* For a listener that is about to close while others have listeners of their own for its port: drops
-   SYN without ACK (socket(7), SO_ATTACH_FILTER). Whoever asks for a connection asks again a second
-   later, and some other listener then, while handshakes under way come to their end. Without that
-   those who connect between the last accept and the close are reset, unless net.ipv4.tcp_migrate_req
-   is set (Linux 5.14). Taken off before the close, for others may hold the very socket, too. The
-   program loads byte 13, TCP's flags, masks, compares and returns how much to keep. */
+/* For a listener that is about to close while other listeners share its port (reuse_port): has the
+   kernel drop each SYN without ACK that comes to this one (socket(7), SO_ATTACH_FILTER). The peer
+   sends it again a second later, when the kernel gives it to another listener, while handshakes
+   under way are completed here. Without the filter a peer that connects between the last accept and
+   the close is reset, unless net.ipv4.tcp_migrate_req is set (Linux 5.14). It is taken off before
+   the close, because another process may hold this very socket. The program loads byte 13, TCP's
+   flags, masks them, compares, and returns how many bytes to keep: none, or all. */
 #ifdef SO_ATTACH_FILTER
 static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
     static const struct {
@@ -8645,15 +8686,14 @@ static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
 }
 #else
 static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
-    (void)fd, (void)on;
-    return -ENOTSUP;
+    return (void)fd, (void)on, -ENOTSUP;
 }
 #endif
 
 #define REACTOR__NET_NO_PORT 24 /* ip(7): IP_BIND_ADDRESS_NO_PORT, newer than some headers */
 
-/* accept4 is declared only under _GNU_SOURCE, which may have come too late. 32-bit x86 and s390x
-   have it as a call of its own since Linux 4.3 only. */
+/* By number, because accept4 is declared only under _GNU_SOURCE, which the program may have defined
+   too late. ENOSYS: 32-bit x86 and s390x have it as a call of its own since Linux 4.3 only. */
 static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr *sa,
                                        socklen_t *len) {
     long fd = syscall(SYS_accept4, listener, sa, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -8661,7 +8701,8 @@ static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr 
     return errno == ENOSYS ? reactor__net_sys_ready(accept(listener, sa, len)) : -errno;
 }
 
-/* Only asks; what is not a socket is no TCP either. 262: IPPROTO_MPTCP, which has TCP's options. */
+/* Whether TCP's options apply. 262 is IPPROTO_MPTCP, which has them, too. What is not a socket has
+   no protocol, so the answer is 0. */
 static int reactor__net_sys_is_tcp(reactor_socket fd) {
     int protocol = 0;
     socklen_t len = sizeof protocol;
@@ -8669,15 +8710,16 @@ static int reactor__net_sys_is_tcp(reactor_socket fd) {
     return protocol == IPPROTO_TCP || protocol == 262;
 }
 
-/* With an offset given, the file's own position stays: several connections may share a file. */
+/* Given an offset, sendfile(2) does not move the file's own position, so that several connections
+   may send one open file. */
 static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, off_t offset,
                                          size_t len) {
     ssize_t sent = sendfile(fd, file, &offset, len);
     return sent < 0 ? -errno : sent;
 }
 
-/* signal(7): SIGPIPE from a call goes to the calling thread, and sigtimedwait takes the thread's
-   own before the process's. */
+/* Consumes the SIGPIPE that is pending. signal(7): one that a call raised is pending for the
+   calling thread, and sigtimedwait takes the thread's own before the process's. */
 static void reactor__net_sys_take(const sigset_t *set) {
     struct timespec zero;
     memset(&zero, 0, sizeof zero);
@@ -8688,8 +8730,7 @@ static void reactor__net_sys_take(const sigset_t *set) {
 #else
 
 static int reactor__net_sys_drop_syn(reactor_socket fd, int on) {
-    (void)fd, (void)on;
-    return -ENOTSUP;
+    return (void)fd, (void)on, -ENOTSUP;
 }
 
 #define REACTOR__NET_ABSTRACT     0
@@ -8722,7 +8763,8 @@ static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr 
 }
 #endif
 
-/* No SO_PROTOCOL on macOS; a stream of these families is TCP for all that is met in practice. */
+/* Whether TCP's options apply. macOS has no SO_PROTOCOL, so the family decides: a stream of IPv4 or
+   IPv6 is TCP, unless somebody attaches SCTP. */
 static int reactor__net_sys_is_tcp(reactor_socket fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
@@ -8730,15 +8772,16 @@ static int reactor__net_sys_is_tcp(reactor_socket fd) {
     return sa.ss_family == AF_INET || sa.ss_family == AF_INET6;
 }
 
-/* What was sent before it would have blocked, or was interrupted, counts. Outputs and files that it
-   cannot do are copied by hand. */
+/* What a BSD's sendfile returns, in Linux's terms: it fails with EAGAIN or EINTR also when it has
+   sent something. -ENOSYS has the caller copy, for outputs and files that sendfile cannot do. */
 REACTOR__OPTIONAL static ssize_t reactor__net_sys_sent(int result, off_t sent) {
     if (result == 0) return (ssize_t)sent;
     if (sent > 0 && (errno == EAGAIN || errno == EINTR)) return (ssize_t)sent;
     return errno == ENOTSOCK || errno == ENOTSUP ? -ENOSYS : -errno;
 }
 
-/* macOS takes and tells the length in one place, FreeBSD in two; NetBSD and OpenBSD have none. */
+/* macOS takes and returns the length in one variable, FreeBSD in two; NetBSD and OpenBSD have no
+   sendfile. */
 #if defined(__APPLE__)
 static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, off_t offset,
                                          size_t len) {
@@ -8756,12 +8799,12 @@ static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, o
 #else
 static ssize_t reactor__net_sys_sendfile(reactor_socket fd, reactor_file file, off_t offset,
                                          size_t len) {
-    (void)fd, (void)file, (void)offset, (void)len;
-    return -ENOSYS;
+    return (void)fd, (void)file, (void)offset, (void)len, -ENOSYS;
 }
 #endif
 
-/* macOS has no sigtimedwait; sigwait returns at once for what is pending. */
+/* Consumes the SIGPIPE that is pending. macOS has no sigtimedwait; sigwait returns at once for a
+   signal that is pending, and only then it is called. */
 static void reactor__net_sys_take(const sigset_t *set) {
     sigset_t pending;
     int number;
@@ -8770,22 +8813,25 @@ static void reactor__net_sys_take(const sigset_t *set) {
 
 #endif
 
-/* The mode of a unix path, without the umask. By the name a file could be meant that somebody has
-   put there meanwhile, so no link is followed. */
+/* The two functions below give a unix path the mode that unix_mode asks for, which bind would cut
+   by the umask. The path is not followed if it is a link: somebody may have put another file there
+   since the bind. FOLDER opens a folder only to name files in it, which needs no right to read
+   it. */
 #ifdef __linux__
 #ifdef O_PATH
 #define REACTOR__NET_FOLDER O_PATH
 #else
-#define REACTOR__NET_FOLDER                                                                        \
-    010000000 /* some headers show it to those alone who ask for all of GNU */
+#define REACTOR__NET_FOLDER 010000000 /* O_PATH; some headers show it only under _GNU_SOURCE */
 #endif
 
-/* unix(7) does not say so, but bind gives the file the mode of the socket, less the umask. Where it
-   cannot be set it is the umask's. */
+/* Before bind. unix(7) does not say so, but bind gives the file the socket's mode, less the umask:
+   so the file never has more rights than asked for. If fchmod fails, bind uses the default mode,
+   and sys_chmod corrects it. */
 static void reactor__net_sys_born_with(int fd, mode_t mode) { (void)!fchmod(fd, mode); }
 
-/* The file is held while it is looked at and changed. fchmod does not take a descriptor that holds
-   and does not open: /proc does, and fchmodat2 (452; Linux 6.6, AT_EMPTY_PATH). */
+/* After bind, on the file that is ours. A descriptor of O_PATH keeps that file while it is compared
+   and changed. fchmod refuses such a descriptor; /proc's link to it works, and so does fchmodat2
+   (number 452, Linux 6.6) with AT_EMPTY_PATH (0x1000), where /proc is not mounted. */
 static int reactor__net_sys_chmod(int folder, const char *name, const struct stat *ours,
                                   mode_t mode) {
     char path[40];
@@ -8810,6 +8856,8 @@ static int reactor__net_sys_chmod(int folder, const char *name, const struct sta
 #endif
 static void reactor__net_sys_born_with(int fd, mode_t mode) { (void)fd, (void)mode; }
 
+/* A BSD has no way to keep the file between the comparison and the change, so only the name
+   counts. */
 static int reactor__net_sys_chmod(int folder, const char *name, const struct stat *ours,
                                   mode_t mode) {
     (void)ours;
@@ -8817,6 +8865,7 @@ static int reactor__net_sys_chmod(int folder, const char *name, const struct sta
 }
 #endif
 
+/* After how many idle seconds TCP sends its first probe. */
 static int reactor__net_keep_alive(reactor_socket fd, int seconds) {
     if (REACTOR__NET_KEEPIDLE == 0) return 0;
     return reactor__net_set(fd, IPPROTO_TCP, REACTOR__NET_KEEPIDLE, seconds);
@@ -8826,8 +8875,8 @@ static int reactor__net_keep_alive(reactor_socket fd, int seconds) {
 
 /* ---- text to address ---- */
 
-/* Decimal digits and nothing else: no sign, no space, no leading zero, so that a number has one
-   spelling and nobody reads 010 as eight. */
+/* Reads decimal digits and accepts nothing else: no sign, no space, no leading zero. So a number
+   has one spelling, and nobody reads 010 as eight. */
 static int reactor__net_number(const char *text, size_t len, uint32_t max, uint32_t *out) {
     uint64_t value = 0;
     size_t i;
@@ -8841,7 +8890,7 @@ static int reactor__net_number(const char *text, size_t len, uint32_t max, uint3
     return 0;
 }
 
-/* The structs are copied in and out: reading a sockaddr_storage as another type would break C's
+/* All structs are copied in and out: reading a sockaddr_storage as another type would break C's
    aliasing rules. */
 static void reactor__net_put(reactor__net_address *out, const void *sa, size_t len) {
     memset(&out->sa, 0, sizeof out->sa);
@@ -8849,7 +8898,8 @@ static void reactor__net_put(reactor__net_address *out, const void *sa, size_t l
     out->len = (socklen_t)len;
 }
 
-/* Zeroed first: the BSDs have a length byte in front and Linux eight bytes of padding. */
+/* The struct is zeroed first: the BSDs have a length byte in front and Linux eight bytes of
+   padding, which a comparison of two addresses must find equal. */
 static int reactor__net_put4(reactor__net_address *out, struct in_addr host, uint16_t port) {
     struct sockaddr_in sa;
     memset(&sa, 0, sizeof sa);
@@ -8860,7 +8910,7 @@ static int reactor__net_put4(reactor__net_address *out, struct in_addr host, uin
     return 0;
 }
 
-/* No flow label: RFC 6437 leaves it to the kernel. */
+/* Without a flow label: RFC 6437 leaves it to the kernel. */
 static int reactor__net_put6(reactor__net_address *out, const struct in6_addr *host, uint32_t scope,
                              uint16_t port) {
     struct sockaddr_in6 sa;
@@ -8873,22 +8923,22 @@ static int reactor__net_put6(reactor__net_address *out, const struct in6_addr *h
     return 0;
 }
 
-/* A host of one of IPv4's fixed addresses (in host order). */
+/* An IPv4 address given as a number in host order, such as INADDR_LOOPBACK. */
 static int reactor__net_fixed4(reactor__net_address *out, uint32_t host, uint16_t port) {
     struct in_addr in;
     in.s_addr = htonl(host);
     return reactor__net_put4(out, in, port);
 }
 
-/* Both families of inet have the port at the same place. */
+/* sockaddr_in and sockaddr_in6 have the port at the same place. */
 static uint16_t reactor__net_port(const reactor__net_address *a) {
     struct sockaddr_in sa;
     memcpy(&sa, &a->sa, sizeof sa);
     return ntohs(sa.sin_port);
 }
 
-/* RFC 4007 section 11: "%eth0" or "%2". The length is checked here because some libraries cut a
-   name that is too long, and would find another interface. */
+/* What follows the percent sign: "eth0" or "2" (RFC 4007, section 11). The length is checked here,
+   because some C libraries cut a name that is too long and would find another interface. */
 static int reactor__net_scope(const char *text, size_t len, uint32_t *out) {
     char name[IF_NAMESIZE];
     if (len == 0) return -EINVAL;
@@ -8899,7 +8949,7 @@ static int reactor__net_scope(const char *text, size_t len, uint32_t *out) {
     return reactor__net_interface(name, out);
 }
 
-/* ::ffff:a.b.c.d, RFC 4291 section 2.5.5.2: IPv4 in IPv6's clothes. */
+/* 1 if host is ::ffff:a.b.c.d, an IPv4 address mapped into IPv6 (RFC 4291, section 2.5.5.2). */
 static int reactor__net_mapped(const struct in6_addr *host, struct in_addr *out) {
     static const unsigned char prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     if (memcmp(host->s6_addr, prefix, sizeof prefix) != 0) return 0;
@@ -8907,8 +8957,8 @@ static int reactor__net_mapped(const struct in6_addr *host, struct in_addr *out)
     return 1;
 }
 
-/* What stands between the brackets. A mapped address becomes IPv4, for a socket that is IPv6 only
-   could not use it. */
+/* Parses what stands between the brackets. A mapped address becomes IPv4, because the sockets made
+   here are IPv6 only and could not use it. */
 static int reactor__net_parse6(const char *text, size_t len, uint16_t port,
                                reactor__net_address *out) {
     char host[INET6_ADDRSTRLEN];
@@ -8931,27 +8981,44 @@ static int reactor__net_parse6(const char *text, size_t len, uint16_t port,
     return reactor__net_put6(out, &in6, scope, port);
 }
 
-/* A name that a resolver might know, or nonsense? One without any letter is an IPv4 address gone
-   wrong. Not isalpha: it depends on the locale. */
-static int reactor__net_parse_name(const char *text, size_t len) {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    int letter = 0;
-    size_t i;
-    if (len == 0 || len > 255) return -EINVAL; /* RFC 1035 section 2.3.4 */
-    if (text[0] == '.' || text[0] == '-') return -EINVAL;
-    for (i = 0; i < len; i++) {
-        if (memchr(letters, text[i], sizeof letters - 1)) {
-            letter = 1;
-        } else if (!memchr("0123456789.-", text[i], 12)) {
-            return -EINVAL;
-        }
+/* Whether a host's last label is a number, also one like 0x7f, with or without a final dot. Such a
+   text is an IPv4 address gone wrong: no top-level domain is a number, and getaddrinfo would not
+   ask for it but read it as inet_aton(3) does, which makes 127.0.0.1 of 127.1 and of 0x7f.1. */
+static int reactor__net_ends_in_number(const char *text, size_t len) {
+    static const char hex[] = "0123456789abcdefABCDEF";
+    size_t n = 0, digits = 10;
+    if (len > 0 && text[len - 1] == '.') len--;
+    while (n < len && text[len - n - 1] != '.') n++;
+    text += len - n;
+    if (n >= 2 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X')) {
+        text += 2;
+        n -= 2;
+        digits = sizeof hex - 1;
+    } else if (n == 0) {
+        return 1; /* nothing between two dots is no label either */
     }
-    return letter ? -ENOTSUP : -EINVAL;
+    while (n > 0 && memchr(hex, text[n - 1], digits)) n--;
+    return n == 0;
 }
 
-/* "*" means every address only where that makes sense, at a listener; a client gets this machine.
-   inet_pton takes exactly four decimal octets without leading zeros, unlike inet_aton. localhost
-   is not resolved: RFC 6761 section 6.3 says what it is, and a hosts file may be absent or lie. */
+/* Tells a host name (0) from nonsense (-EINVAL). The characters are those of RFC 1123, section 2.1,
+   and the underscore, which container networks use. A name of other letters is written as its
+   A-label ("xn--..."). A list and not isalnum, whose answer depends on the locale. */
+static int reactor__net_check_name(const char *text, size_t len) {
+    static const char allowed[] =
+        "0123456789.-_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    size_t i;
+    if (len == 0 || len > 254) return -EINVAL; /* RFC 1035, section 2.3.4: 253, and a final dot */
+    if (text[0] == '.' || text[0] == '-') return -EINVAL;
+    for (i = 0; i < len; i++)
+        if (!memchr(allowed, text[i], sizeof allowed - 1)) return -EINVAL;
+    return reactor__net_ends_in_number(text, len) ? -EINVAL : 0;
+}
+
+/* Parses what stands before the port. "*" is every address for a listener, and this machine for a
+   client. inet_pton, because it takes exactly four decimal octets without leading zeros, unlike
+   inet_aton. "localhost" is not looked up: RFC 6761, section 6.3, says what it is, and a hosts file
+   may be absent or say otherwise. -ENOTSUP: a host name, of out->named bytes. */
 static int reactor__net_parse_host(const char *text, size_t len, int passive, uint16_t port,
                                    reactor__net_address *out) {
     char host[INET_ADDRSTRLEN];
@@ -8971,7 +9038,11 @@ static int reactor__net_parse_host(const char *text, size_t len, int passive, ui
         host[len] = '\0';
         if (inet_pton(AF_INET, host, &in4) == 1) return reactor__net_put4(out, in4, port);
     }
-    return reactor__net_parse_name(text, len);
+    int r = reactor__net_check_name(text, len);
+    if (r < 0) return r;
+    reactor__net_fixed4(out, INADDR_ANY, port);
+    out->named = (int)len;
+    return -ENOTSUP;
 }
 
 static int reactor__net_is_unix(const char *text, size_t len) {
@@ -8986,8 +9057,8 @@ static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_ad
     return reactor__net_is_unix(text, len) ? -EAFNOSUPPORT : -EINVAL;
 }
 #else
-/* unix(7): a path is terminated and counted with its end; an abstract name begins with a zero byte
-   and ends where len says. No byte is given away, so that every system takes the longest. */
+/* unix(7): a path ends with a zero byte, which the length counts if it fits; an abstract name
+   begins with a zero byte, for which the text has '@', and ends where the length says. */
 static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_address *out) {
     struct sockaddr_un un;
     int abstract = len > 0 && text[0] == '@';
@@ -9003,7 +9074,7 @@ static int reactor__net_parse_unix(const char *text, size_t len, reactor__net_ad
 }
 #endif
 
-/* Whether it is open, and what it is, is seen when it is used. */
+/* The number only. Whether it is open, and what it is, its user checks. */
 static int reactor__net_parse_fd(const char *text, size_t len, reactor__net_address *out) {
     uint32_t fd;
     if (reactor__net_number(text, len, INT_MAX, &fd) < 0) return -EINVAL;
@@ -9011,21 +9082,23 @@ static int reactor__net_parse_fd(const char *text, size_t len, reactor__net_addr
     return 0;
 }
 
-/* One address of the API's list of formats, for listening (passive) or connecting. -ENOTSUP: a host
-   name; -ENODEV: no such interface; -ENAMETOOLONG: a unix path; -EINVAL: anything else. */
+/* Parses one address of the formats that the API lists, for listening (passive) or for connecting.
+   -ENOTSUP: a host name, whose length is out->named and whose port is in out->sa, or an abstract
+   unix name on another system than Linux; -ENODEV: no such interface; -ENAMETOOLONG: a unix path
+   that is too long; -EINVAL: anything else. */
 static int reactor__net_parse(const char *text, size_t len, int passive,
                               reactor__net_address *out) {
     size_t colon = len;
     uint32_t port;
     memset(out, 0, sizeof *out);
     out->fd = REACTOR__UTIL_NO_SOCKET;
-    /* The functions of libc below would see only the part before it. */
+    /* The C library's functions would see only the part before a zero byte. */
     if (memchr(text, '\0', len)) return -EINVAL;
     if (len >= 5 && memcmp(text, "unix:", 5) == 0)
         return reactor__net_parse_unix(text + 5, len - 5, out);
     if (len >= 3 && memcmp(text, "fd:", 3) == 0)
         return reactor__net_parse_fd(text + 3, len - 3, out);
-    /* The last colon, for IPv6 has others. */
+    /* The port follows the last colon: IPv6 addresses contain others. */
     while (colon > 0 && text[colon - 1] != ':') colon--;
     if (colon == 0) return -EINVAL;
     if (reactor__net_number(text + colon, len - colon, 65535, &port) < 0) return -EINVAL;
@@ -9033,8 +9106,8 @@ static int reactor__net_parse(const char *text, size_t len, int passive,
     return reactor__net_parse_host(text, colon - 1, passive, (uint16_t)port, out);
 }
 
-/* Takes the next item off the list, without the spaces next to its commas: 1; 0 at the end, which
-   is a NULL list; -EINVAL for an item with nothing in it, so also for an empty list. */
+/* Takes the next item off the list, without the spaces next to its commas, and returns 1. Returns 0
+   at the end, when *list is NULL, and -EINVAL for an empty item, so also for an empty list. */
 static int reactor__net_next(const char **list, const char **item, size_t *len) {
     const char *at = *list, *comma;
     if (!at) return 0;
@@ -9049,19 +9122,19 @@ static int reactor__net_next(const char **list, const char **item, size_t *len) 
 
 /* ---- address to text ---- */
 
-/* snprintf tells what it would have written; a text that was cut is not shown to anybody. */
+/* snprintf returns the length that the whole text has: a text that was cut is -ENOBUFS. */
 static int reactor__net_fits(int len, size_t size) {
     return len < 0 || (size_t)len >= size ? -ENOBUFS : len;
 }
 
-/* What accept and getsockname gave is shown as it came, without asking any resolver. */
+/* The functions below never ask a resolver for a host's name: that would block. */
 static int reactor__net_format4(struct in_addr host, uint16_t port, char *out, size_t size) {
     char text[INET_ADDRSTRLEN];
     if (!inet_ntop(AF_INET, &host, text, sizeof text)) return reactor__util_error();
     return reactor__net_fits(snprintf(out, size, "%s:%u", text, (unsigned)port), size);
 }
 
-/* Mapped addresses come from dual-stack listeners, whose users think of them as IPv4. */
+/* A mapped address is shown as IPv4: it comes from a listener on "*:port", whose peer used IPv4. */
 static int reactor__net_format6(const struct sockaddr_in6 *sa, char *out, size_t size) {
     char text[INET6_ADDRSTRLEN], scope[IF_NAMESIZE + 16] = "";
     char name[IF_NAMESIZE];
@@ -9072,7 +9145,7 @@ static int reactor__net_format6(const struct sockaddr_in6 *sa, char *out, size_t
     if (!inet_ntop(AF_INET6, &sa->sin6_addr, text, sizeof text)) return reactor__util_error();
     if (sa->sin6_scope_id && reactor__net_interface_name((uint32_t)sa->sin6_scope_id, name)) {
         snprintf(scope, sizeof scope, "%%%s", name);
-    } else if (sa->sin6_scope_id) { /* the interface has gone */
+    } else if (sa->sin6_scope_id) { /* the interface has gone, or this is Windows */
         snprintf(scope, sizeof scope, "%%%lu", (unsigned long)sa->sin6_scope_id);
     }
     return reactor__net_fits(snprintf(out, size, "[%s%s]:%u", text, scope, port), size);
@@ -9080,13 +9153,12 @@ static int reactor__net_format6(const struct sockaddr_in6 *sa, char *out, size_t
 
 #ifdef _WIN32
 static int reactor__net_format_unix(const char *name, size_t n, char *out, size_t size) {
-    (void)name, (void)n, (void)out, (void)size;
-    return -EAFNOSUPPORT;
+    return (void)name, (void)n, (void)out, (void)size, -EAFNOSUPPORT;
 }
 #else
-/* An address of n bytes, of which a peer may have chosen the name: what could spoil a log or a
-   terminal becomes '?'. Paths keep their UTF-8, abstract names are any bytes and so only ASCII is
-   shown. */
+/* name is a sockaddr_un of n bytes. The peer may have chosen it, so control characters, which could
+   forge a line of a log or command a terminal, become '?'. Bytes above 127 stay in a path, where
+   they are UTF-8; an abstract name is any bytes, so there they become '?', too. */
 static int reactor__net_format_unix(const char *name, size_t n, char *out, size_t size) {
     const size_t head = offsetof(struct sockaddr_un, sun_path);
     name += head;
@@ -9102,18 +9174,19 @@ static int reactor__net_format_unix(const char *name, size_t n, char *out, size_
         int bad = c < 0x20 || c == 0x7f || (abstract && c > 0x7f);
         out[at + i] = bad ? '?' : name[i];
     }
-    if (abstract) out[at] = '@'; /* instead of its zero byte */
+    if (abstract) out[at] = '@'; /* instead of the zero byte */
     out[at + n] = '\0';
     return (int)(at + n);
 }
 #endif
 
-/* Such that reactor__net_parse reads it again; its length, or -ENOBUFS, or -EAFNOSUPPORT. */
+/* Writes the text that reactor__net_parse would read as this address. Returns its length, -ENOBUFS,
+   or -EAFNOSUPPORT for another family, or one that is cut short. */
 static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *out, size_t size) {
     struct sockaddr_storage copy;
     struct sockaddr_in in4;
     struct sockaddr_in6 in6;
-    /* accept(2): len may be larger than what was returned. */
+    /* accept(2) may return a len that is larger than what it was given room for. */
     size_t n = (size_t)len < sizeof copy ? (size_t)len : sizeof copy;
     memset(&copy, 0, sizeof copy);
     memcpy(&copy, sa, n);
@@ -9126,8 +9199,8 @@ static int reactor__net_format(const struct sockaddr *sa, socklen_t len, char *o
     return reactor__net_format_unix((const char *)&copy, n, out, size);
 }
 
-/* -ENOTCONN also for one that was reset: TCP forgets the peer with the connection. macOS says EINVAL
-   of one that was connected, and whose both directions have ended. */
+/* -ENOTCONN also after a reset: TCP forgets the peer with the connection. macOS says EINVAL of a
+   socket whose both directions have ended. */
 static int reactor__net_peer(reactor_socket fd, reactor__net_address *peer) {
     peer->len = sizeof peer->sa;
     if (getpeername(fd, (struct sockaddr *)&peer->sa, &peer->len) >= 0) return 0;
@@ -9136,7 +9209,7 @@ static int reactor__net_peer(reactor_socket fd, reactor__net_address *peer) {
     return e == -EINVAL ? -ENOTCONN : e;
 }
 
-/* The socket's own name or its peer's. -ENOTCONN, and -ENOTSOCK for a pipe, as the system says. */
+/* The text of a socket's own address, or its peer's. -ENOTCONN; -ENOTSOCK for a pipe. */
 static int reactor__net_name(reactor_socket fd, int peer, char *out, size_t size) {
     reactor__net_address a;
     a.len = sizeof a.sa;
@@ -9150,8 +9223,8 @@ static void reactor__net_forget(reactor__net_kept *k) {
     k->kind = REACTOR__NET_UNKNOWN;
 }
 
-/* Whatever is not of inet, as text. Without memory it stays UNKNOWN, as with a family that has no
-   text. */
+/* Keeps an address of another family than IPv4 and IPv6 as text. Without memory the peer stays
+   UNKNOWN, as with a family that has no text: no connection is given up for that. */
 static void reactor__net_keep_text(reactor__net_kept *k, const reactor__net_address *a) {
     char text[REACTOR_ADDRESS_MAX];
     int n = reactor__net_format((const struct sockaddr *)&a->sa, a->len, text, sizeof text);
@@ -9166,8 +9239,9 @@ static void reactor__net_keep_text(reactor__net_kept *k, const reactor__net_addr
     k->kind = REACTOR__NET_NAMED;
 }
 
-/* Nothing is kept of 0.0.0.0 and ::, which can be connected to, and of which the system chooses what
-   they are; nor where no address was told (len 0). */
+/* Keeps a peer's address. 0.0.0.0 and :: stay UNKNOWN: one can connect to them, and the system
+   chooses whom that reaches, so getpeername is asked later. So does an address of no length, which
+   is what accept and getpeername give where they know none. */
 static void reactor__net_keep(reactor__net_kept *k, const reactor__net_address *a) {
     static const unsigned char any[16] = {0};
     struct sockaddr_in in4;
@@ -9191,33 +9265,56 @@ static void reactor__net_keep(reactor__net_kept *k, const reactor__net_address *
     }
 }
 
-/* As reactor__net_name shows it. */
+/* Writes the text of a peer that was kept, as reactor__net_name would. */
 static int reactor__net_show(const reactor__net_kept *k, char *out, size_t size) {
+    reactor__net_address a;
     struct in_addr in4;
-    struct sockaddr_in6 in6;
-    switch (k->kind) {
-    case REACTOR__NET_IN4:
+    struct in6_addr in6;
+    if (k->kind == REACTOR__NET_UNKNOWN) return -ENOTCONN;
+    if (k->kind == REACTOR__NET_IN4) {
         memcpy(&in4, k->u.host, sizeof in4);
-        return reactor__net_format4(in4, ntohs(k->port), out, size);
-    case REACTOR__NET_IN6:
-        memset(&in6, 0, sizeof in6);
-        memcpy(&in6.sin6_addr, k->u.host, sizeof k->u.host);
-        in6.sin6_port = k->port;
-        in6.sin6_scope_id = k->scope;
-        return reactor__net_format6(&in6, out, size);
-    case REACTOR__NET_UNKNOWN:
-        return -ENOTCONN;
-    default:
-        return reactor__net_fits(
-            snprintf(out, size, "%s", k->kind == REACTOR__NET_NAMED ? k->u.text : "unix:"), size);
+        reactor__net_put4(&a, in4, ntohs(k->port));
+    } else if (k->kind == REACTOR__NET_IN6) {
+        memcpy(&in6, k->u.host, sizeof in6);
+        reactor__net_put6(&a, &in6, k->scope, ntohs(k->port));
+    } else {
+        const char *text = k->kind == REACTOR__NET_NAMED ? k->u.text : "unix:";
+        return reactor__net_fits(snprintf(out, size, "%s", text), size);
     }
+    return reactor__net_format((const struct sockaddr *)&a.sa, a.len, out, size);
+}
+
+/* ---- for programs: addresses as values ---- */
+
+REACTOR_API int reactor_address_parse(const char *text, void *sa, size_t size) {
+    reactor__net_address a;
+    if (!text || !sa) return -EINVAL;
+    int r = reactor__net_parse(text, strlen(text), 1, &a);
+    if (r < 0) return r;
+    if (a.fd != REACTOR__UTIL_NO_SOCKET || strchr(text, ',')) return -EINVAL;
+    if (size < (size_t)a.len) return -ENOBUFS;
+    memcpy(sa, &a.sa, (size_t)a.len);
+    return (int)a.len;
+}
+
+REACTOR_API int reactor_address_format(const void *sa, size_t len, char *out, size_t size) {
+    if (!sa || !out || len > sizeof(struct sockaddr_storage)) return -EINVAL;
+    return reactor__net_format((const struct sockaddr *)sa, (socklen_t)len, out, size);
+}
+
+REACTOR_API int reactor_socket_address(reactor_socket fd, char *out, size_t size) {
+    return out ? reactor__net_name(fd, 0, out, size) : -EINVAL;
+}
+
+REACTOR_API int reactor_socket_peer_address(reactor_socket fd, char *out, size_t size) {
+    return out ? reactor__net_name(fd, 1, out, size) : -EINVAL;
 }
 
 /* ---- options and kinds ---- */
 
-/* tcp(7). Nagle's algorithm is set both ways: an attached socket may have been set otherwise. With
-   output gathered per turn it has nothing left to gather, and only waits for the peer's delayed
-   acknowledgement, 40 ms and more. */
+/* tcp(7). TCP_NODELAY is set both ways, because an attached socket may have it set otherwise. On is
+   the default: streams gather the output of a turn themselves, so Nagle's algorithm would find
+   nothing to gather and only wait for the peer's delayed acknowledgement, 40 ms and more. */
 static int reactor__net_tune_tcp(reactor_socket fd, const reactor_conn_options *o) {
     int r;
     if (o->keep_alive_s < 0 || o->user_timeout_ms < 0) return -EINVAL;
@@ -9231,14 +9328,15 @@ static int reactor__net_tune_tcp(reactor_socket fd, const reactor_conn_options *
     return r;
 }
 
+/* Keeps a pipe from raising SIGPIPE. On macOS and NetBSD the signal goes to the process and not to
+   the thread that wrote: blocked here, it would reach another thread. */
 #ifdef F_SETNOSIGPIPE
-/* On macOS and NetBSD a pipe's SIGPIPE is the process's: if one thread blocks it another takes it. */
 static void reactor__net_mute(reactor_socket fd) { (void)fcntl(fd, F_SETNOSIGPIPE, 1); }
 #else
 static void reactor__net_mute(reactor_socket fd) { (void)fd; }
 #endif
 
-/* For a connected socket or a listener; what is not TCP has nothing to tune. */
+/* For a connected socket or a listener that was handed over. Only TCP has options to set. */
 static int reactor__net_tune(reactor_socket fd, const reactor_conn_options *o) {
     int r = reactor__net_sys_quiet(fd);
     return r == 0 && reactor__net_sys_is_tcp(fd) ? reactor__net_tune_tcp(fd, o) : r;
@@ -9249,9 +9347,9 @@ static int reactor__net_connected(reactor_socket fd) {
     return reactor__net_peer(fd, &peer);
 }
 
-/* 0 if it is a stream socket that listens, or one that does not. SOCK_SEQPACKET accepts too, but a
-   short receive would cut its records. macOS does not tell who listens (ENOPROTOOPT), but who has a
-   peer does not. */
+/* Checks that fd is a stream socket that listens, or one that does not. SOCK_SEQPACKET is refused:
+   it accepts, too, but a short receive would cut its records. macOS does not say whether a socket
+   listens (ENOPROTOOPT), so there one is believed to listen that has no peer. */
 static int reactor__net_stream(reactor_socket fd, int listening) {
     int type = 0, accepts = 0;
     int r = reactor__net_get(fd, SO_TYPE, &type);
@@ -9264,21 +9362,21 @@ static int reactor__net_stream(reactor_socket fd, int listening) {
     return type == SOCK_STREAM && !accepts == !listening ? 0 : -EINVAL;
 }
 
-/* A connect under way has given it a port. A unix socket has none, and is never under way. Windows
-   refuses to tell. */
+/* Whether the socket has a port, which a connect under way has given it. A unix socket has none,
+   and a connect of one is never under way. Windows has no name for a socket that is not bound. */
 static int reactor__net_is_bound(reactor_socket fd) {
-    struct sockaddr_storage sa;
-    socklen_t len = sizeof sa;
-    memset(&sa, 0, sizeof sa);
-    if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0) return 0;
-    if (sa.ss_family == AF_INET) return ((struct sockaddr_in *)&sa)->sin_port != 0;
-    if (sa.ss_family == AF_INET6) return ((struct sockaddr_in6 *)&sa)->sin6_port != 0;
-    return sa.ss_family != AF_UNIX;
+    reactor__net_address a;
+    a.len = sizeof a.sa;
+    memset(&a.sa, 0, sizeof a.sa);
+    if (getsockname(fd, (struct sockaddr *)&a.sa, &a.len) < 0) return 0;
+    if (a.sa.ss_family == AF_INET || a.sa.ss_family == AF_INET6) return reactor__net_port(&a) != 0;
+    return a.sa.ss_family != AF_UNIX;
 }
 
-/* getpeername does not tell a socket that is connecting from one that is not; poll does: on Linux
-   the first has no event and the second hangs up. A BSD and Windows show both as the first, so
-   there one that is bound and does not connect is taken for one that does. */
+/* Whether a stream socket is connected or connecting. To getpeername a socket that is connecting
+   looks like one that never was. On Linux poll tells them apart: the first has no event, the second
+   is a hang-up. A BSD and Windows have no event for either, so there a socket that is bound and
+   does not connect is taken for one that does. */
 static int reactor__net_kind_socket(reactor_socket fd, reactor__net_address *peer) {
     int r = reactor__net_stream(fd, 0);
     if (r < 0) return r;
@@ -9286,13 +9384,14 @@ static int reactor__net_kind_socket(reactor_socket fd, reactor__net_address *pee
     if (r == 0) return REACTOR__NET_SOCKET;
     if (r != -ENOTCONN) return r;
     if (reactor__net_sys_has_input(fd)) return REACTOR__NET_SOCKET;
-    /* It is never asked about a socket that is connected, so no event means room. */
+    /* Connected sockets have returned above, so "full" can only mean that it is connecting. */
     if (!reactor__net_is_bound(fd)) return -ENOTCONN;
-    return reactor__net_sys_is_dialing(fd) ? REACTOR__NET_SOCKET : -ENOTCONN;
+    return reactor__net_is_full(fd) ? REACTOR__NET_SOCKET : -ENOTCONN;
 }
 
 #ifdef _WIN32
-/* How a connect ended, or why a connection did: a reset is in no option. */
+/* How a connect ended, or why a connection did. Winsock's SO_ERROR does not have a reset, so a
+   receive is tried, too. */
 static int reactor__net_error(reactor_socket fd) {
     char byte;
     int error = 0;
@@ -9302,41 +9401,33 @@ static int reactor__net_error(reactor_socket fd) {
     return r == -EAGAIN ? 0 : r;
 }
 
-/* Why a connection ended that was told as dead, which only a reset is. */
+/* Why a connection ended that the backend has reported as dead: only a reset is reported so. */
 static int reactor__net_death(reactor_socket fd) {
     int e = reactor__net_error(fd);
     return e < 0 ? e : -ECONNRESET;
 }
 
-/* The error of a reset stays: every receive tells it. */
-static int reactor__net_cut_off(reactor_socket fd) {
-    (void)fd;
-    return 0;
-}
+/* 0: after a reset every receive fails here, so a receive that returns 0 has read the peer's
+   FIN. */
+static int reactor__net_cut_off(reactor_socket fd) { return (void)fd, 0; }
 
-static int reactor__net_blocks(reactor_socket fd) {
-    (void)fd;
-    return 0;
-}
+/* Pipes and terminals cannot be attached here, so the next three have nothing to do. */
+static int reactor__net_blocks(reactor_socket fd) { return (void)fd, 0; }
 
 static void reactor__net_make_block(reactor_socket fd) { (void)fd; }
 
-static int reactor__net_reopen(reactor_socket fd) {
-    (void)fd;
-    return 0;
-}
+static int reactor__net_reopen(reactor_socket fd) { return (void)fd, 0; }
 
 static int reactor__net_is_same(reactor_socket a, reactor_socket b) { return a == b; }
 
-/* Only a socket can be polled or be told from other handles. */
+/* Only sockets can be watched here, so all else is -EBADF, from the first getsockopt. */
 static int reactor__net_kind(reactor_socket fd, reactor__net_address *peer) {
     peer->len = 0;
     return reactor__net_kind_socket(fd, peer);
 }
 
 static unsigned reactor__net_ways(reactor_socket fd) {
-    (void)fd;
-    return (unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE;
+    return (void)fd, (unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE;
 }
 #else
 /* How a connect ended; reading it clears it. */
@@ -9348,7 +9439,8 @@ static int reactor__net_error(reactor_socket fd) {
 
 static int reactor__net_death(reactor_socket fd) { return reactor__net_error(fd); }
 
-/* O_NONBLOCK belongs to the open file, which a pipe's or terminal's other holders share. */
+/* O_NONBLOCK belongs to the open file, which is shared by all who hold the pipe or terminal. So who
+   switches it on for a connection remembers that it was off, and switches it off at the end. */
 static int reactor__net_blocks(reactor_socket fd) {
     int mode = fcntl(fd, F_GETFL);
     return mode >= 0 && !(mode & O_NONBLOCK);
@@ -9359,9 +9451,9 @@ static void reactor__net_make_block(reactor_socket fd) {
     if (mode >= 0) (void)fcntl(fd, F_SETFL, mode & ~O_NONBLOCK);
 }
 
-/* A pseudo-terminal's master has no name that could be opened again. */
+/* Whether fd is a pseudo-terminal's master, which has no name under which it could be opened again.
+   By syscall, because ioctl's second argument is an int in one C library and a long in another. */
 #ifdef TIOCGPTN
-/* Not by ioctl, whose second argument is an int in one C library and a long in another. */
 static int reactor__net_is_master(reactor_socket fd) {
     unsigned number = 0;
     return syscall(SYS_ioctl, fd, (unsigned long)TIOCGPTN, &number) == 0;
@@ -9370,8 +9462,8 @@ static int reactor__net_is_master(reactor_socket fd) {
 static int reactor__net_is_master(reactor_socket fd) { return ptsname(fd) != NULL; }
 #endif
 
-/* Gives a terminal's descriptor an open file of its own, non-blocking, so that those who share the
-   old one, such as standard output, go on blocking. 1 if that was possible. */
+/* Puts a new, non-blocking open file of the same terminal under the number fd, so that others who
+   share the old one, such as standard output, go on blocking. 1 if that was possible. */
 static int reactor__net_reopen(reactor_socket fd) {
     char name[128];
     int mode = fcntl(fd, F_GETFL), done = 0;
@@ -9391,9 +9483,10 @@ static int reactor__net_is_same(reactor_socket a, reactor_socket b) {
 }
 
 #ifdef __linux__
-/* Whether TCP has received the peer's FIN, of a socket without input: 1 yes, 0 no, -errno not known.
-   A kernel that maps input into memory (4.18) refuses with EIO exactly when there is no more to
-   come; nothing is mapped, for there is nothing. MPTCP and other kernels refuse otherwise. */
+/* Whether TCP has received the peer's FIN, of a socket that has no input left: 1 yes, 0 no, -errno
+   not known. No option says so, but Linux 4.18 can map input into memory, and refuses that with EIO
+   exactly when no more input can come. Nothing is mapped here, because there is no input. MPTCP and
+   older kernels fail with another error. */
 static int reactor__net_has_fin(reactor_socket fd) {
     const int zerocopy_receive = 35; /* tcp(7), newer than some headers */
     struct {
@@ -9412,33 +9505,32 @@ static int reactor__net_has_fin(reactor_socket fd) {
 }
 #endif
 
-/* Whether poll says HANGUP of a TCP socket only when both its directions have ended. macOS says so of
-   a half-close, NetBSD never. */
+/* Whether poll reports HANGUP of a TCP socket only when both its directions have ended. macOS
+   reports it at a half-close, NetBSD never. */
 #if defined(__linux__) || defined(__FreeBSD__)
 #define REACTOR__NET_HANGS_UP_LAST 1
 #else
 #define REACTOR__NET_HANGS_UP_LAST 0
 #endif
 
-/* Why TCP's receive says 0, while this side has not ended its own output: 0 for the peer's FIN, else
-   the reset that ended both directions. The system tells the error of a reset once, and whoever
-   asks first has it, be it a send (not on a BSD) or the program (SO_ERROR). Where has_fin does not
-   know there is one more sign: behind a FIN Linux calls a reset EPIPE. */
+/* Why TCP's receive returned 0 while this side has not ended its own output: 0 for the peer's FIN,
+   or the reset that ended both directions. The kernel returns the error of a reset only once, to
+   whoever comes first: a send (not on a BSD), or the program that read SO_ERROR. After that a
+   receive returns 0, as if the peer had finished in order, and a cut-off message would look
+   complete. If has_fin does not know, one more sign is left: Linux calls a reset that follows a FIN
+   EPIPE. */
 static int reactor__net_cut_off(reactor_socket fd) {
-    struct pollfd p;
-    p.fd = fd;
-    p.events = 0;
-    p.revents = 0;
-    if (!REACTOR__NET_HANGS_UP_LAST || poll(&p, 1, 0) <= 0 || !(p.revents & POLLHUP)) return 0;
+    if (!REACTOR__NET_HANGS_UP_LAST || !(reactor__net_sys_poll(fd, 0) & (unsigned)POLLHUP))
+        return 0;
     int fin = reactor__net_has_fin(fd);
     if (fin >= 0) return fin ? 0 : -ECONNRESET;
     int e = reactor__net_error(fd);
     return e == -EPIPE ? 0 : e < 0 ? e : -ECONNRESET;
 }
 
-/* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream; and a socket's
-   peer, of length 0 if the system does not tell. Of the character devices only terminals behave like
-   a stream: /dev/null never blocks, others have records. */
+/* What reactor_attach was given: REACTOR__NET_x, or -EINVAL for what is no stream. *peer is a
+   socket's peer, of length 0 if the system does not say. Of the character devices only terminals
+   behave like a stream: /dev/null never blocks, and others have records. */
 static int reactor__net_kind(reactor_socket fd, reactor__net_address *peer) {
     struct stat st;
     peer->len = 0;
@@ -9448,8 +9540,8 @@ static int reactor__net_kind(reactor_socket fd, reactor__net_address *peer) {
     return S_ISCHR(st.st_mode) && isatty(fd) ? REACTOR__NET_TERMINAL : -EINVAL;
 }
 
-/* Which way a pipe goes: READ, WRITE or both, as do all that pipe(2) makes on FreeBSD, OpenBSD and
-   DragonFly; not known is both. */
+/* Which way a pipe goes: READ, WRITE, or both, as all do that pipe(2) makes on FreeBSD, OpenBSD and
+   DragonFly. If fcntl fails it is both, and the first read or write tells. */
 static unsigned reactor__net_ways(reactor_socket fd) {
     int mode = fcntl(fd, F_GETFL);
     if (mode >= 0 && (mode & O_ACCMODE) == O_WRONLY) return (unsigned)REACTOR_WRITE;
@@ -9458,7 +9550,8 @@ static unsigned reactor__net_ways(reactor_socket fd) {
 }
 #endif
 
-/* socket(7). on with no time: the last close drops what is queued and sends RST. */
+/* socket(7). SO_LINGER on, with a time of 0, has the last close drop what is queued and send
+   RST. */
 static void reactor__net_linger(reactor_socket fd, int on) {
     struct linger linger;
     memset(&linger, 0, sizeof linger);
@@ -9466,7 +9559,7 @@ static void reactor__net_linger(reactor_socket fd, int on) {
     (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, (const char *)&linger, sizeof linger);
 }
 
-/* Whether close may wait, in spite of being non-blocking: SO_LINGER with a time. */
+/* Whether close(2) of this socket may wait although it is non-blocking: SO_LINGER with a time. */
 static int reactor__net_lingers(reactor_socket fd) {
     struct linger linger;
     socklen_t len = sizeof linger;
@@ -9475,11 +9568,11 @@ static int reactor__net_lingers(reactor_socket fd) {
     return linger.l_onoff && linger.l_linger;
 }
 
-/* Makes TCP's next close a reset; on Linux and macOS it is one at once, also while a forked child or
-   a duplicate holds the socket. Elsewhere nothing resets before the last of them has closed:
-   shutdown would, but with a FIN, and output that was cut off must not look complete. */
+/* Resets a TCP connection: on Linux and macOS at once, also while a forked child or a duplicate
+   holds the socket. Elsewhere the last close of the socket resets it. shutdown would end it sooner,
+   but with a FIN, and output that was cut off must not look complete. */
 #if defined(__linux__)
-/* connect(2): AF_UNSPEC dissolves the association, which for TCP is what close with SO_LINGER does. */
+/* connect(2): AF_UNSPEC dissolves the association, which for TCP is a reset. */
 static void reactor__net_reset(reactor_socket fd) {
     struct sockaddr none;
     memset(&none, 0, sizeof none);
@@ -9495,8 +9588,9 @@ static void reactor__net_reset(reactor_socket fd) {
 static void reactor__net_reset(reactor_socket fd) { reactor__net_linger(fd, 1); }
 #endif
 
-/* What of TCP's output the peer has not acknowledged: bytes, of which FIN is one. Where the system
-   does not tell (tcp(7): SIOCOUTQ) it counts as acknowledged when the system has taken it. */
+/* How many bytes of TCP's output the peer has not acknowledged, of which FIN is one (tcp(7):
+   SIOCOUTQ, of which TIOCOUTQ is another name). Where the system does not say, output counts as
+   acknowledged as soon as the system has taken it. */
 #ifdef __linux__
 static uint32_t reactor__net_unacknowledged(reactor_socket fd) {
     int bytes = 0;
@@ -9511,18 +9605,20 @@ static uint32_t reactor__net_unacknowledged(reactor_socket fd) {
 
 /* ---- listening ---- */
 
-/* -EADDRINUSE, -EADDRNOTAVAIL, -EACCES ... are passed on: they say what to do. */
+/* bind(2)'s errors are passed on as they are: -EADDRINUSE, -EADDRNOTAVAIL, -EACCES say what to
+   do. */
 REACTOR__NOINLINE static int reactor__net_bind(reactor_socket fd, const reactor__net_address *a) {
     return bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 ? reactor__util_error() : 0;
 }
 
-/* listen(2): a backlog above /proc/sys/net/core/somaxconn is cut to it without a word, so that the
-   largest number means as long as the administrator allows. */
+/* listen(2): a backlog above /proc/sys/net/core/somaxconn is cut to it without an error. So the
+   largest number stands for as much as the administrator allows. */
 static int reactor__net_start(reactor_socket fd, const reactor_listen_options *o) {
     return listen(fd, o->backlog ? o->backlog : INT_MAX) < 0 ? reactor__util_error() : 0;
 }
 
-/* V6ONLY is set both ways, for its default is the administrator's (ipv6(7), bindv6only). */
+/* What is set between socket and bind. V6ONLY is set both ways, because its default is the
+   administrator's choice (ipv6(7), bindv6only). */
 static int reactor__net_prepare(reactor_socket fd, const reactor__net_address *a,
                                 const reactor_listen_options *o) {
     int r = reactor__net_share(fd, o->reuse_port);
@@ -9532,7 +9628,7 @@ static int reactor__net_prepare(reactor_socket fd, const reactor__net_address *a
     return r == 0 ? reactor__net_tune_tcp(fd, &o->conn) : r;
 }
 
-/* From socket to listening in one go, for nothing of it can be waited for. */
+/* Makes a socket of IPv4 or IPv6 that listens. None of these calls waits. */
 static int reactor__net_listen_inet(const reactor__net_address *a, const reactor_listen_options *o,
                                     reactor__net_bound *out) {
     int64_t made = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
@@ -9549,28 +9645,28 @@ static int reactor__net_listen_inet(const reactor__net_address *a, const reactor
 }
 
 #ifdef _WIN32
-/* A unix address is none here, so there is nothing to remove and nothing to listen on. */
+/* Unix addresses are refused when they are parsed, so these have nothing to do. */
 static const char *reactor__net_path(const reactor__net_address *a) {
-    (void)a;
-    return NULL;
+    return (void)a, (const char *)NULL;
 }
 
 static void reactor__net_unlink(reactor__net_bound *b) { (void)b; }
 
 static int reactor__net_listen_unix(const reactor__net_address *a, const reactor_listen_options *o,
                                     reactor__net_bound *out) {
-    (void)a, (void)o, (void)out;
-    return -EAFNOSUPPORT;
+    return (void)a, (void)o, (void)out, -EAFNOSUPPORT;
 }
 #else
-/* NULL: an abstract name, which vanishes with its socket and needs nothing of what follows. */
+/* A unix address's path, or NULL for an abstract name, which vanishes with its socket and so needs
+   nothing of what follows. */
 static const char *reactor__net_path(const reactor__net_address *a) {
     const char *path = (const char *)&a->sa + offsetof(struct sockaddr_un, sun_path);
     return path[0] ? path : NULL;
 }
 
-/* 1 if a connect of this type is refused: nobody is bound to it. After any other outcome, such as a
-   full backlog (EAGAIN) or a lack of rights (EACCES), somebody may be. -EMFILE ...: not known. */
+/* 1 if a connect of this type is refused, so that no socket is bound to the path. After any other
+   outcome, such as a full backlog (EAGAIN) or a lack of rights (EACCES), one may be. -EMFILE and
+   the like: it is not known. */
 static int reactor__net_refused(const reactor__net_address *a, int type) {
     int64_t made = reactor__net_sys_socket(AF_UNIX, type);
     if (made < 0) return (int)made;
@@ -9583,22 +9679,25 @@ static int reactor__net_refused(const reactor__net_address *a, int type) {
     return r;
 }
 
-/* 1 if the path is a socket that nobody holds. The first question is put with a datagram socket: a
-   stream server refuses it with EPROTOTYPE even between its bind and its listen, when a stream
-   would see it as dead, and its backlog is left in peace. The second is for systems that answer the
-   first with ECONNREFUSED for any stream server (gVisor). */
+/* 1 if the path is a socket whose server has gone. It is tried with a datagram socket first: a
+   living stream server fails that with EPROTOTYPE, even between its bind and its listen, when it
+   refuses a stream socket as a dead one would, and no connection lands in its backlog. A stream
+   socket is tried next, because gVisor refuses a datagram socket for any stream server
+   (ECONNREFUSED). */
 static int reactor__net_dead(const reactor__net_address *a) {
     struct stat st;
     int r;
-    /* lstat: where a link leads is not ours to remove. ENOENT: gone meanwhile, bind again. */
+    /* lstat: what a link leads to must not be removed. ENOENT: it has gone meanwhile, bind
+       again. */
     if (lstat(reactor__net_path(a), &st) < 0) return errno == ENOENT ? 1 : -errno;
     if (!S_ISSOCK(st.st_mode)) return 0;
     r = reactor__net_refused(a, SOCK_DGRAM);
     return r > 0 ? reactor__net_refused(a, SOCK_STREAM) : r;
 }
 
-/* Two that replace the same dead path within the same microseconds can both succeed, and the later
-   one has it; no system call unlinks a path only if it still is the same file. */
+/* Binds, and replaces a path whose server has gone. If two servers replace the same path within the
+   same microseconds both can succeed, and the later one has the path: no system call unlinks a path
+   only if it still is the same file. */
 static int reactor__net_bind_path(reactor_socket fd, const reactor__net_address *a) {
     int dead, r = reactor__net_bind(fd, a);
     if (r != -EADDRINUSE || !reactor__net_path(a)) return r;
@@ -9608,14 +9707,14 @@ static int reactor__net_bind_path(reactor_socket fd, const reactor__net_address 
     return reactor__net_bind(fd, a);
 }
 
-/* Remembers which file is ours, and gives it what the umask took from its mode while it does not
-   listen yet: nobody can connect before that. umask is not touched, it belongs to the whole
-   process. */
+/* Remembers which file is ours, and gives it the rights that the umask took from it, before the
+   socket listens, so that nobody can connect earlier. umask(2) is not used: it would change the
+   mode of files that other threads create. */
 static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
     struct stat st;
     if (fstatat(out->folder, out->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         int r = -errno;
-        unlinkat(out->folder, out->name, 0); /* bound a moment ago, so ours */
+        unlinkat(out->folder, out->name, 0); /* made by the bind a moment ago */
         return r;
     }
     out->dev = st.st_dev;
@@ -9625,9 +9724,9 @@ static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
     return reactor__net_sys_chmod(out->folder, out->name, &st, (mode_t)mode);
 }
 
-/* Removes the path if it is the file that this process bound; a child, or who was replaced, leaves
-   it alone. Frees it in any case. To be called before fd is closed: while the socket holds its
-   inode, the number cannot be given to another file. */
+/* Removes the path if it still is the file that this process has made, and frees what was kept of
+   it. A forked child, and a server whose path was replaced, leave the file alone. The caller closes
+   fd afterwards: while the socket holds its inode, no other file can have the same number. */
 static void reactor__net_unlink(reactor__net_bound *b) {
     struct stat st;
     if (!b->name) return;
@@ -9640,7 +9739,7 @@ static void reactor__net_unlink(reactor__net_bound *b) {
     b->name = NULL;
 }
 
-/* The order matters: the mode is set before there is a file, where the system has that, and what
+/* The order matters: the mode is set before there is a file, where the system can do that, and what
    the umask took from it is given back before anyone can connect. */
 static int reactor__net_listen_bound(reactor_socket fd, const reactor__net_address *a,
                                      const reactor_listen_options *o, reactor__net_bound *out) {
@@ -9650,7 +9749,8 @@ static int reactor__net_listen_bound(reactor_socket fd, const reactor__net_addre
     return r == 0 ? reactor__net_start(fd, o) : r;
 }
 
-/* Opens the folder that path is in; AT_FDCWD if it may be searched and not opened. */
+/* Opens the folder of a path, its first len bytes, or the working directory if len is 0. *folder is
+   AT_FDCWD if the folder may be searched and not opened: then the whole path is kept instead. */
 static int reactor__net_open_folder(const char *path, size_t len, int *folder) {
     char text[sizeof(struct sockaddr_un)] = ".";
     if (len) memcpy(text, path, len);
@@ -9660,7 +9760,8 @@ static int reactor__net_open_folder(const char *path, size_t len, int *folder) {
     return errno == EACCES ? 0 : -errno;
 }
 
-/* Before bind, after which no memory or descriptor would mean a path that nobody removes. */
+/* Keeps folder and name of the path. This comes before bind: if memory or descriptors ran out after
+   it, nobody would remove the path. */
 static int reactor__net_keep_path(reactor__net_bound *out, const char *path) {
     const char *slash = strrchr(path, '/');
     const size_t head = slash ? (size_t)(slash - path) + 1 : 0;
@@ -9685,7 +9786,7 @@ static int reactor__net_listen_unix(const reactor__net_address *a, const reactor
     reactor_socket fd = (reactor_socket)made;
     r = made < 0 ? (int)made : reactor__net_listen_bound(fd, a, o, out);
     if (r < 0) {
-        reactor__net_unlink(out); /* pid is 0 as long as the path is not ours */
+        reactor__net_unlink(out); /* only frees while pid is 0: no file has been made yet */
         if (made >= 0) reactor__util_close(fd);
     } else {
         out->fd = fd;
@@ -9694,8 +9795,8 @@ static int reactor__net_listen_unix(const reactor__net_address *a, const reactor
 }
 #endif
 
-/* Makes what someone handed over as it would be had we made it. To be called last, for a call that
-   failed must have changed no flag. */
+/* Sets on a socket that was handed over what this section sets on those that it makes. The caller
+   does this last, so that a call that fails has changed no flag of the program's socket. */
 static int reactor__net_own(reactor_socket fd, const reactor_conn_options *o) {
     int r = reactor__net_tune(fd, o);
     if (r == 0) r = reactor__util_cloexec(fd);
@@ -9708,8 +9809,9 @@ static int reactor__net_adopt(reactor_socket fd, const reactor_conn_options *o) 
     return r == 0 ? reactor__net_own(fd, o) : r;
 }
 
-/* Success makes out->fd the caller's to close, one that came as "fd:N" (given) too, which is checked
-   here and owned by the caller when nothing else can fail. */
+/* Makes a listening socket, or checks the one that came as "fd:N" (given). On success the caller
+   owns out->fd and closes it; a given one only when nothing else can fail. -ENOTSUP: a host name,
+   which may have several addresses, of which some are other machines'. */
 static int reactor__net_listen(const char *address, const reactor_listen_options *o,
                                reactor__net_bound *out) {
     reactor__net_address a;
@@ -9728,7 +9830,7 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
     }
     if (a.sa.ss_family == AF_UNIX) return reactor__net_listen_unix(&a, o, out);
     r = reactor__net_listen_inet(&a, o, out);
-    /* A kernel without IPv6, or one that has it switched off. */
+    /* This kernel has no IPv6, or it is switched off: IPv4 alone then. */
     if (a.any && (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL)) {
         reactor__net_fixed4(&a, INADDR_ANY, reactor__net_port(&a));
         r = reactor__net_listen_inet(&a, o, out);
@@ -9736,26 +9838,26 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
     return r;
 }
 
-/* A new connection, non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED concern one
-   attempt and not the listener. from is the peer, which no later call tells if it has reset the
-   connection in the backlog. */
+/* What an accepted socket does not inherit from its listener. */
 #ifdef _WIN32
-/* It is not documented that TCP_NODELAY and the times of keep-alive are inherited. */
+/* Winsock does not document that TCP_NODELAY and the times of keep-alive are inherited. */
 static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
     return reactor__net_tune_tcp(fd, o);
 }
 #elif defined(__linux__)
 static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
-    (void)fd, (void)o;
-    return 0;
+    return (void)fd, (void)o, 0;
 }
 #else
-/* macOS has keep-alive inherited, but not its time. */
+/* On macOS keep-alive is inherited, but not its time. */
 static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
     return o->keep_alive_s > 0 ? reactor__net_keep_alive(fd, o->keep_alive_s) : 0;
 }
 #endif
 
+/* Returns a new connection, non-blocking and close-on-exec, or -errno; -EINTR and -ECONNABORTED
+   concern one attempt and not the listener. *from is the peer: if it has reset the connection while
+   that was in the backlog, getpeername cannot name it any more. */
 static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_options *o,
                                    reactor__net_address *from) {
     from->len = sizeof from->sa;
@@ -9766,20 +9868,21 @@ static int64_t reactor__net_accept(reactor_socket listener, const reactor_conn_o
 
 /* ---- connecting ---- */
 
-/* ip(7), IP_BIND_ADDRESS_NO_PORT: with port 0 the port is chosen by connect, when the peer is
-   known; otherwise some 28,000 connections would use up the ports for all peers together. A fixed
-   port gets REUSEADDR, or it could not be used again for a minute after a close. */
+/* Binds to the address to connect from. With port 0 and IP_BIND_ADDRESS_NO_PORT (ip(7)) connect
+   chooses the port, when the peer is known: a port need only be free for that peer. Chosen by bind
+   it must be free for all, and some 28,000 connections use up net.ipv4.ip_local_port_range. A port
+   that is given gets REUSEADDR, or it could not be used again for the minute of TIME_WAIT. */
 static int reactor__net_bind_local(reactor_socket fd, const reactor__net_address *to,
                                    const char *local) {
     reactor__net_address a;
     int r = reactor__net_parse(local, strlen(local), 1, &a);
     if (r < 0) return r;
     if (a.fd != REACTOR__UTIL_NO_SOCKET) return -EINVAL;
-    /* "*:5000" is any address of whichever family the peer has. */
+    /* "*:5000" is any address of the family that the peer has. */
     if (a.any && to->sa.ss_family == AF_INET)
         reactor__net_fixed4(&a, INADDR_ANY, reactor__net_port(&a));
     if (a.sa.ss_family != to->sa.ss_family) return -EAFNOSUPPORT;
-    if (a.sa.ss_family == AF_UNIX) /* a path would stay behind */
+    if (a.sa.ss_family == AF_UNIX) /* a path would stay behind, and nobody remove it */
         return reactor__net_path(&a) ? -ENOTSUP : reactor__net_bind(fd, &a);
     if (reactor__net_port(&a)) {
         r = reactor__net_share(fd, 0);
@@ -9789,8 +9892,9 @@ static int reactor__net_bind_local(reactor_socket fd, const reactor__net_address
     return r == 0 ? reactor__net_bind(fd, &a) : r;
 }
 
-/* 0: *fd is connected; 1: it is connecting, reactor__net_error tells the outcome when it is
-   writable; -errno: *fd is none and nothing is left open, an "fd:N" stays the caller's. */
+/* Begins to connect. 0: *fd is connected; 1: it is connecting, and when it is writable
+   reactor__net_error has the outcome; -errno: *fd is none, nothing is left open, and an "fd:N"
+   stays the program's. */
 static int reactor__net_open(const reactor__net_address *a, const char *local,
                              const reactor_conn_options *o, reactor_socket *fd) {
     int r;
@@ -9800,7 +9904,7 @@ static int reactor__net_open(const reactor__net_address *a, const char *local,
         if (r == 0) *fd = a->fd;
         return r;
     }
-    /* Options come before connect: the user timeout counts for the SYN already. */
+    /* Options come before connect, because the user timeout also limits how long SYN is sent. */
     int64_t socket = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
     if (socket < 0) return (int)socket;
     reactor_socket made = (reactor_socket)socket;
@@ -9816,16 +9920,26 @@ static int reactor__net_open(const reactor__net_address *a, const char *local,
 
 /* ---- moving bytes ---- */
 #ifdef _WIN32
-/* The end of output: FIN. -ENOTCONN: the peer has gone. */
+#define REACTOR__NET_SHUT_OUTPUT SD_SEND
+#define REACTOR__NET_SHUT_BOTH   SD_BOTH
+#else
+#define REACTOR__NET_SHUT_OUTPUT SHUT_WR
+#define REACTOR__NET_SHUT_BOTH   SHUT_RDWR
+#endif
+
+/* Ends the output: sends FIN. -ENOTCONN: the peer has gone. */
 static int reactor__net_end(reactor_socket fd) {
-    return shutdown(fd, SD_SEND) != 0 ? reactor__util_error() : 0;
+    return shutdown(fd, REACTOR__NET_SHUT_OUTPUT) != 0 ? reactor__util_error() : 0;
 }
 
-/* The end of both directions, whoever else holds the socket. */
-static void reactor__net_hang_up(reactor_socket fd) { (void)shutdown(fd, SD_BOTH); }
+/* Ends both directions, also for others who hold the socket. Its errors do not matter to a caller
+   who closes the socket next. */
+static void reactor__net_hang_up(reactor_socket fd) { (void)shutdown(fd, REACTOR__NET_SHUT_BOTH); }
 
-/* While there is any room the system takes whatever it is given, of whatever size, into memory that
-   is dear, or fails: so no more than some at a time. */
+#ifdef _WIN32
+/* While a socket has any room at all Winsock takes a send of any size, into memory of the kernel
+   that is never paged out, or fails if there is not enough. So a send is cut to 256 KiB, and to 64
+   pieces, which is what a stream gathers. */
 static ssize_t reactor__net_send(reactor_socket fd, unsigned how, const reactor__util_piece *v,
                                  int n, int more) {
     enum { MOST = 64 };
@@ -9862,9 +9976,10 @@ static int64_t reactor__net_file_left(reactor_file file, int64_t offset) {
     return size.QuadPart > offset ? size.QuadPart - offset : 0;
 }
 
-/* Bytes of a file at an offset, 0 at its end. On a file opened for overlapped use the read may not
-   be done at once, and is waited for: by an event, for on the file itself others may wait, and with
-   its lowest bit set, which keeps it from a completion port that is not ours. */
+/* Reads a file at an offset; 0 at its end. If the program opened the file for overlapped use the
+   read may be under way when ReadFile returns, and is waited for. It has an event of its own,
+   because the program may wait for the file itself; the event's lowest bit keeps the result from a
+   completion port that the program may have bound the file to. */
 static ssize_t reactor__net_read_at(reactor_file file, int64_t offset, void *buf, size_t size) {
     OVERLAPPED at;
     DWORD got = 0;
@@ -9882,8 +9997,8 @@ static ssize_t reactor__net_read_at(reactor_file file, int64_t offset, void *buf
     return e < 0 ? e : (ssize_t)got;
 }
 
-/* TransmitFile does not tell how much has gone before it would have blocked; so a copy. What a
-   short send left is read again: simple, and the system's cache has it. */
+/* Copies through scratch: TransmitFile does not say how much it has sent when it would block. What
+   a short send has left is read again next time, from the system's cache. */
 static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_file file,
                                      int64_t offset, size_t len, void *scratch, size_t scratch_size,
                                      int *full) {
@@ -9900,24 +10015,15 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
 }
 #else
 
-/* What reactor__net_block found and reactor__net_unblock puts back. */
+/* What reactor__net_block found and reactor__net_unblock restores. */
 typedef struct reactor__net_mask {
     sigset_t old;
-    int pending; /* a SIGPIPE that is not ours was waiting */
-    int none;    /* nothing was done */
+    int pending; /* a SIGPIPE that another call raised was pending already */
+    int none;    /* the program ignores SIGPIPE: nothing was blocked */
 } reactor__net_mask;
 
-/* The end of output: FIN. -ENOTCONN: the peer has gone. */
-static int reactor__net_end(reactor_socket fd) {
-    return shutdown(fd, SHUT_WR) < 0 ? reactor__util_error() : 0;
-}
-
-/* The end of both directions, whoever else holds the socket. It has no error that would matter to
-   somebody who closes it next. */
-static void reactor__net_hang_up(reactor_socket fd) { (void)shutdown(fd, SHUT_RDWR); }
-
-/* A SIGPIPE can wait already only if the caller had blocked it: else it would have been delivered.
-   That saves the question in the usual case. */
+/* Blocks SIGPIPE in this thread. One can be pending only if it was blocked before, or it would have
+   been delivered; so sigpending is called only then. */
 static void reactor__net_block(reactor__net_mask *m, unsigned how) {
     sigset_t set;
     m->none = (how & REACTOR__NET_IGNORED) != 0;
@@ -9930,8 +10036,9 @@ static void reactor__net_block(reactor__net_mask *m, unsigned how) {
         m->pending = sigismember(&set, SIGPIPE) == 1;
 }
 
-/* Takes back the SIGPIPE that result -EPIPE brought with it, unless it has merged with one that was
-   the caller's. While blocked it is kept even where it is ignored. */
+/* Consumes the SIGPIPE that a result of -EPIPE has raised, and restores the mask. If one was
+   pending before, both have become one, which belongs to the program and stays. A blocked signal is
+   kept pending even if its disposition is to be ignored, so it is consumed in any case. */
 static void reactor__net_unblock(const reactor__net_mask *m, ssize_t result) {
     sigset_t set;
     if (m->none) return;
@@ -9943,8 +10050,8 @@ static void reactor__net_unblock(const reactor__net_mask *m, ssize_t result) {
     pthread_sigmask(SIG_SETMASK, &m->old, NULL);
 }
 
-/* For pipes and terminals: writev has no MSG_NOSIGNAL (RWF_NOSIGNAL came with Linux 6.18), so it
-   costs two system calls more. */
+/* Writes to a pipe or terminal. writev has no MSG_NOSIGNAL (pwritev2's RWF_NOSIGNAL came with Linux
+   6.18), so blocking the signal costs two more system calls. */
 static ssize_t reactor__net_write(reactor_socket fd, unsigned how, const reactor__util_piece *v,
                                   int n) {
     reactor__net_mask mask;
@@ -9957,7 +10064,8 @@ static ssize_t reactor__net_write(reactor_socket fd, unsigned how, const reactor
     return sent;
 }
 
-/* The count goes through 16 bits because its type is size_t in one C library and int in another. */
+/* Sends several pieces to a socket. n has 16 bits because msg_iovlen is a size_t in glibc and an
+   int in musl, and both take those without a conversion that a compiler warns of. */
 static ssize_t reactor__net_sendmsg(reactor_socket fd, const reactor__util_piece *v, uint16_t n,
                                     int flags) {
     struct msghdr m;
@@ -9970,8 +10078,9 @@ static ssize_t reactor__net_sendmsg(reactor_socket fd, const reactor__util_piece
     return sent < 0 ? -errno : sent;
 }
 
-/* Bytes taken by the kernel, of n >= 1 pieces, or -errno. more: the caller goes on at once, so that
-   TCP may wait for a full segment. */
+/* Returns how many bytes of n >= 1 pieces the kernel has taken, or -errno. more: the caller sends
+   the rest at once, so TCP may wait for a full segment. A single piece goes by send, which is
+   cheaper than sendmsg. */
 static ssize_t reactor__net_send(reactor_socket fd, unsigned how, const reactor__util_piece *v,
                                  int n, int more) {
     int flags = REACTOR__NET_NOSIGNAL | (more ? REACTOR__NET_MORE : 0);
@@ -9985,7 +10094,7 @@ static ssize_t reactor__net_send(reactor_socket fd, unsigned how, const reactor_
     return sent < 0 ? -errno : sent;
 }
 
-/* Bytes, 0 at the end of the stream, or -errno. A pipe is not known to recv. */
+/* Returns how many bytes were read, 0 at the end of the stream, or -errno. recv fails on a pipe. */
 static ssize_t reactor__net_recv(reactor_socket fd, int is_socket, void *buf, size_t size) {
     ssize_t got;
     do got = REACTOR__LIKELY(is_socket) ? recv(fd, buf, size, 0) : read(fd, buf, size);
@@ -9993,7 +10102,8 @@ static ssize_t reactor__net_recv(reactor_socket fd, int is_socket, void *buf, si
     return got < 0 ? -errno : got;
 }
 
-/* Reads again what a short send left: simple, and the page cache has it. */
+/* Copies a piece of a file through buf. What a short send has left is read again next time, from
+   the page cache. */
 static ssize_t reactor__net_copyfile(reactor_socket fd, unsigned how, reactor_file file,
                                      off_t offset, void *buf, size_t size) {
     reactor__util_piece v;
@@ -10006,18 +10116,11 @@ static ssize_t reactor__net_copyfile(reactor_socket fd, unsigned how, reactor_fi
     return reactor__net_send(fd, how, &v, 1, 0);
 }
 
-/* Whether the kernel takes no more for now, and will tell when it does: asking makes it sure. */
-static int reactor__net_is_full(reactor_socket fd) {
-    struct pollfd p;
-    p.fd = fd;
-    p.events = POLLOUT;
-    p.revents = 0;
-    return poll(&p, 1, 0) == 0;
-}
-
-/* As much as the kernel takes, SIGPIPE being blocked once for all of it. After a short sendfile,
-   which can have other reasons, it is asked: trying again at once would send crumbs, whenever the
-   peer has read a little, and these cost more than waiting for room worth the while. */
+/* Sends as much of a file as the kernel takes, with SIGPIPE blocked once for all calls. A sendfile
+   can be short for other reasons than a full socket, so after one poll is asked. Calling sendfile
+   again until EAGAIN would send a few bytes each time that the peer has read some; waiting for
+   POLLOUT sends them in pieces that are worth a system call. If poll says that the socket is full,
+   an event will come when it is not, also on a backend with edges. */
 static ssize_t reactor__net_pump(reactor_socket fd, unsigned how, reactor_file file, off_t at,
                                  size_t len, int *full) {
     reactor__net_mask mask;
@@ -10036,7 +10139,7 @@ static ssize_t reactor__net_pump(reactor_socket fd, unsigned how, reactor_file f
 
 static int reactor__net_is_file(reactor_file file) { return file >= 0; }
 
-/* What is left of a file from offset on. */
+/* How many bytes a file has from offset on. Pipes, sockets and folders have no size. */
 static int64_t reactor__net_file_left(reactor_file file, int64_t offset) {
     struct stat st;
     if (fstat(file, &st) < 0) return -errno;
@@ -10044,9 +10147,10 @@ static int64_t reactor__net_file_left(reactor_file file, int64_t offset) {
     return st.st_size > offset ? st.st_size - offset : 0;
 }
 
-/* At most len bytes (> 0) of file from offset: how many, 0 at its end, or -errno; *full if the
-   kernel takes no more for now. sendfile(2) refuses with EINVAL or ENOSYS pairs that it cannot do,
-   and says itself to fall back to a copy. */
+/* Sends at most len (> 0) bytes of file from offset. Returns how many, 0 at its end, or -errno;
+   *full is set if the kernel takes no more for now. sendfile(2) fails with EINVAL or ENOSYS for a
+   pair of descriptors that it cannot do, and its manual page says to copy then: a file of /proc, or
+   an output that was opened with O_APPEND. */
 static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_file file,
                                      int64_t offset, size_t len, void *scratch, size_t scratch_size,
                                      int *full) {
@@ -10055,7 +10159,6 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
     if (at != offset) return -EOVERFLOW; /* an off_t of 32 bits */
     ssize_t sent = reactor__net_pump(fd, how, file, at, len, full);
     if (sent != -EINVAL && sent != -ENOSYS && sent != -EOPNOTSUPP) return sent;
-    /* A file of /proc, an output opened with O_APPEND, another system: */
     if (scratch_size == 0) return sent;
     if (len > scratch_size) len = scratch_size;
     return reactor__net_copyfile(fd, how, file, at, scratch, len);

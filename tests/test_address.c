@@ -1248,8 +1248,105 @@ CASE(peer_is_told_of_what_was_detached) {
     end(r);
 }
 
+/* ---- addresses as values ---- */
+
+/* Through a value without alignment, and the value means to the system what the text says. */
+static void goes_both_ways(const char *text, const char *back) {
+    char raw[1 + sizeof(struct sockaddr_storage)], out[REACTOR_ADDRESS_MAX];
+    struct sockaddr_storage sa;
+    int len = reactor_address_parse(text, raw + 1, sizeof raw - 1);
+    if (len < 0) fail_msg("%s: %s", text, reactor_strerror(len));
+    assert_int_equal(reactor_address_format(raw + 1, (size_t)len, out, sizeof out), strlen(back));
+    assert_string_equal(out, back);
+    assert_int_equal(reactor_address_parse(text, raw + 1, (size_t)len), len);
+    assert_int_equal(reactor_address_parse(text, raw + 1, (size_t)len - 1), -ENOBUFS);
+    assert_int_equal(reactor_address_format(raw + 1, (size_t)len, out, strlen(back)), -ENOBUFS);
+    memcpy(&sa, raw + 1, (size_t)len);
+    if (sa.ss_family != AF_INET) return;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_return_code(bind(fd, (struct sockaddr *)&sa, (socklen_t)len), errno);
+    close(fd);
+}
+
+CASE(values_go_both_ways) {
+    reactor *r = begin(); /* Winsock is up while there is a loop */
+    goes_both_ways("127.0.0.1:0", "127.0.0.1:0");
+    goes_both_ways("localhost:0", "127.0.0.1:0");
+    goes_both_ways("[::1]:65535", "[::1]:65535");
+    goes_both_ways("[2001:db8:0::1]:80", "[2001:db8::1]:80");
+    goes_both_ways("[::ffff:127.0.0.1]:0", "127.0.0.1:0");
+    goes_both_ways("*:53", "[::]:53");
+    end(r);
+}
+
+CASE(values_of_unix_addresses) {
+    NEEDS_UNIX_PAIRS;
+    goes_both_ways("unix:/tmp/x", "unix:/tmp/x");
+    if (ON_LINUX) goes_both_ways("unix:@x", "unix:@x");
+}
+
+CASE(values_that_are_refused) {
+    struct sockaddr_storage sa;
+    char out[REACTOR_ADDRESS_MAX];
+    static const char *const nothing[] = {"", "fd:3", "127.0.0.1:1,127.0.0.1:2", "127.0.0.1",
+                                          "1:x"};
+    for (size_t i = 0; i < COUNT(nothing); i++)
+        assert_int_equal(reactor_address_parse(nothing[i], &sa, sizeof sa), -EINVAL);
+    assert_int_equal(reactor_address_parse(NULL, &sa, sizeof sa), -EINVAL);
+    assert_int_equal(reactor_address_parse("127.0.0.1:1", NULL, 0), -EINVAL);
+    assert_int_equal(reactor_address_parse("example.com:1", &sa, sizeof sa), -ENOTSUP);
+    memset(&sa, 0, sizeof sa);
+    assert_int_equal(reactor_address_format(&sa, sizeof sa, out, sizeof out), -EAFNOSUPPORT);
+    sa.ss_family = AF_INET; /* cut short */
+    assert_int_equal(reactor_address_format(&sa, 4, out, sizeof out), -EAFNOSUPPORT);
+    assert_int_equal(reactor_address_format(&sa, 0, out, sizeof out), -EAFNOSUPPORT);
+    assert_int_equal(reactor_address_format(&sa, sizeof sa + 1, out, sizeof out), -EINVAL);
+    assert_int_equal(reactor_address_format(NULL, 0, out, sizeof out), -EINVAL);
+    assert_int_equal(reactor_address_format(&sa, sizeof sa, NULL, 0), -EINVAL);
+}
+
+/* inet_aton(3), and so getaddrinfo(3), would make an IPv4 address of these. */
+CASE(values_of_numbers_that_are_no_address_are_EINVAL) {
+    static const char *const texts[] = {
+        "127.1:80",     "0x7f.1:80",       "0x7f000001:80", "0x:80",     "127.0.0.0x1:80",
+        "example.1:80", "a.127.0.0.1.:80", "a..:80",        "0X7F.0:80", "2130706433:80"};
+    struct sockaddr_storage sa;
+    for (size_t i = 0; i < COUNT(texts); i++)
+        if (reactor_address_parse(texts[i], &sa, sizeof sa) != -EINVAL) fail_msg("%s", texts[i]);
+    static const char *const names[] = {"1.example:80", "0x7f.example:80", "f00:80",
+                                        "my_db:80",     "x.0xg:80",        "example.com.:80"};
+    for (size_t i = 0; i < COUNT(names); i++)
+        if (reactor_address_parse(names[i], &sa, sizeof sa) != -ENOTSUP) fail_msg("%s", names[i]);
+}
+
+CASE(values_of_bare_sockets) {
+    reactor *r = begin();
+    int fd[2];
+    char a[REACTOR_ADDRESS_MAX], b[REACTOR_ADDRESS_MAX];
+    make_tcp_pair(fd);
+    int len = reactor_socket_address(fd[0], a, sizeof a);
+    assert_int_equal(len, strlen(a));
+    assert_memory_equal(a, "127.0.0.1:", 10);
+    assert_int_equal(reactor_socket_peer_address(fd[1], b, sizeof b), len);
+    assert_string_equal(a, b);
+    assert_int_equal(reactor_socket_address(fd[0], a, (size_t)len), -ENOBUFS);
+    assert_int_equal(reactor_socket_address(fd[0], NULL, 0), -EINVAL);
+    assert_int_equal(reactor_socket_peer_address(fd[0], NULL, 0), -EINVAL);
+    close(fd[0]), close(fd[1]);
+    int udp = socket(AF_INET, SOCK_DGRAM, 0);
+    assert_int_equal(reactor_socket_peer_address(udp, a, sizeof a), -ENOTCONN);
+    close(udp);
+    assert_int_equal(reactor_socket_address(udp, a, sizeof a), -EBADF);
+    end(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TEST(values_go_both_ways),
+        TEST(values_of_unix_addresses),
+        TEST(values_that_are_refused),
+        TEST(values_of_numbers_that_are_no_address_are_EINVAL),
+        TEST(values_of_bare_sockets),
         TEST(ipv4_listen_connect_and_format_back),
         TEST(ipv4_other_loopback_addresses_are_different_ones),
         TEST(ipv4_every_address_is_zeros),
