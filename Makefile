@@ -12,8 +12,6 @@ STD      = -std=gnu11
 # KQUEUE_CFLAGS=-I/its/include KQUEUE_LIBS=/its/libkqueue.a
 export KQUEUE_CFLAGS KQUEUE_LIBS
 KQUEUE   = $(if $(KQUEUE_CFLAGS)$(KQUEUE_LIBS),-DREACTOR_TEST_KQUEUE $(KQUEUE_CFLAGS))
-# The examples get it too, for they are tested on every backend.
-MENDED   = $(if $(KQUEUE),$(B)/tests/libkqueue.o)
 # SAN is what a sanitizer run adds to everything.
 ALL_CFLAGS = $(STD) $(OPT) $(WARN) $(SAN) -pthread $(KQUEUE) $(CPPFLAGS) $(CFLAGS)
 DEPS     = -MMD -MP -MF $@.d -MT $@
@@ -22,11 +20,12 @@ JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 CMOCKA  ?= -lcmocka
 IMPLEMENTATION ?= tests/reactor_all.c
 PREFIX  ?= /usr/local
-PACKAGES = gcc g++ libc6-dev libcmocka-dev clang libclang-rt-dev clang-format musl-tools python3
+PACKAGES = gcc g++ libc6-dev libcmocka-dev clang libclang-rt-dev clang-format musl-tools python3 \
+  curl lftp
 PACKAGES_ALL = tcc gcc-i686-linux-gnu gcc-arm-linux-gnueabihf gcc-s390x-linux-gnu \
   libc6-dev-i386-cross libc6-dev-armhf-cross libc6-dev-s390x-cross qemu-user cppcheck mingw-w64 wine \
   wine64 valgrind strace wrk nghttp2-client nginx-light lighttpd libuv1-dev libev-dev libevent-dev \
-  afl++ curl netcat-openbsd
+  afl++ netcat-openbsd
 
 VERSION  = $(shell sed -n 's/.*REACTOR_VERSION_TEXT *"\([^"]*\)".*/\1/p' reactor.h)
 EXAMPLES = $(patsubst examples/%.c,$(B)/%,$(wildcard examples/*.c))
@@ -198,11 +197,10 @@ FORCE:
 $(B)/%: examples/%.c $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) $< -o $@ $(LDFLAGS)
 
-# Those that are tested have every backend, also what the examples do not ask for themselves.
-$(B)/tests/%: examples/%.c $(B)/flags $(MENDED) | $(B)/tests
-	$(QUIET)$(CC) $(ALL_CFLAGS) -DREACTOR_USE_ALL \
-	  $(if $(MENDED),-D_GNU_SOURCE -include tests/libkqueue.h) $(DEPS) $< \
-	  $(MENDED) -o $@ $(LDFLAGS) $(KQUEUE_LIBS)
+# Those that are tested have every backend, and share one object: see tests/example.h.
+$(B)/tests/%: examples/%.c tests/example.h $(B)/tests/reactor_all.a $(B)/flags | $(B)/tests
+	$(QUIET)$(CC) $(ALL_CFLAGS) -include tests/example.h $(DEPS) $< $(B)/tests/reactor_all.a \
+	  -o $@ $(LDFLAGS) $(KQUEUE_LIBS)
 
 $(B)/tests/reactor_all.o: $(IMPLEMENTATION) $(B)/flags | $(B)/tests
 	$(QUIET)$(CC) $(ALL_CFLAGS) $(DEPS) -c $< -o $@

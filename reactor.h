@@ -1008,7 +1008,8 @@ REACTOR_API const void *reactor_input(const reactor *r, reactor_conn c, size_t *
 /* The user's own brake on input, apart from the coupling to the queue: while paused neither data
    nor end of file is delivered. A reset or a write that fails ends it all the same, and input that
    was not read is lost then; on select with input unread a reset shows in the loop's next turn, but
-   does not cause one. Not counted. */
+   does not cause one. Not counted. A resume also has what on_data has left offered again, paused or
+   not: it is for a parser that waits for something else than input. */
 REACTOR_API int reactor_pause(reactor *r, reactor_conn c);
 REACTOR_API int reactor_resume(reactor *r, reactor_conn c);
 
@@ -13438,10 +13439,13 @@ REACTOR_API int reactor_pause(reactor *r, reactor_conn handle) {
 REACTOR_API int reactor_resume(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c;
     int e = reactor__stream_live(r, handle, &c);
-    if (e < 0 || !(c->flags & REACTOR__STREAM_PAUSED)) return e;
+    if (e < 0) return e;
+    if (c->flags & REACTOR__STREAM_PAUSED)
+        c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
+    else if ((c->flags & REACTOR__STREAM_IN_ON_DATA) || !(c->flags & REACTOR__STREAM_KEPT))
+        return 0;
     c->flags &= ~(unsigned)REACTOR__STREAM_PAUSED;
     c->flags |= REACTOR__STREAM_REDELIVER;
-    c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
     reactor__stream_schedule(r, c);
     return 0;
 }

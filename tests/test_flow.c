@@ -250,6 +250,26 @@ CASE(law14_nothing_consumed_is_not_offered_again_by_its_own_resume) {
     }
 }
 
+/* A parser that waits for something else than input has what it left offered again, once for each
+   time that it says so. */
+CASE(law14_resume_offers_again_what_was_left) {
+    reactor *r = begin();
+    probe p = {.data = hook_hold_and_resume};
+    int fd = attach_pair(r, &p, NULL);
+    peer_say(r, fd, "ab");
+    UNTIL(r, p.datas);
+    for (int i = 2; i < 5; i++) {
+        assert_int_equal(reactor_resume(r, p.conn), 0);
+        UNTIL(r, p.datas == i);
+        assert_int_equal(p.offered, 2);
+        assert_no_spin(r);
+        assert_int_equal(p.datas, i);
+    }
+    close(fd);
+    UNTIL(r, p.closes);
+    end(r);
+}
+
 static void hook_hand_on(reactor *r, reactor_conn c, probe *p) {
     p->eat = 0;
     if (p->datas == 1000) p->eat = p->offered;
@@ -856,6 +876,7 @@ int main(void) {
         TEST(law13_left_input_has_a_budget_and_starves_nobody),
         TEST(law4_left_input_is_delivered_before_the_end),
         TEST(law14_nothing_consumed_is_not_offered_again_by_its_own_resume),
+        TEST(law14_resume_offers_again_what_was_left),
         TEST(law13_handlers_that_set_each_other_starve_nobody),
         TEST(set_handler_in_on_eof_offers_the_rest_and_tells_the_end),
         TEST(law13_handlers_that_set_each_other_in_on_eof_starve_nobody),
