@@ -112,7 +112,7 @@ windows-%:
 	for e in $(WIN_EXAMPLES); do echo "cc  $$d/$$e.exe"; $$cc examples/$$e.c -o $$d/$$e.exe $(WIN_LIBS); done; \
 	$$cc -c tests/reactor_all.c -o $$d/reactor_all.o; \
 	rm -f $$d/reactor_all.a; $*-w64-mingw32-ar rcs $$d/reactor_all.a $$d/reactor_all.o; \
-	$$cc -DREACTOR_NO_NET -DREACTOR_NO_SIGNALS -c tests/reactor_all.c -o $$d/reactor_small.o; \
+	$$cc -DREACTOR_NO_NET -DREACTOR_NO_SIGNALS -DREACTOR_NO_WORK -c tests/reactor_all.c -o $$d/reactor_small.o; \
 	! command -v $*-w64-mingw32-g++ >/dev/null || \
 	  $*-w64-mingw32-g++ -std=c++11 $(WARN) -c -x c++ tests/reactor_all.c -o $$d/reactor_cpp.o; \
 	$$cc tests/backends.c $$d/reactor_all.o -o $$d/backends.exe $(WIN_LIBS); \

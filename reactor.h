@@ -88,7 +88,8 @@
      REACTOR_MALLOC(size) REACTOR_REALLOC(old, size) REACTOR_FREE(memory)   all three or none.
      REACTOR_ASSERT(condition)   for misuse that no correct program makes, such as a call from a
          thread that is not the loop's; nothing by default.
-     REACTOR_NO_NET       leaves out addresses and streams, REACTOR_NO_SIGNALS reactor_signal.
+     REACTOR_NO_NET       leaves out addresses and streams, REACTOR_NO_SIGNALS reactor_signal,
+     REACTOR_NO_WORK      reactor_work.
    For every file that includes it, and the same in all of them:
      REACTOR_STATIC       all functions static: several implementations in one program.
      REACTOR_API          your own linkage, such as __declspec(dllexport).
@@ -474,6 +475,9 @@ typedef struct reactor_listener {
 typedef struct reactor_async {
     uint64_t id;
 } reactor_async;
+typedef struct reactor_job {
+    uint64_t id;
+} reactor_job;
 
 /* Text for a code that a call or on_close gave, negative or positive, on Windows Winsock's too;
    never NULL, never freed; on some systems good only until the thread's next call. 0 and 1 are
@@ -483,7 +487,7 @@ REACTOR_API const char *reactor_strerror(int error);
 /* ---- loop ---- */
 
 /* Told of each callback that ran for options.slow_ms or longer: what it was ("watcher", "timer",
-   "task", "async", "signal", "stream") and how long, in nanoseconds. */
+   "task", "async", "signal", "work", "stream") and how long, in nanoseconds. */
 typedef void reactor_slow_fn(reactor *r, const char *what, int64_t ns, void *user);
 
 typedef struct reactor_options {
@@ -500,6 +504,9 @@ typedef struct reactor_options {
     int64_t slow_ms;     /* with on_slow: a callback this long is reported; 100 */
     reactor_slow_fn *on_slow; /* NULL: callbacks are not timed, which costs nothing */
     void *slow_user;          /* handed to on_slow */
+    int work_threads;     /* for reactor_work; as many as CPUs may be used, 2 at least; 1..1024. The
+                             pool is the process's: what most its loops ask for holds */
+    int blocking_threads; /* the same for reactor_work_blocking; 16; 1..1024 */
 } reactor_options;
 
 /* Makes a loop. *out is NULL on failure. -EINVAL: a field is out of range; -ENOTSUP: the backend
@@ -512,7 +519,7 @@ typedef struct reactor_options {
 REACTOR_API int reactor_create(reactor **out, const reactor_options *options);
 
 /* Closes every connection (each on_close is called, reason -ECANCELED), runs the posts that are
-   pending, frees everything; descriptors that were only watched stay open, for they are the
+   pending, takes back the jobs that have not begun, waits for those that are running, frees everything; descriptors that were only watched stay open, for they are the
    caller's. Always succeeds. NULL is allowed. Inside a callback it stops the loop, which is freed
    before reactor_run or reactor_poll returns. Join every thread that may post, send, wake or stop
    first, and have no signal handler do so any more. In a forked child it only closes the loop's
@@ -523,7 +530,8 @@ REACTOR_API void reactor_destroy(reactor *r);
 /* For a forked child that goes on with its copy of the loop, as after daemon(3): what the kernel has
    of the loop, and would be the parent's too, is made anew with all that is watched in it, signals
    included, and the loop belongs to the thread that runs it next. Everything else is as at the fork:
-   timers, tasks, posts (but none that another thread was just posting), connections, listeners.
+   timers, tasks, posts (but none that another thread was just posting), connections, listeners. Jobs
+   that had not ended are told -ECANCELED here, and go on in the parent.
    Before it a child may only destroy the loop. Of a nested loop before that in which it is nested;
    reactor_fd may be another descriptor then. Sockets and unix paths belong to parent and child both:
    if the child is to go on, the parent ends by _exit, without reactor_destroy, reactor_drain or
@@ -739,6 +747,44 @@ REACTOR_API int reactor_async_send(reactor *r, reactor_async a);
 /* fn is not called any more, not even for what was sent before. Sends with this handle are -EBADF
    from here on, in other threads too. -EBADF: closed already. */
 REACTOR_API int reactor_async_close(reactor *r, reactor_async a);
+
+/* ---- work on threads ---- */
+
+/* What a pool thread runs. It may call of this library what other threads may call (reactor_post,
+   reactor_async_send, reactor_wake, reactor_stop), and returns: no pthread_exit, no exception. */
+typedef void reactor_work_fn(void *user);
+
+/* status: 0 if work has run, -ECANCELED if it has not and will not. */
+typedef void reactor_work_done_fn(reactor *r, int status, void *user);
+
+/* Calls work(user) on a thread of the pool and then done(r, status, user) on the loop, exactly once,
+   in the order in which jobs ended; of jobs that reactor_destroy or reactor_job_cancel meets in time
+   only done is called, with -ECANCELED. user must stay valid until done: memory of its own, never the
+   state of a connection, which may be gone by then. Keep the connection's handle in it, and ask
+   reactor_state in done: NULL tells that the connection has gone. A job keeps reactor_run and
+   reactor_drain going. out may be NULL.
+
+   The pool is one for the process, shared by its loops; a thread is started when a job finds none
+   free, and ends after 10 s without one, or when the last loop that used the pool is destroyed, which
+   joins it. Threads are called "reactor-work", block all signals but those of faults (SIGSEGV,
+   SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS), and have the system's default stack (glibc 8 MiB, musl
+   128 KiB, macOS 512 KiB), and affinity and priority of the thread that made them start.
+
+   reactor_work is for what computes: it has options.work_threads. reactor_work_blocking is for what
+   mostly waits, such as files and name look-ups: it has options.blocking_threads of its own, so none
+   of it can hold up the others. Either lane is first in, first out.
+
+   -EINVAL: no work or no done; -EAGAIN, or what else pthread_create says: the system gives no thread
+   and the lane has none; -ENOMEM; -ECANCELED: the loop is being destroyed. */
+REACTOR_API int reactor_work(reactor *r, reactor_work_fn *work, reactor_work_done_fn *done,
+                             void *user, reactor_job *out);
+REACTOR_API int reactor_work_blocking(reactor *r, reactor_work_fn *work, reactor_work_done_fn *done,
+                                      void *user, reactor_job *out);
+
+/* Takes a job back that has not begun: done comes with -ECANCELED, in the loop's next turn. -EBUSY:
+   work is running or has run, and cannot be stopped: done comes with 0; -EALREADY: cancelled before;
+   -EBADF: done has been called. */
+REACTOR_API int reactor_job_cancel(reactor *r, reactor_job job);
 
 /* ---- addresses ----
 
@@ -1073,6 +1119,7 @@ typedef struct reactor_counters {
     uint64_t callbacks;     /* of any kind */
     uint64_t timers_fired;  /* calls of timers, those of streams included */
     uint64_t posts;         /* run, and deferred tasks and doorbells called */
+    uint64_t jobs_done;     /* jobs of work whose done was called */
     uint64_t accepts;       /* connections accepted */
     uint64_t accept_pauses; /* listeners paused for want of descriptors or memory, or because they
                                are reported and there is nobody, as after a shutdown elsewhere */
@@ -1086,6 +1133,7 @@ typedef struct reactor_counters {
     int64_t max_lag_ns;     /* and the latest ever */
     size_t watchers;        /* now: descriptors watched by reactor_add */
     size_t timers;          /* now, those of streams included */
+    size_t jobs;            /* now, of work: done is to come */
     size_t listeners;       /* now */
     size_t connections;     /* now */
     size_t queued;          /* now: bytes of output in memory, over all connections */
@@ -6518,7 +6566,7 @@ typedef struct reactor__loop_module {
 } reactor__loop_module;
 
 /* The modules, in the order of their turns; they end in the opposite order. */
-enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_STREAM, REACTOR__LOOP_MODULES };
+enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_WORK, REACTOR__LOOP_STREAM, REACTOR__LOOP_MODULES };
 
 /* The phases of a turn after the events, in this order. */
 enum {
@@ -6584,9 +6632,10 @@ struct reactor {
     int lost;
     unsigned held; /* which of the numbers 0, 1 and 2 the library occupies, see hold_standard */
     uint32_t refs;
-    int noting; /* the end of the turn that began at now has not been noted yet */
-    int left;   /* the phase that a stop has left to the next turn; PHASES: none */
-    int owned;  /* a thread has run it, namely owner */
+    uint32_t jobs; /* of work, whose done is to come */
+    int noting;    /* the end of the turn that began at now has not been noted yet */
+    int left;      /* the phase that a stop has left to the next turn; PHASES: none */
+    int owned;     /* a thread has run it, namely owner */
     reactor__util_thread owner;
     int pid;       /* the process that made it; in a forked child getpid differs */
     int running;   /* inside reactor_run, poll, select or destroy */
@@ -6656,6 +6705,14 @@ static void reactor__loop_call_async(reactor *r, const reactor__wake_async *a, u
     int64_t begun = reactor__loop_begin(r);
     a->fn(r, handle, a->user);
     reactor__loop_end(r, "async", begun);
+}
+
+REACTOR__OPTIONAL static void reactor__loop_call_worked(reactor *r, reactor_work_done_fn *done,
+                                                        int status, void *user) {
+    int64_t begun = reactor__loop_begin(r);
+    r->core.counters.jobs_done++;
+    done(r, status, user);
+    reactor__loop_end(r, "work", begun);
 }
 
 REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_signal_fn *fn,
@@ -6979,7 +7036,7 @@ static void reactor__loop_phases(reactor *r, int phase) {
 /* Whether something is to come that is neither a descriptor's nor a timer's. A post that was not
    taken yet counts; so does a reactor_wake, which is worth one turn. */
 static int reactor__loop_has_work(const reactor *r) {
-    return r->refs || reactor__loop_has_tasks(r) || REACTOR__LOAD(&r->wake.woken);
+    return r->refs || r->jobs || reactor__loop_has_tasks(r) || REACTOR__LOAD(&r->wake.woken);
 }
 
 /* Stops, at a turn's end, a loop that has been drained. */
@@ -7201,6 +7258,8 @@ static int reactor__loop_options(reactor_options *to, const reactor_options *giv
     uint64_t limit = INT64_MAX;
     if (to->read_budget > limit || to->read_buffer > limit) return -EINVAL;
     if (to->sigpipe_ignored < 0 || to->sigpipe_ignored > 1) return -EINVAL;
+    if (to->work_threads < 0 || to->work_threads > 1024) return -EINVAL;
+    if (to->blocking_threads < 0 || to->blocking_threads > 1024) return -EINVAL;
     int64_t budget = (int64_t)to->read_budget, buffer = (int64_t)to->read_buffer;
     if (reactor__loop_default(&batch, 256, 1, 65536) < 0 ||
         reactor__loop_default(&accepts, 64, 1, INT_MAX) < 0 ||
@@ -7653,6 +7712,7 @@ REACTOR_API int reactor_stats(const reactor *r, reactor_counters *out) {
     *out = r->core.counters;
     out->watchers = r->core.watchers;
     out->timers = r->wheel.count;
+    out->jobs = r->jobs;
     return 0;
 }
 
@@ -8331,6 +8391,790 @@ REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, vo
     reactor__signal_unlink(node);
     node->fn = NULL;
     if (!p->walking) reactor__signal_sweep(p);
+    return 0;
+}
+#endif
+/* ==== >> work ==== */
+/* Jobs on threads. reactor__work_pool is one for the process: two lanes of jobs that wait, each with
+   a limit of threads of its own, and a stack of idle threads. The last one to become idle is the
+   first to be given a job, so that those not needed come to their end. A lane's thread takes the next
+   job under the same lock as it puts back the last, and the first job that ends after the loop has
+   looked wakes the loop: a burst costs one lock and no system call for each job. A thread's
+   record lies on its own stack, a job in a slot of its loop.
+
+        FREE -> QUEUED [work_start]   QUEUED -> RUNNING [work_next]   RUNNING -> ENDED [work_finish]
+        QUEUED -> ENDED [work_withdraw]   ENDED -> FREE [work_tell]   RUNNING -> FREE [work_abandon]
+
+   The lock guards the pool, the jobs but FREE ones, and their loops' lists of ended ones. */
+#ifndef REACTOR_NO_WORK
+enum { REACTOR__WORK_SHORT, REACTOR__WORK_BLOCKING, REACTOR__WORK_LANES };
+enum { REACTOR__WORK_FREE, REACTOR__WORK_QUEUED, REACTOR__WORK_RUNNING, REACTOR__WORK_ENDED };
+enum {
+    REACTOR__WORK_FIRST = 16, /* jobs in the first chunk */
+    REACTOR__WORK_CHUNKS = 24,
+    REACTOR__WORK_SPINS = 200 /* tries for a lock that is held for less time than a sleep costs */
+};
+
+/* How long a thread waits for another job. Tests wait for less. */
+#ifndef REACTOR__WORK_IDLE_MS
+#define REACTOR__WORK_IDLE_MS 10000
+#endif
+
+struct reactor__work_module;
+struct reactor__work_thread;
+
+typedef struct reactor__work_job {
+    struct reactor__work_job *next; /* in its lane, among those that ended, or free ones */
+    union {
+        struct reactor__work_job *before;    /* the same, unless it is RUNNING or FREE */
+        struct reactor__work_thread *thread; /* RUNNING: by this one */
+    } u;
+    struct reactor__work_module *owner;
+    reactor_work_fn *work;
+    reactor_work_done_fn *done; /* the loop's thread alone; NULL: FREE, or abandoned */
+    void *user;
+    uint32_t tag, index; /* generation and place: the handle */
+    int status;          /* ENDED: what done is told */
+    uint8_t state, lane;
+} reactor__work_job;
+
+typedef struct reactor__work_list {
+    reactor__work_job *first, *last;
+} reactor__work_list;
+
+/* What there is of a loop. */
+typedef struct reactor__work_module {
+    reactor__loop_module module; /* first: the loop knows only this */
+    reactor *r;
+    reactor__work_job *chunks[REACTOR__WORK_CHUNKS]; /* each twice as large as the last */
+    uint32_t count;                                  /* jobs ever used */
+    reactor__work_job *spare;                        /* free ones */
+    reactor__work_list due;                          /* ended ones, taken from ended */
+    int joined;                                      /* the pool counts this loop */
+    reactor__work_list ended;                        /* under lock, as are the next two */
+    uint32_t running;
+    int leaving; /* destroy waits for running to become 0 */
+    int waking;  /* atomic: threads that are about to wake the loop */
+} reactor__work_module;
+
+/* ---- what differs between the systems ----
+
+   A condition is waited for with the pool's lock held: 0 when the time has passed, REALTIME's where
+   that is what a condition waits by: setting the date lets threads end earlier or later, no more. */
+#ifdef _WIN32
+#include <process.h>
+typedef CONDITION_VARIABLE reactor__work_condition;
+typedef HANDLE reactor__work_handle;
+
+static int reactor__work_condition_init(reactor__work_condition *c) {
+    InitializeConditionVariable(c);
+    return 0;
+}
+
+static void reactor__work_condition_fini(reactor__work_condition *c) { (void)c; }
+static void reactor__work_signal(reactor__work_condition *c) { WakeConditionVariable(c); }
+static void reactor__work_broadcast(reactor__work_condition *c) { WakeAllConditionVariable(c); }
+
+static int reactor__work_wait(reactor__work_condition *c, reactor__util_lock *lock, int ms) {
+    return SleepConditionVariableSRW(c, lock, ms < 0 ? INFINITE : (DWORD)ms, 0) != 0;
+}
+
+static void reactor__work_main(int lane);
+
+static unsigned __stdcall reactor__work_begin(void *lane) {
+    reactor__work_main((int)(intptr_t)lane);
+    return 0;
+}
+
+/* The C library's way, which knows of its own data for each thread. The thread has a handle of its
+   own to itself, so this one is not needed. */
+static int reactor__work_launch(int lane) {
+    uintptr_t thread =
+        _beginthreadex(NULL, 0, reactor__work_begin, (void *)(intptr_t)lane, 0, NULL);
+    if (!thread) return -errno;
+    CloseHandle((HANDLE)thread);
+    return 0;
+}
+
+/* NULL: none can be had, and nobody waits for this thread's last instructions. */
+static reactor__work_handle reactor__work_self(void) {
+    HANDLE process = GetCurrentProcess(), self = NULL;
+    DuplicateHandle(process, GetCurrentThread(), process, &self, SYNCHRONIZE, FALSE, 0);
+    return self;
+}
+
+static void reactor__work_join_thread(reactor__work_handle thread) {
+    if (!thread) return;
+    WaitForSingleObject(thread, INFINITE);
+    CloseHandle(thread);
+}
+
+static void reactor__work_detach(void) {}
+
+/* Windows 10 has names. */
+static void reactor__work_set_name(void) {
+    typedef HRESULT(WINAPI * set_name_fn)(HANDLE thread, const wchar_t *name);
+    HMODULE kernel = GetModuleHandleA("kernel32.dll");
+    FARPROC found = kernel ? GetProcAddress(kernel, "SetThreadDescription") : NULL;
+    set_name_fn set_name;
+    memcpy(&set_name, &found, sizeof set_name);
+    if (set_name) set_name(GetCurrentThread(), L"reactor-work");
+}
+
+static int reactor__work_cpus(void) {
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return (int)info.dwNumberOfProcessors;
+}
+#else
+#if defined(__linux__)
+#include <sched.h>
+#include <sys/prctl.h>
+#elif defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__DragonFly__)
+#include <pthread_np.h>
+#endif
+typedef pthread_cond_t reactor__work_condition;
+typedef pthread_t reactor__work_handle;
+
+static int reactor__work_condition_init(reactor__work_condition *c) {
+    return -pthread_cond_init(c, NULL);
+}
+
+static void reactor__work_condition_fini(reactor__work_condition *c) { pthread_cond_destroy(c); }
+static void reactor__work_signal(reactor__work_condition *c) { pthread_cond_signal(c); }
+static void reactor__work_broadcast(reactor__work_condition *c) { pthread_cond_broadcast(c); }
+
+static int reactor__work_wait(reactor__work_condition *c, reactor__util_lock *lock, int ms) {
+    struct timespec until;
+    if (ms < 0) return pthread_cond_wait(c, lock) == 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    const int64_t ns = until.tv_nsec + ms * REACTOR__MS;
+    until.tv_sec += (time_t)(ns / 1000000000);
+    until.tv_nsec = (long)(ns % 1000000000);
+    return pthread_cond_timedwait(c, lock, &until) == 0;
+}
+
+static void reactor__work_main(int lane);
+
+static void *reactor__work_begin(void *lane) {
+    reactor__work_main((int)(intptr_t)lane);
+    return NULL;
+}
+
+/* The thread inherits the mask. The host's signals are for the host's threads, but a fault is this
+   thread's own: blocked, it would end the process past the host's handler. */
+static int reactor__work_launch(int lane) {
+    const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    sigset_t set, before;
+    pthread_t thread;
+    sigfillset(&set);
+    for (int i = 0; i < 6; i++) sigdelset(&set, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &set, &before);
+    int e = pthread_create(&thread, NULL, reactor__work_begin, (void *)(intptr_t)lane);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -e;
+}
+
+static reactor__work_handle reactor__work_self(void) { return pthread_self(); }
+static void reactor__work_join_thread(reactor__work_handle thread) { pthread_join(thread, NULL); }
+static void reactor__work_detach(void) { pthread_detach(pthread_self()); }
+
+#if defined(__linux__)
+static void reactor__work_set_name(void) { prctl(PR_SET_NAME, "reactor-work", 0, 0, 0); }
+
+/* Those of this thread, for its affinity is that of the threads it starts. */
+static int reactor__work_cpus(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+#else
+#if defined(__APPLE__)
+static void reactor__work_set_name(void) { pthread_setname_np("reactor-work"); }
+#elif defined(__NetBSD__)
+static void reactor__work_set_name(void) {
+    pthread_setname_np(pthread_self(), "reactor-work", NULL);
+}
+#elif defined(REACTOR__BSD)
+static void reactor__work_set_name(void) { pthread_set_name_np(pthread_self(), "reactor-work"); }
+#else
+static void reactor__work_set_name(void) {}
+#endif
+static int reactor__work_cpus(void) { return (int)sysconf(_SC_NPROCESSORS_ONLN); }
+#endif
+#endif
+
+/* ---- the pool ---- */
+
+typedef struct reactor__work_thread {
+    struct reactor__work_thread *next; /* among idle ones */
+    reactor__work_condition woken_up;
+    reactor__work_job *job;     /* running; NULL: abandoned, if there is a drop */
+    reactor_work_fn *drop;      /* abandoned: frees user */
+    reactor__work_module *wake; /* its loop has to be told that a job has ended */
+    uint32_t era;
+    int lane;
+    int woken;     /* is idle no more */
+    int can_sleep; /* has a condition */
+} reactor__work_thread;
+
+typedef struct reactor__work_lane {
+    reactor__work_list jobs;
+    uint32_t active; /* threads that have been given this lane, limit at most */
+    uint32_t limit;
+} reactor__work_lane;
+
+/* The process's. A fork leaves a child without threads, and maybe with the lock held: pid tells, and
+   the pool begins anew. */
+static struct reactor__work_pool {
+    int pid;     /* atomic: the process whose pool this is; 0: nobody's so far */
+    int renewer; /* atomic: process of the thread that makes it anew; 0: none */
+    reactor__util_lock lock;
+    reactor__work_condition left; /* somebody waits for a job or a thread to end, or for ending */
+    uint32_t loops;               /* that use it */
+    uint32_t threads;             /* started, and not ended */
+    uint32_t adrift;              /* of those, with an abandoned job */
+    uint32_t era;                 /* one more with each end of the pool */
+    int ending;                   /* the last loop has gone: threads end */
+    int has_last;
+    reactor__work_handle last;  /* a thread that has ended: the next one to end joins it */
+    reactor__work_thread *idle; /* the last one to become so first */
+    reactor__work_lane lanes[REACTOR__WORK_LANES];
+} reactor__work_pool;
+
+/* Rather a few more tries than a sleep: who holds the lock lets go within nanoseconds. */
+static void reactor__work_enter(void) {
+    for (int i = 0; i < REACTOR__WORK_SPINS; i++)
+        if (reactor__util_try_enter(&reactor__work_pool.lock)) return;
+    reactor__util_enter(&reactor__work_pool.lock);
+}
+
+static void reactor__work_leave(void) { reactor__util_leave(&reactor__work_pool.lock); }
+
+static void reactor__work_put(reactor__work_list *list, reactor__work_job *job) {
+    job->next = NULL;
+    job->u.before = list->last;
+    if (list->last)
+        list->last->next = job;
+    else
+        list->first = job;
+    list->last = job;
+}
+
+static void reactor__work_take_off(reactor__work_list *list, reactor__work_job *job) {
+    if (job->u.before)
+        job->u.before->next = job->next;
+    else
+        list->first = job->next;
+    if (job->next)
+        job->next->u.before = job->u.before;
+    else
+        list->last = job->u.before;
+}
+
+/* ---- the threads ---- */
+
+/* The job has ended. Only the first since the loop has looked needs to tell it. */
+static void reactor__work_end(reactor__work_module *m, reactor__work_job *job, int status,
+                              reactor__work_module **wake) {
+    job->state = REACTOR__WORK_ENDED;
+    job->status = status;
+    if (!m->ended.first && wake) {
+        *wake = m;
+        REACTOR__ADD(&m->waking, 1);
+    }
+    reactor__work_put(&m->ended, job);
+}
+
+/* Without the lock, for it may be a system call. waking keeps the loop from being freed meanwhile.
+   There is nobody to tell that it cannot be woken, so that is tried again, unless it looks anyway. */
+static void reactor__work_wake(reactor__work_thread *t) {
+    reactor__work_module *m = t->wake;
+    t->wake = NULL;
+    REACTOR__STORE(&m->r->pending[REACTOR__LOOP_WORK], 1);
+    while (reactor__wake_notify(&m->r->wake) < 0 &&
+           REACTOR__LOAD(&m->r->pending[REACTOR__LOOP_WORK]))
+        reactor__util_nap();
+    REACTOR__ADD(&m->waking, -1);
+}
+
+/* Puts back what it has run, abandoned or not. */
+static void reactor__work_finish(reactor__work_thread *t, void *user) {
+    reactor__work_job *job = t->job;
+    reactor_work_fn *drop = t->drop;
+    t->job = NULL;
+    t->drop = NULL;
+    if (job) {
+        job->owner->running--;
+        reactor__work_end(job->owner, job, 0, &t->wake);
+        if (job->owner->leaving) reactor__work_broadcast(&reactor__work_pool.left);
+        return;
+    }
+    reactor__work_leave();
+    drop(user);
+    reactor__work_enter();
+    if (t->era == reactor__work_pool.era) reactor__work_pool.adrift--;
+}
+
+/* Sleeps until it is given a lane. 0: it was not, or the pool ends. */
+static int reactor__work_rest(reactor__work_thread *t) {
+    struct reactor__work_pool *pool = &reactor__work_pool;
+    reactor__work_thread **at = &pool->idle;
+    pool->lanes[t->lane].active--;
+    if (pool->ending || !t->can_sleep) return 0;
+    t->woken = 0;
+    t->next = pool->idle;
+    pool->idle = t;
+    while (!t->woken && reactor__work_wait(&t->woken_up, &pool->lock, REACTOR__WORK_IDLE_MS)) {
+    }
+    if (t->woken) return !pool->ending;
+    while (*at != t) at = &(*at)->next;
+    *at = t->next;
+    return 0;
+}
+
+/* Takes a job of its lane, which it waits for. 0: the thread is to end. */
+static int reactor__work_next(reactor__work_thread *t) {
+    while (t->era == reactor__work_pool.era) {
+        reactor__work_list *jobs = &reactor__work_pool.lanes[t->lane].jobs;
+        reactor__work_job *job = jobs->first;
+        if (job) {
+            reactor__work_take_off(jobs, job);
+            job->state = REACTOR__WORK_RUNNING;
+            job->u.thread = t;
+            job->owner->running++;
+            t->job = job;
+            return 1;
+        }
+        if (t->wake) {
+            reactor__work_leave();
+            reactor__work_wake(t);
+            reactor__work_enter();
+        } else if (!reactor__work_rest(t))
+            return 0;
+    }
+    return 0;
+}
+
+/* The user's work is called here alone. The loop is told of the last job before that. */
+static void reactor__work_run(reactor__work_thread *t) {
+    reactor_work_fn *work = t->job->work;
+    void *user = t->job->user;
+    reactor__work_leave();
+    if (t->wake) reactor__work_wake(t);
+    work(user);
+    reactor__work_enter();
+    reactor__work_finish(t, user);
+}
+
+/* Each thread that ends joins the one that ended before, and the pool's end the last one: so at most
+   one waits to be joined, and none is still on its way out when the last loop is destroyed. One that
+   has outlived its pool, with an abandoned job, is on its own. */
+static void reactor__work_retire(const reactor__work_thread *t) {
+    struct reactor__work_pool *pool = &reactor__work_pool;
+    const int mine = t->era == pool->era, joins = mine && pool->has_last;
+    const reactor__work_handle last = pool->last;
+    if (mine) {
+        pool->last = reactor__work_self();
+        pool->has_last = 1;
+        pool->threads--;
+        reactor__work_broadcast(&pool->left);
+    } else
+        reactor__work_detach();
+    reactor__work_leave();
+    if (joins) reactor__work_join_thread(last);
+}
+
+static void reactor__work_main(int lane) {
+    reactor__work_thread t;
+    memset(&t, 0, sizeof t);
+    t.lane = lane;
+    t.can_sleep = reactor__work_condition_init(&t.woken_up) == 0;
+    reactor__work_set_name();
+    reactor__work_enter();
+    t.era = reactor__work_pool.era;
+    while (reactor__work_next(&t)) reactor__work_run(&t);
+    if (t.can_sleep) reactor__work_condition_fini(&t.woken_up);
+    reactor__work_retire(&t);
+}
+
+/* ---- begin and end of the pool ---- */
+
+/* At the first use in this process. Of several threads one does it. */
+static int reactor__work_renew(int pid) {
+    struct reactor__work_pool *pool = &reactor__work_pool;
+    int e = 0;
+    while (REACTOR__EXCHANGE(&pool->renewer, pid) == pid) reactor__util_nap();
+    if (REACTOR__LOAD(&pool->pid) != pid) {
+        e = reactor__util_lock_init(&pool->lock);
+        if (e == 0) e = reactor__work_condition_init(&pool->left);
+        pool->loops = pool->threads = pool->adrift = 0;
+        pool->ending = pool->has_last = 0;
+        pool->idle = NULL;
+        memset(pool->lanes, 0, sizeof pool->lanes);
+        if (e == 0) REACTOR__STORE(&pool->pid, pid);
+    }
+    REACTOR__STORE(&pool->renewer, 0);
+    return e;
+}
+
+static void reactor__work_raise_limit(int lane, int wanted) {
+    reactor__work_lane *l = &reactor__work_pool.lanes[lane];
+    if (l->limit < (uint32_t)wanted) l->limit = (uint32_t)wanted;
+}
+
+/* Counts the loop among those that use the pool. */
+static int reactor__work_join(reactor__work_module *m) {
+    const reactor_options *o = &m->r->options;
+    const int cpus = o->work_threads ? o->work_threads : reactor__work_cpus();
+    if (REACTOR__LOAD(&reactor__work_pool.pid) != m->r->pid) {
+        int e = reactor__work_renew(m->r->pid);
+        if (e < 0) return e;
+    }
+    reactor__work_enter();
+    while (reactor__work_pool.ending)
+        reactor__work_wait(&reactor__work_pool.left, &reactor__work_pool.lock, -1);
+    reactor__work_pool.loops++;
+    reactor__work_raise_limit(REACTOR__WORK_SHORT, o->work_threads || cpus > 2 ? cpus : 2);
+    reactor__work_raise_limit(REACTOR__WORK_BLOCKING,
+                              o->blocking_threads ? o->blocking_threads : 16);
+    reactor__work_leave();
+    m->joined = 1;
+    return 0;
+}
+
+/* Has the threads end, and waits for it, except for those that are with an abandoned job, which may
+   never return: these the next pool knows nothing of. */
+static void reactor__work_end_pool(void) {
+    struct reactor__work_pool *pool = &reactor__work_pool;
+    pool->ending = 1;
+    for (reactor__work_thread *t = pool->idle; t; t = t->next) {
+        t->woken = 1;
+        reactor__work_signal(&t->woken_up);
+    }
+    pool->idle = NULL;
+    while (pool->threads > pool->adrift) reactor__work_wait(&pool->left, &pool->lock, -1);
+    const reactor__work_handle last = pool->last;
+    const int joins = pool->has_last;
+    pool->threads = pool->adrift = 0;
+    pool->has_last = pool->ending = 0;
+    pool->era++;
+    memset(pool->lanes, 0, sizeof pool->lanes);
+    reactor__work_broadcast(&pool->left);
+    reactor__work_leave();
+    if (joins) reactor__work_join_thread(last);
+}
+
+static void reactor__work_leave_pool(void) {
+    reactor__work_enter();
+    if (--reactor__work_pool.loops == 0)
+        reactor__work_end_pool(); /* leaves */
+    else
+        reactor__work_leave();
+}
+
+/* ---- the loop's side ---- */
+
+/* The place of a job in the chunks, which hold 16, 32, 64 ... */
+static reactor__work_job *reactor__work_at(const reactor__work_module *m, uint32_t index) {
+    const uint64_t n = (uint64_t)index + REACTOR__WORK_FIRST;
+    const unsigned top = 63 - REACTOR__CLZ64(n);
+    return m->chunks[top - 4] + (n - (UINT64_C(1) << top));
+}
+
+/* NULL if the handle is stale or foreign. */
+static reactor__work_job *reactor__work_find(const reactor__work_module *m, uint64_t id) {
+    if (!m || (uint32_t)id >= m->count) return NULL;
+    reactor__work_job *job = reactor__work_at(m, (uint32_t)id);
+    return job->done && job->tag == id >> 32 ? job : NULL;
+}
+
+/* A free one, off the list of spare ones only when it is sure to be used. */
+static reactor__work_job *reactor__work_reserve(reactor__work_module *m) {
+    if (m->spare) return m->spare;
+    const uint64_t n = (uint64_t)m->count + REACTOR__WORK_FIRST;
+    const unsigned k = 63 - REACTOR__CLZ64(n) - 4;
+    if (k >= REACTOR__WORK_CHUNKS) return NULL;
+    if (!m->chunks[k]) {
+        size_t size = ((size_t)REACTOR__WORK_FIRST << k) * sizeof(reactor__work_job);
+        m->chunks[k] = (reactor__work_job *)reactor__util_zeroed(size);
+        if (!m->chunks[k]) return NULL;
+    }
+    reactor__work_job *job = reactor__work_at(m, m->count);
+    job->index = m->count++;
+    job->tag = m->r->core.seed | 1; /* handles of other loops differ */
+    job->owner = m;
+    return m->spare = job;
+}
+
+/* The slot is free again, and its handle stale. One that has used up its generations stays so. */
+static void reactor__work_release(reactor__work_module *m, reactor__work_job *job) {
+    job->state = REACTOR__WORK_FREE;
+    job->done = NULL;
+    job->tag += 2; /* odd, so never 0, which handles of nothing have */
+    if (job->tag == (m->r->core.seed | 1)) return;
+    job->next = m->spare;
+    m->spare = job;
+}
+
+/* A thread for the lane: an idle one, or a new one. */
+static int reactor__work_engage(int lane) {
+    struct reactor__work_pool *pool = &reactor__work_pool;
+    reactor__work_thread *t = pool->idle;
+    if (t) {
+        pool->idle = t->next;
+        t->lane = lane;
+        t->woken = 1;
+        reactor__work_signal(&t->woken_up);
+    } else {
+        int e = reactor__work_launch(lane);
+        if (e < 0) return e;
+        pool->threads++;
+    }
+    pool->lanes[lane].active++;
+    return 0;
+}
+
+/* A thread that cannot be had is missed only if the lane has none, for any of its threads comes to
+   all of its jobs. */
+static int reactor__work_queue(reactor__work_job *job) {
+    reactor__work_lane *lane = &reactor__work_pool.lanes[job->lane];
+    job->state = REACTOR__WORK_QUEUED;
+    reactor__work_put(&lane->jobs, job);
+    if (lane->active == lane->limit) return 0;
+    int e = reactor__work_engage(job->lane);
+    if (e == 0 || lane->active) return 0;
+    reactor__work_take_off(&lane->jobs, job);
+    job->state = REACTOR__WORK_FREE;
+    return e;
+}
+
+/* Ends a QUEUED job. */
+static void reactor__work_withdraw(reactor__work_module *m, reactor__work_job *job) {
+    reactor__work_take_off(&reactor__work_pool.lanes[job->lane].jobs, job);
+    reactor__work_end(m, job, -ECANCELED, NULL);
+}
+
+/* Calls done of the first one that is due. The slot is free before, for done may want one. */
+static void reactor__work_tell(reactor__work_module *m) {
+    reactor__work_job *job = m->due.first;
+    reactor_work_done_fn *done = job->done;
+    const int status = job->status;
+    void *user = job->user;
+    reactor__work_take_off(&m->due, job);
+    reactor__work_release(m, job);
+    if (!done) return; /* abandoned */
+    m->r->jobs--;
+    reactor__loop_call_worked(m->r, done, status, user);
+}
+
+static void reactor__work_take_ended(reactor__work_module *m) {
+    reactor__work_enter();
+    m->due = m->ended;
+    m->ended.first = m->ended.last = NULL;
+    reactor__work_leave();
+}
+
+/* pending is cleared before ended is taken, so a job that comes too late for this sets it again. It
+   is not set by one that joins others that were left in ended. */
+static void reactor__work_turn(reactor *r, reactor__loop_module *module) {
+    reactor__work_module *m = (reactor__work_module *)module;
+    const int left = m->due.first != NULL;
+    if (r->child) return;
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_WORK], 0);
+    if (!left) reactor__work_take_ended(m);
+    for (int budget = r->options.post_budget;
+         budget > 0 && m->due.first && !REACTOR__PEEK(&r->core.stop); budget--)
+        reactor__work_tell(m);
+    if (left || m->due.first) REACTOR__STORE(&r->pending[REACTOR__LOOP_WORK], 1);
+}
+
+/* In destroy: withdraws what has not begun, and waits for the rest. */
+static void reactor__work_settle(reactor__work_module *m) {
+    reactor__work_enter();
+    m->leaving = 1;
+    for (uint32_t i = 0; i < m->count; i++) {
+        reactor__work_job *job = reactor__work_at(m, i);
+        if (job->state == REACTOR__WORK_QUEUED) reactor__work_withdraw(m, job);
+    }
+    while (m->running) reactor__work_wait(&reactor__work_pool.left, &reactor__work_pool.lock, -1);
+    reactor__work_leave();
+    while (REACTOR__LOAD(&m->waking)) {
+        REACTOR__STORE(&m->r->pending[REACTOR__LOOP_WORK], 0); /* it need not try again */
+        reactor__util_nap();
+    }
+}
+
+/* Tells all that has ended; of those that were due first, for none has ended before them. */
+static void reactor__work_tell_all(reactor__work_module *m) {
+    while (m->due.first) reactor__work_tell(m);
+    if (!m->joined) return;
+    reactor__work_take_ended(m);
+    while (m->due.first) reactor__work_tell(m);
+}
+
+static void reactor__work_fini(reactor *r, reactor__loop_module *module, int child) {
+    reactor__work_module *m = (reactor__work_module *)module;
+    const int joined = m->joined && !child;
+    if (joined) reactor__work_settle(m);
+    if (!child) reactor__work_tell_all(m);
+    if (joined) reactor__work_leave_pool();
+    r->modules[REACTOR__LOOP_WORK] = NULL;
+    r->pending[REACTOR__LOOP_WORK] = 0;
+    for (int k = 0; k < REACTOR__WORK_CHUNKS; k++) REACTOR_FREE(m->chunks[k]);
+    REACTOR_FREE(m);
+}
+
+/* turn does nothing in such a child, and fini frees memory alone. */
+static void reactor__work_fork_cleanup(reactor *r, reactor__loop_module *module) {
+    (void)r, (void)module;
+}
+
+/* Threads and pool are the parent's. What had ended at the fork has, also if it was not told yet;
+   other jobs are cancelled here. A thread may have been in the middle of putting one into a list, so
+   that is made anew. */
+static int reactor__work_forked(reactor *r, reactor__loop_module *module) {
+    reactor__work_module *m = (reactor__work_module *)module;
+    memset(&m->ended, 0, sizeof m->ended);
+    memset(&m->due, 0, sizeof m->due);
+    for (uint32_t i = 0; i < m->count; i++) {
+        reactor__work_job *job = reactor__work_at(m, i);
+        if (job->state == REACTOR__WORK_FREE) continue;
+        if (job->state != REACTOR__WORK_ENDED) job->status = -ECANCELED;
+        job->state = REACTOR__WORK_ENDED;
+        reactor__work_put(&m->due, job);
+    }
+    m->joined = m->leaving = m->waking = 0;
+    m->running = 0;
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_WORK], m->due.first != NULL);
+    return 0;
+}
+
+static void reactor__work_dump(const reactor *r, const reactor__loop_module *module,
+                               reactor_line_fn *fn, void *user) {
+    const reactor__work_module *m = (const reactor__work_module *)module;
+    static const char *const states[] = {"", "queued", "running", "ended"};
+    char line[96];
+    (void)r;
+    for (uint32_t i = 0; i < m->count; i++) {
+        const reactor__work_job *job = reactor__work_at(m, i);
+        reactor__work_enter();
+        const int state = job->state;
+        reactor__work_leave();
+        if (!job->done) continue;
+        snprintf(line, sizeof line, "job id=%llx lane=%s state=%s",
+                 (unsigned long long)((uint64_t)job->tag << 32 | i),
+                 job->lane == REACTOR__WORK_SHORT ? "short" : "blocking", states[state]);
+        fn(line, user);
+    }
+}
+
+/* Made with the first job. */
+static reactor__work_module *reactor__work_module_of(reactor *r) {
+    reactor__work_module *m = (reactor__work_module *)r->modules[REACTOR__LOOP_WORK];
+    if (m) return m;
+    m = REACTOR__NEW(reactor__work_module);
+    if (!m) return NULL;
+    m->r = r;
+    m->module.turn = reactor__work_turn;
+    m->module.fini = reactor__work_fini;
+    m->module.dump = reactor__work_dump;
+    m->module.fork_cleanup = reactor__work_fork_cleanup;
+    m->module.forked = reactor__work_forked;
+    r->modules[REACTOR__LOOP_WORK] = &m->module;
+    return m;
+}
+
+/* For sections below, too, which may abandon what they start. */
+static int reactor__work_start(reactor *r, int lane, reactor_work_fn *work,
+                               reactor_work_done_fn *done, void *user, uint64_t *id) {
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    if (r->closing) return -ECANCELED;
+    reactor__work_module *m = reactor__work_module_of(r);
+    reactor__work_job *job = m ? reactor__work_reserve(m) : NULL;
+    if (!job) return -ENOMEM;
+    int e = m->joined ? 0 : reactor__work_join(m);
+    if (e < 0) return e;
+    m->spare = job->next;
+    job->lane = (uint8_t)lane;
+    job->status = 0;
+    job->work = work;
+    job->user = user;
+    *id = (uint64_t)job->tag << 32 | job->index;
+    reactor__work_enter();
+    e = reactor__work_queue(job);
+    reactor__work_leave();
+    if (e < 0) {
+        job->next = m->spare;
+        m->spare = job;
+        return e;
+    }
+    job->done = done;
+    r->jobs++;
+    return 0;
+}
+
+/* Gives a job up: done is not called, and the loop does not wait for it, nor does destroy. drop(user)
+   is called in its place, at once, or when work has returned, on that thread. For work whose
+   memory is its own and that may take for ever. -EBADF. */
+REACTOR__OPTIONAL static int reactor__work_abandon(reactor *r, uint64_t id, reactor_work_fn *drop) {
+    reactor__work_module *m = (reactor__work_module *)r->modules[REACTOR__LOOP_WORK];
+    reactor__work_job *job = reactor__work_find(m, id);
+    if (!job) return -EBADF;
+    void *user = job->user;
+    reactor__work_enter();
+    const int state = job->state;
+    if (state == REACTOR__WORK_QUEUED) {
+        reactor__work_take_off(&reactor__work_pool.lanes[job->lane].jobs, job);
+    } else if (state == REACTOR__WORK_RUNNING) {
+        job->u.thread->job = NULL;
+        job->u.thread->drop = drop;
+        m->running--;
+        reactor__work_pool.adrift++;
+    }
+    reactor__work_leave();
+    r->jobs--;
+    if (state == REACTOR__WORK_ENDED)
+        job->done = NULL; /* turn finds it in its list */
+    else
+        reactor__work_release(m, job);
+    if (state != REACTOR__WORK_RUNNING) drop(user);
+    return 0;
+}
+
+static int reactor__work_new(reactor *r, int lane, reactor_work_fn *work,
+                             reactor_work_done_fn *done, void *user, reactor_job *out) {
+    uint64_t id = 0;
+    if (out) out->id = 0;
+    if (!r || !work || !done) return -EINVAL;
+    int e = reactor__work_start(r, lane, work, done, user, &id);
+    if (out && e == 0) out->id = id;
+    return e;
+}
+
+REACTOR_API int reactor_work(reactor *r, reactor_work_fn *work, reactor_work_done_fn *done,
+                             void *user, reactor_job *out) {
+    return reactor__work_new(r, REACTOR__WORK_SHORT, work, done, user, out);
+}
+
+REACTOR_API int reactor_work_blocking(reactor *r, reactor_work_fn *work, reactor_work_done_fn *done,
+                                      void *user, reactor_job *out) {
+    return reactor__work_new(r, REACTOR__WORK_BLOCKING, work, done, user, out);
+}
+
+REACTOR_API int reactor_job_cancel(reactor *r, reactor_job handle) {
+    if (!r) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    reactor__work_module *m = (reactor__work_module *)r->modules[REACTOR__LOOP_WORK];
+    reactor__work_job *job = reactor__work_find(m, handle.id);
+    if (!job) return -EBADF;
+    reactor__work_enter();
+    const int e = job->state == REACTOR__WORK_QUEUED ? 0 : job->status ? -EALREADY : -EBUSY;
+    if (e == 0) reactor__work_withdraw(m, job);
+    reactor__work_leave();
+    if (e < 0) return e;
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_WORK], 1);
+    reactor__loop_touch(r);
     return 0;
 }
 #endif

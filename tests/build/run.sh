@@ -187,10 +187,10 @@ keeps_quiet() { # nothing that prints, ends the program or reads its environment
         'v?f?printf|d?printf|puts|fputs|putchar|putc|fputc|fwrite|perror|psignal|syslog|std(out|err)|abort|_?exit|_Exit|quick_exit|raise|getenv|secure_getenv|setenv|__assert_fail|system|popen|gethostby.*|getaddrinfo')"
 }
 
-has_no_state() { # but the one table of signals
+has_no_state() { # but the table of signals and the pool of threads
     local o
     o=$(object "$@") || return 1
-    none "writable" "$(nm "$o" | awk '$2 ~ /^[bBdDC]$/ {print $3}' | grep -v '^reactor__signal_')"
+    none "writable" "$(nm "$o" | awk '$2 ~ /^[bBdDC]$/ {print $3}' | grep -v '^reactor__signal_\|^reactor__work_pool')"
 }
 
 has_no_state_at_all() {
@@ -222,6 +222,7 @@ text_size() { size "$1" | awk 'NR == 2 {print $1}'; }
 
 # What the macros must not change: the declarations, to the letter, and the size of every struct.
 SETTINGS=("" "$ALL" "-DREACTOR_USE_SELECT" "-DREACTOR_NO_NET" "-DREACTOR_NO_SIGNALS"
+    "-DREACTOR_NO_WORK"
     "-DREACTOR_STATIC" "-include $here/counted.h" "-D_GNU_SOURCE -DNDEBUG" "-O2 -fPIC")
 
 same_declarations() {
@@ -382,7 +383,7 @@ for one in $BACKENDS; do
     check "$one alone, static" builds_as "${one,,}" gcc $IMPL "-DREACTOR_USE_$one" -DREACTOR_STATIC
 done
 check "default backends" builds gcc $IMPL
-for without in NET SIGNALS "NET -DREACTOR_NO_SIGNALS"; do
+for without in NET SIGNALS WORK "NET -DREACTOR_NO_SIGNALS -DREACTOR_NO_WORK"; do
     user=
     [[ $without == *NET* ]] && user=-DWITHOUT_NET
     for cc in gcc g++; do
@@ -392,6 +393,7 @@ done
 check "REACTOR_NO_NET leaves the network out" \
     leaves_out REACTOR_NO_NET 'socket|bind|listen|accept4?|connect|send(msg|to|file)?|recv(msg|from)?'
 check "REACTOR_NO_SIGNALS leaves the signals out" leaves_out REACTOR_NO_SIGNALS 'sigaction|signal'
+check "REACTOR_NO_WORK leaves the threads out" leaves_out REACTOR_NO_WORK 'pthread_(create|cond_.*|join)|prctl'
 
 check "kqueue without its header is refused" refuses REACTOR_USE_KQUEUE gcc $IMPL -DREACTOR_USE_KQUEUE
 check "Windows is refused here" refuses REACTOR_USE_WINDOWS gcc $IMPL -DREACTOR_USE_WINDOWS
@@ -426,8 +428,9 @@ done
 check "exports what it declares, and nothing else" exports
 check "needs nothing but libc" needs_only_libc
 check "prints nothing, ends nothing, reads no environment" keeps_quiet
-check "no state but the signal table" has_no_state $ALL
-check "no state at all without signals" has_no_state_at_all $ALL -DREACTOR_NO_SIGNALS
+check "no state but the signal table and the pool" has_no_state $ALL
+check "no state at all without signals and work" has_no_state_at_all $ALL -DREACTOR_NO_SIGNALS \
+    -DREACTOR_NO_WORK
 check "allocates by the macros only, and frees all" allocates_by_macro
 check "macros change no declaration" same_declarations
 check "macros change no struct" same_sizes

@@ -67,4 +67,8 @@ int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags);
 int sendfile(int fd, int s, off_t offset, size_t nbytes, struct sf_hdtr *hdtr, off_t *sbytes,
              int flags);
 
+/* pthread.h, unistd.h */
+void pthread_set_name_np(pthread_t t, const char *name);
+#define _SC_NPROCESSORS_ONLN 58
+
 #endif

@@ -8,7 +8,11 @@ typedef int32_t dev_t;
 typedef uint64_t ino_t;
 typedef uint16_t mode_t;
 typedef unsigned nfds_t;
-typedef enum { CLOCK_MONOTONIC_VALUE = 6, CLOCK_UPTIME_RAW_VALUE = 8 } clockid_t;
+typedef enum {
+    CLOCK_REALTIME_VALUE = 0,
+    CLOCK_MONOTONIC_VALUE = 6,
+    CLOCK_UPTIME_RAW_VALUE = 8
+} clockid_t;
 typedef struct pthread_mutex {
     long sig;
     char opaque[56];
@@ -67,5 +71,9 @@ int kevent(int kq, const struct kevent *changes, int change_count, struct kevent
 
 struct sf_hdtr;
 int sendfile(int fd, int s, off_t offset, off_t *len, struct sf_hdtr *hdtr, int flags);
+
+/* pthread.h, unistd.h */
+int pthread_setname_np(const char *name);
+#define _SC_NPROCESSORS_ONLN 58
 
 #endif

@@ -66,4 +66,8 @@ int kevent(int kq, const struct kevent *changes, size_t change_count, struct kev
 
 int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags);
 
+/* pthread.h, unistd.h */
+int pthread_setname_np(pthread_t t, const char *format, void *argument);
+#define _SC_NPROCESSORS_ONLN 1002
+
 #endif

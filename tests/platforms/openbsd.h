@@ -53,4 +53,8 @@ int kevent(int kq, const struct kevent *changes, int change_count, struct kevent
 
 int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags);
 
+/* pthread.h, unistd.h */
+void pthread_set_name_np(pthread_t t, const char *name);
+#define _SC_NPROCESSORS_ONLN 503
+
 #endif

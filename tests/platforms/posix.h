@@ -96,6 +96,11 @@ struct timespec {
     long tv_nsec;
 };
 int clock_gettime(clockid_t id, struct timespec *t);
+#ifdef __APPLE__
+#define CLOCK_REALTIME CLOCK_REALTIME_VALUE
+#else
+#define CLOCK_REALTIME 0
+#endif
 
 /* fcntl.h, unistd.h, sys/uio.h */
 #define F_GETFD             1
@@ -131,6 +136,7 @@ char *ptsname(int fd);
 int pipe(int ends[2]);
 int unlink(const char *path);
 pid_t getpid(void);
+long sysconf(int name);
 ssize_t pread(int fd, void *data, size_t len, off_t offset);
 ssize_t read(int fd, void *data, size_t len);
 ssize_t write(int fd, const void *data, size_t len);
@@ -189,6 +195,12 @@ int pselect(int count, fd_set *in, fd_set *out, fd_set *other, const struct time
             const sigset_t *mask);
 
 /* signal.h, pthread.h */
+#define SIGILL      4
+#define SIGTRAP     5
+#define SIGFPE      8
+#define SIGBUS      10
+#define SIGSEGV     11
+#define SIGSYS      12
 #define SIGPIPE     13
 #define SIGTERM     15
 #define SIG_BLOCK   1
@@ -216,12 +228,27 @@ struct sigaction {
 };
 int sigaction(int signum, const struct sigaction *action, struct sigaction *old);
 int sigaddset(sigset_t *set, int signum);
+int sigdelset(sigset_t *set, int signum);
 int kill(pid_t who, int signum);
 int sigemptyset(sigset_t *set);
+int sigfillset(sigset_t *set);
 int sigismember(const sigset_t *set, int signum);
 int sigpending(sigset_t *set);
 int sigwait(const sigset_t *set, int *signum);
 typedef struct pthread *pthread_t;
+typedef struct pthread_cond {
+    long opaque[8];
+} pthread_cond_t;
+int pthread_cond_init(pthread_cond_t *cond, const void *attributes);
+int pthread_cond_destroy(pthread_cond_t *cond);
+int pthread_cond_signal(pthread_cond_t *cond);
+int pthread_cond_broadcast(pthread_cond_t *cond);
+int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex);
+int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
+                           const struct timespec *until);
+int pthread_create(pthread_t *out, const void *attributes, void *(*fn)(void *), void *user);
+int pthread_detach(pthread_t t);
+int pthread_join(pthread_t t, void **result);
 int pthread_equal(pthread_t a, pthread_t b);
 int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes);
 int pthread_mutex_destroy(pthread_mutex_t *mutex);

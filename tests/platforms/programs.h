@@ -45,7 +45,6 @@ size_t strcspn(const char *text, const char *set);
 size_t strspn(const char *text, const char *set);
 
 /* time.h */
-#define CLOCK_REALTIME 0
 struct tm {
     int tm_sec, tm_min, tm_hour, tm_mday, tm_mon, tm_year, tm_wday, tm_yday, tm_isdst;
     long tm_gmtoff;
