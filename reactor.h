@@ -104,6 +104,7 @@
 
    One turn of the loop runs these steps, in this order:
 
+        hooks         guests say when they want to be called again: reactor_before_wait
         wait          until a descriptor is ready, a timer is due or another thread calls
         descriptors   watchers are called; connections read, call on_data, and send its answer
         timers        those that are due
@@ -228,9 +229,27 @@
    OTHER LOOPS AND LIBRARIES
 
    A library that hands out descriptors is watched with reactor_set, which adds or changes and always
-   tells the kernel anew: libraries close a socket and open the next one under the same number. A
-   program that has a loop watches reactor_fd and calls reactor_poll(r, 0); where that is -ENOTSUP it
-   gives the loop a turn now and then, or a thread.
+   tells the kernel anew: libraries close a socket and open the next one under the same number.
+
+   A library with a loop or timers of its own is a guest. Its descriptors are watched, and a hook,
+   reactor_before_wait, does what is due in it and tells how long the loop may sleep. The hook is
+   needed beside the descriptors: a timer that the guest is given in one of your callbacks is nothing
+   that a descriptor tells. All of libuv as a guest, watched by its one descriptor:
+
+        static int64_t uv_hook(reactor *r, void *uv) {
+            (void)r;
+            uv_run((uv_loop_t *)uv, UV_RUN_NOWAIT);
+            return uv_loop_alive((uv_loop_t *)uv) ? uv_backend_timeout((uv_loop_t *)uv) : -1;
+        }
+        static void uv_ready(reactor *r, reactor_socket fd, unsigned events, void *uv) {
+            (void)r, (void)fd, (void)events, (void)uv; // the hook comes before the next wait
+        }
+        ...
+        reactor_set(r, uv_backend_fd(uv), REACTOR_READ, uv_ready, uv);
+        reactor_before_wait(r, uv_hook, uv);
+
+   The other way round, a program that has a loop watches reactor_fd and calls reactor_poll(r, 0);
+   where that is -ENOTSUP it gives the loop a turn now and then, or a thread.
 
    BACKENDS
 
@@ -487,7 +506,7 @@ REACTOR_API const char *reactor_strerror(int error);
 /* ---- loop ---- */
 
 /* Told of each callback that ran for options.slow_ms or longer: what it was ("watcher", "timer",
-   "task", "async", "signal", "work", "stream") and how long, in nanoseconds. */
+   "task", "async", "signal", "work", "stream", "hook") and how long, in nanoseconds. */
 typedef void reactor_slow_fn(reactor *r, const char *what, int64_t ns, void *user);
 
 typedef struct reactor_options {
@@ -588,6 +607,24 @@ REACTOR_API const char *reactor_backend_name(int index);
    object; or what making it cost (-EMFILE, -ENOMEM). */
 REACTOR_API int reactor_fd(reactor *r);
 
+/* For a guest: a library with a loop or timers of its own, whose descriptors are watched here. fn is
+   called before each wait, also before one that does not sleep, when all callbacks of the turn before
+   have returned. So a guest that was given a timer or output in one of these shows it here before the
+   loop sleeps. fn may call everything but reactor_run, reactor_poll and reactor_select, and returns in
+   how many milliseconds at the latest it is to be called again: the wait ends then. 0: at once, in
+   the next turn; -1: only when something else ends the wait. While its latest answer is not -1, and
+   until its first call, a hook keeps reactor_run going, as a timer does; with -1 it does not. What
+   the loop should do at once also where it is nested (reactor_fd) has to be told: a guest that is
+   given something outside a turn needs a reactor_wake.
+
+   Several hooks are called in the order of their registration. fn and user together name one:
+   -EEXIST if both are registered already. */
+typedef int64_t reactor_hook_fn(reactor *r, void *user);
+REACTOR_API int reactor_before_wait(reactor *r, reactor_hook_fn *fn, void *user);
+
+/* The hook is not called any more; it may take itself off. -ENOENT: there is none with both. */
+REACTOR_API int reactor_unhook(reactor *r, reactor_hook_fn *fn, void *user);
+
 /* ---- descriptors: the selector ---- */
 
 /* Interest and report. The bits' values are those of poll(2) on Linux.
@@ -653,6 +690,11 @@ typedef struct reactor_key {
 /* Looks fd up. out may be NULL. -ENOENT: not watched. */
 REACTOR_API int reactor_find(const reactor *r, reactor_socket fd, reactor_key *out);
 
+/* Goes through all watchers: 1 and the next one in *out, as reactor_find would show it; 0 after the
+   last. *cursor is 0 to begin with. Between two calls anything may be added and removed: who is
+   watched all the time is shown once, who comes or goes meanwhile once or not at all. */
+REACTOR_API int reactor_next(const reactor *r, uint32_t *cursor, reactor_key *out);
+
 /* One turn that returns those ready whose fn is NULL, instead of calling back; the others are
    called as ever. Fills at most max keys (1..) and returns how many: 0 after the time (-1: for
    ever) or when the turn did something else. What does not fit is returned by the next call. The
@@ -677,12 +719,27 @@ REACTOR_API int reactor_after(reactor *r, int64_t ms, reactor_timer_fn *fn, void
 REACTOR_API int reactor_after_ns(reactor *r, int64_t ns, reactor_timer_fn *fn, void *user,
                                  reactor_timer *out);
 
+/* Calls fn once, no earlier than at a time of the loop's clock, which is the system's monotonic one
+   (CLOCK_MONOTONIC; on Windows that of QueryPerformanceCounter) as reactor_now tells it, for what is
+   due at a fixed time however late the call that sets it comes. A time that is over, a negative one
+   too, is the next turn. Otherwise as reactor_after. */
+REACTOR_API int reactor_at(reactor *r, int64_t at_ms, reactor_timer_fn *fn, void *user,
+                           reactor_timer *out);
+REACTOR_API int reactor_at_ns(reactor *r, int64_t at_ns, reactor_timer_fn *fn, void *user,
+                              reactor_timer *out);
+
 /* Calls fn every ms milliseconds from now. A call that is late does not move those after it; if more
    than one was missed, one more call stands for all the others. -EINVAL: not above 0, or no fn. */
 REACTOR_API int reactor_every(reactor *r, int64_t ms, reactor_timer_fn *fn, void *user,
                               reactor_timer *out);
 REACTOR_API int reactor_every_ns(reactor *r, int64_t ns, reactor_timer_fn *fn, void *user,
                                  reactor_timer *out);
+
+/* Inside the callback of a repeating timer: how many calls are left out behind this one because the
+   loop is late, 0 if it is not. Who counts time in steps does 1 + reactor_missed of them in each
+   call, and has done all that are due once the call that makes up for the others has come. -EBADF:
+   t is not the timer that is being called. */
+REACTOR_API int64_t reactor_missed(const reactor *r, reactor_timer t);
 
 /* Sets the next call to so long from now; of a repeating timer also the grid, whose step stays.
    -EBADF: fired, cancelled, unknown; -EINVAL: negative. */
@@ -5909,6 +5966,12 @@ static int reactor__timer_get(const reactor__timer_wheel *w, uint64_t id, int64_
     return (w->nodes[t].tag & REACTOR__TIMER_FRESH) != 0;
 }
 
+/* 0: it fires once; -EBADF. */
+static int64_t reactor__timer_interval(const reactor__timer_wheel *w, uint64_t id) {
+    uint32_t t = reactor__timer_find(w, id);
+    return t == REACTOR__NONE ? -EBADF : reactor__timer_call_of(w, t)->interval;
+}
+
 /* Enumerates the timers: returns 1 for each, and 0 at the end. *cursor begins at 0. A FRESH
    timer has no deadline yet; cur plus its delay is returned as an estimate. */
 static int reactor__timer_each(const reactor__timer_wheel *w, uint32_t *cursor, uint64_t *id,
@@ -6602,6 +6665,13 @@ typedef struct reactor__loop_io_context {
 
 #define REACTOR__LOOP_NO_FAST_PATH UINT64_C(0x8000000100000000)
 
+/* Of reactor_before_wait. */
+typedef struct reactor__loop_hook {
+    reactor_hook_fn *fn; /* NULL: was taken off while hooks were being called */
+    void *user;
+    int64_t at; /* when it wants to be called, by the clock; 0: at once; NEVER: it does not care */
+} reactor__loop_hook;
+
 /* The loop. Its states, by the fields running, core.stop and destroyed:
 
         idle -> running           loop_enter, by run, poll and select
@@ -6646,7 +6716,11 @@ struct reactor {
     /* a ring of the last long turns */
     reactor__loop_long_turn long_turns[REACTOR__LOOP_LONG_TURNS];
     uint32_t long_turn_count;
-    int64_t longest; /* the longest of those that have left the ring */
+    int64_t longest;           /* the longest of those that have left the ring */
+    uint64_t firing;           /* the timer whose callback runs; 0: none */
+    reactor__loop_hook *hooks; /* in the order in which they are called */
+    uint32_t hook_count, hook_cap;
+    int hooking; /* hooks are being called: the array may grow, and must not shrink */
 };
 
 /* ---- callbacks ----
@@ -6713,6 +6787,15 @@ REACTOR__OPTIONAL static void reactor__loop_call_worked(reactor *r, reactor_work
     r->core.counters.jobs_done++;
     done(r, status, user);
     reactor__loop_end(r, "work", begun);
+}
+
+/* A hook is not one of the callbacks that reactor_poll counts: it may have had nothing to do. */
+static int64_t reactor__loop_call_hook(reactor *r, reactor_hook_fn *fn, void *user) {
+    int64_t begun = reactor__loop_begin(r);
+    r->core.counters.callbacks--;
+    int64_t ms = fn(r, user);
+    reactor__loop_end(r, "hook", begun);
+    return ms;
 }
 
 REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_signal_fn *fn,
@@ -6785,6 +6868,7 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
 
 /* ---- the turn ----
 
+        hooks     reactor_before_wait's: guests say when they want to be called again
         flush     applies changed interests to the backend
         wait      as long as nothing is due; then the time is read
         dispatch  what is ready: watchers, and streams, which read, call and answer
@@ -6811,6 +6895,54 @@ static inline int reactor__loop_pending(const reactor *r) {
     return (events | (uint32_t)parts) != 0 || reactor__loop_has_tasks(r);
 }
 
+/* ---- hooks ----
+
+   A wish is a deadline like a timer's, and counts in core.active as one that keeps the loop going;
+   but it is the hook's again each time that it is asked, so it needs no place in the wheel. */
+
+static void reactor__loop_wish(reactor *r, reactor__loop_hook *hook, int64_t at) {
+    r->core.active -= hook->at != REACTOR__NEVER;
+    r->core.active += at != REACTOR__NEVER;
+    hook->at = at;
+}
+
+/* The earliest of all wishes. */
+static int64_t reactor__loop_wished(const reactor *r) {
+    int64_t at = REACTOR__NEVER;
+    for (uint32_t i = 0; i < r->hook_count; i++)
+        if (r->hooks[i].at < at) at = r->hooks[i].at;
+    return at;
+}
+
+/* Takes out those that went while they were being called. */
+static void reactor__loop_close_ranks(reactor *r) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < r->hook_count; i++)
+        if (r->hooks[i].fn) r->hooks[kept++] = r->hooks[i];
+    r->hook_count = kept;
+}
+
+/* Calls those that are there now: one that is added meanwhile has a wish for at once. Returns how
+   long the wait may be. */
+REACTOR__NOINLINE static int64_t reactor__loop_ask_hooks(reactor *r, int64_t timeout) {
+    const uint32_t n = r->hook_count;
+    r->hooking = 1;
+    for (uint32_t i = 0; i < n && !REACTOR__PEEK(&r->core.stop); i++) {
+        if (!r->hooks[i].fn) continue;
+        int64_t ms = reactor__loop_call_hook(r, r->hooks[i].fn, r->hooks[i].user);
+        int64_t at = ms < 0 ? REACTOR__NEVER : 0;
+        if (ms > 0) at = reactor__util_add(reactor__util_clock(), reactor__util_ms(ms));
+        if (r->hooks[i].fn) reactor__loop_wish(r, &r->hooks[i], at);
+    }
+    r->hooking = 0;
+    reactor__loop_close_ranks(r);
+    const int64_t at = reactor__loop_wished(r);
+    if (at == REACTOR__NEVER) return timeout;
+    int64_t left = at ? at - reactor__util_clock() : 0;
+    if (left < 0) left = 0;
+    return timeout < 0 || left < timeout ? left : timeout;
+}
+
 /* For a loop that is nested in another one: makes its descriptor readable when something here
    falls due. The outer loop sees nothing else of this one, so every change outside a turn comes
    here at once: interests are applied, and the alarm is set to the first timer, or to the past
@@ -6818,7 +6950,8 @@ static inline int reactor__loop_pending(const reactor *r) {
 static void reactor__loop_renest(reactor *r) {
     reactor__core_flush(&r->core);
     reactor__timer_resolve(&r->wheel, reactor__util_clock());
-    int64_t at = reactor__timer_next(&r->wheel);
+    int64_t at = reactor__timer_next(&r->wheel), wished = reactor__loop_wished(r);
+    if (wished < at) at = wished;
     if (r->core.dirty_head != REACTOR__NONE || reactor__loop_pending(r) ||
         reactor__wake_fall_asleep(&r->wake) ||
         (r->core.always_count && reactor__core_has_always(&r->core)))
@@ -6947,8 +7080,10 @@ static void reactor__loop_fire(reactor *r) {
         n->timers_fired++;
         n->lag_ns = r->now - deadline;
         if (n->lag_ns > n->max_lag_ns) n->max_lag_ns = n->lag_ns;
+        r->firing = id;
         reactor__loop_call_timer(r, fn, id, user, flags);
     }
+    r->firing = 0;
 }
 
 /* Runs the tasks of a queue as far as the budget goes. The queue's memory is kept for the next
@@ -7050,6 +7185,7 @@ REACTOR__NOINLINE static void reactor__loop_end_drain(reactor *r) {
 
 /* The turn proper: waits, dispatches and runs the phases. */
 static int reactor__loop_events(reactor *r, int64_t timeout) {
+    if (REACTOR__UNLIKELY(r->hook_count)) timeout = reactor__loop_ask_hooks(r, timeout);
     int e = reactor__loop_wait(r, timeout);
     if (e < 0) return e;
     r->core.counters.turns++;
@@ -7164,6 +7300,44 @@ REACTOR_API int reactor_select(reactor *r, reactor_key *ready, int max, int64_t 
     e = reactor__loop_turn(r, timeout_ms < 0 ? -1 : reactor__util_ms(timeout_ms), ready, max);
     reactor__loop_leave(r);
     return e;
+}
+
+/* NULL if there is none. */
+static reactor__loop_hook *reactor__loop_find_hook(const reactor *r, reactor_hook_fn *fn,
+                                                   const void *user) {
+    for (uint32_t i = 0; i < r->hook_count; i++)
+        if (r->hooks[i].fn == fn && r->hooks[i].user == user) return &r->hooks[i];
+    return NULL;
+}
+
+REACTOR_API int reactor_before_wait(reactor *r, reactor_hook_fn *fn, void *user) {
+    if (!r || !fn) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    if (reactor__loop_find_hook(r, fn, user)) return -EEXIST;
+    if (r->hook_count == r->hook_cap) {
+        void *grown =
+            reactor__util_grown(r->hooks, &r->hook_cap, r->hook_count + 1, sizeof *r->hooks);
+        if (!grown) return -ENOMEM;
+        r->hooks = (reactor__loop_hook *)grown;
+    }
+    reactor__loop_hook *hook = &r->hooks[r->hook_count++];
+    hook->fn = fn;
+    hook->user = user;
+    hook->at = REACTOR__NEVER;
+    reactor__loop_wish(r, hook, 0);
+    reactor__loop_touch(r);
+    return 0;
+}
+
+REACTOR_API int reactor_unhook(reactor *r, reactor_hook_fn *fn, void *user) {
+    if (!r || !fn) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    reactor__loop_hook *hook = reactor__loop_find_hook(r, fn, user);
+    if (!hook) return -ENOENT;
+    reactor__loop_wish(r, hook, REACTOR__NEVER);
+    hook->fn = NULL;
+    if (!r->hooking) reactor__loop_close_ranks(r);
+    return 0;
 }
 
 REACTOR_API void reactor_wake(reactor *r) {
@@ -7404,6 +7578,7 @@ static void reactor__loop_free(reactor *r) {
     REACTOR_FREE(r->posted.tasks);
     REACTOR_FREE(r->deferred.tasks);
     REACTOR_FREE(r->due.tasks);
+    REACTOR_FREE(r->hooks);
     REACTOR_FREE(r);
 }
 
@@ -7535,15 +7710,30 @@ REACTOR_API int reactor_rewatch(reactor *r, reactor_socket fd, reactor_io_fn *fn
     return 0;
 }
 
-REACTOR_API int reactor_find(const reactor *r, reactor_socket fd, reactor_key *out) {
-    uint32_t index;
-    int e = reactor__loop_watcher(r, fd, &index);
-    if (e < 0 || !out) return e;
-    const reactor__core_slot *slot = reactor__core_at(&r->core, index);
-    out->fd = fd;
+static void reactor__loop_show(const reactor__core_slot *slot, reactor_key *out) {
+    out->fd = slot->fd;
     out->events = slot->wanted & REACTOR__CORE_USER;
     out->fn = slot->fn;
     out->user = slot->user;
+}
+
+REACTOR_API int reactor_find(const reactor *r, reactor_socket fd, reactor_key *out) {
+    uint32_t index;
+    int e = reactor__loop_watcher(r, fd, &index);
+    if (e == 0 && out) reactor__loop_show(reactor__core_at(&r->core, index), out);
+    return e;
+}
+
+/* The cursor is an index of slots, which stay where they are as long as they are taken. */
+REACTOR_API int reactor_next(const reactor *r, uint32_t *cursor, reactor_key *out) {
+    if (!r || !cursor || !out) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    while (*cursor < r->core.count) {
+        const reactor__core_slot *slot = reactor__core_at(&r->core, (*cursor)++);
+        if (slot->kind != REACTOR__CORE_WATCHER) continue;
+        reactor__loop_show(slot, out);
+        return 1;
+    }
     return 0;
 }
 
@@ -7627,6 +7817,24 @@ REACTOR_API int reactor_after(reactor *r, int64_t ms, reactor_timer_fn *fn, void
     return reactor__loop_new_timer(r, ms < 0 ? -1 : reactor__util_ms(ms), 0, fn, user, out);
 }
 
+/* A fixed time needs no reading of the clock, so it is never fresh. */
+REACTOR_API int reactor_at_ns(reactor *r, int64_t at_ns, reactor_timer_fn *fn, void *user,
+                              reactor_timer *out) {
+    uint64_t id = 0;
+    if (out) out->id = 0;
+    if (!r || !fn) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    int e = reactor__timer_set(&r->wheel, at_ns > 0 ? at_ns : 0, 0, fn, user, 0, &id);
+    if (out) out->id = id;
+    reactor__loop_touch(r);
+    return e;
+}
+
+REACTOR_API int reactor_at(reactor *r, int64_t at_ms, reactor_timer_fn *fn, void *user,
+                           reactor_timer *out) {
+    return reactor_at_ns(r, at_ms > 0 ? reactor__util_ms(at_ms) : 0, fn, user, out);
+}
+
 REACTOR_API int reactor_every_ns(reactor *r, int64_t ns, reactor_timer_fn *fn, void *user,
                                  reactor_timer *out) {
     return reactor__loop_new_timer(r, ns > 0 ? ns : -1, ns, fn, user, out);
@@ -7656,6 +7864,16 @@ REACTOR_API int64_t reactor_remaining(const reactor *r, reactor_timer t) {
     if (e < 0) return e;
     int64_t left = e == 1 ? deadline : deadline - reactor__util_clock();
     return left <= 0 ? 0 : left / REACTOR__MS + (left % REACTOR__MS != 0);
+}
+
+/* The grid goes on with the latest call that is due, see reactor__timer_grid: those between that and
+   the one of now are left out. */
+REACTOR_API int64_t reactor_missed(const reactor *r, reactor_timer t) {
+    if (!r) return -EINVAL;
+    int64_t interval = reactor__timer_interval(&r->wheel, t.id);
+    if (interval <= 0 || r->firing != t.id) return -EBADF;
+    const int64_t late = r->core.counters.lag_ns;
+    return late < interval ? 0 : late / interval - 1;
 }
 
 REACTOR_API int reactor_ref_timer(reactor *r, reactor_timer t) {

@@ -1342,6 +1342,114 @@ CASE(timers_set_after_churn_lie_side_by_side) {
     reactor_destroy(r);
 }
 
+/* ---- fixed times, missed calls ---- */
+
+typedef struct order {
+    int n, what[8];
+} order;
+
+static order seen_order;
+static void in_order(reactor *r, reactor_timer t, void *user) {
+    (void)r, (void)t;
+    seen_order.what[seen_order.n++ % 8] = *(int *)user;
+}
+
+CASE(at_fires_at_a_time_of_the_loops_clock) {
+    static int which[] = {0, 1, 2, 3};
+    reactor *r = make_loop();
+    memset(&seen_order, 0, sizeof seen_order);
+    int64_t at = clock_ns() + 10 * MS;
+    reactor_timer past, never;
+    record seen = {0}, far = {0};
+    assert_int_equal(reactor_at_ns(r, at + 1, in_order, &which[2], NULL), 0);
+    assert_int_equal(reactor_at_ns(r, at, in_order, &which[0], NULL), 0);
+    assert_int_equal(reactor_at_ns(r, at, in_order, &which[1], NULL), 0);
+    assert_int_equal(reactor_at_ns(r, INT64_MAX, on_timer, &far, &never), 0);
+    assert_int_equal(reactor_at(r, INT64_MAX, on_timer, &far, NULL), 0);
+    assert_int_equal(reactor_at(r, INT64_MIN, on_timer, &seen, &past), 0);
+    assert_int_equal(reactor_at(r, 0, on_timer, &seen, NULL), 0);
+    assert_int_equal(turns(r, 1), 2);
+    assert_int_equal(reactor_cancel(r, past), -EBADF);
+    while (seen_order.n < 3) assert_true(reactor_poll(r, -1) >= 0);
+    assert_true(clock_ns() >= at + 1);
+    for (int i = 0; i < 3; i++) assert_int_equal(seen_order.what[i], i);
+    assert_int_equal(far.calls, 0);
+    assert_int_equal(reactor_reset(r, never, 0), 0); /* it is a timer as any other */
+    turns(r, 1);
+    assert_int_equal(far.calls, 1);
+    int64_t ms = reactor_now(r) + 3;
+    assert_int_equal(reactor_at(r, ms, on_timer, &seen, NULL), 0);
+    while (seen.calls < 3) assert_true(reactor_poll(r, -1) >= 0);
+    assert_true(seen.at >= ms * MS);
+    assert_int_equal(reactor_at(NULL, 0, on_timer, NULL, NULL), -EINVAL);
+    assert_int_equal(reactor_at(r, 0, NULL, NULL, &past), -EINVAL);
+    assert_int_equal(past.id, 0);
+    reactor_destroy(r);
+}
+
+typedef struct resetter {
+    int calls;
+    int64_t at, due;
+} resetter;
+
+/* Set in a callback that is slow: the time is not counted from its end. */
+static void set_at(reactor *r, reactor_timer t, void *user) {
+    resetter *s = user;
+    (void)t;
+    s->at = clock_ns();
+    if (s->calls++) return;
+    s->due = s->at + 2 * MS;
+    assert_int_equal(reactor_at_ns(r, s->due, set_at, s, NULL), 0);
+    assert_int_equal(reactor_at_ns(r, 0, set_at, s, NULL), 0); /* the next turn's all the same */
+    spin(4 * MS);
+}
+
+CASE(at_inside_a_callback_counts_from_nothing) {
+    reactor *r = make_loop();
+    resetter s = {0};
+    assert_int_equal(reactor_at_ns(r, 0, set_at, &s, NULL), 0);
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(turns(r, 1), 2);
+    assert_true(s.at >= s.due);
+    reactor_destroy(r);
+}
+
+typedef struct steps {
+    int calls, stall;
+    int64_t steps, wrong;
+    reactor_timer other;
+} steps;
+
+static void step(reactor *r, reactor_timer t, void *user) {
+    steps *s = user;
+    s->wrong = reactor_missed(r, s->other);
+    s->steps += 1 + reactor_missed(r, t);
+    if (++s->calls == s->stall) spin(20 * MS);
+    if (s->calls == s->stall + 2) reactor_cancel(r, t);
+}
+
+CASE(missed_counts_the_calls_that_are_left_out) {
+    enum { STEP_NS = 1500000 };
+    reactor *r = make_loop();
+    steps s = {.stall = 3};
+    reactor_timer t;
+    int64_t from = clock_ns();
+    assert_int_equal(reactor_every_ns(r, STEP_NS, step, &s, &t), 0);
+    int64_t to = clock_ns();
+    assert_int_equal(reactor_every_ns(r, INT64_MAX, step, &s, &s.other), 0);
+    while (s.calls < 5) assert_true(reactor_poll(r, -1) >= 0);
+    /* The steps are as many as the grid has, up to the call that made up for the others. */
+    int64_t now = clock_ns();
+    assert_true(s.steps >= (20 * MS) / STEP_NS);
+    assert_true(s.steps <= (now - from) / STEP_NS);
+    (void)to;
+    assert_int_equal(s.wrong, -EBADF);
+    assert_int_equal(reactor_missed(r, t), -EBADF);
+    assert_int_equal(reactor_missed(r, s.other), -EBADF); /* not being called */
+    assert_int_equal(reactor_missed(NULL, t), -EINVAL);
+    reactor_destroy(r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(law9_never_early),
@@ -1395,6 +1503,9 @@ int main(void) {
         TEST(poll_of_nanoseconds_waits_no_less),
         TEST(law9_time_never_goes_back_and_does_go_on),
         TEST(timers_set_after_churn_lie_side_by_side),
+        TEST(at_fires_at_a_time_of_the_loops_clock),
+        TEST(at_inside_a_callback_counts_from_nothing),
+        TEST(missed_counts_the_calls_that_are_left_out),
     };
     return cmocka_run_group_tests_name("timer", tests, NULL, NULL);
 }
