@@ -87,11 +87,12 @@ tsan: ## behaviour tests under the thread sanitizer
 sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
   OPT="-O1 -g -fno-omit-frame-pointer" SAN="$(1)"
 
-# 64 and 32 bit. The tests left out speak POSIX.
+# 64 and 32 bit. The tests left out speak POSIX: processes and signals (test_process, test_restart),
+# faults and a random world made of POSIX calls (test_faults, test_stress), other systems' backends.
 WIN_EXAMPLES = hello echo_server proxy chat_server raw_echo static_server
-WIN_TESTS    = $(if $(TESTS),$(TESTS),test_selector test_timer test_tasks test_loop test_stream \
-  test_stream_end test_drain test_connect test_address test_model test_limits test_findings test_console \
-  test_refused)
+WIN_TESTS    = $(if $(TESTS),$(TESTS),test_selector test_timer test_tasks test_loop test_promises test_stream \
+  test_stream_end test_flow test_drain test_handles test_connect test_address test_model test_limits \
+  test_findings test_console test_refused)
 WIN_SCRIPTS  = $(if $(TESTS),,tests/test_differential.py tests/win32/test_servers.py \
   tests/test_static.py)
 WIN_CC       = $(1)-w64-mingw32-gcc $(STD) $(OPT) $(WARN)

@@ -39,6 +39,7 @@
 #define NEEDS_MODES_TO_ASK     ((void)0)
 #define NEEDS_INTERFACE_NAMES  ((void)0)
 #define PAIRS_HANG_UP          1
+#define PAIRS_SETTLE_MS        0
 #define SOCKETS_DUP            1
 #define KINDS_TO_WATCH         6 /* of descriptors */
 #define RESETS_SET_SO_ERROR    1

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Runs test programs, one on each core, each of them once on every backend, and adds up what they say.
+"""Runs test programs, each of them once on every backend, and adds up what they say.
 
+One runs on each core, and more of them while cores are idle, for many tests wait most of the time.
 A program is cmocka's output, or, for scripts, a last line "N passed, M failed". Two comments at the
 start of a line in a test's source are read here:
     /* backends: one */         it does not depend on the backend: run it once
@@ -26,6 +27,8 @@ import time
 
 LIMIT_S = 3600  # far more than any takes, however busy the machine is
 JOBS = max(2, os.cpu_count() or 2)
+MOST = 6 * JOBS  # at a time, however much they wait: each has processes and memory of its own
+LOOK_S = 0.5  # so often is looked whether cores are idle
 KEEP = 400  # lines of a failing program that are shown at most
 
 
@@ -81,6 +84,41 @@ def shortened(output):
     return lines
 
 
+class IdleCores:
+    """Whether at least half a core was idle of late. Where the kernel does not tell, none was."""
+
+    def __init__(self):
+        self.when, self.ticks = time.monotonic(), self.idle_ticks()
+
+    @staticmethod
+    def idle_ticks():
+        try:
+            with open("/proc/stat", encoding="ascii") as f:
+                return int(f.readline().split()[4])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def seen(self):
+        """Looks anew if it was long enough ago; each look finds place for one program."""
+        now = time.monotonic()
+        if now - self.when < LOOK_S:
+            return False
+        ticks = self.idle_ticks()
+        idle = (ticks - self.ticks) / os.sysconf("SC_CLK_TCK") / (now - self.when)
+        self.when, self.ticks = now, ticks
+        return idle >= 0.5
+
+
+def signals_as_usual():
+    """What the parent ignored or blocked, the tests would inherit: a shell ignores SIGINT for what it
+    runs in the background, nohup SIGHUP. This program goes on ignoring them, by a handler, which its
+    children do not inherit."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
+        if signal.getsignal(signum) == signal.SIG_IGN:
+            signal.signal(signum, lambda *_: None)
+
+
 def run(program, backend, build, prefix):
     began = time.monotonic()
     process = subprocess.Popen(
@@ -95,7 +133,8 @@ def run(program, backend, build, prefix):
             print(line.decode("utf-8", "replace")[len("progress: "):], end="", flush=True)
         else:
             lines.append(line)
-    process.wait()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = status = os.waitstatus_to_exitcode(status)
     ended = "" if watchdog.is_alive() else f"not finished after {LIMIT_S} s"
     watchdog.cancel()
     output = b"".join(lines)
@@ -103,13 +142,12 @@ def run(program, backend, build, prefix):
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass
-    status = process.returncode
     if status < 0 and not ended:
         ended = "killed by " + signal.Signals(-status).name
     elif status and not ended:
         ended = f"exit status {status}"
     output = output.decode("utf-8", "replace")
-    return output, status, ended, time.monotonic() - began
+    return output, status, ended, time.monotonic() - began, usage.ru_utime + usage.ru_stime
 
 
 def backends_of(build, prefix):
@@ -129,22 +167,24 @@ def sanitizer_prefix(build):
 
 
 def durations(path):
-    """Seconds that each job took when it was run last, by its name."""
+    """{a job's name: [seconds that it took when it was run last, seconds of a core in that]}"""
     try:
         with open(path, encoding="utf-8") as f:
-            return json.load(f)
-    except (OSError, ValueError):
+            return {key: both for key, both in json.load(f).items() if len(both) == 2}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
 def announce(jobs, alone, took):
     """How long it will take about, from those whose time is known."""
-    known = [took[key] for key in map(" ".join, jobs + alone) if key in took]
-    parallel = [took[key] for key in map(" ".join, jobs) if key in took]
+    known = [key for key in map(" ".join, jobs + alone) if key in took]
     if len(known) * 2 < len(jobs) + len(alone) or not known:
         print(f"{len(jobs) + len(alone)} programs", flush=True)
         return
-    seconds = max([sum(parallel) / JOBS] + parallel) + sum(known) - sum(parallel)
+    together = [took[key] for key in map(" ".join, jobs) if key in took]
+    walls, cores = [wall for wall, _ in together], [core for _, core in together]
+    seconds = max([sum(walls) / MOST, sum(cores) / JOBS] + walls)
+    seconds += sum(took[key][0] for key in map(" ".join, alone) if key in took)
     print(f"{len(jobs) + len(alone)} programs, about {seconds:.0f} s if the machine is as busy as last"
           " time", flush=True)
 
@@ -155,6 +195,7 @@ def main():
     arguments.add_argument("--backend", default="", help="this one only")
     arguments.add_argument("programs", nargs="*")
     a = arguments.parse_args()
+    signals_as_usual()
 
     flavour = os.path.basename(a.build)
     sanitized = flavour in ("asan", "ubsan", "tsan")
@@ -189,16 +230,18 @@ def main():
     passed = failed = skipped = told = 0
     memory = f"{a.build}/tests/durations.json"
     took = durations(memory)
-    todo.sort(key=lambda job: -took.get(" ".join(job), 0))
+    # The longest first; a script drives processes, and takes longer than a program that is unknown.
+    unknown = {True: [60, 0], False: [0, 0]}
+    todo.sort(key=lambda job: -took.get(" ".join(job), unknown[job[1].endswith(".py")])[0])
     if len(todo) + len(alone) > 1:
         announce(todo, alone, took)
 
     def tell(job, result):
         nonlocal passed, failed, skipped, told
         name, path, backend = job
-        output, status, ended, seconds = result
+        output, status, ended, seconds, core_seconds = result
         told += 1
-        took[" ".join(job)] = round(seconds, 1)
+        took[" ".join(job)] = [round(seconds, 1), round(core_seconds, 1)]
         left = len(todo) + len(alone) - told
         p, f, s, names = count(output, status)
         passed, failed, skipped = passed + p, failed + f, skipped + s
@@ -216,10 +259,16 @@ def main():
         print("\n".join("    " + text for text in shortened(output)))
         print(f"  repeat with: {command}", flush=True)
 
-    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        running = {pool.submit(run, job[1], job[2], a.build, prefix): job for job in todo}
-        for done in concurrent.futures.as_completed(running):
-            tell(running[done], done.result())
+    with concurrent.futures.ThreadPoolExecutor(MOST) as pool:
+        waiting, running, idle = todo[:], {}, IdleCores()
+        while waiting or running:
+            while waiting and (len(running) < JOBS or len(running) < MOST and idle.seen()):
+                job = waiting.pop(0)
+                running[pool.submit(run, job[1], job[2], a.build, prefix)] = job
+            ended, _ = concurrent.futures.wait(running, LOOK_S if waiting else None,
+                                               concurrent.futures.FIRST_COMPLETED)
+            for done in ended:
+                tell(running.pop(done), done.result())
     for job in alone:
         tell(job, run(job[1], job[2], a.build, []))
     try:

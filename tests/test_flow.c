@@ -74,11 +74,14 @@ static reactor_conn attach_handled(reactor *r, int fd, const reactor_handler *h,
     return c;
 }
 
-/* The kernel takes no more of it. */
+/* The kernel takes no more of it, also once all that it has taken has arrived. */
 static void fill_socket(reactor *r, reactor_conn c) {
     int fd = (int)reactor_conn_socket(r, c);
-    while (send(fd, zeros, 64 * KIB, MSG_NOSIGNAL) > 0) continue;
-    while (send(fd, zeros, 1, MSG_NOSIGNAL) > 0) continue;
+    do {
+        while (send(fd, zeros, 64 * KIB, MSG_NOSIGNAL) > 0) continue;
+        while (send(fd, zeros, 1, MSG_NOSIGNAL) > 0) continue;
+        if (PAIRS_SETTLE_MS) poll(NULL, 0, PAIRS_SETTLE_MS);
+    } while (send(fd, zeros, 1, MSG_NOSIGNAL) > 0);
 }
 
 static void drain_pair(reactor *r, int fd, const probe *p) {
@@ -811,11 +814,12 @@ CASE(law14_memory_of_what_is_sent_already_counts) {
             if (recv(fd, got, sizeof got, 0) < 0) assert_int_equal(errno, EAGAIN);
             turns(r, 1);
         }
-        assert_true(reactor_pending(r, p.conn) > 0);
+        const size_t left = reactor_pending(r, p.conn); /* the kernel's sends decide how much */
+        assert_true(left > 0);
         write_all_there_is_room_for(r, p.conn, kinds[i]);
         const size_t held = live - before + lent, pending = reactor_pending(r, p.conn);
-        if (held > 2 * most || pending < most / 2)
-            fail_msg("kind %zu: %zu bytes held for %zu", i, held, pending);
+        if (held > 2 * most || pending < left + most / 4)
+            fail_msg("kind %zu: %zu bytes held for %zu, %zu before", i, held, pending, left);
         const int told = p.writables;
         assert_no_spin(r);
         assert_int_equal(p.writables, told);

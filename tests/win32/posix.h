@@ -143,6 +143,7 @@ struct sigaction {
 #define NEEDS_MODES_TO_ASK     posix_missing()
 #define NEEDS_INTERFACE_NAMES  posix_missing()
 #define PAIRS_HANG_UP          0
+#define PAIRS_SETTLE_MS        50 /* they are of TCP */
 #define SOCKETS_DUP            0
 #define KINDS_TO_WATCH         2
 #define RESETS_SET_SO_ERROR    0
