@@ -1,4 +1,5 @@
-/* hello: a server that sends back what it gets. The program of the README.
+/* hello: a server that sends back what it gets. The program of the README, which also says why it
+   ended.
 
    cc -o hello examples/hello.c -pthread */
 #define REACTOR_IMPLEMENTATION
@@ -13,7 +14,10 @@ static const reactor_handler echo = {.on_data = on_data};
 
 int main(void) {
     reactor *r;
-    if (reactor_create(&r, NULL) < 0) return 1;
-    if (reactor_listen(r, "localhost:7000", &echo, NULL, NULL) < 0) return 1;
-    return reactor_run(r) < 0;
+    int e = reactor_create(&r, NULL);
+    if (e == 0) e = reactor_listen(r, "localhost:7000", &echo, NULL, NULL);
+    if (e == 0) e = reactor_run(r);
+    fprintf(stderr, "hello: %s\n", reactor_strerror(e));
+    reactor_destroy(r);
+    return e < 0;
 }

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 
-BUILD = os.environ.get("REACTOR_TEST_BUILD", "build")
+BUILD = os.path.abspath(os.environ.get("REACTOR_TEST_BUILD", "build"))
 PATIENCE = 30  # seconds for anything that must happen
 LIMIT = 120  # seconds for one test
 
