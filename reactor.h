@@ -229,7 +229,9 @@
    OTHER LOOPS AND LIBRARIES
 
    A library that hands out descriptors is watched with reactor_set, which adds or changes and always
-   tells the kernel anew: libraries close a socket and open the next one under the same number.
+   tells the kernel anew: libraries close a socket and open the next one under the same number. Where
+   a descriptor has several watchers that do not know of each other, as those of libdbus, each is a
+   reactor_watch.
 
    A library with a loop or timers of its own is a guest. Its descriptors are watched, and a hook,
    reactor_before_wait, does what is due in it and tells how long the loop may sleep. The hook is
@@ -494,6 +496,9 @@ typedef struct reactor_listener {
 typedef struct reactor_async {
     uint64_t id;
 } reactor_async;
+typedef struct reactor_watcher {
+    uint64_t id;
+} reactor_watcher;
 typedef struct reactor_job {
     uint64_t id;
 } reactor_job;
@@ -702,6 +707,27 @@ REACTOR_API int reactor_next(const reactor *r, uint32_t *cursor, reactor_key *ou
    reactor_poll. Only reactor_select arms such watchers: reactor_run and reactor_poll leave them
    alone. */
 REACTOR_API int reactor_select(reactor *r, reactor_key *ready, int max, int64_t timeout_ms);
+
+/* For a descriptor that several watch, who need not know of each other: a library that has a reader
+   and a writer of its own (libdbus), two modules of a program. Each has a handle, interest, callback
+   and user; one kernel registration has the interest of all. They see what the others cause: after
+   one has read there may be nothing left for the next, so each has to expect EAGAIN. An edge or a
+   change of any interest tells edges to all of them again.
+   events as in reactor_add. ONESHOT is each one's own. EDGE holds while all that have an interest ask
+   for it; else those that do are called as for a level, every turn. Called are those that were added
+   last first; one that is added meanwhile waits for the next turn. Such a descriptor is watched by
+   these calls alone: to reactor_modify, reactor_remove, reactor_rewatch and reactor_find it is not
+   watched (-ENOENT), for reactor_add and reactor_set it is taken (-EEXIST). reactor_unref_fd and
+   reactor_ref_fd act for all of them. Errors as reactor_add's, and no fn, which is -EINVAL: these are
+   not for reactor_select. out must not be NULL. Each costs 48 bytes, and the descriptor one more. */
+REACTOR_API int reactor_watch(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
+                              void *user, reactor_watcher *out);
+
+/* As reactor_modify. -EBADF: the handle is stale. */
+REACTOR_API int reactor_watch_modify(reactor *r, reactor_watcher w, unsigned events);
+
+/* Nothing more of it is called, and the others stay. fd may be closed already. -EBADF. */
+REACTOR_API int reactor_unwatch(reactor *r, reactor_watcher w);
 
 /* Whether a watcher keeps reactor_run going: it does until unref_fd. Not counted. -ENOENT. */
 REACTOR_API int reactor_ref_fd(reactor *r, reactor_socket fd);
@@ -2036,14 +2062,15 @@ REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
 
 /* What a slot is used for. A handle of one kind is refused where another kind is expected.
 
-        FREE      -> WATCHER, INTERNAL, LISTENER, CONN    reserve
+        FREE      -> WATCHER, MEMBER, INTERNAL, LISTENER, CONN    reserve
         any kind  -> FREE                                 release; its handle is stale from here on
         FREE      -> on the free list                     reuse; at once, or in flush if it is DIRTY
 
    A slot has a descriptor only between bind and unbind (BOUND). */
 enum {
     REACTOR__CORE_FREE,
-    REACTOR__CORE_WATCHER,  /* reactor_add */
+    REACTOR__CORE_WATCHER,  /* reactor_add, or all reactor_watch of a descriptor */
+    REACTOR__CORE_MEMBER,   /* one reactor_watch: has fd, and is not BOUND to it */
     REACTOR__CORE_INTERNAL, /* the loop's own descriptors */
     REACTOR__CORE_LISTENER,
     REACTOR__CORE_CONN
@@ -6720,7 +6747,8 @@ struct reactor {
     uint64_t firing;           /* the timer whose callback runs; 0: none */
     reactor__loop_hook *hooks; /* in the order in which they are called */
     uint32_t hook_count, hook_cap;
-    int hooking; /* hooks are being called: the array may grow, and must not shrink */
+    uint32_t member; /* the next of a shared descriptor's members to be called; NONE */
+    int hooking;     /* hooks are being called: the array may grow, and must not shrink */
 };
 
 /* ---- callbacks ----
@@ -6751,6 +6779,12 @@ static void reactor__loop_call_slow(reactor *r, const reactor__core_slot *slot, 
     int watcher = slot->kind == REACTOR__CORE_WATCHER;
     slot->fn(r, slot->fd, events, slot->user);
     if (watcher) reactor__loop_end(r, "watcher", begun);
+}
+
+/* One of several watchers. What all of them take is timed as one callback, by call_slow. */
+static void reactor__loop_call_member(reactor *r, const reactor__core_slot *slot, unsigned events) {
+    r->core.counters.callbacks++;
+    slot->fn(r, slot->fd, events, slot->user);
 }
 
 /* Calls a timer. The library's own timers are neither counted nor timed; what they call is. */
@@ -7526,6 +7560,7 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
         reactor__loop_read_clock(r);
         r->pid = reactor__util_pid();
         r->left = REACTOR__LOOP_PHASES;
+        r->member = REACTOR__NONE;
         r->io.answer = REACTOR__LOOP_NO_FAST_PATH; /* 0 would mean a handle of {0} */
         r->held = reactor__util_hold_standard();
         e = reactor__loop_start(r, r->options.backend);
@@ -7612,15 +7647,23 @@ REACTOR_API void reactor_destroy(reactor *r) {
 
 /* ---- descriptors ---- */
 
-/* Finds the user's watcher of a descriptor. Those of streams and of the loop itself count as not
-   watched. */
+/* The callback of a descriptor with several watchers, see below. */
+static reactor_io_fn reactor__loop_share;
+
+static int reactor__loop_is_shared(const reactor__core_slot *slot) {
+    return slot->kind == REACTOR__CORE_WATCHER && slot->fn == reactor__loop_share;
+}
+
+/* Finds the user's watcher of a descriptor. Those of streams, of the loop itself and of
+   reactor_watch count as not watched. */
 REACTOR__NOINLINE static int reactor__loop_watcher(const reactor *r, reactor_socket fd,
                                                    uint32_t *index) {
     if (!r) return -EINVAL;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     *index = reactor__core_find(&r->core, fd);
     if (*index == REACTOR__NONE) return -ENOENT;
-    return reactor__core_at(&r->core, *index)->kind == REACTOR__CORE_WATCHER ? 0 : -ENOENT;
+    const reactor__core_slot *slot = reactor__core_at(&r->core, *index);
+    return slot->kind == REACTOR__CORE_WATCHER && !reactor__loop_is_shared(slot) ? 0 : -ENOENT;
 }
 
 /* Makes a watcher one for reactor_select alone, or one with a callback. */
@@ -7686,15 +7729,18 @@ REACTOR_API int reactor_modify(reactor *r, reactor_socket fd, unsigned events) {
     return e;
 }
 
-REACTOR_API int reactor_remove(reactor *r, reactor_socket fd) {
-    uint32_t index;
-    int e = reactor__loop_watcher(r, fd, &index);
-    if (e < 0) return e;
+static void reactor__loop_remove(reactor *r, uint32_t index) {
     reactor__core_unbind(&r->core, index, 0);
     reactor__loop_set_select_only(r, index, 0);
     reactor__core_release(&r->core, index);
     r->core.watchers--;
-    return 0;
+}
+
+REACTOR_API int reactor_remove(reactor *r, reactor_socket fd) {
+    uint32_t index;
+    int e = reactor__loop_watcher(r, fd, &index);
+    if (e == 0) reactor__loop_remove(r, index);
+    return e;
 }
 
 REACTOR_API int reactor_rewatch(reactor *r, reactor_socket fd, reactor_io_fn *fn, void *user) {
@@ -7708,6 +7754,12 @@ REACTOR_API int reactor_rewatch(reactor *r, reactor_socket fd, reactor_io_fn *fn
     reactor__loop_set_select_only(r, index, fn == NULL);
     reactor__core_touch(&r->core, index);
     return 0;
+}
+
+/* Whether it is one that a user has added, by either call. */
+static int reactor__loop_is_watcher(const reactor__core_slot *slot) {
+    if (slot->kind == REACTOR__CORE_MEMBER) return 1;
+    return slot->kind == REACTOR__CORE_WATCHER && !reactor__loop_is_shared(slot);
 }
 
 static void reactor__loop_show(const reactor__core_slot *slot, reactor_key *out) {
@@ -7730,7 +7782,7 @@ REACTOR_API int reactor_next(const reactor *r, uint32_t *cursor, reactor_key *ou
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     while (*cursor < r->core.count) {
         const reactor__core_slot *slot = reactor__core_at(&r->core, (*cursor)++);
-        if (slot->kind != REACTOR__CORE_WATCHER) continue;
+        if (!reactor__loop_is_watcher(slot)) continue;
         reactor__loop_show(slot, out);
         return 1;
     }
@@ -7740,6 +7792,8 @@ REACTOR_API int reactor_next(const reactor *r, uint32_t *cursor, reactor_key *ou
 static int reactor__loop_keep_fd(reactor *r, reactor_socket fd, int keep) {
     uint32_t index;
     int e = reactor__loop_watcher(r, fd, &index);
+    if (e == -ENOENT && index != REACTOR__NONE)
+        e = reactor__loop_is_shared(reactor__core_at(&r->core, index)) ? 0 : e;
     if (e == 0)
         reactor__core_flag(&r->core, reactor__core_at(&r->core, index), REACTOR__CORE_UNREF, !keep);
     return e;
@@ -7750,6 +7804,128 @@ REACTOR_API int reactor_ref_fd(reactor *r, reactor_socket fd) {
 }
 REACTOR_API int reactor_unref_fd(reactor *r, reactor_socket fd) {
     return reactor__loop_keep_fd(r, fd, 0);
+}
+
+/* ---- several watchers of one descriptor ----
+
+   Each is a slot of the kind MEMBER, which gives it a handle, a callback and an interest, but has no
+   descriptor for the backend. The members of a descriptor form a list, through aux, that begins in
+   the user of the one slot which the backend knows: a watcher like any other, with the interest of
+   all members, whose callback passes a report on. So core, backends and all other watchers know
+   nothing of this, and no memory is needed but slots. */
+
+/* The list that ends in no member is NONE, which is no index. */
+static void *reactor__loop_list(uint32_t first) { return (void *)(uintptr_t)first; }
+static uint32_t reactor__loop_first(const void *user) { return (uint32_t)(uintptr_t)user; }
+
+/* The interest of all. A member that is silent has no say in whether edges will do. */
+static unsigned reactor__loop_merged(const reactor *r, uint32_t first) {
+    unsigned all = 0, edge = (unsigned)REACTOR_EDGE;
+    for (uint32_t i = first; i != REACTOR__NONE; i = *reactor__core_aux(&r->core, i)) {
+        const unsigned wanted = reactor__core_at(&r->core, i)->wanted & ~(unsigned)REACTOR_ONESHOT;
+        if (!(wanted & ~(unsigned)REACTOR_EDGE)) continue;
+        all |= wanted & ~(unsigned)REACTOR_EDGE;
+        edge &= wanted;
+    }
+    return all ? all | edge : 0;
+}
+
+/* The interest of a member has changed: the backend hears of it before the next wait. */
+static void reactor__loop_merge(reactor *r, reactor_socket fd) {
+    const uint32_t index = reactor__core_find(&r->core, fd);
+    const reactor__core_slot *slot = reactor__core_at(&r->core, index);
+    reactor__core_modify(&r->core, index, reactor__loop_merged(r, reactor__loop_first(slot->user)));
+}
+
+/* Passes a report on. Callbacks may take away any member: r->member is what unwatch moves on if it
+   is that one. New ones stand before those that are still to be called. After a stop the rest is
+   asked for again, of which all may be told once more. */
+static void reactor__loop_share(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    r->core.counters.callbacks--;
+    r->member = reactor__loop_first(user);
+    while (r->member != REACTOR__NONE && !REACTOR__PEEK(&r->core.stop)) {
+        const uint32_t index = r->member;
+        reactor__core_slot *slot = reactor__core_at(&r->core, index);
+        const unsigned got = reactor__core_mask(events, slot->wanted);
+        r->member = *reactor__core_aux(&r->core, index);
+        if (!got) continue;
+        if (slot->wanted & (unsigned)REACTOR_ONESHOT) {
+            reactor__core_want(&r->core, slot, slot->wanted & REACTOR__CORE_ONCE);
+            reactor__loop_merge(r, fd);
+        }
+        reactor__loop_call_member(r, reactor__core_at(&r->core, index), got);
+    }
+    if (r->member != REACTOR__NONE && !r->child) reactor__loop_merge(r, fd);
+    r->member = REACTOR__NONE;
+}
+
+REACTOR_API int reactor_watch(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
+                              void *user, reactor_watcher *out) {
+    if (out) out->id = 0;
+    if (!r || !fn || !out || (events & ~REACTOR__CORE_USER)) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    const uint32_t bound = reactor__core_find(&r->core, fd);
+    const int shared = bound != REACTOR__NONE;
+    if (shared && !reactor__loop_is_shared(reactor__core_at(&r->core, bound))) return -EEXIST;
+    const int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_MEMBER, fn, user);
+    if (index < 0) return (int)index;
+    const uint32_t m = (uint32_t)index;
+    reactor__core_slot *slot = reactor__core_at(&r->core, m);
+    uint32_t rest = REACTOR__NONE;
+    if (shared) rest = reactor__loop_first(reactor__core_at(&r->core, bound)->user);
+    slot->fd = fd;
+    reactor__core_want(&r->core, slot, events);
+    *reactor__core_aux(&r->core, m) = rest;
+    const unsigned all = reactor__loop_merged(r, m);
+    void *list = reactor__loop_list(m);
+    int e = shared ? reactor__loop_set_watcher(r, bound, all, reactor__loop_share, list)
+                   : reactor_add(r, fd, all, reactor__loop_share, list);
+    if (e < 0)
+        reactor__core_release(&r->core, m);
+    else
+        out->id = reactor__core_id(&r->core, m);
+    return e;
+}
+
+static reactor__core_slot *reactor__loop_member(const reactor *r, reactor_watcher w) {
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    return reactor__core_resolve(&r->core, w.id, REACTOR__CORE_MEMBER);
+}
+
+REACTOR_API int reactor_watch_modify(reactor *r, reactor_watcher w, unsigned events) {
+    if (!r || (events & ~REACTOR__CORE_USER)) return -EINVAL;
+    reactor__core_slot *slot = reactor__loop_member(r, w);
+    if (!slot) return -EBADF;
+    reactor__core_want(&r->core, slot, events);
+    reactor__loop_merge(r, slot->fd);
+    return 0;
+}
+
+/* What all want is told anew only if it is less than before: the descriptor may be closed, which the
+   others have not done anything about yet. */
+REACTOR_API int reactor_unwatch(reactor *r, reactor_watcher w) {
+    if (!r) return -EINVAL;
+    reactor__core_slot *slot = reactor__loop_member(r, w);
+    if (!slot) return -EBADF;
+    const uint32_t m = (uint32_t)w.id, next = *reactor__core_aux(&r->core, m);
+    const uint32_t bound = reactor__core_find(&r->core, slot->fd);
+    reactor__core_slot *whole = reactor__core_at(&r->core, bound);
+    uint32_t at = reactor__loop_first(whole->user);
+    if (at == m) {
+        whole->user = reactor__loop_list(next);
+    } else {
+        while (*reactor__core_aux(&r->core, at) != m) at = *reactor__core_aux(&r->core, at);
+        *reactor__core_aux(&r->core, at) = next;
+    }
+    if (r->member == m) r->member = next;
+    reactor__core_release(&r->core, m);
+    const uint32_t first = reactor__loop_first(whole->user);
+    const unsigned all = reactor__loop_merged(r, first);
+    if (first == REACTOR__NONE)
+        reactor__loop_remove(r, bound);
+    else if (all != whole->wanted)
+        reactor__core_modify(&r->core, bound, all);
+    return 0;
 }
 
 /* ---- timers ---- */
@@ -7939,7 +8115,7 @@ static void reactor__loop_dump_watchers(const reactor *r, reactor_line_fn *fn, v
     for (uint32_t i = 0; i < r->core.count; i++) {
         const reactor__core_slot *slot = reactor__core_at(&r->core, i);
         unsigned w = slot->wanted;
-        if (slot->kind != REACTOR__CORE_WATCHER) continue;
+        if (!reactor__loop_is_watcher(slot)) continue;
         snprintf(line, sizeof line, "watcher fd=%lld interest=%s%s%s%s%s%s", (long long)slot->fd,
                  w & (unsigned)REACTOR_READ ? "R" : "", w & (unsigned)REACTOR_WRITE ? "W" : "",
                  w & REACTOR__CORE_BOTH ? "" : "none", w & (unsigned)REACTOR_EDGE ? " edge" : "",

@@ -327,6 +327,300 @@ CASE(next_shows_each_watcher_once) {
     for (int i = 0; i < N; i++) close_pair(fd[i]);
 }
 
+/* ---- several watchers of one descriptor ---- */
+
+CASE(several_watch_one_descriptor_each_its_own_events) {
+    reactor *r = make_loop();
+    int fd[2];
+    make_pair(fd);
+    record reader = {0}, writer = {0}, silent = {0};
+    reactor_watcher a, b, c;
+    assert_int_equal(reactor_watch(r, fd[0], READ, on_io, &reader, &a), 0);
+    assert_int_equal(reactor_watch(r, fd[0], WRITE, on_io, &writer, &b), 0);
+    assert_int_equal(reactor_watch(r, fd[0], 0, on_io, &silent, &c), 0);
+    assert_int_equal(counters(r).watchers, 1);
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(writer.calls, 1);
+    assert_int_equal(writer.last, WRITE);
+    assert_int_equal(reader.calls, 0);
+    put(fd[1]);
+    assert_int_equal(turns(r, 1), 2);
+    assert_int_equal(reader.last, READ);
+    assert_int_equal(writer.last, WRITE);
+    assert_int_equal(reactor_watch_modify(r, b, 0), 0);
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(reactor_watch_modify(r, c, READ | WRITE), 0);
+    assert_int_equal(turns(r, 1), 2);
+    assert_int_equal(silent.last, READ | WRITE);
+    assert_int_equal(reactor_unwatch(r, a), 0);
+    assert_int_equal(reactor_unwatch(r, a), -EBADF);
+    assert_int_equal(reactor_watch_modify(r, a, READ), -EBADF);
+    assert_int_equal(turns(r, 1), 1);
+    assert_int_equal(reactor_unwatch(r, c), 0);
+    assert_silent(r);
+    assert_int_equal(reactor_unwatch(r, b), 0);
+    assert_int_equal(counters(r).watchers, 0);
+    assert_int_equal(reactor_add(r, fd[0], READ, on_io, &reader), 0);
+    assert_int_equal(turns(r, 1), 1);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(what_several_watch_is_not_for_the_other_calls) {
+    reactor *r = make_loop();
+    int fd[2];
+    make_pair(fd);
+    record seen = {0};
+    reactor_watcher a, b;
+    reactor_key key;
+    assert_int_equal(reactor_add(r, fd[1], READ, on_io, &seen), 0);
+    assert_int_equal(reactor_watch(r, fd[1], READ, on_io, &seen, &a), -EEXIST);
+    assert_int_equal(a.id, 0);
+    assert_int_equal(reactor_watch(r, fd[0], READ, on_io, &seen, &a), 0);
+    assert_int_equal(reactor_add(r, fd[0], READ, on_io, &seen), -EEXIST);
+    assert_int_equal(reactor_set(r, fd[0], READ, on_io, &seen), -EEXIST);
+    assert_int_equal(reactor_modify(r, fd[0], READ), -ENOENT);
+    assert_int_equal(reactor_remove(r, fd[0]), -ENOENT);
+    assert_int_equal(reactor_rewatch(r, fd[0], on_io, &seen), -ENOENT);
+    assert_int_equal(reactor_find(r, fd[0], &key), -ENOENT);
+    assert_int_equal(reactor_watch(r, fd[0], READ, NULL, NULL, &b), -EINVAL);
+    assert_int_equal(reactor_watch(r, fd[0], READ, on_io, NULL, NULL), -EINVAL);
+    assert_int_equal(reactor_watch(r, fd[0], 0x40, on_io, NULL, &b), -EINVAL);
+    assert_int_equal(reactor_watch(NULL, fd[0], READ, on_io, NULL, &b), -EINVAL);
+    assert_int_equal(reactor_watch_modify(r, a, 0x40), -EINVAL);
+    assert_int_equal(reactor_watch_modify(NULL, a, 0), -EINVAL);
+    assert_int_equal(reactor_unwatch(NULL, a), -EINVAL);
+    b.id = 0;
+    assert_int_equal(reactor_unwatch(r, b), -EBADF);
+    int closed = dup(fd[0]);
+    close(closed);
+    assert_int_equal(reactor_watch(r, closed, READ, on_io, &seen, &b), -EBADF);
+    assert_int_equal(b.id, 0);
+    assert_int_equal(reactor_watch(r, fd[0], WRITE | READ, on_io, &seen, &b), 0);
+    uint32_t cursor = 0;
+    int n = 0;
+    while (reactor_next(r, &cursor, &key) == 1) {
+        if (key.fd == fd[0]) n++;
+        assert_true(key.fn == on_io && key.user == &seen);
+    }
+    assert_int_equal(n, 2);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+/* One that takes others off, and adds, when it is called. */
+typedef struct sharer {
+    reactor *r;
+    reactor_watcher w;
+    int calls, removes, adds, stops;
+    struct sharer *all; /* of eight */
+} sharer;
+
+static void on_shared(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    sharer *m = user;
+    (void)events;
+    m->calls++;
+    for (int i = 0; i < 8; i++) {
+        if (m->removes & 1 << i && m->all[i].w.id) {
+            assert_int_equal(reactor_unwatch(r, m->all[i].w), 0);
+            m->all[i].w.id = 0;
+        }
+    }
+    for (int i = 0; i < 8; i++)
+        if (m->adds & 1 << i && !m->all[i].w.id)
+            assert_int_equal(reactor_watch(r, fd, READ, on_shared, &m->all[i], &m->all[i].w), 0);
+    if (m->stops) reactor_stop(r);
+}
+
+static void share(reactor *r, int fd, sharer *m, unsigned events) {
+    memset(m, 0, 8 * sizeof *m);
+    for (int i = 7; i >= 0; i--) { /* called in the order of their numbers */
+        m[i].all = m;
+        assert_int_equal(reactor_watch(r, fd, events, on_shared, &m[i], &m[i].w), 0);
+    }
+}
+
+static void unshare(reactor *r, sharer *m) {
+    for (int i = 0; i < 8; i++)
+        if (m[i].w.id) assert_int_equal(reactor_unwatch(r, m[i].w), 0);
+}
+
+CASE(members_come_and_go_while_they_are_called) {
+    static const struct {
+        int who, removes, adds;
+        int calls[8];
+    } rows[] = {
+        {0, 1 << 0, 0, {1, 1, 1, 1, 1, 1, 1, 1}},          /* itself */
+        {0, 1 << 1, 0, {1, 0, 1, 1, 1, 1, 1, 1}},          /* the next */
+        {3, 1 << 1 | 1 << 7, 0, {1, 1, 1, 1, 1, 1, 1, 0}}, /* one before, and the last */
+        {2, 0xff, 0, {1, 1, 1, 0, 0, 0, 0, 0}},            /* all */
+        {2, 0xff, 0xff, {1, 1, 1, 0, 0, 0, 0, 0}},         /* all, and they come back */
+        {4, 1 << 4, 1 << 4, {1, 1, 1, 1, 1, 1, 1, 1}},     /* itself, and comes back */
+        {7, 1 << 7 | 1, 0, {1, 1, 1, 1, 1, 1, 1, 1}},      /* the last */
+        {1, 0x1c, 0x1c, {1, 1, 0, 0, 0, 1, 1, 1}},         /* the next three, and they are new */
+    };
+    reactor *r = make_loop();
+    int fd[2];
+    make_pair(fd);
+    put(fd[1]);
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        static sharer m[8];
+        share(r, fd[0], m, READ);
+        m[rows[k].who].removes = rows[k].removes;
+        m[rows[k].who].adds = rows[k].adds;
+        turns(r, 1);
+        for (int i = 0; i < 8; i++) {
+            int expected = rows[k].calls[i];
+            if (m[i].calls != expected) fail_msg("row %d: member %d: %d", (int)k, i, m[i].calls);
+        }
+        for (int i = 0; i < 8; i++) m[i].removes = m[i].adds = 0;
+        turns(r, 1); /* those that are there are all called */
+        for (int i = 0; i < 8; i++)
+            assert_int_equal(m[i].calls, rows[k].calls[i] + (m[i].w.id != 0));
+        unshare(r, m);
+        assert_int_equal(counters(r).watchers, 0);
+    }
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(a_stop_by_one_keeps_nothing_from_the_others) {
+    reactor *r = make_loop();
+    int fd[2];
+    make_pair(fd);
+    for (int edges = 0; edges < 2; edges++) {
+        static sharer m[8];
+        share(r, fd[0], m, edges ? READ | EDGE : READ);
+        m[2].stops = 1;
+        if (!edges) put(fd[1]);
+        assert_int_equal(reactor_run(r), 0);
+        assert_int_equal(m[2].calls, 1);
+        assert_int_equal(m[3].calls, 0);
+        m[2].stops = 0;
+        turns(r, 2);
+        for (int i = 0; i < 8; i++) assert_true(m[i].calls > 0);
+        unshare(r, m);
+    }
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(oneshot_is_each_ones_own) {
+    reactor *r = make_loop();
+    int fd[2];
+    make_pair(fd);
+    record once = {0}, always = {0};
+    reactor_watcher a, b;
+    put(fd[1]);
+    assert_int_equal(reactor_watch(r, fd[0], READ, on_io, &always, &a), 0);
+    assert_int_equal(reactor_watch(r, fd[0], READ | WRITE | ONESHOT, on_io, &once, &b), 0);
+    turns(r, 3);
+    assert_int_equal(once.calls, 1);
+    assert_int_equal(always.calls, 3);
+    assert_int_equal(always.all, READ);
+    assert_int_equal(reactor_watch_modify(r, b, READ | ONESHOT), 0);
+    turns(r, 2);
+    assert_int_equal(once.calls, 2);
+    assert_int_equal(once.last, READ);
+    assert_int_equal(always.calls, 5);
+    assert_int_equal(reactor_unwatch(r, a), 0);
+    assert_silent(r);
+    assert_int_equal(reactor_watch_modify(r, b, READ | ONESHOT), 0);
+    turns(r, 2);
+    assert_int_equal(once.calls, 3);
+    assert_int_equal(reactor_run(r), 0); /* it is silent, and keeps nothing going */
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(edges_are_told_while_all_ask_for_them) {
+    reactor *r = make_loop();
+    int fd[2];
+    make_pair(fd);
+    record a = {0}, b = {0}, c = {0};
+    reactor_watcher x, y, z;
+    put(fd[1]);
+    assert_int_equal(reactor_watch(r, fd[0], READ | EDGE, on_io, &a, &x), 0);
+    assert_int_equal(reactor_watch(r, fd[0], READ | EDGE, on_io, &b, &y), 0);
+    turns(r, 4);
+    assert_int_equal(a.calls, backend_has_edges() ? 1 : 4);
+    assert_int_equal(b.calls, a.calls);
+    assert_int_equal(reactor_watch(r, fd[0], 0, on_io, &c, &z), 0); /* has no say */
+    turns(r, 4);
+    if (backend_has_edges()) assert_true(a.calls <= 2);
+    assert_int_equal(reactor_watch_modify(r, z, READ), 0);
+    a.calls = b.calls = 0;
+    turns(r, 4);
+    assert_int_equal(a.calls, 4);
+    assert_int_equal(c.calls, 4);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(an_end_reaches_all_of_them) {
+    reactor *r = make_loop();
+    int fd[2];
+    make_pair(fd);
+    record reader = {0}, writer = {0}, silent = {0};
+    reactor_watcher w;
+    assert_int_equal(reactor_watch(r, fd[0], READ, on_io, &reader, &w), 0);
+    assert_int_equal(reactor_watch(r, fd[0], 0, on_io, &silent, &w), 0);
+    fill(fd[0]);
+    assert_int_equal(reactor_watch(r, fd[0], WRITE, on_io, &writer, &w), 0);
+    assert_silent(r);
+    close(fd[1]);
+    while (!reader.calls || !writer.calls) assert_true(reactor_poll(r, -1) >= 0);
+    assert_true(reader.last & READ);
+    assert_int_equal(reader.last & WRITE, 0);
+    assert_true(writer.last & WRITE);
+    assert_int_equal(writer.last & READ, 0);
+    assert_int_equal(silent.calls, 0);
+    reactor_destroy(r);
+    close(fd[0]);
+}
+
+CASE(a_reused_number_is_watched_by_all_when_one_says_so) {
+    reactor *r = make_loop();
+    int a[2], b[2];
+    make_pair(a);
+    make_pair(b);
+    record one = {0}, two = {0};
+    reactor_watcher v, w;
+    assert_int_equal(reactor_watch(r, a[0], READ, on_io, &one, &v), 0);
+    assert_int_equal(dup2(b[0], a[0]), a[0]); /* another socket under the number */
+    assert_int_equal(reactor_watch(r, a[0], READ, on_io, &two, &w), 0);
+    put(b[1]);
+    turns(r, 1);
+    assert_int_equal(one.calls, 1);
+    assert_int_equal(two.calls, 1);
+    close(a[0]); /* closed before it is taken off: both go without a call */
+    assert_int_equal(reactor_unwatch(r, v), 0);
+    assert_int_equal(reactor_unwatch(r, w), 0);
+    assert_int_equal(turns(r, 3), 0);
+    assert_int_equal(counters(r).watchers, 0);
+    reactor_destroy(r);
+    close(a[1]);
+    close_pair(b);
+}
+
+CASE(unref_is_for_all_of_them) {
+    reactor *r = make_loop();
+    int fd[2];
+    make_pair(fd);
+    record seen = {0};
+    reactor_watcher v, w;
+    assert_int_equal(reactor_watch(r, fd[0], READ, on_io, &seen, &v), 0);
+    assert_int_equal(reactor_watch(r, fd[0], READ, on_io, &seen, &w), 0);
+    assert_int_equal(reactor_unref_fd(r, fd[0]), 0);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(reactor_ref_fd(r, fd[0]), 0);
+    assert_int_equal(reactor_after(r, 1, stop_on_timer, NULL, NULL), 0);
+    assert_int_equal(reactor_run(r), 0); /* ended by the stop */
+    assert_int_equal(reactor_unref_fd(r, fd[1]), -ENOENT);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_timer_given_to_a_guest_in_a_callback_ends_the_wait),
@@ -340,6 +634,15 @@ int main(void) {
         TEST(a_slow_hook_is_told_of),
         TEST(hooks_refuse_what_makes_no_sense),
         TEST(next_shows_each_watcher_once),
+        TEST(several_watch_one_descriptor_each_its_own_events),
+        TEST(what_several_watch_is_not_for_the_other_calls),
+        TEST(members_come_and_go_while_they_are_called),
+        TEST(a_stop_by_one_keeps_nothing_from_the_others),
+        TEST(oneshot_is_each_ones_own),
+        TEST(edges_are_told_while_all_ask_for_them),
+        TEST(an_end_reaches_all_of_them),
+        TEST(a_reused_number_is_watched_by_all_when_one_says_so),
+        TEST(unref_is_for_all_of_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
