@@ -88,8 +88,8 @@
      REACTOR_MALLOC(size) REACTOR_REALLOC(old, size) REACTOR_FREE(memory)   all three or none.
      REACTOR_ASSERT(condition)   for misuse that no correct program makes, such as a call from a
          thread that is not the loop's; nothing by default.
-     REACTOR_NO_NET       leaves out addresses and streams, REACTOR_NO_SIGNALS reactor_signal,
-     REACTOR_NO_WORK      reactor_work.
+     REACTOR_NO_NET       leaves out addresses, streams and datagrams, REACTOR_NO_DATAGRAMS
+         datagrams alone, REACTOR_NO_SIGNALS reactor_signal, REACTOR_NO_WORK reactor_work.
    For every file that includes it, and the same in all of them:
      REACTOR_STATIC       all functions static: several implementations in one program.
      REACTOR_API          your own linkage, such as __declspec(dllexport).
@@ -141,11 +141,13 @@
      state                         the connection's; until on_close has returned
      data of on_data               the loop's; until on_data returns
      reactor_input                 the connection's; until the callback returns
-     data of reactor_write         copied by the call
+     a message and its peer        the loop's; until on_message returns. The peer is a value: copy it
+     data of reactor_write         copied by the call; that of reactor_datagram_send, too
      data of reactor_write_owned   the library's from the call on, also if it fails; ends in free_fn
      reactor_buffer                counted; who makes it owns one reference, each queue another
      a watched descriptor          yours, always; remove it before you close it
      an attached descriptor        the connection's, once reactor_attach has succeeded
+     fd:N                          the library's, once the call it was given to has succeeded
      a file of reactor_sendfile    yours; with REACTOR_CLOSE_FILE the library's, if it succeeds
      user of a timer, task, async  yours; until it has been called, cancelled or closed
      the loop                      yours; reactor_destroy frees it and calls what is still owed
@@ -155,7 +157,7 @@
    A call returns 0 or more for success, and a negative errno for failure; reactor_strerror gives the
    text. A call that failed has changed nothing, also when memory or descriptors ran out. The
    library never prints, aborts or exits. What goes wrong later, without a call to return it from, is
-   the reason that on_close gets, or ERROR for a watcher.
+   the reason that on_close gets, ERROR for a watcher, or what on_error gets of a datagram.
 
    THREADS
 
@@ -207,6 +209,60 @@
    connection: you may still write. If on_eof is NULL the connection is closed. A reset is never told
    as an end of file: on_close has a negative reason then. What ends is told to the peer also while
    another process or descriptor holds the socket.
+
+   DATAGRAMS
+
+   reactor_datagram_open makes a socket for UDP (IPv4, IPv6, or both) or for unix datagrams. Its
+   on_message gets each datagram with its peer, which is a value: answer it at once, or copy it and
+   answer later. A server that sends back what it gets, and a client that asks it once (run: exits)::
+
+        #define REACTOR_IMPLEMENTATION
+        #include "reactor.h"
+
+        static void on_question(reactor *r, reactor_datagram d, const reactor_message *m, void *state) {
+            (void)state;
+            reactor_datagram_send(r, d, m->peer, m->data, m->len);
+        }
+        static void on_answer(reactor *r, reactor_datagram d, const reactor_message *m, void *state) {
+            (void)d, (void)m, (void)state;
+            reactor_stop(r);
+        }
+
+        int main(void) {
+            reactor *r;
+            reactor_datagram server, client;
+            reactor_datagram_handler serves = {0, on_question, NULL, NULL, NULL};
+            reactor_datagram_handler asks = {0, on_answer, NULL, NULL, NULL};
+            reactor_datagram_options o = {0};
+            char address[REACTOR_ADDRESS_MAX];
+            if (reactor_create(&r, NULL) < 0) return 1;
+            if (reactor_datagram_open(r, "127.0.0.1:0", &serves, NULL, &server) < 0) return 1;
+            reactor_datagram_address(r, server, address, sizeof address);
+            o.connect = address;
+            if (reactor_datagram_open(r, NULL, &asks, &o, &client) < 0) return 1;
+            reactor_datagram_send(r, client, NULL, "hello", 5);
+            reactor_run(r);
+            reactor_destroy(r);
+            return 0;
+        }
+
+   A socket with options.connect has one peer, and sends to NULL; for others reactor_peer_parse makes
+   a peer of text.
+
+   What a callback sends, and what a turn sends, leaves together; what has come is received
+   together. On Linux that is one system call for up to 64 datagrams each way, and the kernel cuts
+   and joins runs of one size (UDP_SEGMENT, UDP_GRO), which you do not notice: so send a file's pieces
+   in one callback and of one size. When the system takes no more, datagrams wait in a queue whose
+   marks are those of streams, and the option overflow says what happens at its end: refuse, for those
+   who wait for on_writable; drop the newest or the oldest, for those to whom late is useless.
+   Nothing makes the peer wait, for datagrams have no back-pressure: who sends faster than the
+   other side reads loses some there, and nobody is told. A larger receive_buffer takes bursts.
+
+   on_error hears what the network says of datagrams that were sent, and of whom. It is not the end
+   of anything. A socket of every address ("*:53") answers from the address that was asked, for the
+   peer remembers it (Linux). Sockets that several loops or processes open with reuse_port share
+   the load: the system gives each peer to one of them. Groups are joined by the option groups or by
+   reactor_datagram_join, with the interface in the text: "239.1.2.3%eth0".
 
    DRAINING AND HAND-OVER
 
@@ -324,6 +380,7 @@
      level, edge  reported as long as it is so; reported when it changes
      handle       slot and generation of an object; it goes stale with the object
      connection   a stream: a connected socket, a pipe's end or a terminal
+     datagram     a message that arrives whole or not at all; also the socket that takes them
      dial         a reactor_connect under way
      cork         what a callback has written and the kernel has not been given yet
      queue        output that the kernel has not taken yet
@@ -502,6 +559,9 @@ typedef struct reactor_watcher {
 typedef struct reactor_job {
     uint64_t id;
 } reactor_job;
+typedef struct reactor_datagram {
+    uint64_t id;
+} reactor_datagram;
 
 /* Text for a code that a call or on_close gave, negative or positive, on Windows Winsock's too;
    never NULL, never freed; on some systems good only until the thread's next call. 0 and 1 are
@@ -511,7 +571,8 @@ REACTOR_API const char *reactor_strerror(int error);
 /* ---- loop ---- */
 
 /* Told of each callback that ran for options.slow_ms or longer: what it was ("watcher", "timer",
-   "task", "async", "signal", "work", "stream", "hook") and how long, in nanoseconds. */
+   "task", "async", "signal", "work", "stream", "datagram", "hook") and how long, in
+   nanoseconds. */
 typedef void reactor_slow_fn(reactor *r, const char *what, int64_t ns, void *user);
 
 typedef struct reactor_options {
@@ -1192,6 +1253,169 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn c);
    -EALREADY: draining, the deadline is the earlier of the two from now on. */
 REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms);
 
+/* ---- datagrams ----
+
+   UDP and unix datagram sockets. A datagram arrives whole or not at all, at most once or, over some
+   networks, twice, and in any order: what the network does to it nobody is told of, but for the
+   errors that on_error gets. The library adds batches: what is there is received with one system
+   call, and what one callback or one turn sends leaves with one, consecutive datagrams of one
+   size to one peer as one piece where the system can cut it (Linux, UDP_SEGMENT, udp(7)). */
+
+/* Whom a datagram came from or goes to, and by which of this machine's addresses. A value: copy it
+   to answer later. Zero it before you fill it in by hand: the padding of address counts. */
+typedef struct reactor_peer {
+    unsigned char local[16]; /* this machine's address that it came to, and is to be sent from, as
+                                IPv6 (RFC 4291, 2.5.5.2: IPv4 as ::ffff:a.b.c.d); zeros: not known, or
+                                the system's choice. See packet_info */
+    uint32_t if_index;    /* number of the interface that it came by, 0: not known; of what is sent
+                                it counts for multicast groups only, 0: the system's choice */
+    uint32_t len;         /* bytes of address that count; 0: a unix socket without a name, which
+                                cannot be answered */
+    uint64_t address[16]; /* a struct sockaddr_in, sockaddr_in6 or sockaddr_un */
+} reactor_peer;
+
+/* Fills *out in, from "127.0.0.1:53", "[::1]:53", "localhost:53", "unix:/path"; errors as
+   reactor_connect's, and -EINVAL for "fd:N". Any thread. */
+REACTOR_API int reactor_peer_parse(const char *text, reactor_peer *out);
+
+/* Its address as text, as reactor_listener_address does. Any thread. */
+REACTOR_API int reactor_peer_format(const reactor_peer *peer, char *out, size_t size);
+
+enum { REACTOR_TRUNCATED = 1 }; /* a message's flag: it was longer than max_size */
+
+/* A datagram that came. All of it is good until the callback returns. */
+typedef struct reactor_message {
+    const void *data;
+    size_t len;               /* bytes at data; 0 is a datagram like others */
+    size_t size;              /* bytes that were sent: above len with REACTOR_TRUNCATED, where the
+                                 system tells (Linux), else len */
+    const reactor_peer *peer; /* who sent it */
+    unsigned flags;           /* REACTOR_TRUNCATED or 0 */
+} reactor_message;
+
+/* What is done with datagrams. Static and const, shared, kept by the caller as long as any of its
+   sockets lives; each member may be NULL. state is state_size zeroed bytes of each socket's own,
+   at the same place until on_close has returned. */
+typedef struct reactor_datagram_handler {
+    size_t state_size;
+    /* A datagram, one at a time, however many came with one system call. */
+    void (*on_message)(reactor *r, reactor_datagram d, const reactor_message *m, void *state);
+    /* The network, or the system, refused a datagram to peer: -ECONNREFUSED nobody listens there,
+       -EHOSTUNREACH, -ENETUNREACH, -EMSGSIZE longer than the path takes, -EACCES, -ENOBUFS and
+       -ENOMEM no room in the system, -EAGAIN a unix peer that does not read, -EINVAL an address of
+       another family ... The datagram is lost, the socket goes on. Which of several it was is not
+       known. Linux names the peer (IP_RECVERR of ip(7), which is switched on if this is not NULL);
+       others tell such errors of connected sockets only. peer NULL: the one that it is connected
+       to, or not known. */
+    void (*on_error)(reactor *r, reactor_datagram d, int error, const reactor_peer *peer,
+                     void *state);
+    /* The queue has drained to low water: once after each run of sends that returned 1 or -ENOBUFS,
+       then also with room for the longest that was refused. Once a turn at most, and not if on_close
+       comes first. */
+    void (*on_writable)(reactor *r, reactor_datagram d, void *state);
+    /* Exactly once, last. reason: 0 after reactor_datagram_close, -ECANCELED by reactor_destroy,
+       -ETIMEDOUT if the last datagrams could not be sent within a second of the close; else the
+       error of a socket that does not receive any more. */
+    void (*on_close)(reactor *r, reactor_datagram d, int reason, void *state);
+} reactor_datagram_handler;
+
+/* What becomes of a datagram for which the queue has no room. */
+enum {
+    REACTOR_REFUSE = 0,      /* -ENOBUFS, and on_writable when there is room */
+    REACTOR_DROP_NEWEST = 1, /* it is dropped, and counted; the send returns 1 */
+    REACTOR_DROP_OLDEST = 2  /* those that have waited longest are, until it fits */
+};
+
+/* 0 is the default everywhere. -EINVAL: a negative number where none is said to mean something, or
+   not low_water <= high_water <= max_output. */
+typedef struct reactor_datagram_options {
+    void *user;          /* reactor_datagram_user gives it back */
+    const char *name;    /* for reactor_dump; copied up to 31 bytes */
+    const char *connect; /* the only peer: datagrams come from and go to this address alone */
+    const char *groups;  /* multicast groups to join, a list separated by commas, see join */
+    const char
+        *multicast_interface; /* name or number of the interface that datagrams to groups leave
+                                        by; NULL: by the routes */
+    int multicast_ttl;        /* hops that they live, 1..255; 1: the local network */
+    int multicast_loop;       /* whether members on this machine get them: 1 yes, -1 no; yes */
+    int broadcast;            /* 1: may send to broadcast addresses (SO_BROADCAST) */
+    int reuse_port;           /* 1: SO_REUSEPORT, the system spreads peers over several sockets */
+    int reuse_address; /* 1: SO_REUSEADDR, for several members of a group on one port; of other
+                           datagrams the last socket gets all, so another program can take them */
+    int packet_info;   /* reactor_peer.local and if_index: 1 on, -1 off; on for sockets of every
+                           address ("*:53"), so that answers come from the address that was asked.
+                           Linux; elsewhere 1 is -ENOTSUP */
+    int offload;       /* UDP_GRO and UDP_SEGMENT, where the system has them; -1 off */
+    int overflow;      /* REACTOR_REFUSE ... */
+    int read_budget;   /* datagrams received per turn, exceeded by one system call's at most; 256 */
+    size_t max_size;   /* longest datagram that is received whole, bytes; 64 KiB; 16 MiB at most */
+    size_t receive_buffer; /* SO_RCVBUF, bytes; the system's default. The system may give less */
+    size_t send_buffer;    /* SO_SNDBUF, the same */
+    size_t high_water;     /* output queued, each datagram's bytes and 64 more: a send returns 1
+                              above it; 64 KiB, or max_output if that is less */
+    size_t low_water;      /* on_writable at or below it; a quarter of high_water */
+    size_t max_output;     /* what no more is queued than; 4 MiB, or high_water if that is more */
+    unsigned unix_mode;    /* permissions of a unix path, as reactor_listen_options has it */
+} reactor_datagram_options;
+
+/* Opens a socket at address, where datagrams come in until it is closed: "*:5353", "127.0.0.1:0",
+   "[::1]:0", "localhost:0", "unix:/path", "fd:3"; host names are refused. NULL, with
+   options.connect: an address of the system's choice (of a unix socket a name on Linux; elsewhere
+   none, so that it gets no answers). A unix path is replaced, kept and removed as by
+   reactor_listen. An fd:N has to be a datagram socket (-EINVAL), is the library's from success on,
+   and stays the caller's if this fails. Its error queue is the library's, too. *out, which may be
+   NULL, is the handle. It keeps reactor_run going while it is not paused.
+   -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, -EMFILE, -ENODEV no such interface, -EAFNOSUPPORT an
+   address or a group of another family, -ENOTSUP an option that the system does not have.
+
+   reactor_drain neither closes it nor waits for it, for it has no peers that could be told: it goes
+   on until the loop stops. In a forked child reactor_fork takes it over with all the rest. */
+REACTOR_API int reactor_datagram_open(reactor *r, const char *address,
+                                      const reactor_datagram_handler *h,
+                                      const reactor_datagram_options *o, reactor_datagram *out);
+
+/* Sends a datagram of len bytes, which are copied, to peer, or NULL: to the one it is connected to.
+   It is not sent yet when this returns: what a callback of this socket sends leaves when that
+   has returned (at the latest: a batch of messages is answered at once), what others send at
+   the end of the turn, in order. 0: accepted; 1: accepted, or dropped by overflow, and the queue is
+   above high water; nothing accepted: -ENOBUFS the queue is full, -EMSGSIZE longer than the protocol
+   (65,507 bytes over IPv4) or max_output allows, -EDESTADDRREQ neither peer nor connected, -EISCONN a
+   peer although it is connected, -EAFNOSUPPORT the peer is of another family, -ENOMEM, -EBADF. What
+   the system says to it later goes to on_error. */
+REACTOR_API int reactor_datagram_send(reactor *r, reactor_datagram d, const reactor_peer *peer,
+                                      const void *data, size_t len);
+
+/* The end: nothing is called any more but on_close, from the loop. What is queued is sent first, if
+   the system takes it within a second. Of a stale handle, or twice: 0. */
+REACTOR_API int reactor_datagram_close(reactor *r, reactor_datagram d);
+
+/* No on_message while paused: datagrams wait in the system, which drops those that come when its
+   buffer is full (SO_RCVBUF). What was received with the same system call as the one in whose
+   callback the pause began is kept. Not counted. -EBADF. */
+REACTOR_API int reactor_datagram_pause(reactor *r, reactor_datagram d);
+REACTOR_API int reactor_datagram_resume(reactor *r, reactor_datagram d);
+
+/* Joins a multicast group, or leaves it: "239.1.2.3", "239.1.2.3%eth0", "ff02::fb%2"; without an
+   interface the system chooses one, by its routes. -EINVAL: no group's address; -ENODEV: no such
+   interface; -EAFNOSUPPORT: of another family; -EADDRINUSE: joined already, -EADDRNOTAVAIL: not
+   joined; -ENOBUFS: the system's limit (igmp_max_memberships, 20). Closing leaves all groups. */
+REACTOR_API int reactor_datagram_join(reactor *r, reactor_datagram d, const char *group);
+REACTOR_API int reactor_datagram_leave(reactor *r, reactor_datagram d, const char *group);
+
+/* Its state and the user of its options; NULL if stale. In on_close it is not stale yet. */
+REACTOR_API void *reactor_datagram_state(const reactor *r, reactor_datagram d);
+REACTOR_API void *reactor_datagram_user(const reactor *r, reactor_datagram d);
+
+/* Its socket, for options and questions only. -1 (on Windows INVALID_SOCKET) if stale. */
+REACTOR_API reactor_socket reactor_datagram_socket(const reactor *r, reactor_datagram d);
+
+/* Its own address, as reactor_listener_address. */
+REACTOR_API int reactor_datagram_address(const reactor *r, reactor_datagram d, char *out,
+                                         size_t size);
+
+/* Output queued, as high_water counts it; 0 if stale. */
+REACTOR_API size_t reactor_datagram_pending(const reactor *r, reactor_datagram d);
+
 /* ---- inside view ---- */
 
 typedef struct reactor_counters {
@@ -1221,6 +1445,10 @@ typedef struct reactor_counters {
     size_t connections;     /* now */
     size_t queued;          /* now: bytes of output in memory, over all connections */
     size_t unread;          /* now: bytes of input kept unconsumed, over all connections */
+    uint64_t datagrams_in;  /* delivered */
+    uint64_t datagrams_out; /* taken by the system */
+    uint64_t datagrams_dropped; /* by overflow, and received ones for which there was no memory */
+    size_t datagram_sockets;    /* now */
 } reactor_counters;
 
 /* Copies the counters. */
@@ -1733,6 +1961,7 @@ static const struct {
     {EINPROGRESS, "Operation now in progress"},
     {EALREADY, "Operation already in progress"},
     {ENOTSOCK, "Socket operation on non-socket"},
+    {EDESTADDRREQ, "Destination address required"},
     {EMSGSIZE, "Message too long"},
     {EPROTOTYPE, "Protocol wrong type for socket"},
     {ENOPROTOOPT, "Protocol not available"},
@@ -2073,7 +2302,8 @@ enum {
     REACTOR__CORE_MEMBER,   /* one reactor_watch: has fd, and is not BOUND to it */
     REACTOR__CORE_INTERNAL, /* the loop's own descriptors */
     REACTOR__CORE_LISTENER,
-    REACTOR__CORE_CONN
+    REACTOR__CORE_CONN,
+    REACTOR__CORE_DATAGRAM
 };
 
 /* The flags of a slot, and who sets and clears them:
@@ -2111,7 +2341,7 @@ typedef struct reactor__core_slot {
     /* the last 16 bits of the number of the turn in which it was reserved or released */
     uint16_t since;
     uint8_t flags; /* ERROR_PENDING ... FAILED */
-    uint8_t kind;  /* FREE ... CONN */
+    uint8_t kind;  /* FREE ... DATAGRAM */
 } reactor__core_slot;
 
 /* The part of a slot that dispatching does not read. */
@@ -6656,7 +6886,13 @@ typedef struct reactor__loop_module {
 } reactor__loop_module;
 
 /* The modules, in the order of their turns; they end in the opposite order. */
-enum { REACTOR__LOOP_SIGNAL, REACTOR__LOOP_WORK, REACTOR__LOOP_STREAM, REACTOR__LOOP_MODULES };
+enum {
+    REACTOR__LOOP_SIGNAL,
+    REACTOR__LOOP_WORK,
+    REACTOR__LOOP_STREAM,
+    REACTOR__LOOP_DATAGRAM,
+    REACTOR__LOOP_MODULES
+};
 
 /* The phases of a turn after the events, in this order. */
 enum {
@@ -6898,6 +7134,42 @@ REACTOR__OPTIONAL static void reactor__loop_call_close(reactor *r, const reactor
     int64_t begun = reactor__loop_begin(r);
     h->on_close(r, c, reason, state);
     reactor__loop_end(r, "stream", begun);
+}
+
+REACTOR__OPTIONAL static inline void
+reactor__loop_call_message(reactor *r, const reactor_datagram_handler *h, reactor_datagram d,
+                           const reactor_message *m, void *state) {
+    int64_t begun = reactor__loop_begin(r);
+    h->on_message(r, d, m, state);
+    reactor__loop_end(r, "datagram", begun);
+}
+
+REACTOR__OPTIONAL static void
+reactor__loop_call_datagram_error(reactor *r, const reactor_datagram_handler *h, reactor_datagram d,
+                                  int error, const reactor_peer *peer, void *state) {
+    if (!h->on_error) return;
+    int64_t begun = reactor__loop_begin(r);
+    h->on_error(r, d, error, peer, state);
+    reactor__loop_end(r, "datagram", begun);
+}
+
+REACTOR__OPTIONAL static void
+reactor__loop_call_datagram_writable(reactor *r, const reactor_datagram_handler *h,
+                                     reactor_datagram d, void *state) {
+    if (!h->on_writable) return;
+    int64_t begun = reactor__loop_begin(r);
+    h->on_writable(r, d, state);
+    reactor__loop_end(r, "datagram", begun);
+}
+
+REACTOR__OPTIONAL static void reactor__loop_call_datagram_close(reactor *r,
+                                                                const reactor_datagram_handler *h,
+                                                                reactor_datagram d, int reason,
+                                                                void *state) {
+    if (!h->on_close) return;
+    int64_t begun = reactor__loop_begin(r);
+    h->on_close(r, d, reason, state);
+    reactor__loop_end(r, "datagram", begun);
 }
 
 /* ---- the turn ----
@@ -15170,6 +15442,1874 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_module *m
     }
 }
 #endif /* REACTOR_NO_NET */
+/* ==== >> datagram ==== */
+/* UDP and unix datagram sockets: received in batches, sent in batches, a bounded queue between.
+
+   A socket is a level on every backend, WRITE being of interest only while the kernel takes no more:
+   a level needs no look at an empty socket to see that it is empty. One receive brings up to BATCH
+   datagrams into the loop's one buffer, and by UDP_GRO each of these may be several. Sends go to the
+   queue, where datagrams to one peer lie side by side, so that a run of one size is a single piece
+   of memory for UDP_SEGMENT; the queue leaves at the end of the callback or the turn.
+
+   Traps. A stop or a pause may come in the middle of a batch: the rest is kept (in). An error that
+   send or receive reports may be the network's word on an earlier datagram, and this one is not
+   sent then. A unix peer that does not read fills nobody's buffer but its own, and its room is not
+   told to others. Memory of a socket stays until the end of the turn: see finish. */
+#if !defined(REACTOR_NO_NET) && !defined(REACTOR_NO_DATAGRAMS)
+
+enum {
+    REACTOR__DATAGRAM_CONNECTED = 1,
+    REACTOR__DATAGRAM_UNIX = 2,
+    REACTOR__DATAGRAM_MAPPED = 4,         /* IPv6 that takes IPv4, too: as ::ffff:a.b.c.d */
+    REACTOR__DATAGRAM_INFO = 8,           /* peers have local addresses */
+    REACTOR__DATAGRAM_SEGMENTS = 16,      /* the system cuts what is sent (UDP_SEGMENT) */
+    REACTOR__DATAGRAM_COALESCES = 32,     /* and joins what is received (UDP_GRO) */
+    REACTOR__DATAGRAM_QUEUES_ERRORS = 64, /* the network's, with their peers (IP_RECVERR) */
+    REACTOR__DATAGRAM_PAUSED = 128,
+    REACTOR__DATAGRAM_BLOCKED = 256,   /* the kernel takes no more for now */
+    REACTOR__DATAGRAM_SCHEDULED = 512, /* in the module's list: has a turn at the turn's end */
+    REACTOR__DATAGRAM_OWES_WRITABLE = 1024,
+    REACTOR__DATAGRAM_RETRIED = 2048,  /* the datagram in front has been refused once */
+    REACTOR__DATAGRAM_CLOSING = 4096,  /* nothing is called any more but on_close */
+    REACTOR__DATAGRAM_ACTIVE = 8192,   /* counted in core.active */
+    REACTOR__DATAGRAM_BY_TIMER = 16384 /* BLOCKED, and not told when that is over */
+};
+
+enum {
+    REACTOR__DATAGRAM_BLOCK =
+        64 * 1024,                /* bytes that a piece of the queue has room for, at least */
+    REACTOR__DATAGRAM_SPARES = 4, /* of these, kept for the next queue */
+    REACTOR__DATAGRAM_COST = 64,  /* what a datagram counts beside its bytes */
+    REACTOR__DATAGRAM_FLUSH = 64 * 1024, /* queued by a batch of messages: more is sent at once */
+    REACTOR__DATAGRAM_MOST4 = 65507,     /* 65,535 less the headers of IPv4 and UDP */
+    REACTOR__DATAGRAM_MOST6 = 65527,     /* 65,535 less UDP's: IPv6 counts without its own */
+    REACTOR__DATAGRAM_TRAIN = 65487,     /* bytes in one piece: 65,535 less IPv6's and UDP's */
+    REACTOR__DATAGRAM_CARS = 64,         /* datagrams in it: UDP_MAX_SEGMENTS of Linux up to 6.8 */
+    REACTOR__DATAGRAM_LARGEST = 16 * 1024 * 1024, /* of max_size */
+    REACTOR__DATAGRAM_VAIN = 16,         /* failures in a row after which a socket is given up */
+    REACTOR__DATAGRAM_ROUNDS = 4,        /* through the schedule, per turn */
+    REACTOR__DATAGRAM_PATIENCE_MS = 100, /* with a unix peer that does not read */
+    REACTOR__DATAGRAM_CLOSE_MS = 1000    /* for what is queued at a close */
+};
+
+/* A piece of the queue: count items from its end backwards, and from its front on what they refer
+   to, used bytes: peers, and the datagrams' own bytes. */
+typedef struct reactor__datagram_block {
+    struct reactor__datagram_block *next;
+    uint32_t cap, used;
+    uint32_t count, first; /* items; of them, gone */
+    uint32_t peer;         /* of the latest: where it is; NONE: there is none */
+    uint32_t unused;
+} reactor__datagram_block;
+
+typedef struct reactor__datagram_item {
+    uint32_t at, len; /* its bytes */
+    uint32_t size;    /* of what was received: as it was sent */
+    uint32_t peer;    /* where that is; NONE: the connected one */
+} reactor__datagram_item;
+
+typedef struct reactor__datagram_queue {
+    reactor__datagram_block *head, *tail;
+    size_t bytes; /* with COST for each */
+    size_t count;
+} reactor__datagram_queue;
+
+/* What one header of a send stands for: a datagram, or several of one size to one peer. */
+typedef struct reactor__datagram_train {
+    const char *data;
+    const reactor_peer *to; /* NULL: the connected one; only len bytes of its address are there */
+    uint32_t len, segment;  /* bytes of all, of each; the last may be shorter */
+    uint32_t count;
+    int info; /* to.local counts */
+} reactor__datagram_train;
+
+/* What one header of a receive has brought. */
+typedef struct reactor__datagram_got {
+    uint32_t len;     /* bytes in the buffer */
+    uint32_t size;    /* as it was sent; UINT32_MAX: longer, and nobody knows how much */
+    uint32_t segment; /* bytes of each, if these are several; else 0 */
+} reactor__datagram_got;
+
+/* A socket. state follows, aligned. */
+typedef struct reactor__datagram_socket {
+    struct reactor__datagram_socket *next, **at; /* of all; at: what points at this one */
+    struct reactor__datagram_socket *scheduled_next;
+    const reactor_datagram_handler *h;
+    uint64_t id; /* its handle */
+    reactor__net_bound bound;
+    unsigned flags;
+    int family;
+    int reason;   /* for on_close */
+    int failures; /* reports in a row of which nothing came */
+    reactor__datagram_queue out, in;
+    size_t high_water, low_water, max_output;
+    size_t owed;                 /* the longest that was refused, with COST */
+    uint32_t max_size, capacity; /* of what is received; room for one receive */
+    uint32_t segment_most;       /* the longest that the system is asked to cut to; 0: none */
+    int overflow, read_budget;
+    uint64_t timer;        /* of a retry or a close; 0: none */
+    int64_t close_by;      /* CLOSING: until then what is queued may leave, by the clock */
+    int64_t blocked_since; /* BY_TIMER: by the clock; 0: not */
+    int64_t pause;         /* before the next try, nanoseconds */
+    uint64_t stuck;        /* the peer that was given up last, as a hash; 0: none */
+    void *user;
+    char name[32];
+} reactor__datagram_socket;
+
+#define REACTOR__DATAGRAM_HEAD ((sizeof(reactor__datagram_socket) + 15) / 16 * 16)
+#define REACTOR__DATAGRAM_PEER offsetof(reactor_peer, address) /* bytes before the address */
+
+/* ---- what differs between the systems ---- */
+#ifdef __linux__
+
+#define REACTOR__DATAGRAM_BATCH 64 /* datagrams, or trains, with one system call */
+
+/* Newer than some headers, or hidden without _GNU_SOURCE. udp(7), ip(7), ipv6(7). */
+enum {
+    REACTOR__DATAGRAM_SOL_UDP = 17,
+    REACTOR__DATAGRAM_UDP_SEGMENT = 103, /* Linux 4.18 */
+    REACTOR__DATAGRAM_UDP_GRO = 104,     /* Linux 5.0 */
+    REACTOR__DATAGRAM_IP_PKTINFO = 8,
+    REACTOR__DATAGRAM_IP_RECVERR = 11,
+    REACTOR__DATAGRAM_IPV6_RECVERR = 25,
+    REACTOR__DATAGRAM_IPV6_RECVPKTINFO = 49,
+    REACTOR__DATAGRAM_IPV6_PKTINFO = 50,
+    REACTOR__DATAGRAM_ERRQUEUE = 0x2000,
+    REACTOR__DATAGRAM_CONTROL = 128 /* bytes: two kinds of packet info and a segment's size */
+};
+
+/* struct mmsghdr, which is hidden likewise. */
+typedef struct reactor__datagram_header {
+    struct msghdr m;
+    unsigned len;
+} reactor__datagram_header;
+
+typedef struct reactor__datagram_ends { /* of receiving, and of sending */
+    reactor__datagram_header headers[REACTOR__DATAGRAM_BATCH];
+    reactor__util_piece pieces[REACTOR__DATAGRAM_BATCH];
+    uint64_t control[REACTOR__DATAGRAM_BATCH][REACTOR__DATAGRAM_CONTROL / 8];
+} reactor__datagram_ends;
+
+typedef struct reactor__datagram_sys {
+    reactor__datagram_ends in, out;
+    uint32_t capacity; /* that the headers of in are made for */
+    uint32_t used;     /* headers of in that the kernel has written to */
+    int single;        /* this kernel or sandbox lacks the calls for many */
+} reactor__datagram_sys;
+
+#else
+
+#define REACTOR__DATAGRAM_BATCH 1
+
+typedef struct reactor__datagram_sys {
+    int unused;
+} reactor__datagram_sys;
+
+#endif
+
+typedef struct reactor__datagram_module {
+    reactor__loop_module module;
+    reactor__datagram_socket *sockets;
+    reactor__datagram_socket *scheduled_head, *scheduled_tail;
+    reactor__datagram_socket *current; /* its callback is running: it is flushed after that */
+    reactor__datagram_block *spares;
+    int spare_count;
+    char *buffer; /* what is received */
+    size_t size;
+    reactor__datagram_got got[REACTOR__DATAGRAM_BATCH];
+    reactor_peer peers[REACTOR__DATAGRAM_BATCH];
+    reactor__datagram_train trains[REACTOR__DATAGRAM_BATCH];
+    reactor__datagram_sys sys;
+} reactor__datagram_module;
+
+/* Bytes from one datagram's place in the buffer to the next's. Places a power of two apart would
+   share few of the processor's cache lines: so they are not. */
+static size_t reactor__datagram_stride(const reactor__datagram_socket *d) {
+    return ((size_t)d->capacity + 63) / 64 * 64 + 3 * 64;
+}
+
+/* How many places there are. */
+static uint32_t reactor__datagram_places(const reactor__datagram_module *p,
+                                         const reactor__datagram_socket *d) {
+    const size_t n = p->size / reactor__datagram_stride(d);
+    return n < REACTOR__DATAGRAM_BATCH ? (uint32_t)n : REACTOR__DATAGRAM_BATCH;
+}
+
+#ifdef __linux__
+
+/* ---- Linux: control messages ---- */
+
+/* The next one. Not CMSG_NXTHDR, which compilers warn of with some C libraries. */
+static const struct cmsghdr *reactor__datagram_sys_next(const struct msghdr *m,
+                                                        const struct cmsghdr *c) {
+    const size_t step = ((size_t)c->cmsg_len + sizeof(size_t) - 1) & ~(sizeof(size_t) - 1);
+    const size_t left =
+        (size_t)m->msg_controllen - (size_t)((const char *)c - (const char *)m->msg_control);
+    if (c->cmsg_len < sizeof *c || step > left || left - step < sizeof *c) return NULL;
+    return (const struct cmsghdr *)(const void *)((const char *)c + step);
+}
+
+static const struct cmsghdr *reactor__datagram_sys_first(const struct msghdr *m) {
+    if ((size_t)m->msg_controllen < sizeof(struct cmsghdr)) return NULL;
+    return (const struct cmsghdr *)m->msg_control;
+}
+
+static const unsigned char reactor__datagram_mapped[12] = {0, 0, 0, 0, 0,    0,
+                                                           0, 0, 0, 0, 0xff, 0xff};
+
+/* IP_PKTINFO: interface, the address to answer from, the one in the header, which may be a group's.
+   IPV6_PKTINFO: address, interface; of IPv4 the other one says more. */
+static void reactor__datagram_sys_look(const struct cmsghdr *c, reactor__datagram_got *got,
+                                       reactor_peer *peer) {
+    const unsigned char *data = (const unsigned char *)(c + 1);
+    if (c->cmsg_level == REACTOR__DATAGRAM_SOL_UDP && c->cmsg_type == REACTOR__DATAGRAM_UDP_GRO) {
+        int size;
+        memcpy(&size, data, sizeof size);
+        if (size > 0) got->segment = (uint32_t)size;
+    } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == REACTOR__DATAGRAM_IP_PKTINFO) {
+        memcpy(&peer->if_index, data, 4);
+        memcpy(peer->local, reactor__datagram_mapped, 12);
+        memcpy(peer->local + 12, data + 4, 4);
+    } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == REACTOR__DATAGRAM_IPV6_PKTINFO &&
+               memcmp(data, reactor__datagram_mapped, 12) != 0) {
+        memcpy(peer->local, data, 16);
+        memcpy(&peer->if_index, data + 16, 4);
+    }
+}
+
+static void reactor__datagram_sys_put(struct msghdr *m, int level, int type, const void *data,
+                                      size_t len) {
+    struct cmsghdr *c = (struct cmsghdr *)(void *)((char *)m->msg_control + m->msg_controllen);
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = (socklen_t)CMSG_LEN(len);
+    memcpy(c + 1, data, len);
+    m->msg_controllen += (socklen_t)CMSG_SPACE(len);
+}
+
+/* Of inet, as all with packet info are. */
+static int reactor__datagram_is_group(const reactor_peer *to) {
+    struct sockaddr_in6 in6;
+    struct sockaddr_in in4;
+    memcpy(&in4, to->address, sizeof in4);
+    if (in4.sin_family == AF_INET) return (ntohl(in4.sin_addr.s_addr) >> 28) == 14;
+    memcpy(&in6, to->address, sizeof in6);
+    return in6.sin6_addr.s6_addr[0] == 0xff;
+}
+
+/* From the address that the datagram answered came to, unless that is a group's, which nobody sends
+   from. An interface is only named for groups: to others the routes may lead by another one. */
+static void reactor__datagram_sys_put_info(struct msghdr *m, const reactor_peer *to) {
+    unsigned char info[20];
+    const uint32_t if_index = reactor__datagram_is_group(to) ? to->if_index : 0;
+    const int mapped = memcmp(to->local, reactor__datagram_mapped, 12) == 0;
+    memset(info, 0, sizeof info);
+    if (mapped) {
+        memcpy(info, &if_index, 4);
+        memcpy(info + 4, to->local + 12, 4);
+        reactor__datagram_sys_put(m, IPPROTO_IP, REACTOR__DATAGRAM_IP_PKTINFO, info, 12);
+        return;
+    }
+    if (to->local[0] != 0xff) memcpy(info, to->local, 16);
+    memcpy(info + 16, &if_index, 4);
+    reactor__datagram_sys_put(m, IPPROTO_IPV6, REACTOR__DATAGRAM_IPV6_PKTINFO, info, 20);
+}
+
+/* ---- Linux: receiving ---- */
+
+/* The buffer has moved. */
+static void reactor__datagram_sys_forget(reactor__datagram_module *p) { p->sys.capacity = 0; }
+
+static void reactor__datagram_sys_aim(reactor__datagram_module *p,
+                                      const reactor__datagram_socket *d) {
+    reactor__datagram_ends *in = &p->sys.in;
+    const size_t stride = reactor__datagram_stride(d);
+    const uint32_t n = reactor__datagram_places(p, d);
+    for (uint32_t i = 0; i < n; i++) {
+        struct msghdr *m = &in->headers[i].m;
+        in->pieces[i].iov_base = p->buffer + i * stride;
+        in->pieces[i].iov_len = d->capacity;
+        m->msg_name = p->peers[i].address;
+        m->msg_iov = &in->pieces[i];
+        m->msg_iovlen = 1;
+        m->msg_control = in->control[i];
+    }
+    p->sys.capacity = d->capacity;
+    p->sys.used = n;
+}
+
+/* What the kernel has written to is made ready again, and nothing else. */
+static void reactor__datagram_sys_ready(reactor__datagram_module *p) {
+    for (uint32_t i = 0; i < p->sys.used; i++) {
+        struct msghdr *m = &p->sys.in.headers[i].m;
+        m->msg_namelen = sizeof p->peers[i].address;
+        m->msg_controllen = REACTOR__DATAGRAM_CONTROL;
+        m->msg_flags = 0;
+    }
+    p->sys.used = 0;
+}
+
+/* recvmmsg(2) by number, for headers hide it. Without it, one. */
+static int reactor__datagram_sys_call(reactor__datagram_module *p, reactor_socket fd, uint32_t n) {
+    reactor__datagram_header *h = p->sys.in.headers;
+    const int flags = MSG_DONTWAIT | MSG_TRUNC;
+    if (!p->sys.single) {
+        long got = syscall(SYS_recvmmsg, fd, h, n, flags, NULL);
+        if (got >= 0 || errno != ENOSYS) return got < 0 ? -errno : (int)got;
+        p->sys.single = 1;
+    }
+    ssize_t got = recvmsg(fd, &h->m, flags);
+    if (got < 0) return -errno;
+    h->len = (unsigned)got;
+    return 1;
+}
+
+/* How many came, or -errno. With MSG_TRUNC the length told is that which was sent. */
+static int reactor__datagram_sys_receive(reactor__datagram_module *p,
+                                         const reactor__datagram_socket *d, uint32_t most) {
+    if (p->sys.capacity != d->capacity) reactor__datagram_sys_aim(p, d);
+    reactor__datagram_sys_ready(p);
+    int n = reactor__datagram_sys_call(p, d->bound.fd, most);
+    for (int i = 0; i < n; i++) {
+        const reactor__datagram_header *h = &p->sys.in.headers[i];
+        reactor__datagram_got *got = &p->got[i];
+        got->size = h->len;
+        got->len = h->len < d->capacity ? h->len : d->capacity;
+        got->segment = 0;
+        memset(&p->peers[i], 0, REACTOR__DATAGRAM_PEER);
+        p->peers[i].len = (uint32_t)h->m.msg_namelen;
+        for (const struct cmsghdr *c = reactor__datagram_sys_first(&h->m); c;
+             c = reactor__datagram_sys_next(&h->m, c))
+            reactor__datagram_sys_look(c, got, &p->peers[i]);
+    }
+    if (n > 0) p->sys.used = (uint32_t)n;
+    return n;
+}
+
+static int reactor__datagram_sys_asks(const reactor__datagram_module *p, uint32_t most) {
+    return p->sys.single ? 1 : (int)most;
+}
+
+/* ---- Linux: sending ---- */
+
+static void reactor__datagram_sys_load(reactor__datagram_ends *out, uint32_t i,
+                                       const reactor__datagram_train *t) {
+    struct msghdr *m = &out->headers[i].m;
+    const uint16_t segment = (uint16_t)t->segment;
+    memset(m, 0, sizeof *m);
+    out->pieces[i].iov_base = (void *)(uintptr_t)t->data;
+    out->pieces[i].iov_len = t->len;
+    m->msg_iov = &out->pieces[i];
+    m->msg_iovlen = 1;
+    m->msg_control = out->control[i];
+    if (t->to) {
+        m->msg_name = (void *)(uintptr_t)t->to->address;
+        m->msg_namelen = (socklen_t)t->to->len;
+        if (t->info) reactor__datagram_sys_put_info(m, t->to);
+    }
+    if (t->count > 1)
+        reactor__datagram_sys_put(m, REACTOR__DATAGRAM_SOL_UDP, REACTOR__DATAGRAM_UDP_SEGMENT,
+                                  &segment, sizeof segment);
+    if (!m->msg_controllen) m->msg_control = NULL;
+}
+
+/* How many of p->trains have been taken, from the first on, or the error of the first. */
+static int reactor__datagram_sys_send(reactor__datagram_module *p, reactor_socket fd, uint32_t n) {
+    reactor__datagram_ends *out = &p->sys.out;
+    for (uint32_t i = 0; i < n; i++) reactor__datagram_sys_load(out, i, &p->trains[i]);
+    const int flags = MSG_DONTWAIT | REACTOR__NET_NOSIGNAL;
+    if (n > 1 && !p->sys.single) {
+        long sent = syscall(SYS_sendmmsg, fd, out->headers, n, flags);
+        if (sent >= 0 || errno != ENOSYS) return sent < 0 ? -errno : (int)sent;
+        p->sys.single = 1;
+    }
+    return sendmsg(fd, &out->headers[0].m, flags) < 0 ? -errno : 1;
+}
+
+/* ---- Linux: options and errors ---- */
+
+/* Kernels that do not know UDP_SEGMENT overlook it in a send, and would send one long datagram: so
+   they are asked here. Everything here may be missing. */
+static void reactor__datagram_sys_offload(reactor__datagram_socket *d) {
+    const reactor_socket fd = d->bound.fd;
+    if (reactor__net_set(fd, REACTOR__DATAGRAM_SOL_UDP, REACTOR__DATAGRAM_UDP_SEGMENT, 0) == 0) {
+        d->flags |= REACTOR__DATAGRAM_SEGMENTS;
+        d->segment_most = REACTOR__DATAGRAM_TRAIN;
+    }
+    if (reactor__net_set(fd, REACTOR__DATAGRAM_SOL_UDP, REACTOR__DATAGRAM_UDP_GRO, 1) == 0)
+        d->flags |= REACTOR__DATAGRAM_COALESCES;
+}
+
+/* Both families' options are set on a socket for both. */
+static int reactor__datagram_sys_set_both(const reactor__datagram_socket *d, int ip, int ipv6) {
+    const reactor_socket fd = d->bound.fd;
+    int e = 0;
+    if (d->family == AF_INET6) e = reactor__net_set(fd, IPPROTO_IPV6, ipv6, 1);
+    if (e == 0 && (d->family == AF_INET || (d->flags & REACTOR__DATAGRAM_MAPPED)))
+        e = reactor__net_set(fd, IPPROTO_IP, ip, 1);
+    return e;
+}
+
+static int reactor__datagram_sys_info(reactor__datagram_socket *d) {
+    d->flags |= REACTOR__DATAGRAM_INFO;
+    return reactor__datagram_sys_set_both(d, REACTOR__DATAGRAM_IP_PKTINFO,
+                                          REACTOR__DATAGRAM_IPV6_RECVPKTINFO);
+}
+
+static int reactor__datagram_sys_errors(reactor__datagram_socket *d) {
+    d->flags |= REACTOR__DATAGRAM_QUEUES_ERRORS;
+    return reactor__datagram_sys_set_both(d, REACTOR__DATAGRAM_IP_RECVERR,
+                                          REACTOR__DATAGRAM_IPV6_RECVERR);
+}
+
+/* struct sock_extended_err begins with the errno and who says so: 1 this machine, 2 ICMP, 3 ICMPv6.
+   Others, such as timestamps, are no errors. */
+static int reactor__datagram_sys_error_of(const struct msghdr *m) {
+    for (const struct cmsghdr *c = reactor__datagram_sys_first(m); c;
+         c = reactor__datagram_sys_next(m, c)) {
+        const int ours =
+            (c->cmsg_level == IPPROTO_IP && c->cmsg_type == REACTOR__DATAGRAM_IP_RECVERR) ||
+            (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == REACTOR__DATAGRAM_IPV6_RECVERR);
+        const unsigned char *data = (const unsigned char *)(c + 1);
+        uint32_t error;
+        if (!ours) continue;
+        memcpy(&error, data, sizeof error);
+        return data[4] >= 1 && data[4] <= 3 ? (int)error : 0;
+    }
+    return 0;
+}
+
+/* Takes one entry of the error queue: its error, 0 if it is none, or -EAGAIN and the like. */
+static int reactor__datagram_sys_take_error(const reactor__datagram_socket *d, reactor_peer *peer) {
+    uint64_t control[64];
+    struct msghdr m;
+    reactor__util_piece none;
+    memset(&m, 0, sizeof m);
+    memset(peer, 0, sizeof *peer);
+    none.iov_base = control;
+    none.iov_len = 0;
+    m.msg_iov = &none;
+    m.msg_iovlen = 1;
+    m.msg_name = peer->address;
+    m.msg_namelen = sizeof peer->address;
+    m.msg_control = control;
+    m.msg_controllen = sizeof control;
+    if (!(d->flags & REACTOR__DATAGRAM_QUEUES_ERRORS)) return -EAGAIN;
+    if (recvmsg(d->bound.fd, &m, REACTOR__DATAGRAM_ERRQUEUE | MSG_DONTWAIT) < 0) return -errno;
+    peer->len = (uint32_t)m.msg_namelen;
+    return reactor__datagram_sys_error_of(&m);
+}
+
+#else /* not Linux */
+
+static void reactor__datagram_sys_forget(reactor__datagram_module *p) { (void)p; }
+
+#ifdef _WIN32
+/* A datagram that is too long fails, with its beginning in the buffer. */
+static int reactor__datagram_sys_receive(reactor__datagram_module *p,
+                                         const reactor__datagram_socket *d, uint32_t most) {
+    int len = sizeof p->peers[0].address, e = 0;
+    (void)most;
+    memset(&p->peers[0], 0, REACTOR__DATAGRAM_PEER);
+    int n = recvfrom(d->bound.fd, p->buffer, (int)d->capacity, 0,
+                     (struct sockaddr *)(void *)p->peers[0].address, &len);
+    if (n == SOCKET_ERROR) e = reactor__util_error();
+    /* What ICMP says of an earlier datagram (Winsock: WSAECONNRESET of a datagram socket). */
+    if (e == -ECONNRESET) return -ECONNREFUSED;
+    if (e < 0 && e != -EMSGSIZE) return e;
+    p->got[0].len = e ? d->capacity : (uint32_t)n;
+    p->got[0].size = e ? UINT32_MAX : (uint32_t)n;
+    p->got[0].segment = 0;
+    p->peers[0].len = (uint32_t)len;
+    return 1;
+}
+
+static int reactor__datagram_sys_send(reactor__datagram_module *p, reactor_socket fd, uint32_t n) {
+    const reactor__datagram_train *t = &p->trains[0];
+    const struct sockaddr *to =
+        t->to ? (const struct sockaddr *)(const void *)t->to->address : NULL;
+    (void)n;
+    if (sendto(fd, t->data, (int)t->len, 0, to, to ? (int)t->to->len : 0) != SOCKET_ERROR) return 1;
+    reactor__net_sys_unsent();
+    int e = reactor__util_error();
+    return e == -ECONNRESET ? -ECONNREFUSED : e;
+}
+
+/* An ICMP error would fail the receives of a socket that is not connected, and not say of whom. */
+static void reactor__datagram_sys_offload(reactor__datagram_socket *d) {
+    const DWORD udp_connreset = 0x9800000C; /* SIO_UDP_CONNRESET, which not all headers have */
+    BOOL on = (d->flags & REACTOR__DATAGRAM_CONNECTED) != 0;
+    DWORD n = 0;
+    (void)WSAIoctl(d->bound.fd, udp_connreset, &on, sizeof on, NULL, 0, &n, NULL, NULL);
+}
+#else
+static int reactor__datagram_sys_receive(reactor__datagram_module *p,
+                                         const reactor__datagram_socket *d, uint32_t most) {
+    struct msghdr m;
+    reactor__util_piece piece;
+    (void)most;
+    memset(&m, 0, sizeof m);
+    memset(&p->peers[0], 0, REACTOR__DATAGRAM_PEER);
+    piece.iov_base = p->buffer;
+    piece.iov_len = d->capacity;
+    m.msg_iov = &piece;
+    m.msg_iovlen = 1;
+    m.msg_name = p->peers[0].address;
+    m.msg_namelen = sizeof p->peers[0].address;
+    ssize_t n = recvmsg(d->bound.fd, &m, 0);
+    if (n < 0) return -errno;
+    p->got[0].len = (uint32_t)n;
+    p->got[0].size = m.msg_flags & MSG_TRUNC ? UINT32_MAX : (uint32_t)n;
+    p->got[0].segment = 0;
+    p->peers[0].len = (uint32_t)m.msg_namelen;
+    return 1;
+}
+
+static int reactor__datagram_sys_send(reactor__datagram_module *p, reactor_socket fd, uint32_t n) {
+    const reactor__datagram_train *t = &p->trains[0];
+    const struct sockaddr *to =
+        t->to ? (const struct sockaddr *)(const void *)t->to->address : NULL;
+    (void)n;
+    ssize_t sent =
+        sendto(fd, t->data, t->len, REACTOR__NET_NOSIGNAL, to, to ? (socklen_t)t->to->len : 0);
+    return sent < 0 ? -errno : 1;
+}
+
+static void reactor__datagram_sys_offload(reactor__datagram_socket *d) { (void)d; }
+#endif
+
+static int reactor__datagram_sys_asks(const reactor__datagram_module *p, uint32_t most) {
+    (void)p, (void)most;
+    return 1;
+}
+
+static int reactor__datagram_sys_info(reactor__datagram_socket *d) {
+    (void)d;
+    return -ENOTSUP;
+}
+
+static int reactor__datagram_sys_errors(reactor__datagram_socket *d) {
+    (void)d;
+    return 0;
+}
+
+static int reactor__datagram_sys_take_error(const reactor__datagram_socket *d, reactor_peer *peer) {
+    (void)d, (void)peer;
+    return -EAGAIN;
+}
+#endif
+
+/* ---- queues ---- */
+
+static reactor__datagram_module *reactor__datagram_module_of(const reactor *r) {
+    return (reactor__datagram_module *)r->modules[REACTOR__LOOP_DATAGRAM];
+}
+
+static reactor_datagram reactor__datagram_handle(const reactor__datagram_socket *d) {
+    reactor_datagram handle;
+    handle.id = d->id;
+    return handle;
+}
+
+static void *reactor__datagram_state(reactor__datagram_socket *d) {
+    return (char *)d + REACTOR__DATAGRAM_HEAD;
+}
+
+static char *reactor__datagram_bytes(reactor__datagram_block *b) { return (char *)(b + 1); }
+
+/* Item number i counts from the block's end, where it is aligned. */
+static reactor__datagram_item *reactor__datagram_item_at(reactor__datagram_block *b, uint32_t i) {
+    return (reactor__datagram_item *)(void *)(reactor__datagram_bytes(b) + b->cap) - 1 - i;
+}
+
+/* NULL: it is the connected one's. */
+static const reactor_peer *reactor__datagram_peer_at(reactor__datagram_block *b, uint32_t at) {
+    return at == REACTOR__NONE ? NULL
+                               : (const reactor_peer *)(void *)(reactor__datagram_bytes(b) + at);
+}
+
+static void reactor__datagram_block_clear(reactor__datagram_block *b) {
+    b->next = NULL;
+    b->used = b->count = b->first = 0;
+    b->peer = REACTOR__NONE;
+}
+
+static reactor__datagram_block *reactor__datagram_block_new(reactor__datagram_module *p,
+                                                            size_t need) {
+    reactor__datagram_block *b = p->spares;
+    size_t cap = REACTOR__DATAGRAM_BLOCK + 1024; /* a datagram of 64 KiB and its peer fit in */
+    if (need <= cap && b) {
+        p->spares = b->next;
+        p->spare_count--;
+    } else {
+        if (need > cap) cap = (need + 15) / 16 * 16;
+        b = (reactor__datagram_block *)REACTOR_MALLOC(sizeof *b + cap);
+        if (!b) return NULL;
+        b->cap = (uint32_t)cap;
+    }
+    reactor__datagram_block_clear(b);
+    return b;
+}
+
+static void reactor__datagram_block_free(reactor__datagram_module *p, reactor__datagram_block *b) {
+    if (b->cap != REACTOR__DATAGRAM_BLOCK + 1024 || p->spare_count == REACTOR__DATAGRAM_SPARES) {
+        REACTOR_FREE(b);
+        return;
+    }
+    b->next = p->spares;
+    p->spares = b;
+    p->spare_count++;
+}
+
+/* Bytes that a peer's record takes; only what counts of its address is kept. */
+static size_t reactor__datagram_peer_size(const reactor_peer *peer) {
+    return peer ? REACTOR__DATAGRAM_PEER + peer->len : 0;
+}
+
+/* Whether the latest datagram in b has the same peer, whose record then serves both. */
+static int reactor__datagram_same_peer(reactor__datagram_block *b, const reactor_peer *peer) {
+    const reactor_peer *last = reactor__datagram_peer_at(b, b->peer);
+    return last && last->len == peer->len &&
+           memcmp(last, peer, reactor__datagram_peer_size(peer)) == 0;
+}
+
+/* Where peer's record is, which is written if need be. There is room. */
+static uint32_t reactor__datagram_put_peer(reactor__datagram_block *b, const reactor_peer *peer) {
+    if (!peer) return REACTOR__NONE;
+    if (reactor__datagram_same_peer(b, peer)) return b->peer;
+    b->peer = (b->used + 7) / 8 * 8;
+    memcpy(reactor__datagram_bytes(b) + b->peer, peer, reactor__datagram_peer_size(peer));
+    b->used = b->peer + (uint32_t)reactor__datagram_peer_size(peer);
+    return b->peer;
+}
+
+/* At the end of the queue, or -ENOMEM. Datagrams to one peer lie side by side in a block. */
+static int reactor__datagram_push(reactor__datagram_module *p, reactor__datagram_queue *q,
+                                  const reactor_peer *peer, const void *data, uint32_t len,
+                                  uint32_t size) {
+    reactor__datagram_block *b = q->tail;
+    const size_t need =
+        len + sizeof(reactor__datagram_item) + 8 + reactor__datagram_peer_size(peer);
+    if (!b || b->cap - b->used - b->count * sizeof(reactor__datagram_item) < need) {
+        b = reactor__datagram_block_new(p, need);
+        if (!b) return -ENOMEM;
+        if (q->tail)
+            q->tail->next = b;
+        else
+            q->head = b;
+        q->tail = b;
+    }
+    const uint32_t at = reactor__datagram_put_peer(b, peer);
+    reactor__datagram_item *item = reactor__datagram_item_at(b, b->count++);
+    item->at = b->used;
+    item->len = len;
+    item->size = size;
+    item->peer = at;
+    if (len) memcpy(reactor__datagram_bytes(b) + b->used, data, len);
+    b->used += len;
+    q->bytes += len + REACTOR__DATAGRAM_COST;
+    q->count++;
+    return 0;
+}
+
+/* Takes count datagrams off the front, all of them in the first block. */
+static void reactor__datagram_pop(reactor__datagram_module *p, reactor__datagram_queue *q,
+                                  uint32_t count) {
+    reactor__datagram_block *b = q->head;
+    q->count -= count;
+    for (; count > 0; count--)
+        q->bytes -= reactor__datagram_item_at(b, b->first++)->len + REACTOR__DATAGRAM_COST;
+    if (b->first < b->count) return;
+    q->head = b->next;
+    if (!q->head) q->tail = NULL;
+    reactor__datagram_block_free(p, b);
+}
+
+static void reactor__datagram_clear(reactor__datagram_module *p, reactor__datagram_queue *q) {
+    while (q->head) reactor__datagram_pop(p, q, q->head->count - q->head->first);
+}
+
+/* ---- the schedule ---- */
+
+static int reactor__datagram_stopped(const reactor *r) { return REACTOR__PEEK(&r->core.stop); }
+
+/* Has a turn at the end of this one. Not in its own callback, after which it has one anyway. */
+static void reactor__datagram_schedule(reactor *r, reactor__datagram_socket *d) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    if ((d->flags & REACTOR__DATAGRAM_SCHEDULED) || p->current == d) return;
+    d->flags |= REACTOR__DATAGRAM_SCHEDULED;
+    d->scheduled_next = NULL;
+    if (p->scheduled_head)
+        p->scheduled_tail->scheduled_next = d;
+    else
+        p->scheduled_head = d;
+    p->scheduled_tail = d;
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_DATAGRAM], 1);
+    reactor__loop_touch(r);
+}
+
+/* Makes interest, and whether it keeps the loop going, follow the flags. */
+static void reactor__datagram_update(reactor *r, reactor__datagram_socket *d) {
+    const unsigned f = d->flags;
+    const int active = !(f & REACTOR__DATAGRAM_PAUSED) || d->out.head || d->in.head ||
+                       (f & REACTOR__DATAGRAM_CLOSING);
+    unsigned wanted = 0;
+    if (!(f & (REACTOR__DATAGRAM_PAUSED | REACTOR__DATAGRAM_CLOSING))) wanted |= REACTOR_READ;
+    if ((f & REACTOR__DATAGRAM_BLOCKED) && !(f & REACTOR__DATAGRAM_BY_TIMER))
+        wanted |= REACTOR_WRITE;
+    if (d->bound.fd != REACTOR__UTIL_NO_SOCKET &&
+        reactor__core_at(&r->core, (uint32_t)d->id)->wanted != wanted)
+        reactor__core_modify(&r->core, (uint32_t)d->id, wanted);
+    if (active == ((f & REACTOR__DATAGRAM_ACTIVE) != 0)) return;
+    d->flags ^= REACTOR__DATAGRAM_ACTIVE;
+    r->core.active += active ? 1 : UINT32_MAX;
+}
+
+/* The socket cannot go on: on_close gets e. */
+static void reactor__datagram_fail(reactor *r, reactor__datagram_socket *d, int e) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    if (d->flags & REACTOR__DATAGRAM_CLOSING) return;
+    d->flags |= REACTOR__DATAGRAM_CLOSING;
+    d->reason = e;
+    reactor__datagram_clear(p, &d->out);
+    reactor__datagram_schedule(r, d);
+}
+
+/* ---- errors ---- */
+
+static void reactor__datagram_tell(reactor *r, reactor__datagram_socket *d, int e,
+                                   const reactor_peer *peer) {
+    if (d->flags & REACTOR__DATAGRAM_CLOSING) return;
+    reactor__loop_call_datagram_error(r, d->h, reactor__datagram_handle(d), e, peer,
+                                      reactor__datagram_state(d));
+}
+
+/* What the system has in its error queue. How many entries there were, for those that are no errors
+   were what was reported, too. A queue that cannot be read is not waited for: see failures. */
+static int reactor__datagram_read_errors(reactor *r, reactor__datagram_socket *d) {
+    reactor_peer peer;
+    int n = 0;
+    while (n < REACTOR__DATAGRAM_BATCH && !(d->flags & REACTOR__DATAGRAM_CLOSING) &&
+           !reactor__datagram_stopped(r)) {
+        int e = reactor__datagram_sys_take_error(d, &peer);
+        if (e == -EINTR) continue;
+        if (e < 0) break;
+        n++;
+        if (e > 0) reactor__datagram_tell(r, d, -e, &peer);
+    }
+    return n;
+}
+
+/* ---- sending ---- */
+
+/* How many datagrams from item i of b on can leave as one: those of one size to one peer, and a
+   shorter one behind them. */
+static uint32_t reactor__datagram_couple(const reactor__datagram_socket *d,
+                                         reactor__datagram_block *b, uint32_t i, uint32_t *len) {
+    const reactor__datagram_item *first = reactor__datagram_item_at(b, i), *last = first;
+    uint32_t n = 1, total = first->len;
+    if (!first->len || first->len > d->segment_most) {
+        *len = total;
+        return 1;
+    }
+    while (i + n < b->count && n < REACTOR__DATAGRAM_CARS && last->len == first->len) {
+        const reactor__datagram_item *next = reactor__datagram_item_at(b, i + n);
+        if (next->peer != first->peer || next->at != first->at + total || !next->len ||
+            next->len > first->len || total + next->len > REACTOR__DATAGRAM_TRAIN)
+            break;
+        total += next->len;
+        last = next;
+        n++;
+    }
+    *len = total;
+    return n;
+}
+
+/* Fills p->trains from the queue's first block; how many. */
+static uint32_t reactor__datagram_gather(reactor__datagram_module *p,
+                                         const reactor__datagram_socket *d) {
+    static const unsigned char unknown[16] = {0};
+    reactor__datagram_block *b = d->out.head;
+    uint32_t n = 0;
+    for (uint32_t i = b->first; i < b->count && n < REACTOR__DATAGRAM_BATCH; n++) {
+        const reactor__datagram_item *item = reactor__datagram_item_at(b, i);
+        reactor__datagram_train *t = &p->trains[n];
+        t->data = reactor__datagram_bytes(b) + item->at;
+        t->to = reactor__datagram_peer_at(b, item->peer);
+        t->segment = item->len;
+        t->count = reactor__datagram_couple(d, b, i, &t->len);
+        t->info = t->to && (d->flags & REACTOR__DATAGRAM_INFO) &&
+                  (t->to->if_index || memcmp(t->to->local, unknown, sizeof unknown) != 0);
+        i += t->count;
+    }
+    return n;
+}
+
+static void reactor__datagram_tick(reactor *r, reactor_timer t, void *user) {
+    reactor__datagram_socket *d = (reactor__datagram_socket *)user;
+    (void)t;
+    d->timer = 0;
+    d->flags &= ~(unsigned)(REACTOR__DATAGRAM_BLOCKED | REACTOR__DATAGRAM_BY_TIMER);
+    reactor__datagram_schedule(r, d);
+}
+
+/* Has it scheduled so many nanoseconds from now; -ENOMEM. */
+static int reactor__datagram_wait(reactor *r, reactor__datagram_socket *d, int64_t ns) {
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    const int64_t at = reactor__util_add(reactor__util_clock(), ns);
+    if (d->timer) return reactor__timer_reset(&r->wheel, d->timer, at);
+    return reactor__timer_set(&r->wheel, at, 0, reactor__datagram_tick, d, flags, &d->timer);
+}
+
+/* FNV-1a, of a peer's address. */
+static uint64_t reactor__datagram_hash(const reactor_peer *peer) {
+    const unsigned char *at = (const unsigned char *)peer->address;
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (uint32_t i = 0; i < peer->len; i++) h = (h ^ at[i]) * UINT64_C(0x100000001b3);
+    return h ? h : 1;
+}
+
+/* The peer of a unix socket has no room, and nothing tells when it has: it is tried again, after 1 ms
+   and up to 10, for PATIENCE_MS in all. Then the datagram is given up, and the following ones to
+   the same peer at once, for a peer that does not read must not hold up the others. Returns 0 to
+   give it up. */
+static int reactor__datagram_is_patient(reactor *r, reactor__datagram_socket *d,
+                                        const reactor_peer *to) {
+    const int64_t now = reactor__util_clock();
+    const uint64_t who = to ? reactor__datagram_hash(to) : 1;
+    if (d->stuck == who) return 0;
+    if (!d->blocked_since) {
+        d->blocked_since = now;
+        d->pause = 0;
+    }
+    if (now - d->blocked_since >= REACTOR__DATAGRAM_PATIENCE_MS * REACTOR__MS) {
+        d->stuck = who;
+        return 0;
+    }
+    d->pause = d->pause ? d->pause * 2 : REACTOR__MS;
+    if (d->pause > 10 * REACTOR__MS) d->pause = 10 * REACTOR__MS;
+    return reactor__datagram_wait(r, d, d->pause) == 0;
+}
+
+/* Whether there was no room, which is waited for: by the socket's own word, but of a unix peer that
+   may be any only a connected Linux socket gives it. The BSDs call that ENOBUFS. */
+static int reactor__datagram_blocks(reactor *r, reactor__datagram_socket *d, int e,
+                                    const reactor_peer *to) {
+    const int is_unix = (d->flags & REACTOR__DATAGRAM_UNIX) != 0;
+    if (e != -EAGAIN && !(e == -ENOBUFS && is_unix)) return 0;
+    if (is_unix && (to || e == -ENOBUFS)) {
+        if (!reactor__datagram_is_patient(r, d, to)) return 0;
+        d->flags |= REACTOR__DATAGRAM_BY_TIMER;
+    }
+    d->flags |= REACTOR__DATAGRAM_BLOCKED;
+    return 1;
+}
+
+/* An error may be the network's word on an earlier datagram, which the system tells at the next
+   call, whatever that is; then this one has not been sent. With an error queue that tells; else
+   ECONNREFUSED is never about the datagram itself, but of unix sockets. Returns 1 if so. */
+static int reactor__datagram_is_earlier(reactor *r, reactor__datagram_socket *d, int e) {
+    if (d->flags & (REACTOR__DATAGRAM_RETRIED | REACTOR__DATAGRAM_UNIX)) return 0;
+    if (reactor__datagram_read_errors(r, d) > 0) return 1;
+    if (e != -ECONNREFUSED) return 0;
+    reactor__datagram_tell(r, d, e, NULL);
+    return 1;
+}
+
+/* Whether a train was refused for being one: its datagrams are longer than the path takes without
+   cutting them again, or the device cannot. Such ones go one by one from here on. */
+static int reactor__datagram_uncouples(reactor__datagram_socket *d,
+                                       const reactor__datagram_train *t, int e) {
+    if (t->count == 1 || (e != -EINVAL && e != -EMSGSIZE && e != -EIO && e != -EOPNOTSUPP))
+        return 0;
+    d->segment_most = e == -EINVAL || e == -EMSGSIZE ? t->segment - 1 : 0;
+    return 1;
+}
+
+/* The system refused the first train. Waits, tries again, or gives its first datagram up: returns
+   how many have left the queue. Nothing is touched after a callback. */
+static int reactor__datagram_refused(reactor *r, reactor__datagram_socket *d, int e) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    const reactor__datagram_train t = p->trains[0];
+    reactor_peer peer;
+    if (e == -EINTR || reactor__datagram_blocks(r, d, e, t.to)) return 0;
+    if (reactor__datagram_is_earlier(r, d, e)) {
+        d->flags |= REACTOR__DATAGRAM_RETRIED;
+        return 0;
+    }
+    if (reactor__datagram_uncouples(d, &t, e)) return 0;
+    if (t.to) { /* its memory goes with the datagram */
+        memset(&peer, 0, sizeof peer);
+        memcpy(&peer, t.to, reactor__datagram_peer_size(t.to));
+    }
+    d->flags &= ~(unsigned)REACTOR__DATAGRAM_RETRIED;
+    d->blocked_since = 0;
+    reactor__datagram_pop(p, &d->out, 1);
+    reactor__datagram_tell(r, d, e, t.to ? &peer : NULL);
+    return 1;
+}
+
+/* So many trains have been taken. Returns how many datagrams that are. */
+static uint32_t reactor__datagram_sent(reactor *r, reactor__datagram_socket *d, int trains) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    uint32_t count = 0;
+    for (int i = 0; i < trains; i++) count += p->trains[i].count;
+    if (d->stuck && p->trains[0].to && reactor__datagram_hash(p->trains[0].to) == d->stuck)
+        d->stuck = 0;
+    d->flags &= ~(unsigned)REACTOR__DATAGRAM_RETRIED;
+    d->blocked_since = 0;
+    r->core.counters.datagrams_out += count;
+    reactor__datagram_pop(p, &d->out, count);
+    return count;
+}
+
+/* Sends what is queued, until the kernel takes no more; what callbacks queue meanwhile is for the
+   next time, so that this ends. */
+static void reactor__datagram_flush(reactor *r, reactor__datagram_socket *d) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    int64_t left = (int64_t)d->out.count;
+    while (left > 0 && d->out.head && !(d->flags & REACTOR__DATAGRAM_BLOCKED) &&
+           !reactor__datagram_stopped(r)) {
+        int n = reactor__datagram_sys_send(p, d->bound.fd, reactor__datagram_gather(p, d));
+        if (n > 0)
+            left -= reactor__datagram_sent(r, d, n);
+        else
+            left -= reactor__datagram_refused(r, d, n);
+    }
+}
+
+/* Whether an on_writable is due. */
+static int reactor__datagram_is_writable(const reactor__datagram_socket *d) {
+    const unsigned due = d->flags & (REACTOR__DATAGRAM_OWES_WRITABLE | REACTOR__DATAGRAM_CLOSING);
+    return due == (unsigned)REACTOR__DATAGRAM_OWES_WRITABLE && d->out.bytes <= d->low_water &&
+           d->owed <= d->max_output - d->out.bytes;
+}
+
+/* What follows a flush: on_writable, and what is left for the turn's end, or for later. */
+static void reactor__datagram_settle(reactor *r, reactor__datagram_socket *d) {
+    if (!reactor__datagram_stopped(r) && reactor__datagram_is_writable(d)) {
+        d->flags &= ~(unsigned)REACTOR__DATAGRAM_OWES_WRITABLE;
+        d->owed = 0;
+        reactor__loop_call_datagram_writable(r, d->h, reactor__datagram_handle(d),
+                                             reactor__datagram_state(d));
+    }
+    const unsigned out = d->out.head != NULL && !(d->flags & REACTOR__DATAGRAM_BLOCKED);
+    const unsigned in = d->in.head != NULL && !(d->flags & REACTOR__DATAGRAM_PAUSED);
+    if (out || in || (d->flags & REACTOR__DATAGRAM_CLOSING) || reactor__datagram_is_writable(d))
+        reactor__datagram_schedule(r, d);
+    reactor__datagram_update(r, d);
+}
+
+/* ---- receiving ---- */
+
+/* Whether the next datagram may be given to its callback. */
+static int reactor__datagram_listens(const reactor *r, const reactor__datagram_socket *d) {
+    return !(d->flags & (REACTOR__DATAGRAM_PAUSED | REACTOR__DATAGRAM_CLOSING)) &&
+           !reactor__datagram_stopped(r);
+}
+
+static void reactor__datagram_deliver(reactor *r, reactor__datagram_socket *d, const char *data,
+                                      uint32_t len, uint32_t size, const reactor_peer *peer) {
+    reactor_message m;
+    m.data = data;
+    m.len = len < d->max_size ? len : d->max_size;
+    m.flags = size > m.len ? REACTOR_TRUNCATED : 0;
+    m.size = size == UINT32_MAX ? m.len : size;
+    m.peer = peer;
+    r->core.counters.datagrams_in++;
+    if (d->h->on_message)
+        reactor__loop_call_message(r, d->h, reactor__datagram_handle(d), &m,
+                                   reactor__datagram_state(d));
+    if (d->out.bytes > REACTOR__DATAGRAM_FLUSH) reactor__datagram_flush(r, d);
+}
+
+/* A pause or a stop came before its turn. Without memory it is as if the network had lost it, and
+   told. */
+static void reactor__datagram_keep(reactor *r, reactor__datagram_socket *d, const char *data,
+                                   uint32_t len, uint32_t size, const reactor_peer *peer) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    if (d->flags & REACTOR__DATAGRAM_CLOSING) return;
+    if (reactor__datagram_push(p, &d->in, peer, data, len, size) < 0)
+        r->core.counters.datagrams_dropped++;
+}
+
+/* What one place in the buffer holds: one datagram, or several. Returns how many. */
+static int reactor__datagram_split(reactor *r, reactor__datagram_socket *d, const char *data,
+                                   const reactor__datagram_got *got, const reactor_peer *peer) {
+    const uint32_t step = got->segment && got->segment < got->len ? got->segment : got->len;
+    uint32_t at = 0;
+    int n = 0;
+    do {
+        const uint32_t left = got->len - at, len = left < step ? left : step;
+        const uint32_t size = step < got->len ? len : got->size;
+        if (reactor__datagram_listens(r, d))
+            reactor__datagram_deliver(r, d, data + at, len, size, peer);
+        else
+            reactor__datagram_keep(r, d, data + at, len, size, peer);
+        at += len;
+        n++;
+    } while (at < got->len);
+    return n;
+}
+
+/* A receive failed. Returns 1 to try again: an error that has been told is over. */
+static int reactor__datagram_missed(reactor *r, reactor__datagram_socket *d, int e, int *failures) {
+    if (e == -EINTR) return 1;
+    if (++*failures >= REACTOR__DATAGRAM_VAIN) {
+        reactor__datagram_fail(r, d, e);
+        return 0;
+    }
+    if (reactor__datagram_read_errors(r, d) == 0 && !reactor__datagram_stopped(r))
+        reactor__datagram_tell(r, d, e, NULL);
+    return reactor__datagram_listens(r, d);
+}
+
+/* Receives what there is, within the budget. Returns how many, and errors. */
+static int reactor__datagram_receive(reactor *r, reactor__datagram_socket *d) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    const int asked = reactor__datagram_sys_asks(p, reactor__datagram_places(p, d));
+    int total = 0, failures = 0, n;
+    do {
+        n = reactor__datagram_sys_receive(p, d, (uint32_t)asked);
+        if (n == -EAGAIN) break;
+        if (n < 0) {
+            total++;
+            if (!reactor__datagram_missed(r, d, n, &failures)) break;
+            n = asked;
+            continue;
+        }
+        failures = 0;
+        for (int i = 0; i < n; i++)
+            total +=
+                reactor__datagram_split(r, d, p->buffer + (size_t)i * reactor__datagram_stride(d),
+                                        &p->got[i], &p->peers[i]);
+        reactor__datagram_flush(r, d);
+    } while (n == asked && total < d->read_budget && reactor__datagram_listens(r, d));
+    return total;
+}
+
+/* What a pause or a stop had left comes before anything newer. */
+static void reactor__datagram_replay(reactor *r, reactor__datagram_socket *d) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    for (int n = 0; d->in.head && n < d->read_budget && reactor__datagram_listens(r, d); n++) {
+        reactor__datagram_block *b = d->in.head;
+        const reactor__datagram_item *item = reactor__datagram_item_at(b, b->first);
+        reactor_peer peer;
+        memset(&peer, 0, sizeof peer);
+        const reactor_peer *kept = reactor__datagram_peer_at(b, item->peer);
+        memcpy(&peer, kept, reactor__datagram_peer_size(kept));
+        reactor__datagram_deliver(r, d, reactor__datagram_bytes(b) + item->at, item->len,
+                                  item->size, &peer);
+        if (d->in.head == b) reactor__datagram_pop(p, &d->in, 1); /* fini has not been here */
+    }
+}
+
+/* ERROR is a level: as long as the queue has entries, or SO_ERROR is set. An ERROR that brings nothing
+   again and again would spin. An empty socket that was reported does not count: a datagram with a wrong
+   checksum is found out, and dropped, by the receive. */
+static void reactor__datagram_look(reactor *r, reactor__datagram_socket *d, unsigned events) {
+    const int error = (events & (unsigned)REACTOR_ERROR) != 0;
+    int got = error ? reactor__datagram_read_errors(r, d) : 0;
+    if (reactor__datagram_listens(r, d) && !d->in.head) {
+        got += reactor__datagram_receive(r, d);
+        if (!got) got = reactor__datagram_read_errors(r, d); /* select(2) tells no ERROR */
+    } else if (error && d->bound.fd != REACTOR__UTIL_NO_SOCKET) {
+        int code = 0, e = reactor__net_get(d->bound.fd, SO_ERROR, &code);
+        if (e == 0) e = reactor__util_code(code);
+        if (e < 0 && !got++) reactor__datagram_tell(r, d, e, NULL);
+    }
+    d->failures = error && !got ? d->failures + 1 : 0;
+    if (d->failures == REACTOR__DATAGRAM_VAIN) reactor__datagram_fail(r, d, -EIO);
+}
+
+static void reactor__datagram_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    reactor__datagram_socket *d = (reactor__datagram_socket *)user;
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    (void)fd;
+    r->core.counters.callbacks--; /* the event is none: those that it leads to are counted */
+    p->current = d;
+    if (events & (unsigned)REACTOR_WRITE) d->flags &= ~(unsigned)REACTOR__DATAGRAM_BLOCKED;
+    if (d->in.head) reactor__datagram_replay(r, d);
+    if (events & (REACTOR_READ | (unsigned)REACTOR_ERROR)) reactor__datagram_look(r, d, events);
+    reactor__datagram_flush(r, d);
+    p->current = NULL;
+    reactor__datagram_settle(r, d);
+}
+
+/* ---- the end ---- */
+
+/* Lets go of everything, then tells it; the handle is good until on_close has returned. child: of a
+   fork, which must not disturb the parent, and tells nobody. */
+static void reactor__datagram_finish(reactor *r, reactor__datagram_socket *d, int child) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    const uint32_t index = (uint32_t)d->id;
+    d->flags |= REACTOR__DATAGRAM_CLOSING;
+    if (d->timer) reactor__timer_cancel(&r->wheel, d->timer);
+    reactor__core_unbind(&r->core, index, child);
+    reactor__net_unlink(&d->bound);
+    if (d->bound.fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(d->bound.fd);
+    d->bound.fd = REACTOR__UTIL_NO_SOCKET;
+    *d->at = d->next;
+    if (d->next) d->next->at = d->at;
+    reactor__datagram_clear(p, &d->out);
+    reactor__datagram_clear(p, &d->in);
+    if (d->flags & REACTOR__DATAGRAM_ACTIVE) r->core.active--;
+    r->core.counters.datagram_sockets--;
+    if (!child)
+        reactor__loop_call_datagram_close(r, d->h, reactor__datagram_handle(d), d->reason,
+                                          reactor__datagram_state(d));
+    reactor__core_release(&r->core, index);
+    REACTOR_FREE(d);
+}
+
+/* One that is closing: whether it is over. What is queued has its time, and the kernel's word or the
+   timer has it looked at again. */
+static int reactor__datagram_is_over(reactor *r, reactor__datagram_socket *d) {
+    if (!d->out.head || d->reason || d->bound.fd == REACTOR__UTIL_NO_SOCKET) return 1;
+    const int64_t left = d->close_by - reactor__util_clock();
+    if (left <= 0) d->reason = -ETIMEDOUT;
+    if (left > 0 && !d->timer) d->reason = reactor__datagram_wait(r, d, left);
+    return d->reason != 0;
+}
+
+/* ---- the module ---- */
+
+/* What being scheduled comes to. */
+static void reactor__datagram_step(reactor *r, reactor__datagram_socket *d) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    d->flags &= ~(unsigned)REACTOR__DATAGRAM_SCHEDULED;
+    p->current = d;
+    if (d->in.head) reactor__datagram_replay(r, d);
+    reactor__datagram_flush(r, d);
+    p->current = NULL;
+    if (!(d->flags & REACTOR__DATAGRAM_CLOSING) || reactor__datagram_stopped(r))
+        reactor__datagram_settle(r, d);
+    else if (reactor__datagram_is_over(r, d))
+        reactor__datagram_finish(r, d, 0);
+    else
+        reactor__datagram_update(r, d);
+}
+
+/* Those that are scheduled, in their order; they may schedule each other, so a few rounds. */
+static void reactor__datagram_turn(reactor *r, reactor__loop_module *module) {
+    reactor__datagram_module *p = (reactor__datagram_module *)module;
+    for (int round = 0; round < REACTOR__DATAGRAM_ROUNDS && p->scheduled_head; round++) {
+        const reactor__datagram_socket *last = p->scheduled_tail;
+        for (int more = 1; more && !reactor__datagram_stopped(r);) {
+            reactor__datagram_socket *d = p->scheduled_head;
+            p->scheduled_head = d->scheduled_next;
+            more = d != last;
+            reactor__datagram_step(r, d);
+        }
+    }
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_DATAGRAM], p->scheduled_head != NULL);
+}
+
+/* What the last callbacks sent gets its one chance to leave; nobody is told of errors any more. */
+static void reactor__datagram_fini(reactor *r, reactor__loop_module *module, int child) {
+    reactor__datagram_module *p = (reactor__datagram_module *)module;
+    for (reactor__datagram_socket *d; (d = p->sockets) != NULL;) {
+        reactor__core_stop(&r->core, 0); /* what is stopped sends nothing */
+        if (!(d->flags & REACTOR__DATAGRAM_CLOSING) && !d->reason) d->reason = -ECANCELED;
+        d->flags |= REACTOR__DATAGRAM_CLOSING;
+        if (!child) reactor__datagram_flush(r, d);
+        reactor__datagram_finish(r, d, child);
+    }
+    while (p->spares) {
+        reactor__datagram_block *b = p->spares;
+        p->spares = b->next;
+        REACTOR_FREE(b);
+    }
+    r->modules[REACTOR__LOOP_DATAGRAM] = NULL;
+    r->pending[REACTOR__LOOP_DATAGRAM] = 0;
+    REACTOR_FREE(p->buffer);
+    REACTOR_FREE(p);
+}
+
+static void reactor__datagram_dump(const reactor *r, const reactor__loop_module *module,
+                                   reactor_line_fn *fn, void *user) {
+    const reactor__datagram_module *p = (const reactor__datagram_module *)module;
+    char line[160 + REACTOR_ADDRESS_MAX], address[REACTOR_ADDRESS_MAX];
+    (void)r;
+    for (const reactor__datagram_socket *d = p->sockets; d; d = d->next) {
+        if (reactor__net_name(d->bound.fd, 0, address, sizeof address) < 0) address[0] = 0;
+        snprintf(line, sizeof line, "datagram id=%llx name=%s fd=%lld address=%s queued=%llu%s%s%s",
+                 (unsigned long long)d->id, d->name, (long long)d->bound.fd, address,
+                 (unsigned long long)d->out.bytes,
+                 d->flags & REACTOR__DATAGRAM_PAUSED ? " paused" : "",
+                 d->flags & REACTOR__DATAGRAM_BLOCKED ? " blocked" : "",
+                 d->flags & REACTOR__DATAGRAM_CLOSING ? " closing" : "");
+        fn(line, user);
+    }
+}
+
+/* A forked child has destroyed its copy in a callback: nothing that is shared is touched again. */
+static void reactor__datagram_fork_cleanup(reactor *r, reactor__loop_module *module) {
+    (void)r;
+    for (reactor__datagram_socket *d = ((reactor__datagram_module *)module)->sockets; d;
+         d = d->next) {
+        d->flags |= REACTOR__DATAGRAM_CLOSING;
+        reactor__net_unlink(&d->bound);
+        if (d->bound.fd != REACTOR__UTIL_NO_SOCKET) reactor__util_close(d->bound.fd);
+        d->bound.fd = REACTOR__UTIL_NO_SOCKET;
+    }
+}
+
+/* Paths are removed by either from here on, as those of listeners are. */
+static int reactor__datagram_forked(reactor *r, reactor__loop_module *module) {
+    (void)r;
+    for (reactor__datagram_socket *d = ((reactor__datagram_module *)module)->sockets; d;
+         d = d->next)
+        d->bound.pid = reactor__util_pid();
+    return 0;
+}
+
+/* What only programs with datagrams pay for. */
+static int reactor__datagram_start(reactor *r) {
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    if (r->closing || r->draining > REACTOR__LOOP_DRAINING) return -ECANCELED;
+    if (reactor__datagram_module_of(r)) return 0;
+    reactor__datagram_module *p = REACTOR__NEW(reactor__datagram_module);
+    if (!p) return -ENOMEM;
+    p->module.turn = reactor__datagram_turn;
+    p->module.fini = reactor__datagram_fini;
+    p->module.dump = reactor__datagram_dump;
+    p->module.fork_cleanup = reactor__datagram_fork_cleanup;
+    p->module.forked = reactor__datagram_forked;
+    r->modules[REACTOR__LOOP_DATAGRAM] = &p->module;
+    return 0;
+}
+
+/* Room for a batch of datagrams of the usual length, or one of the longest. The system gives memory
+   to what is written to, so small datagrams take a page each. */
+static int reactor__datagram_reserve(reactor__datagram_module *p,
+                                     const reactor__datagram_socket *d) {
+    reactor__datagram_socket usual;
+    usual.capacity = REACTOR__DATAGRAM_BLOCK;
+    size_t size = REACTOR__DATAGRAM_BATCH * reactor__datagram_stride(&usual);
+    if (size < reactor__datagram_stride(d)) size = reactor__datagram_stride(d);
+    if (size <= p->size) return 0;
+    char *buffer = (char *)REACTOR_MALLOC(size);
+    if (!buffer) return -ENOMEM;
+    REACTOR_FREE(p->buffer);
+    p->buffer = buffer;
+    p->size = size;
+    reactor__datagram_sys_forget(p);
+    return 0;
+}
+
+/* ---- options ---- */
+
+/* In the order of the systems' manuals: what takes a struct. */
+static int reactor__datagram_set(reactor_socket fd, int level, int name, const void *value,
+                                 size_t size) {
+    const char *v = (const char *)value;
+    return setsockopt(fd, level, name, v, (socklen_t)size) < 0 ? reactor__util_error() : 0;
+}
+
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__APPLE__)
+/* ip(7): ip_mreqn, which takes the interface's number. */
+static int reactor__datagram_membership(reactor_socket fd, int name, struct in_addr group,
+                                        uint32_t if_index) {
+    struct ip_mreqn m;
+    memset(&m, 0, sizeof m);
+    m.imr_multiaddr = group;
+    m.imr_ifindex = (int)if_index;
+    return reactor__datagram_set(fd, IPPROTO_IP, name, &m, sizeof m);
+}
+
+static int reactor__datagram_leave_by4(reactor_socket fd, uint32_t if_index) {
+    struct in_addr none;
+    none.s_addr = 0;
+    return reactor__datagram_membership(fd, IP_MULTICAST_IF, none, if_index);
+}
+#else
+/* Windows and the other BSDs take 0.0.0.0/8 for the number of an interface. */
+static int reactor__datagram_membership(reactor_socket fd, int name, struct in_addr group,
+                                        uint32_t if_index) {
+    struct ip_mreq m;
+    memset(&m, 0, sizeof m);
+    m.imr_multiaddr = group;
+    m.imr_interface.s_addr = htonl(if_index);
+    return reactor__datagram_set(fd, IPPROTO_IP, name, &m, sizeof m);
+}
+
+static int reactor__datagram_leave_by4(reactor_socket fd, uint32_t if_index) {
+    struct in_addr m;
+    m.s_addr = htonl(if_index);
+    return reactor__datagram_set(fd, IPPROTO_IP, IP_MULTICAST_IF, &m, sizeof m);
+}
+#endif
+
+#ifdef _WIN32
+typedef int reactor__datagram_small; /* what IP_MULTICAST_TTL and LOOP take */
+
+static int reactor__datagram_share(reactor_socket fd, const reactor_datagram_options *o) {
+    if (o->reuse_port) return -ENOTSUP;
+    return reactor__net_set(fd, SOL_SOCKET,
+                            o->reuse_address ? SO_REUSEADDR : (int)SO_EXCLUSIVEADDRUSE, 1);
+}
+
+static int reactor__datagram_bind_unix(reactor__datagram_socket *d, const reactor__net_address *a,
+                                       unsigned mode) {
+    (void)d, (void)a, (void)mode;
+    return -EAFNOSUPPORT;
+}
+
+static int reactor__datagram_name_unix(reactor_socket fd) {
+    (void)fd;
+    return -EAFNOSUPPORT;
+}
+#else
+typedef unsigned char reactor__datagram_small; /* all the BSDs take; Linux takes both */
+
+/* Neither by default: with REUSEADDR Linux lets any other socket take the port's datagrams. */
+static int reactor__datagram_share(reactor_socket fd, const reactor_datagram_options *o) {
+    int e = o->reuse_address ? reactor__net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1) : 0;
+    return e == 0 && o->reuse_port ? reactor__net_set(fd, SOL_SOCKET, REACTOR__NET_REUSEPORT, 1)
+                                   : e;
+}
+
+/* As a listener's path. */
+static int reactor__datagram_bind_unix(reactor__datagram_socket *d, const reactor__net_address *a,
+                                       unsigned mode) {
+    const char *path = reactor__net_path(a);
+    int e = path ? reactor__net_keep_path(&d->bound, path) : 0;
+    if (e < 0) return e;
+    if (path && mode) reactor__net_sys_born_with(d->bound.fd, (mode_t)mode);
+    e = reactor__net_bind_path(d->bound.fd, a);
+    return e == 0 && path ? reactor__net_claim(&d->bound, mode) : e;
+}
+
+/* unix(7): bound to a family alone, it is given an abstract name. */
+static int reactor__datagram_name_unix(reactor_socket fd) {
+    struct sockaddr sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_family = AF_UNIX;
+    if (!REACTOR__NET_ABSTRACT) return 0;
+    return bind(fd, &sa, offsetof(struct sockaddr, sa_data)) < 0 ? -errno : 0;
+}
+#endif
+
+/* A group as text: its address, as IPv6 if so; the interface's number, 0: none was named. */
+typedef struct reactor__datagram_group {
+    int family;
+    struct in_addr in4;
+    struct in6_addr in6;
+    uint32_t if_index;
+} reactor__datagram_group;
+
+static int reactor__datagram_parse_group(const char *text, size_t len,
+                                         reactor__datagram_group *out) {
+    char host[INET6_ADDRSTRLEN];
+    memset(out, 0, sizeof *out);
+    if (len >= 2 && text[0] == '[' && text[len - 1] == ']') text++, len -= 2;
+    const char *percent = (const char *)memchr(text, '%', len);
+    const size_t n = percent ? (size_t)(percent - text) : len;
+    if (n >= sizeof host) return -EINVAL;
+    memcpy(host, text, n);
+    host[n] = '\0';
+    if (inet_pton(AF_INET, host, &out->in4) == 1)
+        out->family = AF_INET;
+    else if (inet_pton(AF_INET6, host, &out->in6) == 1)
+        out->family = AF_INET6;
+    else
+        return -EINVAL;
+    if (out->family == AF_INET ? (ntohl(out->in4.s_addr) >> 28) != 14 : out->in6.s6_addr[0] != 0xff)
+        return -EINVAL;
+    return percent ? reactor__net_scope(percent + 1, len - n - 1, &out->if_index) : 0;
+}
+
+static int reactor__datagram_member(const reactor__datagram_socket *d, const char *text, size_t len,
+                                    int join) {
+    reactor__datagram_group g;
+    struct ipv6_mreq m;
+    int e = reactor__datagram_parse_group(text, len, &g);
+    if (e < 0) return e;
+    if (g.family != d->family && !(g.family == AF_INET && (d->flags & REACTOR__DATAGRAM_MAPPED)))
+        return -EAFNOSUPPORT;
+    if (g.family == AF_INET)
+        return reactor__datagram_membership(
+            d->bound.fd, join ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP, g.in4, g.if_index);
+    memset(&m, 0, sizeof m);
+    m.ipv6mr_multiaddr = g.in6;
+    m.ipv6mr_interface = g.if_index;
+    return reactor__datagram_set(d->bound.fd, IPPROTO_IPV6,
+                                 join ? IPV6_JOIN_GROUP : IPV6_LEAVE_GROUP, &m, sizeof m);
+}
+
+static int reactor__datagram_join_all(const reactor__datagram_socket *d, const char *list) {
+    const char *item;
+    size_t len;
+    int e;
+    while ((e = reactor__net_next(&list, &item, &len)) > 0) {
+        e = reactor__datagram_member(d, item, len, 1);
+        if (e < 0) return e;
+    }
+    return e;
+}
+
+/* How datagrams to groups leave. A socket for both families has both options. */
+static int reactor__datagram_tune_groups(const reactor__datagram_socket *d,
+                                         const reactor_datagram_options *o) {
+    const reactor_socket fd = d->bound.fd;
+    const int in6 = d->family == AF_INET6;
+    const int in4 = d->family == AF_INET || (d->flags & REACTOR__DATAGRAM_MAPPED);
+    const reactor__datagram_small ttl = (reactor__datagram_small)o->multicast_ttl;
+    const reactor__datagram_small loop = (reactor__datagram_small)(o->multicast_loop > 0);
+    const char *name = o->multicast_interface;
+    uint32_t index = 0;
+    int e = name ? reactor__net_scope(name, strlen(name), &index) : 0;
+    if (e == 0 && index && in4) e = reactor__datagram_leave_by4(fd, index);
+    if (e == 0 && index && in6)
+        e = reactor__net_set(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, (int)index);
+    if (e == 0 && ttl && in4)
+        e = reactor__datagram_set(fd, IPPROTO_IP, IP_MULTICAST_TTL, &ttl, sizeof ttl);
+    if (e == 0 && ttl && in6)
+        e = reactor__net_set(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, o->multicast_ttl);
+    if (e == 0 && o->multicast_loop && in4)
+        e = reactor__datagram_set(fd, IPPROTO_IP, IP_MULTICAST_LOOP, &loop, sizeof loop);
+    if (e == 0 && o->multicast_loop && in6)
+        e = reactor__net_set(fd, IPPROTO_IPV6, IPV6_MULTICAST_LOOP, o->multicast_loop > 0);
+    return e;
+}
+
+/* The numbers that make no sense, and the defaults of the others. */
+static int reactor__datagram_defaults(reactor_datagram_options *o) {
+    const size_t high = 64 * 1024, hard = 4 * 1024 * 1024;
+    if (o->multicast_ttl < 0 || o->multicast_ttl > 255 || o->multicast_loop < -1 ||
+        o->multicast_loop > 1 || o->packet_info < -1 || o->packet_info > 1 || o->offload < -1 ||
+        o->offload > 0 || o->overflow < REACTOR_REFUSE || o->overflow > REACTOR_DROP_OLDEST ||
+        o->read_budget < 0 || o->receive_buffer > INT_MAX || o->send_buffer > INT_MAX ||
+        o->max_size > REACTOR__DATAGRAM_LARGEST || (o->unix_mode & ~07777u))
+        return -EINVAL;
+    if (!o->read_budget) o->read_budget = 256;
+    if (!o->max_size) o->max_size = 64 * 1024;
+    if (!o->max_output) o->max_output = o->high_water > hard ? o->high_water : hard;
+    if (!o->high_water) o->high_water = high < o->max_output ? high : o->max_output;
+    if (!o->low_water) o->low_water = o->high_water / 4;
+    return o->low_water <= o->high_water && o->high_water <= o->max_output ? 0 : -EINVAL;
+}
+
+/* ---- opening ---- */
+
+static int reactor__datagram_family_of(const reactor_peer *peer) {
+    struct sockaddr sa;
+    memcpy(&sa, peer->address, sizeof sa);
+    return sa.sa_family;
+}
+
+/* To a socket that is IPv6 and takes IPv4, too, a peer of IPv4 has another name. */
+static int reactor__datagram_map(const reactor__datagram_socket *d, const reactor_peer *peer,
+                                 reactor_peer *out) {
+    struct sockaddr_in in4;
+    reactor__net_address a;
+    struct in6_addr host;
+    if (reactor__datagram_family_of(peer) != AF_INET || !(d->flags & REACTOR__DATAGRAM_MAPPED))
+        return -EAFNOSUPPORT;
+    memcpy(&in4, peer->address, sizeof in4);
+    memset(&host, 0, sizeof host);
+    host.s6_addr[10] = host.s6_addr[11] = 0xff;
+    memcpy(host.s6_addr + 12, &in4.sin_addr, 4);
+    reactor__net_put6(&a, &host, 0, ntohs(in4.sin_port));
+    *out = *peer;
+    memcpy(out->address, &a.sa, sizeof out->address);
+    out->len = (uint32_t)a.len;
+    return 0;
+}
+
+static void reactor__datagram_to_peer(const reactor__net_address *a, reactor_peer *out) {
+    memset(out, 0, sizeof *out);
+    out->len = (uint32_t)a->len;
+    memcpy(out->address, &a->sa, sizeof out->address); /* RFC 3493, 3.10: no family has more */
+}
+
+/* connect(2) of a datagram socket is over at once. */
+static int reactor__datagram_connect(reactor__datagram_socket *d, const reactor__net_address *to) {
+    reactor_peer peer, mapped;
+    const reactor_peer *at = &peer;
+    int e = 0;
+    reactor__datagram_to_peer(to, &peer);
+    if (reactor__datagram_family_of(&peer) != d->family) {
+        e = reactor__datagram_map(d, &peer, &mapped);
+        at = &mapped;
+    }
+    if (e == 0 && connect(d->bound.fd, (const struct sockaddr *)(const void *)at->address,
+                          (socklen_t)at->len) < 0)
+        e = reactor__util_error();
+    if (e == 0) d->flags |= REACTOR__DATAGRAM_CONNECTED;
+    return e;
+}
+
+/* A socket at a, or, if that is NULL, for to. */
+static int reactor__datagram_make(reactor__datagram_socket *d, const reactor__net_address *a,
+                                  const reactor__net_address *to,
+                                  const reactor_datagram_options *o) {
+    const int family = a ? a->sa.ss_family : to->sa.ss_family;
+    int64_t made = reactor__net_sys_socket(family, SOCK_DGRAM);
+    if (made < 0) return (int)made;
+    const reactor_socket fd = d->bound.fd = (reactor_socket)made;
+    d->family = family;
+    if (family == AF_UNIX) {
+        d->flags |= REACTOR__DATAGRAM_UNIX;
+        return a ? reactor__datagram_bind_unix(d, a, o->unix_mode)
+                 : reactor__datagram_name_unix(fd);
+    }
+    if (a && a->any && family == AF_INET6 && !REACTOR__NET_DUAL) return -EAFNOSUPPORT;
+    if (a && a->any && family == AF_INET6) d->flags |= REACTOR__DATAGRAM_MAPPED;
+    int e = reactor__datagram_share(fd, o);
+    if (e == 0 && family == AF_INET6 && REACTOR__NET_DUAL)
+        e = reactor__net_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !(d->flags & REACTOR__DATAGRAM_MAPPED));
+    return e == 0 && a ? reactor__net_bind(fd, a) : e;
+}
+
+/* What a socket that was handed over is. */
+static int reactor__datagram_adopt(reactor__datagram_socket *d, reactor_socket fd) {
+    reactor__net_address a;
+    int type = 0, alone = 1;
+    socklen_t len = sizeof alone;
+    int e = reactor__net_get(fd, SO_TYPE, &type);
+    if (e < 0) return e;
+    if (type != SOCK_DGRAM) return -EINVAL;
+    memset(&a, 0, sizeof a);
+    a.len = sizeof a.sa;
+    if (getsockname(fd, (struct sockaddr *)&a.sa, &a.len) < 0) return reactor__util_error();
+    d->family = a.sa.ss_family;
+    if (d->family == AF_UNIX) d->flags |= REACTOR__DATAGRAM_UNIX;
+    if (d->family == AF_INET6 &&
+        getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, (char *)&alone, &len) == 0 && !alone)
+        d->flags |= REACTOR__DATAGRAM_MAPPED;
+    if (reactor__net_peer(fd, &a) == 0) d->flags |= REACTOR__DATAGRAM_CONNECTED;
+    d->bound.fd = fd;
+    d->bound.given = 1;
+    return 0;
+}
+
+/* Closes what a try has left; one that was handed over stays the caller's. */
+static void reactor__datagram_undo(reactor__datagram_socket *d) {
+    reactor__net_unlink(&d->bound);
+    if (d->bound.fd != REACTOR__UTIL_NO_SOCKET && !d->bound.given) reactor__util_close(d->bound.fd);
+    d->bound.fd = REACTOR__UTIL_NO_SOCKET;
+    d->flags = 0;
+}
+
+/* A kernel without IPv6, or one that has it switched off, has IPv4 for "*". */
+static int reactor__datagram_make_any(reactor__datagram_socket *d, reactor__net_address *a,
+                                      const reactor__net_address *to,
+                                      const reactor_datagram_options *o) {
+    int e = reactor__datagram_make(d, a, to, o);
+    if (!a || !a->any || (e != -EAFNOSUPPORT && e != -EADDRNOTAVAIL)) return e;
+    reactor__datagram_undo(d);
+    reactor__net_fixed4(a, INADDR_ANY, reactor__net_port(a));
+    return reactor__datagram_make(d, a, to, o);
+}
+
+/* Whether its own address is that of every interface, so that the system would choose by routes from
+   which of them it answers. */
+static int reactor__datagram_is_any(const reactor__datagram_socket *d) {
+    static const unsigned char any[16] = {0};
+    struct sockaddr_storage sa;
+    struct sockaddr_in in4;
+    struct sockaddr_in6 in6;
+    socklen_t len = sizeof sa;
+    memset(&sa, 0, sizeof sa);
+    if (getsockname(d->bound.fd, (struct sockaddr *)&sa, &len) < 0) return 0;
+    memcpy(&in4, &sa, sizeof in4);
+    memcpy(&in6, &sa, sizeof in6);
+    if (sa.ss_family == AF_INET) return in4.sin_addr.s_addr == 0;
+    return sa.ss_family == AF_INET6 && memcmp(&in6.sin6_addr, any, sizeof any) == 0;
+}
+
+/* Everything after bind. What the system may lack comes without an error unless it was asked for. */
+static int reactor__datagram_tune(reactor__datagram_socket *d, const reactor__net_address *to,
+                                  const reactor_datagram_options *o) {
+    const reactor_socket fd = d->bound.fd;
+    const int inet = !(d->flags & REACTOR__DATAGRAM_UNIX);
+    int e = 0;
+    if (o->receive_buffer) e = reactor__net_set(fd, SOL_SOCKET, SO_RCVBUF, (int)o->receive_buffer);
+    if (e == 0 && o->send_buffer)
+        e = reactor__net_set(fd, SOL_SOCKET, SO_SNDBUF, (int)o->send_buffer);
+    if (e == 0 && o->broadcast) e = reactor__net_set(fd, SOL_SOCKET, SO_BROADCAST, 1);
+    if (e == 0 && inet) e = reactor__datagram_tune_groups(d, o);
+    if (e == 0 && o->groups) e = reactor__datagram_join_all(d, o->groups);
+    if (e == 0 && to) e = reactor__datagram_connect(d, to);
+    if (e == 0 && inet && d->h->on_error) e = reactor__datagram_sys_errors(d);
+    if (e == 0 && o->packet_info == 1) e = inet ? reactor__datagram_sys_info(d) : -ENOTSUP;
+    if (e == 0 && o->packet_info == 0 && inet && !(d->flags & REACTOR__DATAGRAM_CONNECTED) &&
+        reactor__datagram_is_any(d)) {
+        e = reactor__datagram_sys_info(d);
+        if (e == -ENOTSUP) e = 0;
+    }
+    if (e == 0 && inet && o->offload == 0) reactor__datagram_sys_offload(d);
+    d->capacity = d->max_size;
+    if ((d->flags & REACTOR__DATAGRAM_COALESCES) && d->capacity < REACTOR__DATAGRAM_BLOCK)
+        d->capacity = REACTOR__DATAGRAM_BLOCK;
+    return e == 0 ? reactor__net_sys_quiet(fd) : e;
+}
+
+/* From addresses to a socket that is ready. */
+static int reactor__datagram_prepare(reactor__datagram_socket *d, const char *address,
+                                     const reactor_datagram_options *o) {
+    reactor__net_address a, to;
+    memset(&a, 0, sizeof a);
+    memset(&to, 0, sizeof to);
+    int e = address ? reactor__net_parse(address, strlen(address), 1, &a) : 0;
+    if (e == 0 && o->connect) e = reactor__net_parse(o->connect, strlen(o->connect), 0, &to);
+    if (e == 0 && o->connect && to.fd != REACTOR__UTIL_NO_SOCKET) e = -EINVAL;
+    if (e < 0) return e;
+    const reactor__net_address *peer = o->connect ? &to : NULL;
+    if (address && a.fd != REACTOR__UTIL_NO_SOCKET)
+        e = reactor__datagram_adopt(d, a.fd);
+    else
+        e = reactor__datagram_make_any(d, address ? &a : NULL, peer, o);
+    return e == 0 ? reactor__datagram_tune(d, peer, o) : e;
+}
+
+/* A slot, and what may fail with it; one that was handed over is changed last. */
+static int reactor__datagram_register(reactor *r, reactor__datagram_socket *d) {
+    int64_t index =
+        reactor__core_reserve(&r->core, REACTOR__CORE_DATAGRAM, reactor__datagram_io, d);
+    if (index < 0) return (int)index;
+    d->id = reactor__core_id(&r->core, (uint32_t)index);
+    int e = reactor__datagram_reserve(reactor__datagram_module_of(r), d);
+    if (e == 0) e = reactor__core_bind(&r->core, (uint32_t)index, d->bound.fd, REACTOR_READ);
+    if (e == 0 && d->bound.given) e = reactor__util_cloexec(d->bound.fd);
+    if (e == 0 && d->bound.given) e = reactor__util_nonblock(d->bound.fd);
+    if (e == 0) return 0;
+    reactor__core_unbind(&r->core, (uint32_t)index, 0);
+    reactor__core_release(&r->core, (uint32_t)index);
+    return e;
+}
+
+static void reactor__datagram_fill(reactor__datagram_socket *d, const reactor_datagram_handler *h,
+                                   const reactor_datagram_options *o) {
+    d->h = h;
+    d->bound.fd = REACTOR__UTIL_NO_SOCKET;
+    d->high_water = o->high_water;
+    d->low_water = o->low_water;
+    d->max_output = o->max_output;
+    d->max_size = (uint32_t)o->max_size;
+    d->overflow = o->overflow;
+    d->read_budget = o->read_budget;
+    d->user = o->user;
+    if (o->name) snprintf(d->name, sizeof d->name, "%s", o->name);
+}
+
+static void reactor__datagram_link(reactor *r, reactor__datagram_socket *d) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    d->next = p->sockets;
+    d->at = &p->sockets;
+    if (d->next) d->next->at = &d->next;
+    p->sockets = d;
+    d->flags |= REACTOR__DATAGRAM_ACTIVE;
+    r->core.active++;
+    r->core.counters.datagram_sockets++;
+}
+
+REACTOR_API int reactor_datagram_open(reactor *r, const char *address,
+                                      const reactor_datagram_handler *h,
+                                      const reactor_datagram_options *o, reactor_datagram *out) {
+    reactor_datagram_options options;
+    if (out) out->id = 0;
+    memset(&options, 0, sizeof options);
+    if (o) options = *o;
+    if (!r || !h || (!address && !options.connect)) return -EINVAL;
+    if (h->state_size > UINT32_MAX - REACTOR__DATAGRAM_HEAD) return -EINVAL;
+    int e = reactor__datagram_defaults(&options);
+    if (e == 0) e = reactor__datagram_start(r);
+    if (e < 0) return e;
+    reactor__datagram_socket *d =
+        (reactor__datagram_socket *)reactor__util_zeroed(REACTOR__DATAGRAM_HEAD + h->state_size);
+    if (!d) return -ENOMEM;
+    reactor__datagram_fill(d, h, &options);
+    e = reactor__datagram_prepare(d, address, &options);
+    if (e == 0) e = reactor__datagram_register(r, d);
+    if (e < 0) {
+        reactor__datagram_undo(d);
+        REACTOR_FREE(d);
+        return e;
+    }
+    reactor__datagram_link(r, d);
+    if (out) out->id = d->id;
+    return 0;
+}
+
+/* ---- calls ---- */
+
+static reactor__datagram_socket *reactor__datagram_find(const reactor *r, reactor_datagram handle) {
+    reactor__core_slot *slot = reactor__core_resolve(&r->core, handle.id, REACTOR__CORE_DATAGRAM);
+    return slot ? (reactor__datagram_socket *)slot->user : NULL;
+}
+
+/* One that is not closing. */
+static int reactor__datagram_live(const reactor *r, reactor_datagram handle,
+                                  reactor__datagram_socket **out) {
+    if (!r) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    *out = reactor__datagram_find(r, handle);
+    return *out && !((*out)->flags & REACTOR__DATAGRAM_CLOSING) ? 0 : -EBADF;
+}
+
+static size_t reactor__datagram_longest(const reactor__datagram_socket *d) {
+    if (d->family == AF_INET) return REACTOR__DATAGRAM_MOST4;
+    if (d->family == AF_INET6) return REACTOR__DATAGRAM_MOST6;
+    return REACTOR__DATAGRAM_LARGEST; /* the kernel's limit is SO_SNDBUF, and told by on_error */
+}
+
+/* Whether peer can be sent to; *peer becomes what the system takes. */
+static int reactor__datagram_check_peer(const reactor__datagram_socket *d,
+                                        const reactor_peer **peer, reactor_peer *mapped) {
+    const reactor_peer *to = *peer;
+    if (!to) return d->flags & REACTOR__DATAGRAM_CONNECTED ? 0 : -EDESTADDRREQ;
+    if (d->flags & REACTOR__DATAGRAM_CONNECTED) return -EISCONN;
+    if (!to->len) return -EDESTADDRREQ;
+    const int family = reactor__datagram_family_of(to);
+    if (to->len > sizeof to->address ||
+        (family == AF_INET && to->len < sizeof(struct sockaddr_in)) ||
+        (family == AF_INET6 && to->len < sizeof(struct sockaddr_in6)))
+        return -EINVAL;
+    if (REACTOR__LIKELY(family == d->family)) return 0;
+    *peer = mapped;
+    return reactor__datagram_map(d, to, mapped);
+}
+
+/* The queue has no room for cost more. Returns 0 if there is by now, else what send returns. */
+static int reactor__datagram_overflow(reactor *r, reactor__datagram_socket *d, size_t cost) {
+    reactor__datagram_module *p = reactor__datagram_module_of(r);
+    if (d->overflow == REACTOR_DROP_OLDEST) {
+        while (d->out.head && cost > d->max_output - d->out.bytes) {
+            r->core.counters.datagrams_dropped++;
+            d->flags &= ~(unsigned)REACTOR__DATAGRAM_RETRIED;
+            reactor__datagram_pop(p, &d->out, 1);
+        }
+        return 0;
+    }
+    d->flags |= REACTOR__DATAGRAM_OWES_WRITABLE;
+    if (d->overflow == REACTOR_DROP_NEWEST) {
+        r->core.counters.datagrams_dropped++;
+        return 1;
+    }
+    if (cost > d->owed) d->owed = cost;
+    return -ENOBUFS;
+}
+
+REACTOR_API int reactor_datagram_send(reactor *r, reactor_datagram handle, const reactor_peer *peer,
+                                      const void *data, size_t len) {
+    reactor__datagram_socket *d;
+    reactor_peer mapped;
+    int e = reactor__datagram_live(r, handle, &d);
+    if (e < 0) return e;
+    if (!data && len) return -EINVAL;
+    e = reactor__datagram_check_peer(d, &peer, &mapped);
+    if (e < 0) return e;
+    if (len > reactor__datagram_longest(d)) return -EMSGSIZE;
+    const size_t cost = len + REACTOR__DATAGRAM_COST;
+    if (cost > d->max_output) return -EMSGSIZE;
+    if (REACTOR__UNLIKELY(cost > d->max_output - d->out.bytes)) {
+        e = reactor__datagram_overflow(r, d, cost);
+        if (e != 0) {
+            reactor__datagram_schedule(r, d); /* on_writable may be due at the end of this turn */
+            return e;
+        }
+    }
+    e = reactor__datagram_push(reactor__datagram_module_of(r), &d->out, peer, data, (uint32_t)len,
+                               (uint32_t)len);
+    if (e < 0) return e;
+    reactor__datagram_schedule(r, d);
+    if (d->out.bytes <= d->high_water) return 0;
+    d->flags |= REACTOR__DATAGRAM_OWES_WRITABLE;
+    return 1;
+}
+
+REACTOR_API int reactor_datagram_close(reactor *r, reactor_datagram handle) {
+    reactor__datagram_socket *d;
+    if (!r) return -EINVAL;
+    if (reactor__datagram_live(r, handle, &d) < 0) return 0;
+    d->flags |= REACTOR__DATAGRAM_CLOSING;
+    d->close_by =
+        reactor__util_add(reactor__util_clock(), reactor__util_ms(REACTOR__DATAGRAM_CLOSE_MS));
+    reactor__datagram_update(r, d);
+    reactor__datagram_schedule(r, d);
+    return 0;
+}
+
+REACTOR_API int reactor_datagram_pause(reactor *r, reactor_datagram handle) {
+    reactor__datagram_socket *d;
+    int e = reactor__datagram_live(r, handle, &d);
+    if (e < 0) return e;
+    d->flags |= REACTOR__DATAGRAM_PAUSED;
+    reactor__datagram_update(r, d);
+    return 0;
+}
+
+REACTOR_API int reactor_datagram_resume(reactor *r, reactor_datagram handle) {
+    reactor__datagram_socket *d;
+    int e = reactor__datagram_live(r, handle, &d);
+    if (e < 0) return e;
+    d->flags &= ~(unsigned)REACTOR__DATAGRAM_PAUSED;
+    if (d->in.head) reactor__datagram_schedule(r, d);
+    reactor__datagram_update(r, d);
+    return 0;
+}
+
+REACTOR_API int reactor_datagram_join(reactor *r, reactor_datagram handle, const char *group) {
+    reactor__datagram_socket *d;
+    int e = group ? reactor__datagram_live(r, handle, &d) : -EINVAL;
+    return e < 0 ? e : reactor__datagram_member(d, group, strlen(group), 1);
+}
+
+REACTOR_API int reactor_datagram_leave(reactor *r, reactor_datagram handle, const char *group) {
+    reactor__datagram_socket *d;
+    int e = group ? reactor__datagram_live(r, handle, &d) : -EINVAL;
+    return e < 0 ? e : reactor__datagram_member(d, group, strlen(group), 0);
+}
+
+REACTOR_API void *reactor_datagram_state(const reactor *r, reactor_datagram handle) {
+    reactor__datagram_socket *d = r ? reactor__datagram_find(r, handle) : NULL;
+    return d ? reactor__datagram_state(d) : NULL;
+}
+
+REACTOR_API void *reactor_datagram_user(const reactor *r, reactor_datagram handle) {
+    const reactor__datagram_socket *d = r ? reactor__datagram_find(r, handle) : NULL;
+    return d ? d->user : NULL;
+}
+
+REACTOR_API reactor_socket reactor_datagram_socket(const reactor *r, reactor_datagram handle) {
+    const reactor__datagram_socket *d = r ? reactor__datagram_find(r, handle) : NULL;
+    return d ? d->bound.fd : REACTOR__UTIL_NO_SOCKET;
+}
+
+REACTOR_API int reactor_datagram_address(const reactor *r, reactor_datagram handle, char *out,
+                                         size_t size) {
+    if (!r || !out) return -EINVAL;
+    const reactor__datagram_socket *d = reactor__datagram_find(r, handle);
+    if (!d) return -EBADF;
+    if (d->bound.fd == REACTOR__UTIL_NO_SOCKET) return -ENOTCONN; /* in on_close */
+    return reactor__net_name(d->bound.fd, 0, out, size);
+}
+
+REACTOR_API size_t reactor_datagram_pending(const reactor *r, reactor_datagram handle) {
+    const reactor__datagram_socket *d = r ? reactor__datagram_find(r, handle) : NULL;
+    return d ? d->out.bytes : 0;
+}
+
+REACTOR_API int reactor_peer_parse(const char *text, reactor_peer *out) {
+    reactor__net_address a;
+    if (!text || !out) return -EINVAL;
+    int e = reactor__net_parse(text, strlen(text), 0, &a);
+    if (e < 0) return e;
+    if (a.fd != REACTOR__UTIL_NO_SOCKET) return -EINVAL;
+    reactor__datagram_to_peer(&a, out);
+    return 0;
+}
+
+REACTOR_API int reactor_peer_format(const reactor_peer *peer, char *out, size_t size) {
+    if (!peer || !out || peer->len > sizeof peer->address) return -EINVAL;
+    if (!peer->len) return reactor__net_fits(snprintf(out, size, "unix:"), size);
+    return reactor__net_format((const struct sockaddr *)(const void *)peer->address,
+                               (socklen_t)peer->len, out, size);
+}
+#endif /* REACTOR_NO_DATAGRAMS */
 #endif /* REACTOR_IMPLEMENTATION_INCLUDED */
 #endif /* REACTOR_IMPLEMENTATION */
 

@@ -31,7 +31,8 @@ import statistics
 import sys
 
 FIRST = ["manual", "api", "config", "util", "core"]
-LAST = ["timer", "wake", "loop", "signal", "work", "net", "stream"]  # others may join them
+LAST = ["timer", "wake", "loop", "signal", "work", "net", "stream",
+        "datagram"]  # others may join them
 BUILT_ON = {"io_uring": ("epoll",)}  # a backend that goes on from another
 EXEMPT = ("manual", "api", "licence", "license")
 LIMIT, SMELL = 80, 40

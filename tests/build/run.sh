@@ -222,7 +222,7 @@ text_size() { size "$1" | awk 'NR == 2 {print $1}'; }
 
 # What the macros must not change: the declarations, to the letter, and the size of every struct.
 SETTINGS=("" "$ALL" "-DREACTOR_USE_SELECT" "-DREACTOR_NO_NET" "-DREACTOR_NO_SIGNALS"
-    "-DREACTOR_NO_WORK"
+    "-DREACTOR_NO_WORK" "-DREACTOR_NO_DATAGRAMS"
     "-DREACTOR_STATIC" "-include $here/counted.h" "-D_GNU_SOURCE -DNDEBUG" "-O2 -fPIC")
 
 same_declarations() {
@@ -383,7 +383,7 @@ for one in $BACKENDS; do
     check "$one alone, static" builds_as "${one,,}" gcc $IMPL "-DREACTOR_USE_$one" -DREACTOR_STATIC
 done
 check "default backends" builds gcc $IMPL
-for without in NET SIGNALS WORK "NET -DREACTOR_NO_SIGNALS -DREACTOR_NO_WORK"; do
+for without in NET SIGNALS WORK DATAGRAMS "NET -DREACTOR_NO_SIGNALS -DREACTOR_NO_WORK"; do
     user=
     [[ $without == *NET* ]] && user=-DWITHOUT_NET
     for cc in gcc g++; do
@@ -392,6 +392,8 @@ for without in NET SIGNALS WORK "NET -DREACTOR_NO_SIGNALS -DREACTOR_NO_WORK"; do
 done
 check "REACTOR_NO_NET leaves the network out" \
     leaves_out REACTOR_NO_NET 'socket|bind|listen|accept4?|connect|send(msg|to|file)?|recv(msg|from)?'
+check "REACTOR_NO_DATAGRAMS leaves the datagrams out" \
+    leaves_out REACTOR_NO_DATAGRAMS 'recv(msg|from)|sendto'
 check "REACTOR_NO_SIGNALS leaves the signals out" leaves_out REACTOR_NO_SIGNALS 'sigaction|signal'
 check "REACTOR_NO_WORK leaves the threads out" leaves_out REACTOR_NO_WORK 'pthread_(create|cond_.*|join)|prctl'
 

@@ -17,39 +17,40 @@ typedef unsigned short in_port_t;
 
 /* errno.h */
 int *errno_of_this_thread(void);
-#define errno       (*errno_of_this_thread())
-#define EPERM       1
-#define ENOENT      2
-#define EINTR       4
-#define EIO         5
-#define EBADF       9
-#define ENOMEM      12
-#define EACCES      13
-#define ECHILD      10
-#define EBUSY       16
-#define EEXIST      17
-#define ENODEV      19
-#define EINVAL      22
-#define ENFILE      23
-#define EMFILE      24
-#define EFBIG       27
-#define ENOSPC      28
-#define EFAULT      14
-#define ENOTDIR     20
-#define EISDIR      21
-#define ESPIPE      29
-#define EROFS       30
-#define ELOOP       62
-#define EPIPE       32
-#define ERANGE      34
-#define EAGAIN      35
-#define EWOULDBLOCK EAGAIN
-#define EINPROGRESS 36
-#define EALREADY    37
-#define ENOTSOCK    38
-#define EMSGSIZE    40
-#define EPROTOTYPE  41
-#define ENOPROTOOPT 42
+#define errno        (*errno_of_this_thread())
+#define EPERM        1
+#define ENOENT       2
+#define EINTR        4
+#define EIO          5
+#define EBADF        9
+#define ENOMEM       12
+#define EACCES       13
+#define ECHILD       10
+#define EBUSY        16
+#define EEXIST       17
+#define ENODEV       19
+#define EINVAL       22
+#define ENFILE       23
+#define EMFILE       24
+#define EFBIG        27
+#define ENOSPC       28
+#define EFAULT       14
+#define ENOTDIR      20
+#define EISDIR       21
+#define ESPIPE       29
+#define EROFS        30
+#define ELOOP        62
+#define EPIPE        32
+#define ERANGE       34
+#define EAGAIN       35
+#define EWOULDBLOCK  EAGAIN
+#define EINPROGRESS  36
+#define EALREADY     37
+#define ENOTSOCK     38
+#define EDESTADDRREQ 39
+#define EMSGSIZE     40
+#define EPROTOTYPE   41
+#define ENOPROTOOPT  42
 
 #define EAFNOSUPPORT  47
 #define EADDRINUSE    48
@@ -259,26 +260,42 @@ pthread_t pthread_self(void);
 int pthread_sigmask(int how, const sigset_t *set, sigset_t *old);
 
 /* sys/socket.h, sys/un.h, netinet/in.h, netinet/tcp.h, arpa/inet.h, net/if.h */
-#define AF_UNIX          1
-#define AF_INET          2
-#define SOCK_STREAM      1
-#define SOCK_DGRAM       2
-#define SHUT_RD          0
-#define SHUT_WR          1
-#define SHUT_RDWR        2
-#define SOL_SOCKET       0xffff
-#define SO_ACCEPTCONN    0x0002
-#define SO_REUSEADDR     0x0004
-#define SO_KEEPALIVE     0x0008
-#define SO_LINGER        0x0080
-#define SO_ERROR         0x1007
-#define SO_TYPE          0x1008
-#define MSG_PEEK         2
-#define MSG_DONTWAIT     0x0080
-#define IPPROTO_IP       0
-#define IPPROTO_TCP      6
-#define IPPROTO_IPV6     41
-#define IPV6_V6ONLY      27
+#define AF_UNIX       1
+#define AF_INET       2
+#define SOCK_STREAM   1
+#define SOCK_DGRAM    2
+#define SHUT_RD       0
+#define SHUT_WR       1
+#define SHUT_RDWR     2
+#define SOL_SOCKET    0xffff
+#define SO_ACCEPTCONN 0x0002
+#define SO_REUSEADDR  0x0004
+#define SO_KEEPALIVE  0x0008
+#define SO_LINGER     0x0080
+#define SO_BROADCAST  0x0020
+#define SO_SNDBUF     0x1001
+#define SO_RCVBUF     0x1002
+#define SO_ERROR      0x1007
+#define SO_TYPE       0x1008
+#define MSG_PEEK      2
+#define MSG_TRUNC     0x0010
+#define MSG_DONTWAIT  0x0080
+#define IPPROTO_IP    0
+#define IPPROTO_TCP   6
+#define IPPROTO_IPV6  41
+#define IPV6_V6ONLY   27
+
+#define IPV6_MULTICAST_IF   9
+#define IPV6_MULTICAST_HOPS 10
+#define IPV6_MULTICAST_LOOP 11
+#define IPV6_JOIN_GROUP     12
+#define IPV6_LEAVE_GROUP    13
+#define IP_MULTICAST_IF     9
+#define IP_MULTICAST_TTL    10
+#define IP_MULTICAST_LOOP   11
+#define IP_ADD_MEMBERSHIP   12
+#define IP_DROP_MEMBERSHIP  13
+
 #define TCP_NODELAY      1
 #define INADDR_ANY       0u
 #define INADDR_LOOPBACK  0x7f000001u
@@ -328,6 +345,19 @@ struct sockaddr_in6 {
     struct in6_addr sin6_addr;
     uint32_t sin6_scope_id;
 };
+struct ip_mreq {
+    struct in_addr imr_multiaddr, imr_interface;
+};
+#if defined(__FreeBSD__) || defined(__APPLE__)
+struct ip_mreqn {
+    struct in_addr imr_multiaddr, imr_address;
+    int imr_ifindex;
+};
+#endif
+struct ipv6_mreq {
+    struct in6_addr ipv6mr_multiaddr;
+    unsigned ipv6mr_interface;
+};
 struct linger {
     int l_onoff, l_linger;
 };
@@ -351,6 +381,9 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t len);
 int shutdown(int fd, int how);
 int socket(int family, int type, int protocol);
 ssize_t recv(int fd, void *data, size_t len, int flags);
+ssize_t recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t sendto(int fd, const void *data, size_t len, int flags, const struct sockaddr *to,
+               socklen_t to_len);
 ssize_t send(int fd, const void *data, size_t len, int flags);
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags);
 uint16_t htons(uint16_t x);
