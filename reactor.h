@@ -1611,6 +1611,12 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__ADD(p, v)      __atomic_add_fetch(p, v, __ATOMIC_SEQ_CST)
 #define REACTOR__CAS(p, old, v)                                                                    \
     __atomic_compare_exchange_n(p, old, v, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
+#define REACTOR__CAS_POINTER(p, old, v) REACTOR__CAS(p, old, v)
+#if defined(__i386__) || defined(__x86_64__)
+#define REACTOR__PAUSE() __builtin_ia32_pause()
+#else
+#define REACTOR__PAUSE() ((void)0)
+#endif
 #define REACTOR__CTZ64(x) ((unsigned)__builtin_ctzll(x)) /* both are undefined for 0 */
 #define REACTOR__CLZ64(x) ((unsigned)__builtin_clzll(x))
 #elif defined(__TINYC__) && defined(__x86_64__)
@@ -1640,15 +1646,23 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
         REACTOR__SWAP("lock; xadd", p, v);                                                         \
         reactor__config_old + (v);                                                                 \
     })
-#define REACTOR__CAS(p, old, v) reactor__config_cas(p, old, v)
+#define REACTOR__CAS(p, old, v)         reactor__config_cas(p, old, v)
 static int reactor__config_cas(uint32_t *p, uint32_t *old, uint32_t v) {
     uint32_t found = *old, expected = found;
     __asm__ volatile("lock; cmpxchgl %2, %1" : "+a"(found), "+m"(*p) : "r"(v) : "memory");
     *old = found;
     return found == expected;
 }
-#define REACTOR__CTZ64(x)       reactor__config_log2((x) & -(x))
-#define REACTOR__CLZ64(x)       (63 - reactor__config_log2(x))
+#define REACTOR__CAS_POINTER(p, old, v) reactor__config_cas_pointer((void **)(p), (void **)(old), v)
+static int reactor__config_cas_pointer(void **p, void **old, void *v) {
+    void *found = *old, *expected = found;
+    __asm__ volatile("lock; cmpxchgq %2, %1" : "+a"(found), "+m"(*p) : "r"(v) : "memory");
+    *old = found;
+    return found == expected;
+}
+#define REACTOR__PAUSE()                __asm__ volatile("pause")
+#define REACTOR__CTZ64(x)               reactor__config_log2((x) & -(x))
+#define REACTOR__CLZ64(x)               (63 - reactor__config_log2(x))
 /* The position of the highest bit. x must not be 0. */
 static unsigned reactor__config_log2(uint64_t x) {
     unsigned n = 0;
@@ -9078,7 +9092,9 @@ enum { REACTOR__WORK_FREE, REACTOR__WORK_QUEUED, REACTOR__WORK_RUNNING, REACTOR_
 enum {
     REACTOR__WORK_FIRST = 16, /* jobs in the first chunk */
     REACTOR__WORK_CHUNKS = 24,
-    REACTOR__WORK_SPINS = 200 /* tries for a lock that is held for less time than a sleep costs */
+    REACTOR__WORK_LINE = 64,   /* bytes of a cache line, or about so many */
+    REACTOR__WORK_LINGER = 20, /* looks for another job before a sleep: half a microsecond */
+    REACTOR__WORK_SPINS = 200  /* tries for a lock that is held for less than a sleep would take */
 };
 
 /* How long a thread waits for another job. Tests wait for less. */
@@ -9113,10 +9129,12 @@ typedef struct reactor__work_module {
     reactor__loop_module module; /* first: the loop knows only this */
     reactor *r;
     reactor__work_job *chunks[REACTOR__WORK_CHUNKS]; /* each twice as large as the last */
+    void *memory[REACTOR__WORK_CHUNKS];              /* in which they lie */
     uint32_t count;                                  /* jobs ever used */
     reactor__work_job *spare;                        /* free ones */
     reactor__work_list due;                          /* ended ones, taken from ended */
     int joined;                                      /* the pool counts this loop */
+    char apart[REACTOR__WORK_LINE];                  /* as in a lane */
     reactor__work_list ended;                        /* under lock, as are the next two */
     uint32_t running;
     int leaving; /* destroy waits for running to become 0 */
@@ -9284,10 +9302,14 @@ typedef struct reactor__work_thread {
     int can_sleep; /* has a condition */
 } reactor__work_thread;
 
+/* A loop's thread writes what is above apart, the pool's threads what is below: on one cache line each
+   would slow the other down. */
 typedef struct reactor__work_lane {
-    reactor__work_list jobs;
-    uint32_t active; /* threads that have been given this lane, limit at most */
-    uint32_t limit;
+    reactor__work_job *inbox; /* atomic: those that came since jobs was looked at, the last first */
+    uint32_t active;          /* atomic: threads that have been given this lane, limit at most */
+    uint32_t limit;           /* atomic */
+    char apart[REACTOR__WORK_LINE];
+    reactor__work_list jobs; /* under the lock */
 } reactor__work_lane;
 
 /* The process's. A fork leaves a child without threads, and maybe with the lock held: pid tells, and
@@ -9338,6 +9360,21 @@ static void reactor__work_take_off(reactor__work_list *list, reactor__work_job *
         list->last = job->u.before;
 }
 
+/* Moves the inbox's jobs to the lane's others, in the order in which they came. Whoever looks for a
+   job under the lock does this first. */
+static void reactor__work_collect(reactor__work_lane *lane) {
+    reactor__work_job *job = REACTOR__EXCHANGE(&lane->inbox, NULL), *turned = NULL, *next;
+    for (; job; job = next) {
+        next = job->next;
+        job->next = turned;
+        turned = job;
+    }
+    for (; turned; turned = next) {
+        next = turned->next;
+        reactor__work_put(&lane->jobs, turned);
+    }
+}
+
 /* ---- the threads ---- */
 
 /* The job has ended. Only the first since the loop has looked needs to tell it. */
@@ -9382,11 +9419,18 @@ static void reactor__work_finish(reactor__work_thread *t, void *user) {
     if (t->era == reactor__work_pool.era) reactor__work_pool.adrift--;
 }
 
-/* Sleeps until it is given a lane. 0: it was not, or the pool ends. */
+/* Sleeps until it is given a lane. 0: it was not, or the pool ends. Whoever puts a job into the inbox
+   looks at active after that, and this looks at the inbox after it has changed active: one of the two
+   sees the other. */
 static int reactor__work_rest(reactor__work_thread *t) {
     struct reactor__work_pool *pool = &reactor__work_pool;
     reactor__work_thread **at = &pool->idle;
-    pool->lanes[t->lane].active--;
+    reactor__work_lane *lane = &pool->lanes[t->lane];
+    REACTOR__ADD(&lane->active, -1u);
+    if (REACTOR__LOAD(&lane->inbox)) {
+        REACTOR__ADD(&lane->active, 1);
+        return 1;
+    }
     if (pool->ending || !t->can_sleep) return 0;
     t->woken = 0;
     t->next = pool->idle;
@@ -9399,25 +9443,38 @@ static int reactor__work_rest(reactor__work_thread *t) {
     return 0;
 }
 
+/* The first job of its lane. */
+static int reactor__work_take(reactor__work_thread *t) {
+    reactor__work_lane *lane = &reactor__work_pool.lanes[t->lane];
+    if (!lane->jobs.first && REACTOR__PEEK(&lane->inbox)) reactor__work_collect(lane);
+    reactor__work_job *job = lane->jobs.first;
+    if (!job) return 0;
+    reactor__work_take_off(&lane->jobs, job);
+    job->state = REACTOR__WORK_RUNNING;
+    job->u.thread = t;
+    job->owner->running++;
+    t->job = job;
+    return 1;
+}
+
+/* For less time than a sleep and the waking from it would take: the next job may be on its way.
+   Without the lock, and tells the last one's loop before. */
+static void reactor__work_linger(reactor__work_thread *t) {
+    const reactor__work_lane *lane = &reactor__work_pool.lanes[t->lane];
+    reactor__work_leave();
+    if (t->wake) reactor__work_wake(t);
+    for (int i = 0; i < REACTOR__WORK_LINGER && !REACTOR__PEEK(&lane->inbox); i++) REACTOR__PAUSE();
+    reactor__work_enter();
+}
+
 /* Takes a job of its lane, which it waits for. 0: the thread is to end. */
 static int reactor__work_next(reactor__work_thread *t) {
     while (t->era == reactor__work_pool.era) {
-        reactor__work_list *jobs = &reactor__work_pool.lanes[t->lane].jobs;
-        reactor__work_job *job = jobs->first;
-        if (job) {
-            reactor__work_take_off(jobs, job);
-            job->state = REACTOR__WORK_RUNNING;
-            job->u.thread = t;
-            job->owner->running++;
-            t->job = job;
-            return 1;
-        }
-        if (t->wake) {
-            reactor__work_leave();
-            reactor__work_wake(t);
-            reactor__work_enter();
-        } else if (!reactor__work_rest(t))
-            return 0;
+        if (reactor__work_take(t)) return 1;
+        reactor__work_linger(t);
+        if (t->era != reactor__work_pool.era) return 0;
+        if (reactor__work_take(t)) return 1;
+        if (!reactor__work_rest(t)) return 0;
     }
     return 0;
 }
@@ -9486,7 +9543,7 @@ static int reactor__work_renew(int pid) {
 
 static void reactor__work_raise_limit(int lane, int wanted) {
     reactor__work_lane *l = &reactor__work_pool.lanes[lane];
-    if (l->limit < (uint32_t)wanted) l->limit = (uint32_t)wanted;
+    if (l->limit < (uint32_t)wanted) REACTOR__STORE(&l->limit, (uint32_t)wanted);
 }
 
 /* Counts the loop among those that use the pool. */
@@ -9555,17 +9612,24 @@ static reactor__work_job *reactor__work_find(const reactor__work_module *m, uint
     return job->done && job->tag == id >> 32 ? job : NULL;
 }
 
+/* One more chunk, whose jobs have a cache line each where pointers have 64 bits: they travel from one
+   processor to another and back. */
+static int reactor__work_grow(reactor__work_module *m, unsigned k) {
+    const size_t size = ((size_t)REACTOR__WORK_FIRST << k) * sizeof(reactor__work_job);
+    m->memory[k] = reactor__util_zeroed(size + REACTOR__WORK_LINE);
+    if (!m->memory[k]) return -ENOMEM;
+    const uintptr_t at = (uintptr_t)m->memory[k] + REACTOR__WORK_LINE - 1;
+    m->chunks[k] = (reactor__work_job *)(at / REACTOR__WORK_LINE * REACTOR__WORK_LINE);
+    return 0;
+}
+
 /* A free one, off the list of spare ones only when it is sure to be used. */
 static reactor__work_job *reactor__work_reserve(reactor__work_module *m) {
     if (m->spare) return m->spare;
     const uint64_t n = (uint64_t)m->count + REACTOR__WORK_FIRST;
     const unsigned k = 63 - REACTOR__CLZ64(n) - 4;
     if (k >= REACTOR__WORK_CHUNKS) return NULL;
-    if (!m->chunks[k]) {
-        size_t size = ((size_t)REACTOR__WORK_FIRST << k) * sizeof(reactor__work_job);
-        m->chunks[k] = (reactor__work_job *)reactor__util_zeroed(size);
-        if (!m->chunks[k]) return NULL;
-    }
+    if (!m->chunks[k] && reactor__work_grow(m, k) < 0) return NULL;
     reactor__work_job *job = reactor__work_at(m, m->count);
     job->index = m->count++;
     job->tag = m->r->core.seed | 1; /* handles of other loops differ */
@@ -9597,27 +9661,42 @@ static int reactor__work_engage(int lane) {
         if (e < 0) return e;
         pool->threads++;
     }
-    pool->lanes[lane].active++;
+    REACTOR__ADD(&pool->lanes[lane].active, 1);
     return 0;
 }
 
-/* A thread that cannot be had is missed only if the lane has none, for any of its threads comes to
-   all of its jobs. */
-static int reactor__work_queue(reactor__work_job *job) {
+/* Under the lock: the lane has fewer threads than it may have. One that cannot be had is missed only
+   if it has none, for any of its threads comes to all of its jobs. */
+static int reactor__work_reinforce(reactor__work_job *job) {
     reactor__work_lane *lane = &reactor__work_pool.lanes[job->lane];
-    job->state = REACTOR__WORK_QUEUED;
-    reactor__work_put(&lane->jobs, job);
     if (lane->active == lane->limit) return 0;
     int e = reactor__work_engage(job->lane);
     if (e == 0 || lane->active) return 0;
+    reactor__work_collect(lane);
     reactor__work_take_off(&lane->jobs, job);
     job->state = REACTOR__WORK_FREE;
     return e;
 }
 
+/* Takes the lock only if another thread may help. */
+static int reactor__work_queue(reactor__work_job *job) {
+    reactor__work_lane *lane = &reactor__work_pool.lanes[job->lane];
+    job->state = REACTOR__WORK_QUEUED;
+    job->next = REACTOR__LOAD(&lane->inbox);
+    while (!REACTOR__CAS_POINTER(&lane->inbox, &job->next, job)) {
+    }
+    if (REACTOR__LOAD(&lane->active) == REACTOR__PEEK(&lane->limit)) return 0;
+    reactor__work_enter();
+    int e = reactor__work_reinforce(job);
+    reactor__work_leave();
+    return e;
+}
+
 /* Ends a QUEUED job. */
 static void reactor__work_withdraw(reactor__work_module *m, reactor__work_job *job) {
-    reactor__work_take_off(&reactor__work_pool.lanes[job->lane].jobs, job);
+    reactor__work_lane *lane = &reactor__work_pool.lanes[job->lane];
+    reactor__work_collect(lane);
+    reactor__work_take_off(&lane->jobs, job);
     reactor__work_end(m, job, -ECANCELED, NULL);
 }
 
@@ -9687,7 +9766,7 @@ static void reactor__work_fini(reactor *r, reactor__loop_module *module, int chi
     if (joined) reactor__work_leave_pool();
     r->modules[REACTOR__LOOP_WORK] = NULL;
     r->pending[REACTOR__LOOP_WORK] = 0;
-    for (int k = 0; k < REACTOR__WORK_CHUNKS; k++) REACTOR_FREE(m->chunks[k]);
+    for (int k = 0; k < REACTOR__WORK_CHUNKS; k++) REACTOR_FREE(m->memory[k]);
     REACTOR_FREE(m);
 }
 
@@ -9767,9 +9846,7 @@ static int reactor__work_start(reactor *r, int lane, reactor_work_fn *work,
     job->work = work;
     job->user = user;
     *id = (uint64_t)job->tag << 32 | job->index;
-    reactor__work_enter();
     e = reactor__work_queue(job);
-    reactor__work_leave();
     if (e < 0) {
         job->next = m->spare;
         m->spare = job;
@@ -9791,6 +9868,7 @@ REACTOR__OPTIONAL static int reactor__work_abandon(reactor *r, uint64_t id, reac
     reactor__work_enter();
     const int state = job->state;
     if (state == REACTOR__WORK_QUEUED) {
+        reactor__work_collect(&reactor__work_pool.lanes[job->lane]);
         reactor__work_take_off(&reactor__work_pool.lanes[job->lane].jobs, job);
     } else if (state == REACTOR__WORK_RUNNING) {
         job->u.thread->job = NULL;

@@ -245,6 +245,8 @@ def build(wanted):
         jobs.append(("timers.c", "timers", others))
     if "post" in wanted:
         jobs.append(("post.c", "post", others))
+    if "work" in wanted:
+        jobs.append(("work.c", "work", others))
     if "backends" in wanted:
         jobs.append(("dispatch.c", "dispatch", ["-DREACTOR_USE_ALL"]))
     if "changes" in wanted:
@@ -510,6 +512,21 @@ def post():
           "uv_async_send).")
 
 
+def work():
+    """Jobs on threads"""
+    columns = ["burst, CPU", "time", "single, CPU", "time"]
+    bursts, singles = (20, 2000) if options.quick else (100, 10000)
+    got = lines_of([os.path.join(BUILD, "work"), str(bursts), str(singles), str(options.rounds)])
+    base = got.get("uv", got["reactor"])
+    rows = [[NAMES[name]] + [cell for i in range(len(columns)) for cell in
+                             median_and_ratio(got[name][i], base[i], "{:.1f}")]
+            for name in got]
+    table(work.__doc__, ["ns"] + [h for c in columns for h in (c, "ratio")], rows,
+          "Per job. Burst: 10,000 jobs that do nothing, from the first call to the last that is "
+          "told. Single:\neach begun when the last one was told. CPU: of all threads. libuv: "
+          "uv_queue_work, as many threads.")
+
+
 def heap():
     """Heap of an echo server"""
     many = min(10000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200)
@@ -618,6 +635,7 @@ def size():
                  for backend in backends_here]
     variants += [("without signals", ["-DREACTOR_NO_SIGNALS"]),
                  ("without net", ["-DREACTOR_NO_NET"]),
+                 ("without work", ["-DREACTOR_NO_WORK"]),
                  ("epoll only, without both",
                   ["-DREACTOR_USE_EPOLL", "-DREACTOR_NO_SIGNALS", "-DREACTOR_NO_NET"])]
     rows = []
@@ -647,7 +665,7 @@ def http():
 
 
 SECTIONS = {f.__name__: f for f in
-            (echo, calls, instructions, backends, timers, changes, post, heap, size, http)}
+            (echo, calls, instructions, backends, timers, changes, post, work, heap, size, http)}
 
 
 def main():
