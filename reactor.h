@@ -6975,6 +6975,7 @@ struct reactor {
     reactor_options options; /* with the defaults filled in */
     int64_t now; /* in nanoseconds; the time of this turn if timed is set, see loop_now */
     int timed;   /* the clock was read since the last wait */
+    int quiet; /* after a turn of this run: nothing is left that a wait depends on, see loop_wait */
     /* somebody has put another file under the wake-up's number: no turn works any more */
     int lost;
     unsigned held; /* which of the numbers 0, 1 and 2 the library occupies, see hold_standard */
@@ -7269,6 +7270,7 @@ REACTOR__NOINLINE static int64_t reactor__loop_ask_hooks(reactor *r, int64_t tim
    if something waits that needs no event. */
 static void reactor__loop_renest(reactor *r) {
     reactor__core_flush(&r->core);
+    r->quiet = 0;
     reactor__timer_resolve(&r->wheel, reactor__util_clock());
     int64_t at = reactor__timer_next(&r->wheel), wished = reactor__loop_wished(r);
     if (wished < at) at = wished;
@@ -7361,15 +7363,26 @@ static int64_t reactor__loop_timeout(reactor *r, int64_t until) {
     return until;
 }
 
-/* Waits. An interruption by a signal does not shorten the wait, because `until` is fixed before,
-   and does not count as a failure. Other failures may pass, as when memory is short: 16 in a row
-   are returned. */
+/* Applies changed interests. One that was refused may have made a report, so the wait looks. */
+REACTOR__NOINLINE static void reactor__loop_flush(reactor *r) {
+    reactor__core_flush(&r->core);
+    r->quiet = 0;
+}
+
+/* Waits. An interruption by a signal does not shorten the wait, because `until` is fixed before, and
+   does not count as a failure. Other failures may pass, as when memory is short: 16 in a row are
+   returned.
+
+   quiet: the last turn of this reactor_run has found no timer, no task and nothing pending, and no
+   code of the user has run since. So there is no need to look again, nor to read the clock. What
+   another thread or a signal handler has set since then was followed by a notification, which
+   fall_asleep sees. */
 static int reactor__loop_wait(reactor *r, int64_t timeout) {
     int64_t until = timeout < 0 ? REACTOR__NEVER : timeout;
     if (timeout > 0) until = reactor__util_add(reactor__util_clock(), timeout);
     for (int tries = 0;;) {
-        if (r->core.dirty_head != REACTOR__NONE) reactor__core_flush(&r->core);
-        int64_t wait = reactor__loop_timeout(r, until);
+        if (r->core.dirty_head != REACTOR__NONE) reactor__loop_flush(r);
+        int64_t wait = r->quiet ? -1 : reactor__loop_timeout(r, until);
         /* An interest that the backend has refused is to be applied again soon. */
         if (r->core.dirty_head != REACTOR__NONE && (wait < 0 || wait > REACTOR__MS))
             wait = REACTOR__MS;
@@ -7381,7 +7394,7 @@ static int reactor__loop_wait(reactor *r, int64_t timeout) {
         if (e != -EINTR && ++tries == 16) return e;
     }
     r->timed = r->noting = 0;
-    if (!reactor__timer_is_idle(&r->wheel)) reactor__loop_read_clock(r);
+    if (!r->quiet && !reactor__timer_is_idle(&r->wheel)) reactor__loop_read_clock(r);
     return 0;
 }
 
@@ -7511,10 +7524,18 @@ static int reactor__loop_events(reactor *r, int64_t timeout) {
     r->core.counters.turns++;
     reactor__core_dispatch(&r->core);
     if (REACTOR__UNLIKELY(r->lost)) return -EBADF;
-    if (!reactor__timer_is_idle(&r->wheel) || REACTOR__PEEK(&r->wake.woken) ||
-        reactor__loop_pending(r))
-        reactor__loop_phases(r, REACTOR__LOOP_FIRE);
+    r->quiet = reactor__timer_is_idle(&r->wheel) && !REACTOR__PEEK(&r->wake.woken) &&
+               !reactor__loop_pending(r);
+    if (!r->quiet) reactor__loop_phases(r, REACTOR__LOOP_FIRE);
     return 0;
+}
+
+/* Runs the phases that a stop has left undone. Returns whether the turn goes on: not if they called
+   anybody, because what these callbacks set or defer is for the next turn. */
+REACTOR__NOINLINE static int reactor__loop_catch_up(reactor *r) {
+    const uint64_t called = r->core.counters.callbacks;
+    reactor__loop_phases(r, r->left);
+    return r->core.counters.callbacks == called && !REACTOR__PEEK(&r->core.stop);
 }
 
 /* One turn. If a stop has left phases undone they come first; if they call anybody they are a
@@ -7525,11 +7546,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
     int go_on = 1, e = 0;
     r->core.busy = 1;
     r->core.limit = keys && (uint32_t)max < r->core.batch ? (uint32_t)max : r->core.batch;
-    if (r->left != REACTOR__LOOP_PHASES) {
-        const uint64_t called = r->core.counters.callbacks;
-        reactor__loop_phases(r, r->left);
-        go_on = r->core.counters.callbacks == called && !REACTOR__PEEK(&r->core.stop);
-    }
+    if (REACTOR__UNLIKELY(r->left != REACTOR__LOOP_PHASES)) go_on = reactor__loop_catch_up(r);
     if (go_on) e = reactor__loop_events(r, timeout);
     if (e == 0 && r->core.kept) e = reactor__core_hand_out(&r->core, keys, max);
     if (REACTOR__UNLIKELY(r->draining)) reactor__loop_end_drain(r);
@@ -7543,8 +7560,8 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
 /* Whether anything could still happen. A loop that drains is alive until the drain has stopped
    it. */
 static int reactor__loop_alive(const reactor *r) {
-    if (r->draining && r->draining != REACTOR__LOOP_DRAINED) return 1;
     if (r->core.active || r->wheel.count > r->wheel.unref_count) return 1;
+    if (r->draining && r->draining != REACTOR__LOOP_DRAINED) return 1;
     return reactor__loop_has_work(r);
 }
 
@@ -7560,6 +7577,7 @@ static int reactor__loop_enter(reactor *r, int pulling) {
     } else if (!reactor__util_is_self(r->owner))
         return -EPERM;
     r->running = 1;
+    r->quiet = 0;
     reactor__core_pull(&r->core, pulling);
     return 0;
 }
