@@ -1590,6 +1590,10 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #define REACTOR__CHECK(condition) ((void)sizeof(condition))
 #endif
 
+/* What the compiler checks: a name for it, and a constant condition. static_assert is younger than
+   C99, so an array of -1 elements stops the compiler. */
+#define REACTOR__STATIC_CHECK(name, condition) typedef char reactor__##name[(condition) ? 1 : -1]
+
 /* The atomics. PEEK and POKE are relaxed: the loop uses them for flags that it looks at often
    and that another thread or a signal handler sets before it wakes the loop. If the loop sees
    such a flag too late, it sees it in the next turn, which the wake-up causes. All other
@@ -2357,6 +2361,9 @@ typedef struct reactor__core_slot {
     uint8_t flags; /* ERROR_PENDING ... FAILED */
     uint8_t kind;  /* FREE ... DATAGRAM */
 } reactor__core_slot;
+
+REACTOR__STATIC_CHECK(core_slot_is_small,
+                      sizeof(reactor_socket) > sizeof(int) || sizeof(reactor__core_slot) <= 32);
 
 /* The part of a slot that dispatching does not read. */
 typedef struct reactor__core_link {
@@ -3955,6 +3962,9 @@ typedef struct reactor__windows_op {
     uint8_t changed;   /* the interest has changed since it was last asked for */
 } reactor__windows_op;
 
+REACTOR__STATIC_CHECK(windows_op_begins_with_overlapped,
+                      offsetof(reactor__windows_op, overlapped) == 0);
+
 /* Polls that share one open file of the driver. */
 typedef struct reactor__windows_group {
     HANDLE device;
@@ -4413,6 +4423,12 @@ static const reactor__core_backend reactor__windows_backend = {"windows",
 #if defined(REACTOR_USE_POLL) && defined(_WIN32)
 #error "reactor.h: REACTOR_USE_POLL needs poll(2); on Windows there are WINDOWS and SELECT"
 #elif defined(REACTOR_USE_POLL) || (defined(REACTOR_USE_ALL) && !defined(_WIN32))
+
+/* Interests and events are poll's own bits, here and where select and kqueue ask poll. */
+REACTOR__STATIC_CHECK(poll_same_bits, (unsigned)POLLIN == (unsigned)REACTOR_READ &&
+                                          (unsigned)POLLOUT == (unsigned)REACTOR_WRITE &&
+                                          (unsigned)POLLERR == (unsigned)REACTOR_ERROR &&
+                                          (unsigned)POLLHUP == (unsigned)REACTOR_HANGUP);
 
 typedef struct reactor__poll {
     struct pollfd *fds; /* the array that the kernel is given */
@@ -5207,13 +5223,21 @@ typedef struct reactor__epoll {
 /* The kernel writes its events into core's array of reports, so both have one layout. tcc cannot
    pack the header's struct, so there the two differ; the kernel knows only the packed one. */
 #ifndef __TINYC__
-typedef char reactor__epoll_same_layout
-    [sizeof(reactor__core_report) == sizeof(struct epoll_event) &&
-             offsetof(reactor__core_report, events) == offsetof(struct epoll_event, events) &&
-             offsetof(reactor__core_report, index) == offsetof(struct epoll_event, data)
-         ? 1
-         : -1];
+REACTOR__STATIC_CHECK(epoll_same_layout,
+                      sizeof(reactor__core_report) == sizeof(struct epoll_event) &&
+                          offsetof(reactor__core_report, events) ==
+                              offsetof(struct epoll_event, events) &&
+                          offsetof(reactor__core_report, index) ==
+                              offsetof(struct epoll_event, data));
 #endif
+
+/* Interests go to the kernel, and its events come back, without being translated. */
+REACTOR__STATIC_CHECK(epoll_same_bits, (unsigned)EPOLLIN == (unsigned)REACTOR_READ &&
+                                           (unsigned)EPOLLOUT == (unsigned)REACTOR_WRITE &&
+                                           (unsigned)EPOLLERR == (unsigned)REACTOR_ERROR &&
+                                           (unsigned)EPOLLHUP == (unsigned)REACTOR_HANGUP &&
+                                           (unsigned)EPOLLPRI == REACTOR__CORE_PRI &&
+                                           (unsigned)EPOLLRDHUP == REACTOR__CORE_RDHUP);
 
 /* epoll_ctl(2), which carries index and generation instead of a pointer. */
 static int reactor__epoll_ctl(int set, int what, int fd, unsigned events, uint32_t index,
@@ -5515,6 +5539,12 @@ typedef struct reactor__io_uring {
     uint32_t tail; /* the tail of the requests that were written */
 } reactor__io_uring;
 
+REACTOR__STATIC_CHECK(io_uring_request_is_the_kernels, sizeof(reactor__io_uring_request) == 64);
+REACTOR__STATIC_CHECK(io_uring_completion_is_the_kernels,
+                      sizeof(reactor__io_uring_completion) == 16);
+REACTOR__STATIC_CHECK(io_uring_params_are_the_kernels, sizeof(reactor__io_uring_params) == 120);
+REACTOR__STATIC_CHECK(io_uring_begins_with_epoll, offsetof(reactor__io_uring, epoll) == 0);
+
 /* ---- the ring ---- */
 
 /* Maps a page that the kernel clears in a forked child. The child shares the ring's memory with
@@ -5786,6 +5816,9 @@ typedef struct reactor__timer_node {
     uint32_t next, prev; /* of a timer on no list: the timer itself */
     uint32_t tag;
 } reactor__timer_node;
+
+REACTOR__STATIC_CHECK(timer_node_is_small, sizeof(reactor__timer_node) == 12);
+REACTOR__STATIC_CHECK(timer_levels_cover_all, REACTOR__TIMER_LEVELS * 6 >= 63);
 
 /* What only firing needs, apart from the nodes. */
 typedef struct reactor__timer_call {
@@ -6941,6 +6974,8 @@ typedef struct reactor__loop_io_context {
 } reactor__loop_io_context;
 
 #define REACTOR__LOOP_NO_FAST_PATH UINT64_C(0x8000000100000000)
+REACTOR__STATIC_CHECK(loop_no_fast_path_is_no_connection,
+                      REACTOR__LOOP_NO_FAST_PATH >> 32 & REACTOR__TIMER_LIVE);
 
 /* Of reactor_before_wait. */
 typedef struct reactor__loop_hook {
@@ -7208,6 +7243,19 @@ static int reactor__loop_has_tasks(const reactor *r) {
     return (r->deferred.count | r->due.count | r->posted.count | r->rung) != 0;
 }
 
+/* Checks the invariants of a loop, at the begin of a wait and at the end of a turn. */
+static void reactor__loop_check(const reactor *r) {
+    REACTOR__CHECK(r->running && r->core.busy);
+    REACTOR__CHECK(r->left >= REACTOR__LOOP_FIRE && r->left <= REACTOR__LOOP_PHASES);
+    REACTOR__CHECK(!r->destroyed || r->closing);
+    REACTOR__CHECK(!r->child || r->destroyed);
+    REACTOR__CHECK(!r->quiet || (reactor__timer_is_idle(&r->wheel) && !reactor__loop_has_tasks(r)));
+    REACTOR__CHECK(r->posted.at <= r->posted.count && r->due.at <= r->due.count);
+    REACTOR__CHECK(r->deferred.at == 0 && r->wake.posted.at == 0);
+    REACTOR__CHECK(r->core.pulled <= r->core.watchers && !r->core.kept);
+    (void)r;
+}
+
 /* Whether something waits that needs no event, so that the turn must not wait. */
 static inline int reactor__loop_pending(const reactor *r) {
     int parts = REACTOR__PEEK(&r->pending[0]);
@@ -7380,6 +7428,7 @@ REACTOR__NOINLINE static void reactor__loop_flush(reactor *r) {
 static int reactor__loop_wait(reactor *r, int64_t timeout) {
     int64_t until = timeout < 0 ? REACTOR__NEVER : timeout;
     if (timeout > 0) until = reactor__util_add(reactor__util_clock(), timeout);
+    reactor__loop_check(r);
     for (int tries = 0;;) {
         if (r->core.dirty_head != REACTOR__NONE) reactor__loop_flush(r);
         int64_t wait = r->quiet ? -1 : reactor__loop_timeout(r, until);
@@ -7550,6 +7599,7 @@ static int reactor__loop_turn(reactor *r, int64_t timeout, reactor_key *keys, in
     if (go_on) e = reactor__loop_events(r, timeout);
     if (e == 0 && r->core.kept) e = reactor__core_hand_out(&r->core, keys, max);
     if (REACTOR__UNLIKELY(r->draining)) reactor__loop_end_drain(r);
+    reactor__loop_check(r);
     r->core.busy = 0;
     if (r->core.changed && !r->child) reactor__loop_renest(r);
     return e;
