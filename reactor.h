@@ -89,7 +89,8 @@
      REACTOR_ASSERT(condition)   for misuse that no correct program makes, such as a call from a
          thread that is not the loop's; nothing by default.
      REACTOR_NO_NET       leaves out addresses, streams and datagrams, REACTOR_NO_DATAGRAMS
-         datagrams alone, REACTOR_NO_SIGNALS reactor_signal, REACTOR_NO_WORK reactor_work.
+         datagrams alone, REACTOR_NO_SIGNALS reactor_signal, REACTOR_NO_WORK reactor_work and what
+         needs it, REACTOR_NO_RESOLVE host names.
    For every file that includes it, and the same in all of them:
      REACTOR_STATIC       all functions static: several implementations in one program.
      REACTOR_API          your own linkage, such as __declspec(dllexport).
@@ -149,7 +150,8 @@
      an attached descriptor        the connection's, once reactor_attach has succeeded
      fd:N                          the library's, once the call it was given to has succeeded
      a file of reactor_sendfile    yours; with REACTOR_CLOSE_FILE the library's, if it succeeds
-     user of a timer, task, async  yours; until it has been called, cancelled or closed
+     user of a timer, task, async, look-up   yours; until it has been called, cancelled or closed
+     addresses of reactor_resolve  the library's; until the callback returns
      the loop                      yours; reactor_destroy frees it and calls what is still owed
 
    ERRORS
@@ -393,7 +395,7 @@
    May I call this from another thread? Only the four calls of the chapter on threads.
    Why does my handler lose the last line? It has no newline: see reactor_input.
    Why is my timer 2 ms late? A callback took so long, or the machine was busy. Ask on_slow.
-   How do I resolve names? On a thread of your own, and reactor_post the result: getaddrinfo blocks.
+   How do I resolve names? reactor_connect does it; for other uses there is reactor_resolve.
    Does it print, exit, or touch signals? Never. SIGPIPE is not raised by streams. What you write to a
    bare descriptor yourself is yours: use MSG_NOSIGNAL, or ignore SIGPIPE.
    What happens without descriptors or memory? The call says so, and nothing has changed. Listeners
@@ -562,6 +564,9 @@ typedef struct reactor_job {
 typedef struct reactor_datagram {
     uint64_t id;
 } reactor_datagram;
+typedef struct reactor_lookup {
+    uint64_t id;
+} reactor_lookup;
 
 /* Text for a code that a call or on_close gave, negative or positive, on Windows Winsock's too;
    never NULL, never freed; on some systems good only until the thread's next call. 0 and 1 are
@@ -571,7 +576,7 @@ REACTOR_API const char *reactor_strerror(int error);
 /* ---- loop ---- */
 
 /* Told of each callback that ran for options.slow_ms or longer: what it was ("watcher", "timer",
-   "task", "async", "signal", "work", "stream", "datagram", "hook") and how long, in
+   "task", "async", "signal", "work", "resolve", "stream", "datagram", "hook") and how long, in
    nanoseconds. */
 typedef void reactor_slow_fn(reactor *r, const char *what, int64_t ns, void *user);
 
@@ -938,10 +943,19 @@ REACTOR_API int reactor_job_cancel(reactor *r, reactor_job job);
      "localhost:7000"    127.0.0.1
      "unix:/run/app.sock"  "unix:@name" (Linux's abstract names; Windows has neither)
      "fd:3"              listen: a listening socket that was handed over; connect: a connected one
-   Port 0 listens on any free port; connecting to it is -EINVAL. reactor_connect takes a list,
-   separated by commas with or without spaces; one that is refused refuses the list. Other host names
-   are -ENOTSUP, for resolving them could block; a unix path that is too long is -ENAMETOOLONG; an
-   fd that is no stream socket is -EINVAL or -ENOTSOCK; what is no address at all is -EINVAL. */
+     "example.com:443"   connect and reactor_resolve: a host name, which is looked up
+   Port 0 listens on any free port; connecting to it is -EINVAL. Ports are numbers: names of services
+   ("host:https") are -EINVAL, for not every machine has the file that knows them. reactor_connect
+   takes a list, separated by commas with or without spaces; one that is refused refuses the list.
+
+   A host name has letters, digits, '-', '.' and '_', and its last label is no number: "127.1:80" and
+   "0x7f.1:80", which inet_aton(3) takes for 127.0.0.1, are -EINVAL. Other letters have to be written
+   as an A-label ("xn--..."). Listening on a name is -ENOTSUP, and so is connecting from one: it may
+   have several addresses, or another machine's. Where REACTOR_NO_RESOLVE or REACTOR_NO_WORK has left
+   the look-ups out, all names are -ENOTSUP.
+
+   A unix path that is too long is -ENAMETOOLONG; an fd that is no stream socket is -EINVAL or
+   -ENOTSOCK; an interface that does not exist is -ENODEV; what is no address at all is -EINVAL. */
 
 /* Bytes that hold any address as text, its end included. */
 enum { REACTOR_ADDRESS_MAX = 128 };
@@ -952,8 +966,8 @@ enum { REACTOR_ADDRESS_MAX = 128 };
    and returns its length, to be given to bind(2), connect(2) or sendto(2). sa may have any
    alignment; a struct sockaddr_storage is always large enough, else -ENOBUFS. The text is one of
    those above, as for listening: "*:7000" is [::]:7000 (with IPV6_V6ONLY off that takes IPv4, too),
-   and the port may be 0. -EINVAL: no address, a list, or "fd:N"; -ENOTSUP: a host name; -ENODEV: no
-   such interface.
+   and the port may be 0. -EINVAL: no address, a list, or "fd:N"; -ENOTSUP: a host name, see
+   reactor_resolve; -ENODEV: no such interface.
 
    format is the way back: it writes the text of a struct sockaddr of len bytes to out[size] and
    returns the text's length. An IPv4 address that is mapped into IPv6 is shown as IPv4. -ENOBUFS:
@@ -967,6 +981,38 @@ REACTOR_API int reactor_address_format(const void *sa, size_t len, char *out, si
    -ENOBUFS. */
 REACTOR_API int reactor_socket_address(reactor_socket fd, char *out, size_t size);
 REACTOR_API int reactor_socket_peer_address(reactor_socket fd, char *out, size_t size);
+
+/* ---- names ---- */
+
+/* What reactor_resolve has found. result is how many addresses there are, and addresses has them in
+   the order in which to try them, as texts that reactor_connect and reactor_address_parse take, with
+   the port; NULL is behind the last. They are the library's, until the callback returns. Or result is
+   -errno, and addresses is NULL:
+   -ENXIO      there is no such name, or it has no address
+   -EAGAIN     temporary failure: no DNS server has answered in time, or SERVFAIL
+   -EPROTO     a DNS server has refused for good, or its answer cannot be used
+   -ENOMEM, -EMFILE ...   what the resolver met
+   -ECANCELED  reactor_destroy was called */
+typedef void reactor_resolve_fn(reactor *r, reactor_lookup l, int result,
+                                const char *const *addresses, void *user);
+
+/* Looks up the addresses of a "host:port" and calls fn once. It asks as getaddrinfo(3) does, so
+   files such as /etc/hosts and /etc/resolv.conf (whose timeout and attempts say how long a dead DNS
+   server is waited for), and the system's other ways to know names, count; it does not cache. The
+   order is RFC 6724's within each family, and the families alternate, IPv6 first. What is an address
+   already is its own answer, and port 0 is allowed; a list and "fd:N" are -EINVAL. reactor_connect
+   looks up names by itself: this is for other uses, such as datagrams or addresses to be shown.
+
+   A name takes two of options.blocking_threads until it is answered. It keeps reactor_run and
+   reactor_drain going, but not reactor_destroy, nor the end of the process: a thread whose answer
+   nobody wants any more is left to itself, and ends when the resolver gives up. *out, which may be
+   NULL, is its handle, stale from fn on. -EAGAIN: no thread can be had; -ECANCELED: the loop is being
+   destroyed; see addresses for what is wrong with the text. */
+REACTOR_API int reactor_resolve(reactor *r, const char *address, reactor_resolve_fn *fn, void *user,
+                                reactor_lookup *out);
+
+/* fn is not called any more. -EBADF: it has been called, or cancelled. */
+REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup l);
 
 /* ---- streams ---- */
 
@@ -1060,7 +1106,7 @@ typedef struct reactor_listen_options {
 
 typedef struct reactor_connect_options {
     reactor_conn_options conn;
-    int64_t timeout_ms;       /* for the whole list; 30 s */
+    int64_t timeout_ms;       /* for the whole list, with its look-ups; 30 s */
     int64_t attempt_delay_ms; /* the next address is tried after so long; 250 */
     const char *local; /* to connect from, such as "127.0.0.9:0"; NULL: the system's choice */
 } reactor_connect_options;
@@ -1085,14 +1131,22 @@ REACTOR_API int reactor_listener_close(reactor *r, reactor_listener l);
 REACTOR_API int reactor_listener_address(const reactor *r, reactor_listener l, char *out,
                                          size_t size);
 
-/* Connects to one of the addresses. They are tried in the order given: the next attempt begins
-   attempt_delay_ms after the last, or at once when one fails, and earlier ones stay under way; the
-   first that connects is the connection, and all others are closed (RFC 8305, section 5). A unix
-   server whose backlog is full is tried again until timeout_ms is over, where the system tells it
-   from one that refuses (Linux, EAGAIN). If none connects, on_close has the error of the last one
-   that failed, or -ETIMEDOUT. Returns at once: state and writes (queued)
-   are good from here on, on_open or on_close tells the outcome. Only what is wrong with the
-   arguments, or no memory, is an error here. An fd:N is the connection's once on_open is called. */
+/* Connects to one of the addresses, by Happy Eyeballs (RFC 8305). They are tried in the order given:
+   the next attempt begins attempt_delay_ms after the last, or at once when one fails, and earlier
+   ones stay under way; the first that connects is the connection, and all others are closed.
+
+   Names are looked up as by reactor_resolve, all at once; all addresses of a name are tried, IPv6 and
+   IPv4 alternately, from the first answer on (IPv4's waits 50 ms for IPv6's). A name without an
+   answer after attempt_delay_ms keeps those behind it no longer, and its addresses come first when
+   they arrive. timeout_ms includes all of that. Closing or aborting the connection gives the look-up
+   up at once.
+
+   A unix server whose backlog is full is tried again until timeout_ms is over, where the system tells
+   it from one that refuses (Linux, EAGAIN). If none connects, on_close has the error of the last
+   address or name that failed (-ENXIO: no such name, see reactor_resolve_fn), or -ETIMEDOUT. Returns
+   at once: state and writes (queued) are good from here on, on_open or on_close tells the outcome.
+   Only what is wrong with the arguments, or no memory or thread, is an error here. An fd:N is the
+   connection's once on_open is called. */
 REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor_handler *h,
                                 const reactor_connect_options *o, reactor_conn *out);
 
@@ -1957,6 +2011,7 @@ static const struct {
     {ENOENT, "No such file or directory"},
     {EINTR, "Interrupted system call"},
     {EIO, "Input/output error"},
+    {ENXIO, "No such device or address"},
     {EBADF, "Bad file descriptor"},
     {ENOMEM, "Cannot allocate memory"},
     {EACCES, "Permission denied"},
@@ -2321,7 +2376,8 @@ enum {
     REACTOR__CORE_INTERNAL, /* the loop's own descriptors */
     REACTOR__CORE_LISTENER,
     REACTOR__CORE_CONN,
-    REACTOR__CORE_DATAGRAM
+    REACTOR__CORE_DATAGRAM,
+    REACTOR__CORE_LOOKUP /* reactor_resolve: never has a descriptor */
 };
 
 /* The flags of a slot, and who sets and clears them:
@@ -6936,6 +6992,7 @@ typedef struct reactor__loop_module {
 enum {
     REACTOR__LOOP_SIGNAL,
     REACTOR__LOOP_WORK,
+    REACTOR__LOOP_RESOLVE,
     REACTOR__LOOP_STREAM,
     REACTOR__LOOP_DATAGRAM,
     REACTOR__LOOP_MODULES
@@ -7116,6 +7173,15 @@ static int64_t reactor__loop_call_hook(reactor *r, reactor_hook_fn *fn, void *us
     int64_t ms = fn(r, user);
     reactor__loop_end(r, "hook", begun);
     return ms;
+}
+
+REACTOR__OPTIONAL static void reactor__loop_call_resolved(reactor *r, reactor_resolve_fn *fn,
+                                                          reactor_lookup l, int result,
+                                                          const char *const *addresses,
+                                                          void *user) {
+    int64_t begun = reactor__loop_begin(r);
+    fn(r, l, result, addresses, user);
+    reactor__loop_end(r, "resolve", begun);
 }
 
 REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_signal_fn *fn,
@@ -11822,6 +11888,541 @@ static ssize_t reactor__net_sendfile(reactor_socket fd, unsigned how, reactor_fi
 }
 #endif
 #endif /* REACTOR_NO_NET */
+/* ==== >> resolve ==== */
+/* Host names: the addresses that reactor_connect tries one by one, and reactor_resolve. Uses work,
+   net and loop. A name is looked up by two queries, one for each family, and each is a job of the
+   blocking lane that calls getaddrinfo(3). So a DNS server that does not answer for one family does
+   not hold up the other (RFC 8305, section 3).
+
+   A getaddrinfo that runs cannot be interrupted, and may take minutes. So a query is memory of its
+   own, which belongs to its job until done is called. If nobody wants the answer any more the job
+   is abandoned: its thread frees the query when getaddrinfo has returned, and neither
+   reactor_destroy nor the end of the process waits for that. */
+#ifndef REACTOR_NO_NET
+#if defined(REACTOR_NO_WORK) && !defined(REACTOR_NO_RESOLVE)
+#define REACTOR_NO_RESOLVE /* there are no threads that could wait for an answer */
+#endif
+
+/* Who is told that a query has been answered. */
+typedef void reactor__resolve_answered_fn(reactor *r, void *user);
+typedef struct reactor__resolve_asker {
+    reactor__resolve_answered_fn *answered;
+    void *user;
+} reactor__resolve_asker;
+
+typedef struct reactor__resolve_name reactor__resolve_name;
+
+/* ---- names ----
+
+        WAITING, 2 queries -> WAITING, 1 query -> ANSWERED     [resolve_done]
+        WAITING, ANSWERED -> freed, its jobs abandoned         [resolve_name_free]
+
+   Addresses are taken from a name as soon as one query is answered, by name_next. */
+#ifndef REACTOR_NO_RESOLVE
+#ifndef _WIN32
+#include <netdb.h>
+#endif
+
+enum { REACTOR__RESOLVE_IPV6, REACTOR__RESOLVE_IPV4, REACTOR__RESOLVE_FAMILIES };
+
+/* How long an answer with IPv4 addresses waits for IPv6's, if that comes later (RFC 8305, section
+   8). A dual-stack host prefers IPv6 so, although the two answers may arrive in either order. */
+#define REACTOR__RESOLVE_DELAY (50 * REACTOR__MS)
+
+typedef struct reactor__resolve_query {
+    reactor__resolve_name *name;
+    uint64_t job;                /* 0: it has ended */
+    int family;                  /* AF_INET6 or AF_INET */
+    int error;                   /* -errno; the thread's until done is called, as is found */
+    struct addrinfo *found;      /* freeaddrinfo(3) frees it */
+    const struct addrinfo *next; /* the first that has not been taken */
+    char port[8];
+    char *host; /* behind this struct */
+} reactor__resolve_query;
+
+struct reactor__resolve_name {
+    reactor__resolve_query *query[REACTOR__RESOLVE_FAMILIES];
+    const reactor__resolve_asker *asker;
+    int64_t patience; /* IPv4 waits for IPv6 until then, by the clock */
+    int waiting;      /* queries without an answer */
+    int turn;         /* the family that the next address is to be of */
+};
+
+/* What getaddrinfo said, as -errno. That there is no such name, and that it has no address of this
+   family, mean the same to a client, and resolvers do not keep them apart reliably. EAI_AGAIN is no
+   answer or SERVFAIL, EAI_FAIL an answer that cannot be used. */
+#ifdef EAI_SYSTEM
+static int reactor__resolve_code(int e, int error) {
+    if (e == EAI_SYSTEM) return error ? -error : -EIO;
+    return e == EAI_MEMORY ? -ENOMEM : e == EAI_AGAIN ? -EAGAIN : e == EAI_FAIL ? -EPROTO : -ENXIO;
+}
+#else
+static int reactor__resolve_code(int e, int error) {
+    (void)error;
+    return e == EAI_MEMORY ? -ENOMEM : e == EAI_AGAIN ? -EAGAIN : e == EAI_FAIL ? -EPROTO : -ENXIO;
+}
+#endif
+
+/* On a thread. Without AI_ADDRCONFIG, which finds no address at all where only the loopback is up;
+   an address of a family that this machine does not have fails at once when it is tried. Winsock
+   has to be up for this thread, too, for the loop may be destroyed meanwhile. */
+static void reactor__resolve_work(void *user) {
+    reactor__resolve_query *q = (reactor__resolve_query *)user;
+    struct addrinfo hints;
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = q->family;
+    hints.ai_socktype = SOCK_STREAM; /* one entry for each address, not one for each protocol */
+    hints.ai_flags = AI_NUMERICSERV;
+    q->error = reactor__wake_begin();
+    if (q->error < 0) return;
+    int e = getaddrinfo(q->host, q->port, &hints, &q->found);
+    if (e != 0) {
+        q->error = reactor__resolve_code(e, errno);
+        q->found = NULL;
+    }
+    reactor__wake_end();
+}
+
+/* Frees a query: on the loop's thread, or on that of a job that was abandoned. */
+static void reactor__resolve_drop(void *user) {
+    reactor__resolve_query *q = (reactor__resolve_query *)user;
+    if (q->found) freeaddrinfo(q->found);
+    REACTOR_FREE(q);
+}
+
+static void reactor__resolve_done(reactor *r, int status, void *user);
+
+static int reactor__resolve_begin(reactor *r, reactor__resolve_query *q) {
+    q->error = 0;
+    q->found = NULL;
+    return reactor__work_start(r, REACTOR__WORK_BLOCKING, reactor__resolve_work,
+                               reactor__resolve_done, q, &q->job);
+}
+
+/* A query has an answer. -ECANCELED is the end of jobs that were under way when the process forked,
+   in a child that goes on with the loop: their threads are the parent's, so it asks anew. */
+static void reactor__resolve_done(reactor *r, int status, void *user) {
+    reactor__resolve_query *q = (reactor__resolve_query *)user;
+    reactor__resolve_name *name = q->name;
+    r->core.counters.callbacks--; /* not the user's */
+    q->job = 0;
+    if (status < 0) {
+        status = reactor__resolve_begin(r, q);
+        if (status == 0) return;
+        q->error = status;
+    }
+    q->next = q->found;
+    name->waiting--;
+    if (q->family == AF_INET)
+        name->patience = reactor__util_add(reactor__util_clock(), REACTOR__RESOLVE_DELAY);
+    name->asker->answered(r, name->asker->user);
+}
+
+/* In a forked child that destroys its copy of the loop the pool is the parent's, and there is no
+   thread that could free the query. */
+static void reactor__resolve_name_free(reactor *r, reactor__resolve_name *name) {
+    if (!name) return;
+    for (int i = 0; i < REACTOR__RESOLVE_FAMILIES; i++) {
+        reactor__resolve_query *q = name->query[i];
+        if (!q) continue;
+        if (!q->job || r->core.child || reactor__work_abandon(r, q->job, reactor__resolve_drop) < 0)
+            reactor__resolve_drop(q);
+    }
+    REACTOR_FREE(name);
+}
+
+static int reactor__resolve_query_new(reactor *r, reactor__resolve_name *name, int i,
+                                      const char *host, const reactor__net_address *a) {
+    const size_t len = (size_t)a->named;
+    reactor__resolve_query *q = (reactor__resolve_query *)reactor__util_zeroed(sizeof *q + len + 1);
+    if (!q) return -ENOMEM;
+    q->name = name;
+    q->family = i == REACTOR__RESOLVE_IPV6 ? AF_INET6 : AF_INET;
+    q->host = (char *)(q + 1);
+    memcpy(q->host, host, len);
+    snprintf(q->port, sizeof q->port, "%u", (unsigned)reactor__net_port(a));
+    int e = reactor__resolve_begin(r, q);
+    if (e < 0) {
+        REACTOR_FREE(q);
+        return e;
+    }
+    name->query[i] = q;
+    name->waiting++;
+    return 0;
+}
+
+/* Begins to look up the name that net_parse has found in front of host. The asker, which has to
+   stay where it is, is told after each answer, never before this has returned. */
+static int reactor__resolve_name_new(reactor *r, const char *host, const reactor__net_address *a,
+                                     const reactor__resolve_asker *asker,
+                                     reactor__resolve_name **out) {
+    reactor__resolve_name *name = REACTOR__NEW(reactor__resolve_name);
+    int e = name ? 0 : -ENOMEM;
+    for (int i = 0; e == 0 && i < REACTOR__RESOLVE_FAMILIES; i++)
+        e = reactor__resolve_query_new(r, name, i, host, a);
+    if (e < 0) {
+        reactor__resolve_name_free(r, name);
+        return e;
+    }
+    name->asker = asker;
+    *out = name;
+    return 0;
+}
+
+/* Takes the next address: 1. The families alternate, and IPv6 is first (RFC 8305, section 4);
+   within a family getaddrinfo has sorted them. 0: none for now; an answer may bring more, and *when
+   is lowered to the time at which IPv4 has waited long enough. -errno: no more, and why; -ENOTCONN
+   if there were some. */
+static int reactor__resolve_name_next(reactor__resolve_name *name, int64_t now,
+                                      reactor__net_address *out, int64_t *when) {
+    const reactor__resolve_query *six = name->query[REACTOR__RESOLVE_IPV6];
+    const reactor__resolve_query *four = name->query[REACTOR__RESOLVE_IPV4];
+    for (int k = 0; k < REACTOR__RESOLVE_FAMILIES; k++) {
+        const int family = (name->turn + k) % REACTOR__RESOLVE_FAMILIES;
+        reactor__resolve_query *q = name->query[family];
+        if (!q->next) continue;
+        if (q == four && six->job && now < name->patience) {
+            if (name->patience < *when) *when = name->patience;
+            return 0;
+        }
+        reactor__net_put(out, q->next->ai_addr, (size_t)q->next->ai_addrlen);
+        q->next = q->next->ai_next;
+        name->turn = 1 - family;
+        return 1;
+    }
+    if (name->waiting) return 0;
+    if (six->found || four->found) return -ENOTCONN;
+    return four->error == -ENXIO ? six->error : four->error;
+}
+#else
+static void reactor__resolve_name_free(reactor *r, reactor__resolve_name *name) {
+    (void)r, (void)name;
+}
+
+static int reactor__resolve_name_new(reactor *r, const char *host, const reactor__net_address *a,
+                                     const reactor__resolve_asker *asker,
+                                     reactor__resolve_name **out) {
+    return (void)r, (void)host, (void)a, (void)asker, (void)out, -ENOTSUP;
+}
+
+static int reactor__resolve_name_next(reactor__resolve_name *name, int64_t now,
+                                      reactor__net_address *out, int64_t *when) {
+    return (void)name, (void)now, (void)out, (void)when, -ENOTCONN;
+}
+#endif
+
+/* ---- what reactor_connect is to try ----
+
+   The addresses and names of its list, in their order. A name that has no answer when its turn comes
+   is waited for as long as an address would be, attempt_delay_ms; then those behind it are tried, and
+   its own come first again as soon as there are some. So a DNS server that does not answer keeps
+   nobody from the rest of the list. */
+typedef struct reactor__resolve_item {
+    reactor__net_address a;      /* without a name */
+    reactor__resolve_name *name; /* or NULL */
+    int64_t until; /* those behind a name wait for it until then; 0: its turn has not come */
+    int used;      /* nothing is left of it */
+} reactor__resolve_item;
+
+typedef struct reactor__resolve_list {
+    reactor__resolve_asker asker;
+    int count;
+    reactor__resolve_item *items; /* behind this struct */
+} reactor__resolve_list;
+
+static void reactor__resolve_list_free(reactor *r, reactor__resolve_list *list) {
+    if (!list) return;
+    for (int i = 0; i < list->count; i++) reactor__resolve_name_free(r, list->items[i].name);
+    REACTOR_FREE(list);
+}
+
+/* Checks all items of a list before anything is begun, and counts them. -EINVAL: none. */
+static int reactor__resolve_check(const char *text) {
+    reactor__net_address a;
+    const char *item;
+    size_t len;
+    int n = 0, e;
+    while ((e = reactor__net_next(&text, &item, &len)) > 0) {
+        e = reactor__net_parse(item, len, 0, &a);
+        if (e < 0 && !a.named) return e;
+        n++;
+    }
+    if (e < 0) return e;
+    return n ? n : -EINVAL;
+}
+
+/* Parses a list, and begins to look up all its names at once. The caller sets the asker. */
+static int reactor__resolve_list_new(reactor *r, const char *text, reactor__resolve_list **out) {
+    const char *item;
+    size_t len;
+    int count = reactor__resolve_check(text), e = 0;
+    if (count < 0) return count;
+    reactor__resolve_list *list = (reactor__resolve_list *)reactor__util_zeroed(
+        sizeof *list + (size_t)count * sizeof *list->items);
+    if (!list) return -ENOMEM;
+    list->items = (reactor__resolve_item *)(void *)(list + 1);
+    while (e >= 0 && list->count < count && reactor__net_next(&text, &item, &len) > 0) {
+        reactor__resolve_item *to = &list->items[list->count++];
+        e = reactor__net_parse(item, len, 0, &to->a);
+        if (to->a.named) e = reactor__resolve_name_new(r, item, &to->a, &list->asker, &to->name);
+    }
+    if (e < 0) {
+        reactor__resolve_list_free(r, list);
+        return e;
+    }
+    *out = list;
+    return 0;
+}
+
+/* Takes the next address to try: 1. 0: none for now; after an answer, and at *when, there may be.
+   -ENOTCONN: no more. A name without any address leaves its error in *error. */
+static int reactor__resolve_list_next(reactor__resolve_list *list, int64_t now, int64_t delay,
+                                      reactor__net_address *out, int *error, int64_t *when) {
+    int waiting = 0;
+    *when = REACTOR__NEVER;
+    memset(out, 0, sizeof *out);
+    out->fd = REACTOR__UTIL_NO_SOCKET;
+    for (int i = 0; i < list->count; i++) {
+        reactor__resolve_item *item = &list->items[i];
+        if (item->used) continue;
+        int e = item->name ? reactor__resolve_name_next(item->name, now, out, when) : 1;
+        if (!item->name) *out = item->a;
+        item->used = !item->name || e < 0;
+        if (e > 0) return 1;
+        if (e < 0 && e != -ENOTCONN) *error = e;
+        if (e < 0) continue;
+        waiting = 1;
+        if (!item->until) item->until = reactor__util_add(now, delay);
+        if (now >= item->until) continue;
+        if (i + 1 < list->count && item->until < *when) *when = item->until;
+        return 0;
+    }
+    return waiting ? 0 : -ENOTCONN;
+}
+
+/* ---- reactor_resolve ---- */
+#ifndef REACTOR_NO_RESOLVE
+
+/* A look-up. Its handle is a slot of core, as a connection's. */
+typedef struct reactor__resolve_lookup {
+    struct reactor__resolve_lookup *next; /* among those that are ready */
+    reactor__resolve_asker asker;
+    uint64_t id;
+    reactor_resolve_fn *fn; /* NULL: cancelled when it was ready */
+    void *user;
+    reactor__resolve_name *name;
+    reactor__net_address a; /* without a name: the answer */
+    int ready;
+} reactor__resolve_lookup;
+
+typedef struct reactor__resolve_module {
+    reactor__loop_module module;           /* first: the loop knows only this */
+    reactor__resolve_lookup *first, *last; /* those that are ready: called by turn */
+} reactor__resolve_module;
+
+static void reactor__resolve_ready(reactor *r, reactor__resolve_lookup *l) {
+    reactor__resolve_module *m = (reactor__resolve_module *)r->modules[REACTOR__LOOP_RESOLVE];
+    l->ready = 1;
+    if (m->first)
+        m->last->next = l;
+    else
+        m->first = l;
+    m->last = l;
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_RESOLVE], 1);
+    reactor__loop_touch(r);
+}
+
+static void reactor__resolve_answered(reactor *r, void *user) {
+    reactor__resolve_lookup *l = (reactor__resolve_lookup *)user;
+    if (!l->name->waiting) reactor__resolve_ready(r, l);
+}
+
+/* How many addresses it has, at most. */
+static size_t reactor__resolve_count(const reactor__resolve_name *name) {
+    size_t n = 0;
+    for (int i = 0; i < REACTOR__RESOLVE_FAMILIES; i++)
+        for (const struct addrinfo *a = name->query[i]->found; a; a = a->ai_next) n++;
+    return n;
+}
+
+/* The addresses as texts, behind an array of pointers to them that ends with NULL; the caller frees
+   that. *result is how many, or -errno. */
+static char **reactor__resolve_texts(reactor__resolve_lookup *l, int *result) {
+    int64_t when = 0;
+    const size_t most = l->name ? reactor__resolve_count(l->name) : 1;
+    char **texts =
+        (char **)reactor__util_zeroed((most + 1) * sizeof *texts + most * REACTOR_ADDRESS_MAX);
+    char *text = (char *)(texts + most + 1);
+    size_t n = 0;
+    int more = texts ? 1 : -ENOMEM;
+    while (more > 0 && n < most) {
+        if (l->name) more = reactor__resolve_name_next(l->name, REACTOR__NEVER, &l->a, &when);
+        if (more > 0 && reactor__net_format((const struct sockaddr *)&l->a.sa, l->a.len, text,
+                                            REACTOR_ADDRESS_MAX) > 0) {
+            texts[n++] = text;
+            text += REACTOR_ADDRESS_MAX;
+        }
+    }
+    if (most == 0 && more > 0)
+        more = reactor__resolve_name_next(l->name, REACTOR__NEVER, &l->a, &when);
+    *result = n ? (int)n : more < 0 ? more : -ENXIO;
+    return texts;
+}
+
+/* The handle is stale from here on. */
+static void reactor__resolve_end(reactor *r, reactor__resolve_lookup *l) {
+    reactor__core_release(&r->core, (uint32_t)l->id);
+    r->core.active--;
+    reactor__resolve_name_free(r, l->name);
+    l->name = NULL;
+}
+
+static void reactor__resolve_tell(reactor *r, reactor__resolve_lookup *l, int result,
+                                  char **texts) {
+    reactor_lookup handle;
+    handle.id = l->id;
+    reactor__resolve_end(r, l);
+    reactor__loop_call_resolved(r, l->fn, handle, result,
+                                result < 0 ? NULL : (const char *const *)texts, l->user);
+    REACTOR_FREE(texts);
+    REACTOR_FREE(l);
+}
+
+static reactor__resolve_lookup *reactor__resolve_pop(reactor__resolve_module *m) {
+    reactor__resolve_lookup *l = m->first;
+    if (l) m->first = l->next;
+    return l;
+}
+
+static void reactor__resolve_turn(reactor *r, reactor__loop_module *module) {
+    reactor__resolve_module *m = (reactor__resolve_module *)module;
+    if (r->child) return;
+    for (int budget = r->options.post_budget;
+         budget > 0 && m->first && !REACTOR__PEEK(&r->core.stop); budget--) {
+        reactor__resolve_lookup *l = reactor__resolve_pop(m);
+        int result = 0;
+        if (l->fn) {
+            char **texts = reactor__resolve_texts(l, &result);
+            reactor__resolve_tell(r, l, result, texts);
+        } else
+            REACTOR_FREE(l);
+    }
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_RESOLVE], m->first != NULL);
+}
+
+static void reactor__resolve_fini(reactor *r, reactor__loop_module *module, int child) {
+    reactor__resolve_module *m = (reactor__resolve_module *)module;
+    reactor__resolve_lookup *l;
+    while ((l = reactor__resolve_pop(m)) != NULL) {
+        l->ready = 0;
+        if (!l->fn) REACTOR_FREE(l);
+    }
+    for (uint32_t i = 0; i < r->core.count; i++) {
+        const reactor__core_slot *slot = reactor__core_at(&r->core, i);
+        if (slot->kind != REACTOR__CORE_LOOKUP) continue;
+        l = (reactor__resolve_lookup *)slot->user;
+        if (!child) {
+            reactor__resolve_tell(r, l, -ECANCELED, NULL);
+            continue;
+        }
+        reactor__resolve_end(r, l);
+        REACTOR_FREE(l);
+    }
+    r->modules[REACTOR__LOOP_RESOLVE] = NULL;
+    r->pending[REACTOR__LOOP_RESOLVE] = 0;
+    REACTOR_FREE(m);
+}
+
+static void reactor__resolve_dump(const reactor *r, const reactor__loop_module *module,
+                                  reactor_line_fn *fn, void *user) {
+    char line[320];
+    (void)module;
+    for (uint32_t i = 0; i < r->core.count; i++) {
+        const reactor__core_slot *slot = reactor__core_at(&r->core, i);
+        if (slot->kind != REACTOR__CORE_LOOKUP) continue;
+        const reactor__resolve_lookup *l = (const reactor__resolve_lookup *)slot->user;
+        snprintf(line, sizeof line, "lookup id=%llx name=%s waits=%d", (unsigned long long)l->id,
+                 l->name ? l->name->query[0]->host : "-", l->name ? l->name->waiting : 0);
+        fn(line, user);
+    }
+}
+
+/* The jobs are work's: a child that destroys its copy of the loop has nothing to close here. */
+static void reactor__resolve_fork_cleanup(reactor *r, reactor__loop_module *module) {
+    (void)r, (void)module;
+}
+
+static int reactor__resolve_forked(reactor *r, reactor__loop_module *module) {
+    return (void)r, (void)module, 0;
+}
+
+/* Made with the first look-up. */
+static int reactor__resolve_start(reactor *r) {
+    if (r->closing) return -ECANCELED;
+    if (r->modules[REACTOR__LOOP_RESOLVE]) return 0;
+    reactor__resolve_module *m = REACTOR__NEW(reactor__resolve_module);
+    if (!m) return -ENOMEM;
+    m->module.turn = reactor__resolve_turn;
+    m->module.fini = reactor__resolve_fini;
+    m->module.dump = reactor__resolve_dump;
+    m->module.fork_cleanup = reactor__resolve_fork_cleanup;
+    m->module.forked = reactor__resolve_forked;
+    r->modules[REACTOR__LOOP_RESOLVE] = &m->module;
+    return 0;
+}
+
+/* Gives it a handle, and begins. */
+static int reactor__resolve_lookup_begin(reactor *r, reactor__resolve_lookup *l,
+                                         const char *address) {
+    int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_LOOKUP, NULL, l);
+    if (index < 0) return (int)index;
+    int e = l->a.named ? reactor__resolve_name_new(r, address, &l->a, &l->asker, &l->name) : 0;
+    if (e < 0) {
+        reactor__core_release(&r->core, (uint32_t)index);
+        return e;
+    }
+    l->id = reactor__core_id(&r->core, (uint32_t)index);
+    r->core.active++;
+    if (!l->name) reactor__resolve_ready(r, l);
+    return 0;
+}
+
+REACTOR_API int reactor_resolve(reactor *r, const char *address, reactor_resolve_fn *fn, void *user,
+                                reactor_lookup *out) {
+    if (out) out->id = 0;
+    if (!r || !address || !fn) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    reactor__resolve_lookup *l = REACTOR__NEW(reactor__resolve_lookup);
+    if (!l) return -ENOMEM;
+    int e = reactor__net_parse(address, strlen(address), 1, &l->a);
+    if (e == -ENOTSUP && l->a.named) e = 0;
+    if (e == 0 && l->a.fd != REACTOR__UTIL_NO_SOCKET) e = -EINVAL;
+    if (e == 0) e = reactor__resolve_start(r);
+    l->asker.answered = reactor__resolve_answered;
+    l->asker.user = l;
+    l->fn = fn;
+    l->user = user;
+    if (e == 0) e = reactor__resolve_lookup_begin(r, l, address);
+    if (e < 0)
+        REACTOR_FREE(l);
+    else if (out)
+        out->id = l->id;
+    return e;
+}
+
+REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup handle) {
+    if (!r) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    reactor__core_slot *slot = reactor__core_resolve(&r->core, handle.id, REACTOR__CORE_LOOKUP);
+    if (!slot) return -EBADF;
+    reactor__resolve_lookup *l = (reactor__resolve_lookup *)slot->user;
+    reactor__resolve_end(r, l);
+    l->fn = NULL;
+    if (!l->ready) REACTOR_FREE(l); /* else turn finds it in its list */
+    return 0;
+}
+#endif
+#endif /* REACTOR_NO_NET */
 /* ==== >> stream ==== */
 /* Connections and listeners: bytes in order, queues, marks, timeouts, an orderly end.
 
@@ -12014,20 +12615,19 @@ typedef struct reactor__stream_attempt {
     struct reactor__stream_attempt *next; /* of those under way */
     struct reactor__stream_conn *conn;    /* NULL: not in use */
     uint64_t id;                          /* its slot: the connection's, or one of its own */
-    const char *item;                     /* the address, in the list */
-    size_t len;
     reactor_socket fd;       /* none: it waits for the server's backlog, until retry_at */
     int64_t retry_at, pause; /* by the clock; how long it waits, nanoseconds */
     int lent;                /* fd:N, which stays the caller's unless it wins */
-    reactor__net_address to; /* item, parsed at the latest try; of length 0 if that is fd:N */
+    reactor__net_address to; /* the address; of length 0 if that is fd:N */
 } reactor__stream_attempt;
 
-/* A connect under way; the texts are behind it. */
+/* A connect under way; the text of local is behind it. */
 typedef struct reactor__stream_dial {
-    const char *list;       /* what is left of it */
-    const char *local;      /* or NULL */
-    int left;               /* addresses not tried yet */
-    int error;              /* of the last one that failed */
+    reactor__resolve_list *list; /* addresses to try, names to look up */
+    const char *local;           /* or NULL */
+    int more;                    /* the list may have another address, now or later */
+    int error;                   /* of the last one that failed */
+    int64_t more_at;        /* the time at which to ask the list; NEVER: when a name is answered */
     int64_t deadline;       /* of the whole list, by the clock */
     int64_t next_at, delay; /* when the next attempt begins; how long after the last, nanoseconds */
     reactor__stream_attempt *under_way, *winner;
@@ -14132,7 +14732,8 @@ static int reactor__stream_start(reactor *r) {
    attempt that connects becomes the winner; what it needs is done at the end of the turn, for until
    then reports of this wait may come that are of others. All of it is driven by the schedule,
    events of the attempts (dial_io, attempt_io) and the connection's timer, never by the call
-   itself. Where the addresses come from only dial_begin knows. */
+   itself. Where the addresses come from only the list knows (reactor__resolve_list_next): an answer
+   to a name, or the end of a pause, has the dial ask it again. */
 
 /* Connected: from here on it is like any other. */
 static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
@@ -14204,6 +14805,8 @@ static void reactor__stream_attempt_end(reactor *r, reactor__stream_attempt *a) 
 static void reactor__stream_dial_end(reactor *r, const reactor__stream_conn *c) {
     reactor__stream_dial *d = c->u.dial;
     while (d->under_way) reactor__stream_attempt_end(r, d->under_way);
+    reactor__resolve_list_free(r, d->list);
+    d->list = NULL;
 }
 
 static unsigned reactor__stream_dial_interest(const reactor *r) {
@@ -14222,10 +14825,8 @@ static void reactor__stream_attempt_wait(reactor__stream_attempt *a) {
 static int reactor__stream_attempt_start(reactor *r, reactor__stream_attempt *a) {
     reactor__stream_conn *c = a->conn;
     reactor__stream_dial *d = c->u.dial;
-    reactor__net_address *to = &a->to;
-    memset(to, 0, sizeof *to);
-    int e = reactor__net_parse(a->item, a->len, 0, to); /* fails if an interface has gone since */
-    if (e == 0) e = reactor__net_open(to, d->local, &c->policy->o, &a->fd);
+    const reactor__net_address *to = &a->to;
+    int e = reactor__net_open(to, d->local, &c->policy->o, &a->fd);
     if (e == -EAGAIN && to->sa.ss_family == AF_UNIX) {
         reactor__stream_attempt_wait(a);
         return 1;
@@ -14246,16 +14847,37 @@ static int reactor__stream_attempt_start(reactor *r, reactor__stream_attempt *a)
     return 1;
 }
 
-/* Begins with the next address. Returns 0 if there is no memory for it now. */
+/* Begins with the next address. Returns 0 if there is none for now, or no memory for it. */
 static int reactor__stream_dial_begin(reactor *r, reactor__stream_conn *c, int64_t now) {
     reactor__stream_dial *d = c->u.dial;
     reactor__stream_attempt *a = reactor__stream_attempt_new(r, c);
+    if (!a) {
+        d->next_at = reactor__util_add(now, d->delay);
+        return 0;
+    }
+    int e = reactor__resolve_list_next(d->list, now, d->delay, &a->to, &d->error, &d->more_at);
+    d->more = e >= 0;
+    if (e <= 0) {
+        reactor__stream_attempt_end(r, a);
+        return 0;
+    }
+    d->more_at = 0;
     d->next_at = reactor__util_add(now, d->delay);
-    if (!a) return 0;
-    d->left--;
-    (void)reactor__net_next(&d->list, &a->item, &a->len); /* the list has been checked */
     reactor__stream_attempt_start(r, a);
     return 1;
+}
+
+/* Whether the next address is due: nothing is under way, or the last attempt has had its time. */
+static int64_t reactor__stream_dial_due(const reactor__stream_dial *d) {
+    if (!d->more) return REACTOR__NEVER;
+    return d->under_way && d->next_at > d->more_at ? d->next_at : d->more_at;
+}
+
+/* The list has been told an address, or that there is none. */
+static void reactor__stream_dial_answered(reactor *r, void *user) {
+    reactor__stream_conn *c = (reactor__stream_conn *)user;
+    c->u.dial->more_at = 0;
+    reactor__stream_schedule(r, c);
 }
 
 /* Those that wait for a backlog, and whose pause is over. */
@@ -14303,8 +14925,8 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user);
 static int reactor__stream_dial_arm(reactor *r, reactor__stream_conn *c) {
     const reactor__stream_dial *d = c->u.dial;
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
-    int64_t at = d->deadline;
-    if (d->left > 0 && d->next_at < at) at = d->next_at;
+    int64_t at = d->deadline, due = reactor__stream_dial_due(d);
+    if (due < at) at = due;
     for (const reactor__stream_attempt *a = d->under_way; a; a = a->next)
         if (a->fd == REACTOR__UTIL_NO_SOCKET && a->retry_at < at) at = a->retry_at;
     if (c->timer) return reactor__timer_reset(&r->wheel, c->timer, at);
@@ -14319,13 +14941,13 @@ static void reactor__stream_dial_go(reactor *r, reactor__stream_conn *c) {
     int e = now >= d->deadline && !d->winner ? -ETIMEDOUT : 0;
     if (e == 0) {
         reactor__stream_dial_retry(r, d, now);
-        while (!d->winner && d->left > 0 && (!d->under_way || d->next_at <= now))
+        while (!d->winner && reactor__stream_dial_due(d) <= now)
             if (!reactor__stream_dial_begin(r, c, now)) break;
         if (d->winner) {
             reactor__stream_dial_won(r, c);
             return;
         }
-        e = d->under_way ? reactor__stream_dial_arm(r, c) : d->error;
+        e = d->under_way || d->more ? reactor__stream_dial_arm(r, c) : d->error;
     }
     if (e < 0) {
         reactor__stream_fail(c, e, 0);
@@ -14385,34 +15007,13 @@ static void reactor__stream_dial_step(reactor *r, reactor__stream_conn *c) {
         reactor__stream_dial_go(r, c);
 }
 
-/* Checks the whole list, so that what is wrong with it is told by the call. Counts addresses. */
-static int reactor__stream_check_list(const char *list) {
-    reactor__net_address a;
-    const char *item;
-    size_t len;
-    int n = 0, e;
-    while ((e = reactor__net_next(&list, &item, &len)) > 0) {
-        e = reactor__net_parse(item, len, 0, &a);
-        if (e < 0) return e;
-        n++;
-    }
-    if (e < 0) return e;
-    return n ? n : -EINVAL;
-}
-
-/* The texts are copied, for they are read again at each attempt, long after the call. */
-static reactor__stream_dial *reactor__stream_dial_new(const char *list,
-                                                      const reactor_connect_options *o, int count) {
-    const char *local = o->local;
-    size_t size = strlen(list) + 1, local_size = local ? strlen(local) + 1 : 0;
-    reactor__stream_dial *d =
-        (reactor__stream_dial *)reactor__util_zeroed(sizeof *d + size + local_size);
+/* The text of local is copied, for it is read again at each attempt, long after the call. */
+static reactor__stream_dial *reactor__stream_dial_new(const reactor_connect_options *o) {
+    const size_t size = o->local ? strlen(o->local) + 1 : 0;
+    reactor__stream_dial *d = (reactor__stream_dial *)reactor__util_zeroed(sizeof *d + size);
     if (!d) return NULL;
-    char *text = (char *)(d + 1);
-    memcpy(text, list, size);
-    d->list = text;
-    if (local) d->local = (char *)memcpy(text + size, local, local_size);
-    d->left = count;
+    if (o->local) d->local = (char *)memcpy(d + 1, o->local, size);
+    d->more = 1;
     d->error = -ENOTCONN;
     d->deadline = reactor__util_add(reactor__util_clock(),
                                     reactor__util_ms(o->timeout_ms ? o->timeout_ms : 30000));
@@ -14430,21 +15031,25 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
     if (!o) o = &none;
     if (!r || !addresses || !h || h->state_size > REACTOR__STREAM_STATE_MAX) return -EINVAL;
     if (o->timeout_ms < 0 || o->attempt_delay_ms < 0) return -EINVAL;
-    int count = reactor__stream_check_list(addresses);
-    if (count < 0) return count;
-    int e = o->local ? reactor__net_parse(o->local, strlen(o->local), 1, &a) : 0;
+    int e = reactor__resolve_check(addresses);
+    if (e > 0) e = o->local ? reactor__net_parse(o->local, strlen(o->local), 1, &a) : 0;
     if (e == 0) e = reactor__stream_start(r);
     if (e == 0) e = reactor__stream_policy_new(&o->conn, -1, &policy);
     if (e != 0) return e;
-    reactor__stream_dial *d = reactor__stream_dial_new(addresses, o, count);
-    reactor__stream_conn *c =
-        d ? reactor__stream_conn_new(r, h, policy, REACTOR__UTIL_NO_SOCKET, REACTOR__STREAM_DIALING)
-          : NULL;
+    reactor__stream_dial *d = reactor__stream_dial_new(o);
+    e = d ? reactor__resolve_list_new(r, addresses, &d->list) : -ENOMEM;
+    reactor__stream_conn *c = e < 0
+                                  ? NULL
+                                  : reactor__stream_conn_new(r, h, policy, REACTOR__UTIL_NO_SOCKET,
+                                                             REACTOR__STREAM_DIALING);
     reactor__stream_policy_drop(policy);
     if (!c) {
+        if (d) reactor__resolve_list_free(r, d->list);
         REACTOR_FREE(d);
-        return -ENOMEM;
+        return e < 0 ? e : -ENOMEM;
     }
+    d->list->asker.answered = reactor__stream_dial_answered;
+    d->list->asker.user = c;
     c->u.dial = d;
     reactor__core_at(&r->core, (uint32_t)c->id)->fn = reactor__stream_dial_io;
     if (out) out->id = c->id;

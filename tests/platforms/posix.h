@@ -22,6 +22,7 @@ int *errno_of_this_thread(void);
 #define ENOENT       2
 #define EINTR        4
 #define EIO          5
+#define ENXIO        6
 #define EBADF        9
 #define ENOMEM       12
 #define EACCES       13
@@ -393,6 +394,23 @@ uint32_t ntohl(uint32_t x);
 const char *inet_ntop(int family, const void *address, char *text, socklen_t size);
 int inet_pton(int family, const char *text, void *address);
 char *if_indextoname(unsigned index, char *name);
+
+/* netdb.h: the BSDs' order, and FreeBSD's numbers. */
+struct addrinfo {
+    int ai_flags, ai_family, ai_socktype, ai_protocol;
+    socklen_t ai_addrlen;
+    char *ai_canonname;
+    struct sockaddr *ai_addr;
+    struct addrinfo *ai_next;
+};
+#define AI_NUMERICSERV 8
+#define EAI_AGAIN      2
+#define EAI_FAIL       4
+#define EAI_MEMORY     6
+#define EAI_SYSTEM     11
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found);
+void freeaddrinfo(struct addrinfo *found);
 unsigned if_nametoindex(const char *name);
 
 #ifdef PROGRAMS
