@@ -431,7 +431,9 @@
    worse    REACTOR__CORE_BEST, the best one above: it takes over if init fails.
    traits   0 will do. HAS_EDGES: EDGE is told when something changes, not as long as it is so,
             with PRI and RDHUP; streams are then registered once and for all. HAS_ONESHOT: a report
-            of ONESHOT has disarmed; else core sets it to silence. REPORTS_CLOSED: what was closed
+            of ONESHOT has disarmed; else core sets it to silence. TELLS_PRIORITY, TELLS_FIN:
+            watchers may ask for PRI, and for HANGUP, which takes a level of RDHUP; without these
+            core refuses them. REPORTS_CLOSED: what was closed
             unremoved may be reported while a duplicate is open: core then looks at descriptors.
    init     finds out by trying, not by version, whether it works here, and leaves nothing behind
             if not: the error is for reactor_backend_reason. core->batch is known. Another thread
@@ -701,13 +703,22 @@ REACTOR_API int reactor_unhook(reactor *r, reactor_hook_fn *fn, void *user);
 /* Interest and report. The bits' values are those of poll(2) on Linux.
    READ     data, end of file, a connection to accept; also error and full hang-up.
    WRITE    room to write, a connect that has ended; also error and full hang-up.
-   ERROR    for information, with READ or WRITE: SO_ERROR is set.
-   HANGUP   for information, with READ or WRITE: both directions are closed.
+   PRIORITY what select(2) has its third set for (POLLPRI): TCP's urgent data, until it is read with
+            recv(MSG_OOB) or passed; Linux: a trigger of pressure stall information, a sysfs attribute
+            that has changed (with ERROR, that is its way). Without READ and WRITE also error and full
+            hang-up. -ENOTSUP on kqueue; `poll` has it there.
+   ERROR    for information, with what is watched: SO_ERROR is set.
+   HANGUP   for information, with READ or WRITE: both directions are closed. As an interest: the
+            peer has closed, at least the direction in which it sends, told without READ although
+            input may be left. A peer that has gone and one that only has no more to send look the
+            same. Watched alone it also tells ERROR. -ENOTSUP on select, which has no such thing, on
+            kqueue, and on poll where the system lacks POLLRDHUP (NetBSD, OpenBSD, macOS).
    EDGE     interest only: reported when it changes, at least once per change. Read or write until
             EAGAIN. Backends without edges report the level instead, every turn: see the manual.
    ONESHOT  interest only: after one report the watcher stays, silent, until reactor_modify. */
 enum {
     REACTOR_READ = 0x01,
+    REACTOR_PRIORITY = 0x02,
     REACTOR_WRITE = 0x04,
     REACTOR_ERROR = 0x08,
     REACTOR_HANGUP = 0x10,
@@ -719,8 +730,9 @@ typedef void reactor_io_fn(reactor *r, reactor_socket fd, unsigned events, void 
 
 /* Watches fd, which stays the caller's and as it is: set it non-blocking, accepted ones too, for a
    report may be out of date. It should be removed before it is closed: else it is silent, but while
-   a duplicate is open a busy loop may call it some times before it notices. events: READ and WRITE,
-   or 0 to be silent for now, and EDGE or ONESHOT; anything else is -EINVAL. fn NULL: it is pulled by
+   a duplicate is open a busy loop may call it some times before it notices. events: READ, WRITE,
+   PRIORITY and HANGUP, or 0 to be silent for now, and EDGE or ONESHOT; anything else is -EINVAL, and
+   -ENOTSUP what this backend cannot tell. fn NULL: it is pulled by
    reactor_select. A regular file is always ready. -EBADF: not open, or nothing that can be waited
    for (O_PATH); -EEXIST: watched already, or the loop's own; -ERANGE: beyond what this backend can
    hold (select, where the kernel limits its sets); -ENOSPC: the system's limit on watches. */
@@ -730,8 +742,8 @@ REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reac
 /* Replaces the interest; re-arms EDGE and ONESHOT. The kernel hears of it before the next wait, once
    however often it was changed, and also if it is the same: if the number is another open file's by
    now, as after a library has opened its socket anew, that one is watched from then on. If the
-   kernel refuses twice, the watcher is called with ERROR. -ENOENT: not watched; -EINVAL as
-   reactor_add. */
+   kernel refuses twice, the watcher is called with ERROR. -ENOENT: not watched; -EINVAL and -ENOTSUP
+   as reactor_add. */
 REACTOR_API int reactor_modify(reactor *r, reactor_socket fd, unsigned events);
 
 /* Adds fd or, if it is watched already, replaces its interest, callback and user; whether it keeps
@@ -2231,11 +2243,12 @@ REACTOR__OPTIONAL static void reactor__util_put_bit(reactor__util_word *set, int
 /* pselect(2): returns how many bits are set, or -errno. macOS accepts no more than three years;
    a longer wait is shortened, for a wait may end early. */
 REACTOR__OPTIONAL static int reactor__util_select(int top, reactor__util_word *in,
-                                                  reactor__util_word *out, int64_t timeout) {
+                                                  reactor__util_word *out,
+                                                  reactor__util_word *priority, int64_t timeout) {
     const int64_t most = INT_MAX * REACTOR__MS;
     struct timespec t = reactor__util_timespec(timeout < 0 ? 0 : timeout < most ? timeout : most);
-    int n = pselect(top, (fd_set *)(void *)in, (fd_set *)(void *)out, NULL, timeout < 0 ? NULL : &t,
-                    NULL);
+    int n = pselect(top, (fd_set *)(void *)in, (fd_set *)(void *)out, (fd_set *)(void *)priority,
+                    timeout < 0 ? NULL : &t, NULL);
     return n < 0 ? -errno : n;
 }
 
@@ -2296,14 +2309,36 @@ REACTOR__OPTIONAL static int reactor__util_is_open(reactor_socket fd) {
     return fcntl(fd, F_GETFD) >= 0 || errno != EBADF;
 }
 
+/* The bits of poll(2) for an interest, and back. The peer's FIN is 0x2000, as on Linux; the others
+   are the same everywhere. Where poll cannot be asked for a FIN nobody can watch for it. */
+#ifdef POLLRDHUP
+REACTOR__OPTIONAL static short reactor__util_asked(unsigned interest) {
+    const unsigned fin = interest & 0x2000u ? (unsigned)POLLRDHUP : 0u;
+    return (short)((interest & ~0x2000u) | fin);
+}
+
+REACTOR__OPTIONAL static unsigned reactor__util_told(const struct pollfd *p) {
+    const unsigned said = reactor__util_polled(p), fin = (unsigned)POLLRDHUP;
+    return (said & ~fin) | (said & fin ? 0x2000u : 0u);
+}
+#else
+REACTOR__OPTIONAL static short reactor__util_asked(unsigned interest) {
+    return (short)(interest & ~0x2000u);
+}
+
+REACTOR__OPTIONAL static unsigned reactor__util_told(const struct pollfd *p) {
+    return reactor__util_polled(p);
+}
+#endif
+
 /* Returns which of these events are there now, with errors and hang-ups. If poll(2) fails the
    answer is "all". */
 REACTOR__OPTIONAL static uint32_t reactor__util_ready(reactor_socket fd, unsigned events) {
     struct pollfd p;
     p.fd = fd;
-    p.events = (short)events;
+    p.events = reactor__util_asked(events);
     p.revents = 0;
-    return poll(&p, 1, 0) < 0 ? UINT32_MAX : reactor__util_polled(&p);
+    return poll(&p, 1, 0) < 0 ? UINT32_MAX : reactor__util_told(&p);
 }
 
 /* Closes once, whatever close returns: on EINTR Linux has closed the descriptor already, and
@@ -2350,17 +2385,19 @@ REACTOR__OPTIONAL static int reactor__util_wait_ms(int64_t timeout) {
 
 /* Bits of interest besides the public ones; backends report the same bits. On Linux all of them
    have the kernel's values, so translating them is a mask. */
-/* urgent data: a hint to streams, never delivered to a watcher */
-#define REACTOR__CORE_PRI 0x0002u
-/* the peer's FIN: also a hint; wanted alone it means: errors only */
+/* urgent data: a watcher's PRIORITY; to streams a hint */
+#define REACTOR__CORE_PRI ((unsigned)REACTOR_PRIORITY)
+/* the peer's FIN: reported for a watcher's HANGUP, and a hint to streams; wanted, which no watcher
+   can, and alone it means: errors only */
 #define REACTOR__CORE_RDHUP 0x2000u
 /* in armed: the backend knows the descriptor, if only to be silent */
 #define REACTOR__CORE_WATCHED 0x8000u
 #define REACTOR__CORE_BOTH    ((unsigned)REACTOR_READ | (unsigned)REACTOR_WRITE)
 #define REACTOR__CORE_INFO    ((unsigned)REACTOR_ERROR | (unsigned)REACTOR_HANGUP)
 #define REACTOR__CORE_ONCE    ((unsigned)REACTOR_EDGE | (unsigned)REACTOR_ONESHOT)
-/* what reactor_add accepts */
-#define REACTOR__CORE_USER (REACTOR__CORE_BOTH | REACTOR__CORE_ONCE)
+/* what a watcher can wait for, and what reactor_add accepts */
+#define REACTOR__CORE_EVENTS (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | (unsigned)REACTOR_HANGUP)
+#define REACTOR__CORE_USER   (REACTOR__CORE_EVENTS | REACTOR__CORE_ONCE)
 
 /* What a slot is used for. A handle of one kind is refused where another kind is expected.
 
@@ -2494,7 +2531,9 @@ enum {
     /* the kernel disarms a ONESHOT descriptor when it reports it */
     REACTOR__CORE_HAS_ONESHOT = 2,
     REACTOR__CORE_REPORTS_CLOSED =
-        4 /* it may report a closed descriptor while a duplicate is open: see verify */
+        4 /* it may report a closed descriptor while a duplicate is open: see verify */,
+    REACTOR__CORE_TELLS_PRIORITY = 8, /* of watchers: PRI */
+    REACTOR__CORE_TELLS_FIN = 16      /* and RDHUP, for HANGUP in the interest */
 };
 
 struct reactor__core {
@@ -2720,16 +2759,17 @@ static int64_t reactor__core_reserve(reactor__core *core, int kind, reactor_io_f
    be called; a SELECT_ONLY one is not called by reactor_run. Connections and listeners count
    themselves. */
 static int reactor__core_is_active(const reactor__core_slot *slot) {
-    return slot->kind == REACTOR__CORE_WATCHER && (slot->wanted & REACTOR__CORE_BOTH) &&
+    return slot->kind == REACTOR__CORE_WATCHER && (slot->wanted & REACTOR__CORE_EVENTS) &&
            !(slot->flags & (REACTOR__CORE_UNREF | REACTOR__CORE_SELECT_ONLY));
 }
 
 /* Sets the lowest bit of the tag if dispatch must not simply call fn: there is no fn, the
-   interest is ONESHOT, or it has changed since the backend was given it. A report's tag has that
+   interest is ONESHOT or HANGUP (whose FIN core translates), or it has changed since the backend was given it. A report's tag has that
    bit clear, so one comparison in dispatch covers a stale generation and all of these. */
 static void reactor__core_update_tag(reactor__core_slot *slot) {
-    int special = !slot->fn || (slot->wanted & (unsigned)REACTOR_ONESHOT) ||
-                  slot->armed != (slot->wanted | REACTOR__CORE_WATCHED);
+    const unsigned rare = (unsigned)REACTOR_ONESHOT | (unsigned)REACTOR_HANGUP;
+    int special =
+        !slot->fn || (slot->wanted & rare) || slot->armed != (slot->wanted | REACTOR__CORE_WATCHED);
     slot->tag = (slot->tag & ~1u) | (unsigned)special;
 }
 
@@ -2909,7 +2949,9 @@ REACTOR__NOINLINE static void reactor__core_modify(reactor__core *core, uint32_t
 REACTOR__OPTIONAL static void reactor__core_report_slot(reactor__core *core, uint32_t index,
                                                         unsigned events) {
     reactor__core_report *report = &core->reports[core->report_count++];
-    report->events = events & (core->slots[index].armed | REACTOR__CORE_INFO);
+    unsigned armed = core->slots[index].armed;
+    if (armed & (unsigned)REACTOR_HANGUP) armed |= REACTOR__CORE_RDHUP;
+    report->events = events & (armed | REACTOR__CORE_INFO);
     report->index = index;
     report->tag = core->slots[index].tag & ~1u;
 }
@@ -3029,7 +3071,9 @@ static void reactor__core_recheck(reactor__core *core, uint32_t index) {
     for (uint32_t i = 0; i < n; i++) {
         reactor__core_report *report = &core->reports[i];
         if (report->index != index || !reactor__core_is(slot, report->tag)) continue;
-        if (said < 0) said = reactor__util_ready(slot->fd, slot->wanted & REACTOR__CORE_BOTH);
+        const unsigned fin = slot->wanted & (unsigned)REACTOR_HANGUP ? REACTOR__CORE_RDHUP : 0u;
+        const unsigned wanted = slot->wanted & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI);
+        if (said < 0) said = reactor__util_ready(slot->fd, wanted | fin);
         report->events &= (uint32_t)said;
         if (report->events) continue;
         report->tag = 0; /* no slot has this tag */
@@ -3120,7 +3164,7 @@ static void reactor__core_report_always(reactor__core *core) {
         reactor__core_report_slot(core, index, REACTOR__CORE_BOTH);
         room--;
         if (slot->wanted & (unsigned)REACTOR_EDGE)
-            slot->armed = REACTOR__CORE_WATCHED | REACTOR__CORE_PRI;
+            slot->armed = REACTOR__CORE_WATCHED | REACTOR__CORE_RDHUP;
     }
 }
 
@@ -3180,21 +3224,24 @@ static int reactor__core_wait(reactor__core *core, int64_t timeout) {
 }
 
 /* The events of a report that its watcher gets. Errors and hang-ups also set the events that it
-   watches, so a handler that just reads or writes meets them there. */
+   watches, so a handler that just reads or writes meets them there; PRIORITY only where there is
+   neither of these, for there may be no urgent data. A FIN is a hang-up to who asks for that. */
 static unsigned reactor__core_mask(unsigned events, unsigned wanted) {
+    const unsigned hangup = wanted & (unsigned)REACTOR_HANGUP;
     unsigned seen = events & wanted;
     if (REACTOR__UNLIKELY(events & REACTOR__CORE_INFO)) {
         seen |= wanted & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP);
-        if (seen) seen |= events & REACTOR__CORE_INFO;
+        if (!(wanted & REACTOR__CORE_BOTH)) seen |= wanted & REACTOR__CORE_PRI;
+        if (seen | hangup) seen |= events & REACTOR__CORE_INFO;
     }
-    return seen;
+    return events & REACTOR__CORE_RDHUP ? seen | hangup : seen;
 }
 
 /* A ONESHOT watcher was reported, and is silent until it is modified. If no event was for it
    after all (got is 0), a kernel that has disarmed it is asked to arm it again. */
 static void reactor__core_shot(reactor__core *core, uint32_t index, unsigned got) {
     reactor__core_slot *slot = &core->slots[index];
-    unsigned silent = slot->wanted & ~REACTOR__CORE_BOTH;
+    unsigned silent = slot->wanted & ~REACTOR__CORE_EVENTS;
     unsigned disarmed = core->backend->traits & (unsigned)REACTOR__CORE_HAS_ONESHOT;
     if (slot->flags & REACTOR__CORE_DIRTY) disarmed = 0; /* flush applies it anyway */
     if (got) reactor__core_want(core, slot, silent);
@@ -3246,7 +3293,7 @@ static int reactor__core_dispatch_slow(reactor__core *core, const reactor__core_
         /* Other turns silence it, but a hang-up is reported without being asked for. */
         if (core->pulling)
             core->reports[core->kept++] = *report;
-        else if (slot->armed & REACTOR__CORE_BOTH) /* its callback was taken away in this turn */
+        else if (slot->armed & REACTOR__CORE_EVENTS) /* its callback was taken away in this turn */
             reactor__core_postpone(core, report);
         return 0;
     }
@@ -3464,13 +3511,15 @@ static void reactor__core_fini(reactor__core *core) {
    it would end every wait, so it leaves that set and is DEAF until it is modified: it no longer
    ends a wait, but poll asks about it whenever another descriptor does. */
 #if (defined(REACTOR_USE_SELECT) || defined(REACTOR_USE_ALL)) && !defined(_WIN32)
-/* The sets, all in one piece of memory. IN and OUT hold the interest; the call overwrites the
-   sets that it is given, so it gets the copies IN_NOW and OUT_NOW. */
+/* The sets, all in one piece of memory. IN, OUT and PRIORITY hold the interest; the call overwrites
+   the sets that it is given, so it gets copies, which end in NOW. */
 enum {
     REACTOR__SELECT_IN,
     REACTOR__SELECT_OUT,
+    REACTOR__SELECT_PRIORITY,
     REACTOR__SELECT_IN_NOW,
     REACTOR__SELECT_OUT_NOW,
+    REACTOR__SELECT_PRIORITY_NOW,
     REACTOR__SELECT_DEAF,
     REACTOR__SELECT_SETS
 };
@@ -3541,6 +3590,7 @@ static int reactor__select_grow(reactor__select *b, int fd) {
 static int reactor__select_knows(const reactor__select *b, int fd) {
     return reactor__select_has(b, REACTOR__SELECT_IN, fd) |
            reactor__select_has(b, REACTOR__SELECT_OUT, fd) |
+           reactor__select_has(b, REACTOR__SELECT_PRIORITY, fd) |
            reactor__select_has(b, REACTOR__SELECT_DEAF, fd);
 }
 
@@ -3558,9 +3608,10 @@ static int reactor__select_set(reactor__core *core, uint32_t index, unsigned bef
         if (fd >= REACTOR__UTIL_SET_LIMIT) return -ERANGE;
         if (reactor__select_grow(b, fd) < 0) return -ENOMEM;
     }
-    reactor__select_put(b, REACTOR__SELECT_IN, fd,
-                        (after & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP)) != 0);
+    const unsigned any = REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP;
+    reactor__select_put(b, REACTOR__SELECT_IN, fd, (after & any) != 0);
     reactor__select_put(b, REACTOR__SELECT_OUT, fd, (after & (unsigned)REACTOR_WRITE) != 0);
+    reactor__select_put(b, REACTOR__SELECT_PRIORITY, fd, (after & REACTOR__CORE_PRI) != 0);
     reactor__select_deafen(b, fd, 0);
     if (fd >= b->top) b->top = fd + 1;
     while (b->top > 0 && !reactor__select_knows(b, b->top - 1)) b->top--;
@@ -3574,6 +3625,7 @@ static void reactor__select_drop_closed(reactor__select *b) {
         if (!reactor__select_knows(b, fd) || fcntl(fd, F_GETFD) >= 0) continue;
         reactor__select_put(b, REACTOR__SELECT_IN, fd, 0);
         reactor__select_put(b, REACTOR__SELECT_OUT, fd, 0);
+        reactor__select_put(b, REACTOR__SELECT_PRIORITY, fd, 0);
     }
 }
 
@@ -3586,8 +3638,9 @@ static int reactor__select_collect(reactor__select *b, uint32_t batch, int total
     for (int scanned = 0; scanned < b->top && (total > 0 || b->deaf) && n < batch; scanned++) {
         int in = reactor__select_has(b, REACTOR__SELECT_IN_NOW, fd);
         int out = reactor__select_has(b, REACTOR__SELECT_OUT_NOW, fd);
-        if (in | out | reactor__select_has(b, REACTOR__SELECT_DEAF, fd)) {
-            total -= in + out;
+        int priority = reactor__select_has(b, REACTOR__SELECT_PRIORITY_NOW, fd);
+        if (in | out | priority | reactor__select_has(b, REACTOR__SELECT_DEAF, fd)) {
+            total -= in + out + priority;
             b->found[n].fd = fd;
             b->found[n++].revents = 0;
         }
@@ -3605,6 +3658,7 @@ static void reactor__select_believe(reactor__select *b, int n) {
         const int fd = b->found[i].fd;
         int said = reactor__select_has(b, REACTOR__SELECT_IN_NOW, fd) ? POLLIN : 0;
         if (reactor__select_has(b, REACTOR__SELECT_OUT_NOW, fd)) said |= POLLOUT;
+        if (reactor__select_has(b, REACTOR__SELECT_PRIORITY_NOW, fd)) said |= POLLPRI;
         b->found[i].revents = (short)(said & b->found[i].events);
     }
 }
@@ -3614,9 +3668,10 @@ static void reactor__select_believe(reactor__select *b, int n) {
    has had it reported; and one that does not read, when there was nothing but input: that one is
    DEAF from then on. */
 static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
+    const unsigned any = REACTOR__CORE_BOTH | REACTOR__CORE_PRI;
     for (int i = 0; i < n; i++) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
-        b->found[i].events = (short)(reactor__core_at(core, index)->armed & REACTOR__CORE_BOTH);
+        b->found[i].events = (short)(reactor__core_at(core, index)->armed & any);
     }
     if (poll(b->found, (nfds_t)n, 0) < 0) {
         if (errno != EINVAL) return -errno;
@@ -3624,8 +3679,7 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
     }
     for (int i = 0; i < n; i++) {
         uint32_t index = reactor__core_find(core, b->found[i].fd);
-        unsigned events =
-            reactor__util_polled(&b->found[i]) & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+        unsigned events = reactor__util_polled(&b->found[i]) & (any | REACTOR__CORE_INFO);
         if (events) reactor__core_report_slot(core, index, events);
         if (events ? b->found[i].events : b->found[i].events & POLLIN) continue;
         reactor__select_put(b, REACTOR__SELECT_IN, b->found[i].fd, 0);
@@ -3636,13 +3690,14 @@ static int reactor__select_ask(reactor__core *core, reactor__select *b, int n) {
 
 /* One pselect(2) on copies of the sets. */
 static int reactor__select_call(reactor__select *b, int64_t timeout) {
-    reactor__util_word *in = NULL, *out = NULL;
+    reactor__util_word *in = NULL, *out = NULL, *priority = NULL;
     if (b->sets) {
         in = b->sets + REACTOR__SELECT_IN_NOW * b->words;
         out = b->sets + REACTOR__SELECT_OUT_NOW * b->words;
-        memcpy(in, b->sets, 2 * (size_t)b->words * sizeof *b->sets);
+        priority = b->sets + REACTOR__SELECT_PRIORITY_NOW * b->words;
+        memcpy(in, b->sets, 3 * (size_t)b->words * sizeof *b->sets);
     }
-    return reactor__util_select(b->top, in, out, timeout);
+    return reactor__util_select(b->top, in, out, priority, timeout);
 }
 
 static int reactor__select_wait(reactor__core *core, int64_t timeout) {
@@ -3660,7 +3715,7 @@ static int reactor__select_wait(reactor__core *core, int64_t timeout) {
 
 static const reactor__core_backend reactor__select_backend = {"select",
                                                               REACTOR__CORE_BEST,
-                                                              0,
+                                                              REACTOR__CORE_TELLS_PRIORITY,
                                                               reactor__select_init,
                                                               reactor__select_fini,
                                                               reactor__select_set,
@@ -3814,11 +3869,13 @@ static void reactor__winselect_fill(const reactor__core *core, reactor__winselec
     for (uint32_t i = 0; i < b->count; i++) {
         const reactor__core_slot *slot = reactor__core_at(core, b->who[i]);
         unsigned state = b->state[i] &= (uint8_t)~REACTOR__WINSELECT_FOUND;
-        unsigned wanted = slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP);
+        unsigned wanted =
+            slot->armed & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
         if (!wanted || (state & REACTOR__WINSELECT_CLOSED)) continue;
         if (!(state & REACTOR__WINSELECT_NO_IN)) reactor__winselect_put(b->sets[0], slot->fd);
         if (wanted & (unsigned)REACTOR_WRITE) reactor__winselect_put(b->sets[1], slot->fd);
-        if ((wanted & REACTOR__CORE_BOTH) && !(state & REACTOR__WINSELECT_NO_FAILED))
+        if ((wanted & REACTOR__CORE_PRI) ||
+            ((wanted & REACTOR__CORE_BOTH) && !(state & REACTOR__WINSELECT_NO_FAILED)))
             reactor__winselect_put(b->sets[2], slot->fd);
     }
 }
@@ -3899,15 +3956,16 @@ static int reactor__winselect_ask(reactor__core *core, reactor__winselect *b, ui
         const reactor__core_slot *slot = reactor__core_at(core, index);
         uint8_t *state = &b->state[at];
         unsigned events = reactor__winselect_events(&b->found[i]);
-        if ((*state & REACTOR__WINSELECT_FAILED) && reactor__winselect_is_connected(slot->fd))
+        if ((*state & REACTOR__WINSELECT_FAILED) && reactor__winselect_is_connected(slot->fd)) {
             *state |= REACTOR__WINSELECT_NO_FAILED;
-        else if (*state & REACTOR__WINSELECT_FAILED) /* before 2020 WSAPoll does not report it */
+            events |= REACTOR__CORE_PRI; /* which is what the third set tells of connected ones */
+        } else if (*state & REACTOR__WINSELECT_FAILED) /* before 2020 WSAPoll does not report it */
             events |= REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
         int told = (events & (slot->armed | REACTOR__CORE_INFO)) != 0;
         if (told) reactor__core_report_slot(core, index, events);
         /* It stays in the first set only for what its watcher reads; the end alone is reported
            once. */
-        unsigned wanted = told ? REACTOR__CORE_BOTH : (unsigned)REACTOR_READ;
+        unsigned wanted = told ? REACTOR__CORE_EVENTS : (unsigned)REACTOR_READ;
         if (!(*state & (REACTOR__WINSELECT_IN | REACTOR__WINSELECT_DEAF)) || (slot->armed & wanted))
             continue;
         *state |= REACTOR__WINSELECT_NO_IN;
@@ -3942,7 +4000,7 @@ static int reactor__winselect_wait(reactor__core *core, int64_t timeout) {
 
 static const reactor__core_backend reactor__winselect_backend = {"select",
                                                                  REACTOR__CORE_BEST,
-                                                                 0,
+                                                                 REACTOR__CORE_TELLS_PRIORITY,
                                                                  reactor__winselect_init,
                                                                  reactor__winselect_fini,
                                                                  reactor__winselect_set_interest,
@@ -3978,6 +4036,7 @@ static const reactor__core_backend reactor__winselect_backend = {"select",
 /* The driver's events. */
 enum {
     REACTOR__WINDOWS_RECEIVE = 0x01,
+    REACTOR__WINDOWS_EXPEDITED = 0x02, /* urgent data */
     REACTOR__WINDOWS_SEND = 0x04,
     REACTOR__WINDOWS_DISCONNECT = 0x08, /* FIN */
     REACTOR__WINDOWS_ABORT = 0x10,      /* RST */
@@ -4160,12 +4219,14 @@ static int reactor__windows_init(reactor__core *core) {
 /* The driver's events for an interest. RDHUP alone is an interest in errors, which are reported
    once. */
 static uint32_t reactor__windows_events(unsigned interest, int told) {
-    const unsigned any = REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP;
+    const unsigned any = REACTOR__CORE_EVENTS | REACTOR__CORE_RDHUP;
     uint32_t events = 0;
-    if (!(interest & any) || (told && !(interest & REACTOR__CORE_BOTH))) return 0;
+    if (!(interest & any) || (told && !(interest & REACTOR__CORE_EVENTS))) return 0;
     if (interest & (unsigned)REACTOR_READ)
         events |= REACTOR__WINDOWS_RECEIVE | REACTOR__WINDOWS_ACCEPT | REACTOR__WINDOWS_DISCONNECT;
     if (interest & (unsigned)REACTOR_WRITE) events |= REACTOR__WINDOWS_SEND;
+    if (interest & REACTOR__CORE_PRI) events |= REACTOR__WINDOWS_EXPEDITED;
+    if (interest & (unsigned)REACTOR_HANGUP) events |= REACTOR__WINDOWS_DISCONNECT;
     return events | REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED | REACTOR__WINDOWS_CLOSED;
 }
 
@@ -4324,9 +4385,13 @@ static void reactor__windows_report(reactor__core *core, reactor__windows_op *op
     if (got & (REACTOR__WINDOWS_RECEIVE | REACTOR__WINDOWS_ACCEPT | REACTOR__WINDOWS_DISCONNECT))
         events |= (unsigned)REACTOR_READ;
     if (got & REACTOR__WINDOWS_SEND) events |= (unsigned)REACTOR_WRITE;
+    if (got & REACTOR__WINDOWS_EXPEDITED) events |= REACTOR__CORE_PRI;
     if (got & (REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED))
         events |= REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
-    events &= reactor__core_at(core, op->slot)->armed | REACTOR__CORE_INFO;
+    const unsigned armed = reactor__core_at(core, op->slot)->armed;
+    events &= armed | REACTOR__CORE_INFO;
+    if ((got & REACTOR__WINDOWS_DISCONNECT) && (armed & (unsigned)REACTOR_HANGUP))
+        events |= REACTOR__CORE_RDHUP;
     if (!events) return; /* less is wanted than was asked for */
     op->told = 1;
     reactor__core_report_slot(core, op->slot, events);
@@ -4454,7 +4519,8 @@ static int reactor__windows_wait(reactor__core *core, int64_t timeout) {
 
 static const reactor__core_backend reactor__windows_backend = {"windows",
                                                                REACTOR__CORE_BEST,
-                                                               0,
+                                                               REACTOR__CORE_TELLS_PRIORITY |
+                                                                   REACTOR__CORE_TELLS_FIN,
                                                                reactor__windows_init,
                                                                reactor__windows_fini,
                                                                reactor__windows_set,
@@ -4564,21 +4630,23 @@ static int reactor__poll_set(reactor__core *core, uint32_t index, unsigned befor
         b->who[b->count++] = index;
     }
     struct pollfd *p = &b->fds[*aux];
-    p->events = (short)(after & REACTOR__CORE_BOTH);
-    p->fd = after & (REACTOR__CORE_BOTH | REACTOR__CORE_RDHUP) ? slot->fd : -1;
+    const unsigned fin = after & (unsigned)REACTOR_HANGUP ? REACTOR__CORE_RDHUP : 0u;
+    p->events = reactor__util_asked((after & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI)) | fin);
+    p->fd = after & (REACTOR__CORE_EVENTS | REACTOR__CORE_RDHUP) ? slot->fd : -1;
     p->revents = 0;
     return 0;
 }
 
 /* Fills in revents from what select has said, and returns how many entries have any. */
 static int reactor__poll_note(const reactor__poll *b, const reactor__util_word *in,
-                              const reactor__util_word *out) {
+                              const reactor__util_word *out, const reactor__util_word *priority) {
     int n = 0;
     for (uint32_t i = 0; i < b->count; i++) {
         struct pollfd *p = &b->fds[i];
         if (p->fd < 0) continue;
         int said = reactor__util_has_bit(in, p->fd) ? POLLIN : 0;
         if (reactor__util_has_bit(out, p->fd)) said |= POLLOUT;
+        if (reactor__util_has_bit(priority, p->fd)) said |= POLLPRI;
         p->revents = (short)said;
         n += said != 0;
     }
@@ -4608,16 +4676,18 @@ REACTOR__NOINLINE static int reactor__poll_by_select(reactor__poll *b, int64_t t
     if (top > REACTOR__UTIL_SET_LIMIT) return -EINVAL;
     const size_t words = (size_t)(top / REACTOR__UTIL_WORD_BITS + 1);
     reactor__util_word *in =
-        (reactor__util_word *)reactor__util_zeroed(2 * words * sizeof(reactor__util_word));
+        (reactor__util_word *)reactor__util_zeroed(3 * words * sizeof(reactor__util_word));
     if (!in) return -ENOMEM;
+    reactor__util_word *out = in + words, *priority = out + words;
     for (uint32_t i = 0; i < b->count; i++) {
         const struct pollfd *p = &b->fds[i];
         if (p->fd < 0) continue;
         if (p->events & POLLIN) reactor__util_put_bit(in, p->fd, 1);
-        if (p->events & POLLOUT) reactor__util_put_bit(in + words, p->fd, 1);
+        if (p->events & POLLOUT) reactor__util_put_bit(out, p->fd, 1);
+        if (p->events & POLLPRI) reactor__util_put_bit(priority, p->fd, 1);
     }
-    int n = reactor__util_select(top, in, in + words, timeout);
-    if (n >= 0) n = reactor__poll_note(b, in, in + words);
+    int n = reactor__util_select(top, in, out, priority, timeout);
+    if (n >= 0) n = reactor__poll_note(b, in, out, priority);
     if (n == -EBADF) n = reactor__poll_note_closed(b);
     REACTOR_FREE(in);
     return n;
@@ -4634,7 +4704,8 @@ static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
     for (uint32_t i = 0; i < b->count && left > 0 && budget > 0; i++) {
         if (at >= b->count) at = 0;
         struct pollfd *p = &b->fds[at];
-        unsigned events = reactor__util_polled(p) & (REACTOR__CORE_BOTH | REACTOR__CORE_INFO);
+        const unsigned hints = REACTOR__CORE_PRI | REACTOR__CORE_RDHUP;
+        unsigned events = reactor__util_told(p) & (REACTOR__CORE_BOTH | hints | REACTOR__CORE_INFO);
         if (p->revents) left--;
         if ((p->revents & POLLNVAL) || (events && !p->events)) p->fd = -1;
         if (events && !(p->revents & POLLNVAL)) {
@@ -4647,9 +4718,15 @@ static int reactor__poll_wait(reactor__core *core, int64_t timeout) {
     return 0;
 }
 
+#ifdef POLLRDHUP
+enum { REACTOR__POLL_TRAITS = REACTOR__CORE_TELLS_PRIORITY | REACTOR__CORE_TELLS_FIN };
+#else
+enum { REACTOR__POLL_TRAITS = REACTOR__CORE_TELLS_PRIORITY };
+#endif
+
 static const reactor__core_backend reactor__poll_backend = {"poll",
                                                             REACTOR__CORE_BEST,
-                                                            0,
+                                                            REACTOR__POLL_TRAITS,
                                                             reactor__poll_init,
                                                             reactor__poll_fini,
                                                             reactor__poll_set,
@@ -5335,6 +5412,7 @@ static void reactor__epoll_fini(reactor__core *core) {
 static int reactor__epoll_control(const reactor__core *core, int set, int what, uint32_t index,
                                   unsigned interest) {
     unsigned events = interest & (REACTOR__CORE_BOTH | REACTOR__CORE_PRI | REACTOR__CORE_RDHUP);
+    if (interest & (unsigned)REACTOR_HANGUP) events |= REACTOR__CORE_RDHUP;
     if (interest & (unsigned)REACTOR_EDGE || !events) events |= (unsigned)EPOLLET;
     if (interest & (unsigned)REACTOR_ONESHOT) events |= (unsigned)EPOLLONESHOT;
     const reactor__core_slot *slot = reactor__core_at(core, index);
@@ -5493,24 +5571,27 @@ static int reactor__epoll_alarm(reactor__core *core, int64_t at) {
     return 0;
 }
 
+#define REACTOR__EPOLL_TRAITS                                                                      \
+    ((unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT |                     \
+     (unsigned)REACTOR__CORE_REPORTS_CLOSED | (unsigned)REACTOR__CORE_TELLS_PRIORITY |             \
+     (unsigned)REACTOR__CORE_TELLS_FIN)
+
 #if defined(REACTOR_USE_EPOLL) || defined(REACTOR_USE_ALL)
 static int reactor__epoll_init(reactor__core *core) {
     return reactor__epoll_make(core, sizeof(reactor__epoll));
 }
 
-static const reactor__core_backend reactor__epoll_backend = {
-    "epoll",
-    REACTOR__CORE_BEST,
-    (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT |
-        (unsigned)REACTOR__CORE_REPORTS_CLOSED,
-    reactor__epoll_init,
-    reactor__epoll_fini,
-    reactor__epoll_set,
-    reactor__epoll_wait,
-    reactor__epoll_fd,
-    reactor__epoll_alarm,
-    NULL,
-    reactor__epoll_fork};
+static const reactor__core_backend reactor__epoll_backend = {"epoll",
+                                                             REACTOR__CORE_BEST,
+                                                             REACTOR__EPOLL_TRAITS,
+                                                             reactor__epoll_init,
+                                                             reactor__epoll_fini,
+                                                             reactor__epoll_set,
+                                                             reactor__epoll_wait,
+                                                             reactor__epoll_fd,
+                                                             reactor__epoll_alarm,
+                                                             NULL,
+                                                             reactor__epoll_fork};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__epoll_backend)
 #endif
@@ -5797,19 +5878,17 @@ static int reactor__io_uring_fork(reactor__core *core) {
     return reactor__epoll_fork(core);
 }
 
-static const reactor__core_backend reactor__io_uring_backend = {
-    "io_uring",
-    REACTOR__CORE_BEST,
-    (unsigned)REACTOR__CORE_HAS_EDGES | (unsigned)REACTOR__CORE_HAS_ONESHOT |
-        (unsigned)REACTOR__CORE_REPORTS_CLOSED,
-    reactor__io_uring_init,
-    reactor__io_uring_fini,
-    reactor__epoll_set,
-    reactor__epoll_wait,
-    reactor__epoll_fd,
-    reactor__epoll_alarm,
-    NULL,
-    reactor__io_uring_fork};
+static const reactor__core_backend reactor__io_uring_backend = {"io_uring",
+                                                                REACTOR__CORE_BEST,
+                                                                REACTOR__EPOLL_TRAITS,
+                                                                reactor__io_uring_init,
+                                                                reactor__io_uring_fini,
+                                                                reactor__epoll_set,
+                                                                reactor__epoll_wait,
+                                                                reactor__epoll_fd,
+                                                                reactor__epoll_alarm,
+                                                                NULL,
+                                                                reactor__io_uring_fork};
 #undef REACTOR__CORE_BEST
 #define REACTOR__CORE_BEST (&reactor__io_uring_backend)
 #endif
@@ -8067,6 +8146,16 @@ REACTOR_API void reactor_destroy(reactor *r) {
 
 /* ---- descriptors ---- */
 
+/* 0 if a watcher may ask for this. */
+static int reactor__loop_check(const reactor *r, unsigned events) {
+    const unsigned traits = r->core.backend->traits;
+    if (events & ~REACTOR__CORE_USER) return -EINVAL;
+    if ((events & REACTOR__CORE_PRI) && !(traits & (unsigned)REACTOR__CORE_TELLS_PRIORITY))
+        return -ENOTSUP;
+    const int tells_fin = (traits & (unsigned)REACTOR__CORE_TELLS_FIN) != 0;
+    return (events & (unsigned)REACTOR_HANGUP) && !tells_fin ? -ENOTSUP : 0;
+}
+
 /* The callback of a descriptor with several watchers, see below. */
 static reactor_io_fn reactor__loop_share;
 
@@ -8098,13 +8187,14 @@ static void reactor__loop_set_select_only(reactor *r, uint32_t index, int on) {
    silent. */
 REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user) {
-    if (!r || (events & ~REACTOR__CORE_USER)) return -EINVAL;
+    int e = r ? reactor__loop_check(r, events) : -EINVAL;
+    if (e < 0) return e;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (reactor__core_find(&r->core, fd) != REACTOR__NONE) return -EEXIST;
     int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_WATCHER, fn, user);
     if (index < 0) return (int)index;
     reactor__loop_set_select_only(r, (uint32_t)index, fn == NULL);
-    int e = reactor__core_bind(&r->core, (uint32_t)index, fd, events);
+    e = reactor__core_bind(&r->core, (uint32_t)index, fd, events);
     if (e < 0) {
         reactor__loop_set_select_only(r, (uint32_t)index, 0);
         reactor__core_release(&r->core, (uint32_t)index);
@@ -8136,15 +8226,16 @@ static int reactor__loop_set_watcher(reactor *r, uint32_t index, unsigned events
 REACTOR_API int reactor_set(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user) {
     uint32_t index;
-    if (!r || (events & ~REACTOR__CORE_USER)) return -EINVAL;
+    int e = r ? reactor__loop_check(r, events) : -EINVAL;
+    if (e < 0) return e;
     if (reactor__loop_watcher(r, fd, &index) < 0) return reactor_add(r, fd, events, fn, user);
     return reactor__loop_set_watcher(r, index, events, fn, user);
 }
 
 REACTOR_API int reactor_modify(reactor *r, reactor_socket fd, unsigned events) {
     uint32_t index;
-    if (events & ~REACTOR__CORE_USER) return -EINVAL;
-    int e = reactor__loop_watcher(r, fd, &index);
+    int e = r ? reactor__loop_check(r, events) : -EINVAL;
+    if (e == 0) e = reactor__loop_watcher(r, fd, &index);
     if (e == 0) reactor__core_modify(&r->core, index, events);
     return e;
 }
@@ -8282,7 +8373,9 @@ static void reactor__loop_share(reactor *r, reactor_socket fd, unsigned events, 
 REACTOR_API int reactor_watch(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                               void *user, reactor_watcher *out) {
     if (out) out->id = 0;
-    if (!r || !fn || !out || (events & ~REACTOR__CORE_USER)) return -EINVAL;
+    if (!r || !fn || !out) return -EINVAL;
+    int e = reactor__loop_check(r, events);
+    if (e < 0) return e;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     const uint32_t bound = reactor__core_find(&r->core, fd);
     const int shared = bound != REACTOR__NONE;
@@ -8298,8 +8391,8 @@ REACTOR_API int reactor_watch(reactor *r, reactor_socket fd, unsigned events, re
     *reactor__core_aux(&r->core, m) = rest;
     const unsigned all = reactor__loop_merged(r, m);
     void *list = reactor__loop_list(m);
-    int e = shared ? reactor__loop_set_watcher(r, bound, all, reactor__loop_share, list)
-                   : reactor_add(r, fd, all, reactor__loop_share, list);
+    e = shared ? reactor__loop_set_watcher(r, bound, all, reactor__loop_share, list)
+               : reactor_add(r, fd, all, reactor__loop_share, list);
     if (e < 0)
         reactor__core_release(&r->core, m);
     else
@@ -8313,7 +8406,8 @@ static reactor__core_slot *reactor__loop_member(const reactor *r, reactor_watche
 }
 
 REACTOR_API int reactor_watch_modify(reactor *r, reactor_watcher w, unsigned events) {
-    if (!r || (events & ~REACTOR__CORE_USER)) return -EINVAL;
+    int e = r ? reactor__loop_check(r, events) : -EINVAL;
+    if (e < 0) return e;
     reactor__core_slot *slot = reactor__loop_member(r, w);
     if (!slot) return -EBADF;
     reactor__core_want(&r->core, slot, events);
@@ -8536,9 +8630,11 @@ static void reactor__loop_dump_watchers(const reactor *r, reactor_line_fn *fn, v
         const reactor__core_slot *slot = reactor__core_at(&r->core, i);
         unsigned w = slot->wanted;
         if (!reactor__loop_is_watcher(slot)) continue;
-        snprintf(line, sizeof line, "watcher fd=%lld interest=%s%s%s%s%s%s", (long long)slot->fd,
-                 w & (unsigned)REACTOR_READ ? "R" : "", w & (unsigned)REACTOR_WRITE ? "W" : "",
-                 w & REACTOR__CORE_BOTH ? "" : "none", w & (unsigned)REACTOR_EDGE ? " edge" : "",
+        snprintf(line, sizeof line, "watcher fd=%lld interest=%s%s%s%s%s%s%s%s",
+                 (long long)slot->fd, w & (unsigned)REACTOR_READ ? "R" : "",
+                 w & (unsigned)REACTOR_WRITE ? "W" : "", w & REACTOR__CORE_PRI ? "P" : "",
+                 w & (unsigned)REACTOR_HANGUP ? "H" : "", w & REACTOR__CORE_EVENTS ? "" : "none",
+                 w & (unsigned)REACTOR_EDGE ? " edge" : "",
                  w & (unsigned)REACTOR_ONESHOT ? " oneshot" : "",
                  slot->flags & REACTOR__CORE_UNREF ? " unref" : "");
         fn(line, user);

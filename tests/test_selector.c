@@ -94,8 +94,8 @@ CASE(law6_unknown_descriptors_are_enoent) {
 }
 
 CASE(law6_null_loop_and_unknown_bits_are_einval) {
-    static const unsigned bad[] = {0x02,  0x20,        0x40,        0x80,         ERROR,     HANGUP,
-                                   0x400, 0x80000000u, READ | 0x02, WRITE | 0x10, UINT32_MAX};
+    static const unsigned bad[] = {0x20,  0x40,        0x80,         ERROR,        0x2000,
+                                   0x400, 0x80000000u, READ | ERROR, WRITE | 0x20, UINT32_MAX};
     reactor *r = make_loop();
     reactor_key k;
     int fd[2];
@@ -2278,6 +2278,192 @@ CASE(numbers_of_standard_streams_are_left_to_them) {
 }
 #endif
 
+/* ---- PRIORITY, and HANGUP as an interest ---- */
+
+enum { PRIORITY = REACTOR_PRIORITY };
+
+static int tells_priority(void) { return !on_backend("kqueue"); }
+
+/* Every backend but select and kqueue, and poll where it has POLLRDHUP. */
+static int tells_hangup(void) {
+#if defined(_WIN32)
+    return !on_backend("select");
+#elif defined(__linux__)
+    return !on_backend("select") && !on_backend("kqueue");
+#else
+    return 0;
+#endif
+}
+
+static void urge(int fd) {
+    assert_int_equal(send(fd, "!", 1, MSG_OOB), 1);
+    loopback_settles();
+}
+
+CASE(priority_is_urgent_data_and_nothing_else) {
+    if (!tells_priority()) skip();
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    char byte;
+    make_tcp_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], PRIORITY, on_io, &seen), 0);
+    assert_silent(r);
+    assert_int_equal(send(fd[1], "data", 4, 0), 4);
+    loopback_settles();
+    assert_silent(r);
+    urge(fd[1]);
+    while (!seen.calls) assert_true(reactor_poll(r, -1) >= 0);
+    assert_int_equal(seen.last, PRIORITY);
+    turns(r, 3); /* a level */
+    assert_true(seen.calls >= 4);
+    assert_int_equal(seen.all, PRIORITY);
+    assert_int_equal(recv(fd[0], &byte, 1, MSG_OOB), 1);
+    assert_int_equal(byte, '!');
+    turns(r, 1);
+    assert_silent(r); /* although there is data */
+    assert_int_equal(reactor_modify(r, fd[0], READ), 0);
+    seen.all = 0;
+    turns(r, 2);
+    assert_int_equal(seen.all, READ);
+    urge(fd[1]);
+    turns(r, 2);
+    assert_int_equal(seen.all, READ); /* it is not asked for any more */
+    assert_int_equal(reactor_modify(r, fd[0], READ | WRITE | PRIORITY), 0);
+    turns(r, 1);
+    assert_int_equal(seen.last, READ | WRITE | PRIORITY);
+    assert_int_equal(reactor_modify(r, fd[0], PRIORITY | ONESHOT), 0);
+    int calls = seen.calls;
+    turns(r, 3);
+    assert_int_equal(seen.calls, calls + 1);
+    assert_int_equal(seen.last, PRIORITY);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(priority_alone_keeps_the_loop_going_and_hears_of_a_reset) {
+    if (!tells_priority()) skip();
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    make_tcp_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], PRIORITY, on_io, &seen), 0);
+    assert_int_equal(reactor_after(r, 1, stop_on_timer, NULL, NULL), 0);
+    assert_int_equal(reactor_run(r), 0); /* ended by the stop, or the time limit ends it */
+    struct linger reset = {1, 0};
+    setsockopt(fd[1], SOL_SOCKET, SO_LINGER, (void *)&reset, sizeof reset);
+    close(fd[1]);
+    while (!seen.calls) assert_true(reactor_poll(r, -1) >= 0);
+    assert_true(seen.last & PRIORITY);
+    assert_true(seen.last & (ERROR | HANGUP));
+    assert_int_equal(seen.last & (READ | WRITE), 0);
+    reactor_destroy(r);
+    close(fd[0]);
+}
+
+CASE(priority_can_be_selected) {
+    if (!tells_priority()) skip();
+    reactor *r = make_loop();
+    reactor_key key;
+    int fd[2];
+    make_tcp_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], PRIORITY, NULL, NULL), 0);
+    assert_int_equal(reactor_select(r, &key, 1, 0), 0);
+    urge(fd[1]);
+    while (reactor_select(r, &key, 1, 1000) == 0) continue;
+    assert_int_equal(key.events, PRIORITY);
+    assert_int_equal(turns(r, 2), 0); /* not for these */
+    assert_int_equal(reactor_find(r, fd[0], &key), 0);
+    assert_int_equal(key.events, PRIORITY);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(hangup_alone_is_told_of_the_peers_end_without_reading) {
+    if (!tells_hangup()) skip();
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    char sink[16];
+    make_tcp_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], HANGUP, on_io, &seen), 0);
+    assert_silent(r);
+    assert_int_equal(send(fd[1], "data", 4, 0), 4);
+    loopback_settles();
+    assert_silent(r);
+    shutdown(fd[1], SHUT_WR);
+    while (!seen.calls) assert_true(reactor_poll(r, -1) >= 0);
+    assert_int_equal(seen.last, HANGUP);
+    turns(r, 3); /* a level */
+    assert_true(seen.calls >= 4);
+    assert_int_equal(seen.all, HANGUP);
+    assert_int_equal(reactor_modify(r, fd[0], READ | HANGUP), 0);
+    turns(r, 1);
+    assert_int_equal(seen.last, READ | HANGUP);
+    assert_int_equal(recv(fd[0], sink, sizeof sink, 0), 4); /* nothing is lost */
+    assert_int_equal(reactor_modify(r, fd[0], READ), 0);
+    turns(r, 1);
+    assert_int_equal(seen.last, READ);
+    assert_int_equal(reactor_modify(r, fd[0], HANGUP | ONESHOT), 0);
+    int calls = seen.calls;
+    turns(r, 3);
+    assert_int_equal(seen.calls, calls + 1);
+    assert_silent(r);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(hangup_does_not_wake_a_blocked_writer) {
+    if (!tells_hangup()) skip();
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    make_tcp_pair(fd);
+    fill(fd[0]);
+    assert_int_equal(reactor_add(r, fd[0], WRITE, on_io, &seen), 0);
+    assert_silent(r);
+    shutdown(fd[1], SHUT_WR);
+    loopback_settles();
+    assert_silent(r);
+    assert_int_equal(reactor_modify(r, fd[0], WRITE | HANGUP), 0);
+    while (!seen.calls) assert_true(reactor_poll(r, -1) >= 0);
+    assert_int_equal(seen.all, HANGUP); /* there is no room */
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
+CASE(hangup_alone_is_told_of_a_reset) {
+    if (!tells_hangup()) skip();
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    make_tcp_pair(fd);
+    assert_int_equal(reactor_add(r, fd[0], HANGUP, on_io, &seen), 0);
+    struct linger reset = {1, 0};
+    setsockopt(fd[1], SOL_SOCKET, SO_LINGER, (void *)&reset, sizeof reset);
+    close(fd[1]);
+    while (!seen.calls) assert_true(reactor_poll(r, -1) >= 0);
+    assert_int_equal(seen.last & ~(unsigned)ERROR, HANGUP);
+    reactor_destroy(r);
+    close(fd[0]);
+}
+
+CASE(what_a_backend_cannot_tell_is_enotsup) {
+    reactor *r = make_loop();
+    record seen = {0};
+    int fd[2];
+    make_tcp_pair(fd);
+    int e = tells_hangup() ? 0 : -ENOTSUP;
+    assert_int_equal(reactor_set(r, fd[0], READ | HANGUP, on_io, &seen), e);
+    if (e < 0) assert_int_equal(reactor_add(r, fd[0], READ, on_io, &seen), 0);
+    assert_int_equal(reactor_modify(r, fd[0], HANGUP), e);
+    e = tells_priority() ? 0 : -ENOTSUP;
+    assert_int_equal(reactor_add(r, fd[1], PRIORITY, on_io, &seen), e);
+    assert_int_equal(reactor_set(r, fd[1], PRIORITY, on_io, &seen), e);
+    reactor_destroy(r);
+    close_pair(fd);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(law6_add_refuses_what_is_no_descriptor),
@@ -2382,6 +2568,13 @@ int main(void) {
         TEST(limit_lowered_beneath_what_is_watched_stops_nothing),
         TEST(numbers_of_standard_streams_are_left_to_them),
 #endif
+        TEST(priority_is_urgent_data_and_nothing_else),
+        TEST(priority_alone_keeps_the_loop_going_and_hears_of_a_reset),
+        TEST(priority_can_be_selected),
+        TEST(hangup_alone_is_told_of_the_peers_end_without_reading),
+        TEST(hangup_does_not_wake_a_blocked_writer),
+        TEST(hangup_alone_is_told_of_a_reset),
+        TEST(what_a_backend_cannot_tell_is_enotsup),
     };
     return cmocka_run_group_tests_name("selector", tests, NULL, NULL);
 }
