@@ -8147,7 +8147,7 @@ REACTOR_API void reactor_destroy(reactor *r) {
 /* ---- descriptors ---- */
 
 /* 0 if a watcher may ask for this. */
-static int reactor__loop_check(const reactor *r, unsigned events) {
+static int reactor__loop_check_interest(const reactor *r, unsigned events) {
     const unsigned traits = r->core.backend->traits;
     if (events & ~REACTOR__CORE_USER) return -EINVAL;
     if ((events & REACTOR__CORE_PRI) && !(traits & (unsigned)REACTOR__CORE_TELLS_PRIORITY))
@@ -8187,7 +8187,7 @@ static void reactor__loop_set_select_only(reactor *r, uint32_t index, int on) {
    silent. */
 REACTOR_API int reactor_add(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user) {
-    int e = r ? reactor__loop_check(r, events) : -EINVAL;
+    int e = r ? reactor__loop_check_interest(r, events) : -EINVAL;
     if (e < 0) return e;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (reactor__core_find(&r->core, fd) != REACTOR__NONE) return -EEXIST;
@@ -8226,7 +8226,7 @@ static int reactor__loop_set_watcher(reactor *r, uint32_t index, unsigned events
 REACTOR_API int reactor_set(reactor *r, reactor_socket fd, unsigned events, reactor_io_fn *fn,
                             void *user) {
     uint32_t index;
-    int e = r ? reactor__loop_check(r, events) : -EINVAL;
+    int e = r ? reactor__loop_check_interest(r, events) : -EINVAL;
     if (e < 0) return e;
     if (reactor__loop_watcher(r, fd, &index) < 0) return reactor_add(r, fd, events, fn, user);
     return reactor__loop_set_watcher(r, index, events, fn, user);
@@ -8234,7 +8234,7 @@ REACTOR_API int reactor_set(reactor *r, reactor_socket fd, unsigned events, reac
 
 REACTOR_API int reactor_modify(reactor *r, reactor_socket fd, unsigned events) {
     uint32_t index;
-    int e = r ? reactor__loop_check(r, events) : -EINVAL;
+    int e = r ? reactor__loop_check_interest(r, events) : -EINVAL;
     if (e == 0) e = reactor__loop_watcher(r, fd, &index);
     if (e == 0) reactor__core_modify(&r->core, index, events);
     return e;
@@ -8374,7 +8374,7 @@ REACTOR_API int reactor_watch(reactor *r, reactor_socket fd, unsigned events, re
                               void *user, reactor_watcher *out) {
     if (out) out->id = 0;
     if (!r || !fn || !out) return -EINVAL;
-    int e = reactor__loop_check(r, events);
+    int e = reactor__loop_check_interest(r, events);
     if (e < 0) return e;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     const uint32_t bound = reactor__core_find(&r->core, fd);
@@ -8406,7 +8406,7 @@ static reactor__core_slot *reactor__loop_member(const reactor *r, reactor_watche
 }
 
 REACTOR_API int reactor_watch_modify(reactor *r, reactor_watcher w, unsigned events) {
-    int e = r ? reactor__loop_check(r, events) : -EINVAL;
+    int e = r ? reactor__loop_check_interest(r, events) : -EINVAL;
     if (e < 0) return e;
     reactor__core_slot *slot = reactor__loop_member(r, w);
     if (!slot) return -EBADF;

@@ -442,10 +442,9 @@ static void close_and_await(int fd) {
 static const struct {
     const char *name;
     unsigned bit;
-} bits[] = {{"READ", REACTOR_READ},   {"WRITE", REACTOR_WRITE},
-            {"EDGE", REACTOR_EDGE},   {"ONESHOT", REACTOR_ONESHOT},
-            {"ERROR", REACTOR_ERROR}, {"HANGUP", REACTOR_HANGUP},
-            {"BAD", 0x40000}};
+} bits[] = {{"READ", REACTOR_READ},         {"WRITE", REACTOR_WRITE}, {"EDGE", REACTOR_EDGE},
+            {"ONESHOT", REACTOR_ONESHOT},   {"ERROR", REACTOR_ERROR}, {"HANGUP", REACTOR_HANGUP},
+            {"PRIORITY", REACTOR_PRIORITY}, {"BAD", 0x40000}};
 
 static const char *bits_text(unsigned events) {
     static char out[LINE];
