@@ -7095,23 +7095,18 @@ typedef struct reactor__loop_long_turn {
     int64_t begin, end;
 } reactor__loop_long_turn;
 
-/* The stream section's data of the connection whose callback is running. It is here and not in
-   the module's memory because every message uses it. `answer` is the connection's handle if it
-   may answer on the fast path, the length of its answer once it has, else NO_FAST_PATH. The
-   three cannot be confused: lengths are below 2^32, handles above, and NO_FAST_PATH has a
-   timer's generation. */
+/* The stream's: the callback that is running, and what it writes. It is here and not in the stream's
+   own struct because every message takes this way. See cork and callbacks there. */
+enum { REACTOR__LOOP_CORKS = 16 }; /* pieces that a callback's output may have */
 typedef struct reactor__loop_io_context {
-    void *current; /* the connection */
-    uint64_t answer;
-    const char *data;  /* what its callback was given to read; between callbacks the buffer */
-    size_t len;        /* how much of it */
-    char *buffer;      /* the loop's read buffer */
-    size_t size, most; /* its size; its size less one */
+    void *current;    /* the connection whose callback is running; NULL between callbacks */
+    char *buffer;     /* what is received goes there, of one connection after another */
+    size_t size;      /* of that */
+    const char *data; /* the input that the connection's on_data was given to look at */
+    size_t len;       /* of that; 0 in every other callback */
+    int corks;        /* pieces below */
+    reactor__util_piece cork[REACTOR__LOOP_CORKS];
 } reactor__loop_io_context;
-
-#define REACTOR__LOOP_NO_FAST_PATH UINT64_C(0x8000000100000000)
-REACTOR__STATIC_CHECK(loop_no_fast_path_is_no_connection,
-                      REACTOR__LOOP_NO_FAST_PATH >> 32 & REACTOR__TIMER_LIVE);
 
 /* Of reactor_before_wait. */
 typedef struct reactor__loop_hook {
@@ -7270,20 +7265,23 @@ REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_sign
     reactor__loop_end(r, "signal", begun);
 }
 
-/* Calls on_data. A handler that claims more than it was shown has consumed all. */
+/* Calls on_data. Without one, input is consumed. A handler that claims more than it was shown has
+   consumed all. */
 REACTOR__OPTIONAL static size_t reactor__loop_call_data(reactor *r, const reactor_handler *h,
                                                         reactor_conn c, const void *data,
                                                         size_t len, void *state) {
+    if (!h->on_data) return len;
     int64_t begun = reactor__loop_begin(r);
     size_t used = h->on_data(r, c, data, len, state);
     reactor__loop_end(r, "stream", begun);
     return used < len ? used : len;
 }
 
-/* The same without counting, for callbacks that are not timed; dispatch has counted the event. */
+/* The same without counting, for callbacks that are not timed; dispatch has counted the event. There
+   is an on_data, and the caller checks that it consumed no more than it was shown. */
 REACTOR__OPTIONAL static inline size_t
-reactor__loop_call_data_untimed(reactor *r, const reactor_handler *h, reactor_conn c,
-                                const void *data, size_t len, void *state) {
+reactor__loop_call_data_fast(reactor *r, const reactor_handler *h, reactor_conn c, const void *data,
+                             size_t len, void *state) {
     return h->on_data(r, c, data, len, state);
 }
 
@@ -8060,7 +8058,6 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
         r->pid = reactor__util_pid();
         r->left = REACTOR__LOOP_PHASES;
         r->member = REACTOR__NONE;
-        r->io.answer = REACTOR__LOOP_NO_FAST_PATH; /* 0 would mean a handle of {0} */
         r->held = reactor__util_hold_standard();
         e = reactor__loop_start(r, r->options.backend);
     }
@@ -10327,20 +10324,10 @@ static int reactor__net_sys_is_tcp(reactor_socket fd) {
 /* Winsock takes lengths as ints: a longer transfer is cut, and the caller goes on with the rest. */
 static int reactor__net_sys_size(size_t size) { return size < INT_MAX ? (int)size : INT_MAX; }
 
-static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
-    return recv(fd, (char *)buf, reactor__net_sys_size(size), 0);
-}
-
 /* After a send that failed for want of memory: reports it as EAGAIN, so that it is tried again when
    there is room, for the connection itself is well. */
 static void reactor__net_sys_unsent(void) {
     if (WSAGetLastError() == WSAENOBUFS) WSASetLastError(WSAEWOULDBLOCK);
-}
-
-static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t len, int flags) {
-    int sent = send(fd, (const char *)data, reactor__net_sys_size(len), flags);
-    if (sent < 0) reactor__net_sys_unsent();
-    return sent;
 }
 
 /* Windows names an interface by its number. It also has names, but they are texts for people, with
@@ -10391,16 +10378,6 @@ static int reactor__net_is_full(reactor_socket fd) {
 }
 
 #else
-
-/* The fast path's read and send: one system call and nothing else. After a failure the caller asks
-   reactor__util_error. read, because glibc's recv takes more instructions. */
-static ssize_t reactor__net_sys_recv(reactor_socket fd, void *buf, size_t size) {
-    return read(fd, buf, size);
-}
-
-static ssize_t reactor__net_sys_send(reactor_socket fd, const void *data, size_t len, int flags) {
-    return send(fd, data, len, flags);
-}
 
 /* if_nametoindex opens a socket, which can fail for want of descriptors. Any other error means that
    there is no such interface; which errno that is differs between the systems. */
@@ -11777,9 +11754,16 @@ static ssize_t reactor__net_send(reactor_socket fd, unsigned how, const reactor_
     return reactor__util_error();
 }
 
-static ssize_t reactor__net_recv(reactor_socket fd, int is_socket, void *buf, size_t size) {
-    (void)is_socket;
-    ssize_t got = reactor__net_sys_recv(fd, buf, size);
+/* See below for the two that streams use for every message. */
+static inline ssize_t reactor__net_sys_send(reactor_socket fd, const reactor__util_piece *v,
+                                            int flags) {
+    int sent = send(fd, (const char *)v->iov_base, reactor__net_sys_size(v->iov_len), flags);
+    if (sent < 0) reactor__net_sys_unsent();
+    return sent;
+}
+
+static ssize_t reactor__net_recv(reactor_socket fd, void *buf, size_t size) {
+    ssize_t got = recv(fd, (char *)buf, reactor__net_sys_size(size), 0);
     return got < 0 ? reactor__util_error() : got;
 }
 
@@ -11897,6 +11881,12 @@ static ssize_t reactor__net_sendmsg(reactor_socket fd, const reactor__util_piece
     return sent < 0 ? -errno : sent;
 }
 
+/* One send of one piece, and nothing else. After a failure the caller asks reactor__util_error. */
+static inline ssize_t reactor__net_sys_send(reactor_socket fd, const reactor__util_piece *v,
+                                            int flags) {
+    return send(fd, v->iov_base, v->iov_len, flags);
+}
+
 /* Returns how many bytes of n >= 1 pieces the kernel has taken, or -errno. more: the caller sends
    the rest at once, so TCP may wait for a full segment. A single piece goes by send, which is
    cheaper than sendmsg. */
@@ -11913,12 +11903,12 @@ static ssize_t reactor__net_send(reactor_socket fd, unsigned how, const reactor_
     return sent < 0 ? -errno : sent;
 }
 
-/* Returns how many bytes were read, 0 at the end of the stream, or -errno. recv fails on a pipe. */
-static ssize_t reactor__net_recv(reactor_socket fd, int is_socket, void *buf, size_t size) {
-    ssize_t got;
-    do got = REACTOR__LIKELY(is_socket) ? recv(fd, buf, size, 0) : read(fd, buf, size);
-    while (got < 0 && errno == EINTR);
-    return got < 0 ? -errno : got;
+/* Returns how many bytes were read, 0 at the end of the stream, or -errno; after -EINTR the caller
+   may try again. read(2), because recv(2) fails on a pipe, and glibc's takes more instructions. */
+static inline ssize_t reactor__net_recv(reactor_socket fd, void *buf, size_t size) {
+    ssize_t got = read(fd, buf, size);
+    if (REACTOR__LIKELY(got > 0)) return got;
+    return got < 0 ? -errno : 0;
 }
 
 /* Copies a piece of a file through buf. What a short send has left is read again next time, from
@@ -12580,7 +12570,6 @@ enum {
     REACTOR__STREAM_WRITABLE_PENDING = 1
                                        << 12, /* an on_writable, once output has drained to mark */
     REACTOR__STREAM_REDELIVER = 1 << 13,      /* unconsumed input is to be offered again */
-    REACTOR__STREAM_IN_ON_DATA = 1 << 14,     /* on_data is running */
     REACTOR__STREAM_ENDED = 1 << 15,          /* the peer's FIN was read */
     REACTOR__STREAM_SHUT = 1 << 16,           /* shutdown was asked for */
     REACTOR__STREAM_CLOSING = 1 << 17,        /* close was called: finish when the output is out */
@@ -12641,7 +12630,6 @@ enum {
     REACTOR__STREAM_ECHO = 16 * 1024, /* the longest answer that takes the fast path */
     REACTOR__STREAM_REDELIVERIES =
         64,                      /* times that left input is offered per connection and turn */
-    REACTOR__STREAM_CORKS = 16,  /* pieces that a callback's output may have */
     REACTOR__STREAM_GATHER = 64, /* pieces sent with one call */
     REACTOR__STREAM_STAGING = 64 * 1024, /* room for copies of what a callback writes */
     REACTOR__STREAM_FILES_LOW = 16,      /* the marks and the cap for queued files, whose bytes */
@@ -12803,10 +12791,8 @@ typedef struct reactor__stream_module {
     int *pending;                 /* the loop's word for this module */
     reactor__stream_batch *batch; /* NULL: none was worth it so far */
     char *staging;                /* copies of what is corked; scratch for files when nothing is */
-    size_t corked, staged;        /* bytes in all; of them in staging */
-    int corks;                    /* pieces */
+    size_t staged;                /* bytes of that */
     unsigned edges;               /* the backend has them */
-    reactor__util_piece cork[REACTOR__STREAM_CORKS];
     reactor__stream_conn *scheduled_head,
         *scheduled_tail;         /* updated at the turn's end, in this order */
     reactor__stream_conn *again; /* to be scheduled in the next turn */
@@ -13046,72 +13032,60 @@ static void reactor__stream_pop(reactor *r, reactor__stream_conn *c, int result,
 /* ---- cork ----
 
    What the running callback writes to its own connection, while nothing is queued there: pieces
-   that leave sends with one call. There is one cork for all, for callbacks do not nest. What does
-   not fit goes to the queue, and everything corked before it. */
+   that leave with one call when it has returned (see callbacks). There is one cork for all, for
+   callbacks do not nest. What does not fit goes to the queue, and everything corked before it. */
 
-/* How much of its input the running callback has answered with on the fast path. */
-static size_t reactor__stream_answered(const reactor *r) {
-    return r->io.answer >> 32 ? 0 : (size_t)r->io.answer;
-}
-
-/* Disables the fast path for the rest of the callback. What went there becomes the first piece. */
-static void reactor__stream_disable_fast_path(reactor *r, reactor__stream_module *p) {
-    size_t answered = reactor__stream_answered(r);
-    if (r->io.current && answered) {
-        p->cork[0].iov_base = (void *)(uintptr_t)r->io.data;
-        p->cork[0].iov_len = p->corked = answered;
-        p->corks = 1;
-    }
-    r->io.answer = REACTOR__LOOP_NO_FAST_PATH;
-}
-
-/* What a callback writes is collected as pieces: those of the input that it was given are only
-   pointed at, for that stays until the callback has returned; others are copied to staging. */
-static int reactor__stream_cork(const reactor *r, reactor__stream_module *p, const char *data,
-                                size_t len) {
-    int lent = (uintptr_t)data - (uintptr_t)r->io.data < r->io.len;
-    if (p->corks == REACTOR__STREAM_CORKS) return 0;
+/* Adds len bytes to the cork; 0 if there is no room. Bytes of the input that the callback was given
+   are only pointed at, for that stays until it has returned; others are copied to staging. */
+static int reactor__stream_cork(reactor *r, const char *data, size_t len) {
+    reactor__loop_io_context *io = &r->io;
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    reactor__util_piece *next = &io->cork[io->corks];
+    const int lent = (uintptr_t)data - (uintptr_t)io->data < io->len;
+    if (io->corks == 0) p->staged = 0;
+    if (io->corks == REACTOR__LOOP_CORKS) return 0;
     if (!lent) {
         if (len > REACTOR__STREAM_STAGING - p->staged) return 0;
-        memcpy(p->staging + p->staged, data, len);
-        data = p->staging + p->staged;
+        data = (const char *)memcpy(p->staging + p->staged, data, len);
         p->staged += len;
     }
-    p->corked += len;
-    if (p->corks) {
-        reactor__util_piece *last = &p->cork[p->corks - 1];
-        if ((char *)last->iov_base + last->iov_len == data) {
-            last->iov_len += len;
-            return 1;
-        }
+    if (io->corks && (char *)next[-1].iov_base + next[-1].iov_len == data) {
+        next[-1].iov_len += len;
+        return 1;
     }
-    p->cork[p->corks].iov_base = (void *)(uintptr_t)data;
-    p->cork[p->corks++].iov_len = len;
+    next->iov_base = (void *)(uintptr_t)data;
+    next->iov_len = len;
+    io->corks++;
     return 1;
 }
 
-static void reactor__stream_uncorked(reactor__stream_module *p) {
-    p->corks = 0;
-    p->corked = p->staged = 0;
+static size_t reactor__stream_staging_left(const reactor *r) {
+    return REACTOR__STREAM_STAGING - (r->io.corks ? reactor__stream_module_of(r)->staged : 0);
+}
+
+static size_t reactor__stream_corked(const reactor *r) {
+    size_t len = 0;
+    for (int i = 0; i < r->io.corks; i++) len += r->io.cork[i].iov_len;
+    return len;
 }
 
 /* Into the queue with what is corked, from byte sent on. All or nothing. */
-static int reactor__stream_spill(reactor *r, reactor__stream_module *p, reactor__stream_conn *c,
-                                 size_t sent) {
-    reactor__stream_node *n;
-    if (!p->corked) return 0;
-    n = reactor__stream_data_new(p, c, c->tail, p->corked - sent);
+static int reactor__stream_spill(reactor *r, reactor__stream_conn *c, size_t sent) {
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    const size_t corked = reactor__stream_corked(r);
+    if (!corked) return 0;
+    reactor__stream_node *n = reactor__stream_data_new(p, c, c->tail, corked - sent);
     if (!n) return -ENOMEM;
     char *to = (char *)(n + 1);
-    for (int i = 0; i < p->corks; i++) {
-        size_t len = p->cork[i].iov_len, skip = sent < len ? sent : len;
-        memcpy(to + n->len, (char *)p->cork[i].iov_base + skip, len - skip);
+    for (int i = 0; i < r->io.corks; i++) {
+        size_t len = r->io.cork[i].iov_len, skip = sent < len ? sent : len;
+        memcpy(to + n->len, (char *)r->io.cork[i].iov_base + skip, len - skip);
         n->len += len - skip;
         sent -= skip;
     }
     reactor__stream_account(r, c, n->len, 0);
     reactor__stream_push(r, c, n);
-    reactor__stream_uncorked(p);
+    r->io.corks = 0;
     return 0;
 }
 
@@ -13124,8 +13098,7 @@ static int reactor__stream_spill(reactor *r, reactor__stream_module *p, reactor_
 
 /* Output that is in memory, the callback's own included. */
 static size_t reactor__stream_pending_bytes(const reactor *r, const reactor__stream_conn *c) {
-    if (r->io.current != c) return c->queued;
-    return c->queued + reactor__stream_answered(r) + reactor__stream_module_of(r)->corked;
+    return r->io.current == c ? c->queued + reactor__stream_corked(r) : c->queued;
 }
 
 /* Whether the queue is above its high-water mark. */
@@ -13231,50 +13204,128 @@ static void reactor__stream_expire(reactor__stream_conn *c) {
         reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_RESET);
 }
 
-/* ---- sending ----
+/* ---- the way of the bytes ----
 
-   BLOCKED means that the kernel took less than it was given and will tell when there is room: until
-   then nobody tries. */
+   Whatever the backend, and whether fast or slow, every byte passes these functions, and no other
+   place reads, calls on_data or sends:
 
+        kernel -> receive -> deliver -> on_data
+        reactor_write and its like -> cork or queue -> transmit -> kernel -> transmit_end
+
+   Only a batch has the backend receive for many connections at once, and send for them: those that
+   take the fast path. What lingers is read and thrown away without being received (discard).
+
+   A filter, which changes bytes on their way (TLS, compression), takes the kernel's place in receive
+   and transmit, and needs nothing else but to be told of beginning and end:
+
+   - Its connection has SPECIAL, so that it is never fast and in no batch, and READ_TO_EAGAIN: receive
+     is called until it says -EAGAIN, so bytes that the filter has read but not handed out need no
+     event of their own. READABLE stays set until then, over pauses and budgets.
+   - receive returns plain bytes; 0 for an end that the filter has verified; -EAGAIN when more of the
+     peer's bytes are needed; any other -errno fails the connection with that reason. A FIN that
+     the filter did not expect is such an error and not 0.
+   - transmit returns how many plain bytes it has taken for good, which may be held by the filter;
+     fewer than it was given: the rest is queued, BLOCKED, and comes again, at the same place of the
+     stream, when there is room. -EAGAIN is none; any other -errno breaks the connection.
+   - transmit_end is called when all output was taken and FIN is due: -EAGAIN if the filter has
+     something left to send (it is called again when there is room), else it sends FIN.
+   - It may have to send in order to receive, and the other way round. So of its connection any
+     event stands for both (io_slow): READABLE is set and BLOCKED cleared; and on backends of levels
+     it waits for room while BLOCKED, output queued or not (interest).
+   - A handshake comes before reactor__stream_opened, which alone calls on_open; the end of all is
+     reactor__stream_finish, which frees what a connection owns. sendfile is no way for it: a file's bytes
+     are read by reactor__net_read_at, and transmitted. */
+
+static inline void reactor__stream_count_input(reactor *r, reactor__stream_conn *c, size_t n) {
+    r->core.counters.bytes_in += n;
+    c->last_in = r->now;
+}
+
+/* Reads at most size bytes of input: how many, 0 at the end, -EAGAIN for none by now, or the error
+   that ends it. A terminal says EIO when the others have closed it. */
+static inline ssize_t reactor__stream_receive(reactor *r, reactor__stream_conn *c, char *to,
+                                              size_t size) {
+    ssize_t n = reactor__net_recv(c->fd, to, size);
+    if (REACTOR__LIKELY(n > 0)) {
+        reactor__stream_count_input(r, c, (size_t)n);
+        return n;
+    }
+    return n == -EIO && (c->flags & REACTOR__STREAM_PIPE) ? 0 : n;
+}
+
+/* Shows data to the handler: how much of it was consumed. What it wrote is corked or queued, and
+   for the caller to send; see delivered. The connection is the current one until then. fast: see
+   reactor__loop_call_data_fast. */
+static inline size_t reactor__stream_deliver(reactor *r, reactor__stream_conn *c, const char *data,
+                                             size_t len, int fast) {
+    const reactor_conn handle = reactor__stream_handle(c);
+    void *state = reactor__stream_state(c);
+    r->io.current = c;
+    r->io.data = data;
+    r->io.len = len;
+    if (fast) return reactor__loop_call_data_fast(r, c->h, handle, data, len, state);
+    c->rare &= ~(unsigned)REACTOR__STREAM_RARE_NEW_HANDLER;
+    return reactor__loop_call_data(r, c->h, handle, data, len, state);
+}
+
+/* What net has to know of a descriptor that is sent to. */
 static unsigned reactor__stream_how(const reactor *r, const reactor__stream_conn *c) {
     unsigned how = r->options.sigpipe_ignored ? REACTOR__NET_IGNORED : 0;
     return c->flags & REACTOR__STREAM_PIPE ? how : how | REACTOR__NET_IS_SOCKET;
 }
 
-static void reactor__stream_sent(reactor *r, reactor__stream_conn *c, size_t n) {
-    c->last_out = reactor__loop_now(r);
-    r->core.counters.bytes_out += n;
+/* sent: what a plain send has said if it was tried, else 0. */
+REACTOR__NOINLINE static ssize_t reactor__stream_transmit_slow(reactor *r,
+                                                               const reactor__stream_conn *c,
+                                                               const reactor__util_piece *pieces,
+                                                               int n, int more, ssize_t sent) {
+    const int e = sent < 0 ? reactor__util_error() : -EINTR;
+    if (e != -EINTR) return e;
+    sent = reactor__net_send(c->fd, reactor__stream_how(r, c), pieces, n, more);
+    if (sent > 0) r->core.counters.bytes_out += (size_t)sent;
+    return sent;
 }
 
-/* What is left of what was corked, of which the kernel took n bytes, or refused it. */
-REACTOR__NOINLINE static void reactor__stream_uncork_remainder(reactor *r,
-                                                               reactor__stream_module *p,
-                                                               reactor__stream_conn *c, ssize_t n) {
+/* Sends pieces of output: how many bytes were taken, or -errno. more: the caller goes on at once. */
+static inline ssize_t reactor__stream_transmit(reactor *r, const reactor__stream_conn *c,
+                                               const reactor__util_piece *pieces, int n, int more) {
+    ssize_t sent = 0;
+    if (n == 1 && !more && !(c->flags & REACTOR__STREAM_PIPE))
+        sent = reactor__net_sys_send(c->fd, pieces, REACTOR__NET_NOSIGNAL);
+    if (REACTOR__UNLIKELY(sent <= 0))
+        return reactor__stream_transmit_slow(r, c, pieces, n, more, sent);
+    r->core.counters.bytes_out += (size_t)sent;
+    return sent;
+}
+
+/* ---- sending ----
+
+   BLOCKED means that the kernel took less than it was given and will tell when there is room: until
+   then nobody tries. */
+
+/* Notes that output has moved. Done callbacks, and those of timers, may have read the clock. */
+static void reactor__stream_sent(reactor *r, reactor__stream_conn *c) {
+    c->last_out = reactor__loop_now(r);
+}
+
+/* The kernel has taken n bytes of what is corked, but not all, or has refused it (-errno). */
+REACTOR__NOINLINE static void reactor__stream_uncork_remainder(reactor *r, reactor__stream_conn *c,
+                                                               ssize_t n) {
     if (n >= 0 || n == -EAGAIN) {
         c->flags |= REACTOR__STREAM_BLOCKED;
-        if (n > 0) reactor__stream_sent(r, c, (size_t)n);
-        n = reactor__stream_spill(r, p, c, n > 0 ? (size_t)n : 0);
+        n = reactor__stream_spill(r, c, n > 0 ? (size_t)n : 0);
         if (n < 0) reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
     } else
         reactor__stream_break(r, c, (int)n);
-    reactor__stream_uncorked(p);
-}
-
-/* n is what send has said of what is corked. */
-static void reactor__stream_uncork_sent(reactor *r, reactor__stream_module *p,
-                                        reactor__stream_conn *c, ssize_t n) {
-    if (n != (ssize_t)p->corked) {
-        reactor__stream_uncork_remainder(r, p, c, n);
-        return;
-    }
-    reactor__stream_sent(r, c, (size_t)n);
-    reactor__stream_uncorked(p);
+    r->io.corks = 0;
 }
 
 /* Sends what is corked; what the kernel does not take is queued. */
-static void reactor__stream_uncork(reactor *r, reactor__stream_module *p, reactor__stream_conn *c) {
-    ssize_t n = reactor__net_send(c->fd, reactor__stream_how(r, c), p->cork, p->corks, 0);
-    reactor__stream_uncork_sent(r, p, c, n);
+static void reactor__stream_uncork(reactor *r, reactor__stream_conn *c) {
+    ssize_t n = reactor__stream_transmit(r, c, r->io.cork, r->io.corks, 0);
+    if (n != (ssize_t)reactor__stream_corked(r)) reactor__stream_uncork_remainder(r, c, n);
+    r->io.corks = 0;
+    reactor__stream_sent(r, c);
 }
 
 /* Takes n bytes that were sent off the queue. */
@@ -13291,7 +13342,7 @@ static void reactor__stream_advance(reactor *r, reactor__stream_conn *c, size_t 
 }
 
 /* One call's worth of memory from the head on. Returns what was sent, *wanted what was offered. */
-static ssize_t reactor__stream_send_memory(const reactor *r, reactor__stream_conn *c,
+static ssize_t reactor__stream_send_memory(reactor *r, const reactor__stream_conn *c,
                                            size_t *wanted) {
     reactor__util_piece v[REACTOR__STREAM_GATHER];
     reactor__stream_node *n = c->tail->next;
@@ -13308,7 +13359,7 @@ static ssize_t reactor__stream_send_memory(const reactor *r, reactor__stream_con
        large one it would shift every page of it across the segments, which costs far more. */
     int more = n->kind == REACTOR__STREAM_FILE && n != c->tail->next && n->len &&
                n->len <= REACTOR__STREAM_JOIN;
-    return reactor__net_send(c->fd, reactor__stream_how(r, c), v, count, more);
+    return reactor__stream_transmit(r, c, v, count, more);
 }
 
 /* One call's worth of the file at the head. -EIO: it is shorter than it was said to be. */
@@ -13336,14 +13387,14 @@ static ssize_t reactor__stream_send_head(reactor *r, reactor__stream_conn *c) {
     ssize_t n = 0;
     if (head->kind == REACTOR__STREAM_FILE) {
         if (head->len) n = reactor__stream_send_file(r, c);
-        if (n > 0) reactor__stream_sent(r, c, (size_t)n);
+        if (n > 0) reactor__stream_sent(r, c);
         if (n >= 0 && !head->len) reactor__stream_pop(r, c, 0, 0);
         return n;
     }
     n = reactor__stream_send_memory(r, c, &wanted);
     if (n < 0) return n;
     if ((size_t)n < wanted) c->flags |= REACTOR__STREAM_BLOCKED;
-    reactor__stream_sent(r, c, (size_t)n);
+    reactor__stream_sent(r, c);
     reactor__stream_advance(r, c, (size_t)n);
     return n;
 }
@@ -13371,42 +13422,38 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
 /* ---- callbacks ----
 
    Between callback_begin and callback_end the connection is the current one: its writes are corked,
-   it is not scheduled, for who calls callback_end updates it. callback_end sends, before anything
-   else happens: what is corked by flush_cork, what is queued by flush, whose done callbacks may detach
-   the connection. So where it was shown input, what it left of that is kept between these two. The
-   fast path does the same without them: see reactor__stream_io. */
+   and it is not scheduled, for who calls callback_end updates it. callback_end sends, before
+   anything else happens, what is corked and then what is queued, whose done callbacks may detach the
+   connection. So where it was shown input, what it left of that is kept between these two; see
+   delivered. */
 
 static void reactor__stream_callback_begin(reactor *r, reactor__stream_conn *c) {
     r->io.current = c;
     r->io.len = 0;
-    r->io.answer = REACTOR__LOOP_NO_FAST_PATH;
 }
 
-REACTOR__NOINLINE static void reactor__stream_flush_cork(reactor *r, reactor__stream_module *p,
-                                                         reactor__stream_conn *c) {
-    reactor__stream_disable_fast_path(r, p);
+/* Sends what is corked, or drops it where nothing can be sent any more. */
+static void reactor__stream_flush_cork(reactor *r, reactor__stream_conn *c) {
+    const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
     r->io.current = NULL;
-    if (p->corked) {
-        const unsigned no = REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
-        if (c->flags & no)
-            reactor__stream_uncorked(p);
-        else
-            reactor__stream_uncork(r, p, c);
-    }
-    r->io.len = 0; /* from here on no memory is lent: see cork */
+    if (c->flags & no) r->io.corks = 0;
+    if (r->io.corks) reactor__stream_uncork(r, c);
 }
 
-static void reactor__stream_callback_end(reactor *r, reactor__stream_module *p,
-                                         reactor__stream_conn *c) {
-    reactor__stream_flush_cork(r, p, c);
+static void reactor__stream_callback_end(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_flush_cork(r, c);
     if (c->tail) reactor__stream_flush(r, c);
 }
 
+/* Whether its on_data is running. */
+static int reactor__stream_is_shown(const reactor *r, const reactor__stream_conn *c) {
+    return r->io.current == c && r->io.len;
+}
+
 static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__loop_event_fn *fn) {
-    reactor__stream_module *p = reactor__stream_module_of(r);
     reactor__stream_callback_begin(r, c);
     reactor__loop_call_event(r, fn, reactor__stream_handle(c), reactor__stream_state(c));
-    reactor__stream_callback_end(r, p, c);
+    reactor__stream_callback_end(r, c);
 }
 
 /* ---- receiving ----
@@ -13482,26 +13529,6 @@ static void reactor__stream_has_shown(reactor__stream_conn *c, size_t used, size
         c->flags &= ~(unsigned)REACTOR__STREAM_REDELIVER;
 }
 
-/* Shows data to the handler. Returns how much of it was consumed; what it wrote to the queue is for
-   the caller to flush. */
-static size_t reactor__stream_show(reactor *r, reactor__stream_conn *c, const char *data,
-                                   size_t len) {
-    reactor__stream_module *p = reactor__stream_module_of(r);
-    if (!c->h->on_data) return len;
-    reactor__stream_callback_begin(r, c);
-    r->io.data = data;
-    r->io.len = len;
-    c->flags |= REACTOR__STREAM_IN_ON_DATA;
-    c->rare &= ~(unsigned)REACTOR__STREAM_RARE_NEW_HANDLER;
-    size_t used = reactor__loop_call_data(r, c->h, reactor__stream_handle(c), data, len,
-                                          reactor__stream_state(c));
-    c->flags &= ~(unsigned)REACTOR__STREAM_IN_ON_DATA;
-    reactor__stream_has_shown(c, used, len);
-    reactor__stream_flush_cork(r, p, c);
-    r->io.data = r->io.buffer;
-    return used;
-}
-
 /* A full measure of input is there, so nothing of it was consumed. If nothing hindered the handler
    it never will be; if something did, or its answer is not out yet, reading waits. */
 static void reactor__stream_check_limit(reactor__stream_conn *c) {
@@ -13512,6 +13539,21 @@ static void reactor__stream_check_limit(reactor__stream_conn *c) {
         reactor__stream_fail(c, -EMSGSIZE, REACTOR__STREAM_RESET);
 }
 
+/* on_data has returned, and used of the len bytes that it was given: what it wrote is sent, what it
+   left is kept. Between the two the queue is not sent, see callbacks. */
+static void reactor__stream_delivered(reactor *r, reactor__stream_conn *c, const char *data,
+                                      size_t len, size_t used) {
+    reactor__stream_has_shown(c, used, len);
+    reactor__stream_flush_cork(r, c);
+    if (c->flags & REACTOR__STREAM_KEPT)
+        reactor__stream_consume(r, c, used); /* that was what it was given */
+    else if (used < len && !(c->flags & REACTOR__STREAM_FAILED))
+        reactor__stream_keep(r, c, data + used, len - used);
+    if (c->flags & REACTOR__STREAM_FAILED) return;
+    if (c->tail) reactor__stream_flush(r, c);
+    reactor__stream_check_limit(c);
+}
+
 /* Offers the unconsumed input once more. */
 static void reactor__stream_redeliver(reactor *r, reactor__stream_conn *c) {
     reactor__stream_input *in = c->u.input;
@@ -13519,11 +13561,10 @@ static void reactor__stream_redeliver(reactor *r, reactor__stream_conn *c) {
     c->rare &= ~(unsigned)REACTOR__STREAM_RARE_NEW_HANDLER;
     if (!in) return;
     if (c->flags & REACTOR__STREAM_ENDED) c->rare |= REACTOR__STREAM_RARE_LAST_LOOK;
-    size_t used = reactor__stream_show(r, c, (char *)(in + 1) + in->start, in->len);
-    reactor__stream_consume(r, c, used);
-    if (c->flags & REACTOR__STREAM_FAILED) return;
-    if (c->tail) reactor__stream_flush(r, c);
-    reactor__stream_check_limit(c);
+    const char *data = (char *)(in + 1) + in->start;
+    const size_t len = in->len;
+    size_t used = reactor__stream_deliver(r, c, data, len, 0);
+    reactor__stream_delivered(r, c, data, len, used);
 }
 
 /* The error that a reset has left no trace of: the kernel tells it once, and somebody else had it.
@@ -13553,51 +13594,52 @@ static void reactor__stream_input_ended(reactor__stream_conn *c) {
     reactor__stream_fail(c, e, 0);
 }
 
-/* The one entry for input, whoever has read it. */
+/* What receive has said instead of bytes. */
+static void reactor__stream_not_received(reactor__stream_conn *c, int n) {
+    if (n == -EINTR) {
+        c->flags |= REACTOR__STREAM_READABLE; /* asked again by update */
+        return;
+    }
+    c->flags &= ~((unsigned)REACTOR__STREAM_READABLE | (unsigned)REACTOR__STREAM_MAY_HAVE_MORE);
+    if (n == 0)
+        reactor__stream_input_ended(c);
+    else if (n != -EAGAIN)
+        reactor__stream_fail(c, n, REACTOR__STREAM_RESET);
+}
+
+/* Input has come: it is shown to the handler, together with what that has left before. */
 static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const char *data,
                                      size_t len) {
-    c->last_in = r->now;
-    r->core.counters.bytes_in += len;
-    if (REACTOR__UNLIKELY(c->u.input != NULL)) {
+    if (c->flags & REACTOR__STREAM_KEPT) {
         reactor__stream_keep(r, c, data, len);
         if (!(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_redeliver(r, c);
         return;
     }
-    size_t used = reactor__stream_show(r, c, data, len);
-    if (c->flags & REACTOR__STREAM_FAILED) return;
-    if (REACTOR__UNLIKELY(used < len)) reactor__stream_keep(r, c, data + used, len - used);
-    if (c->tail) reactor__stream_flush(r, c);
-    reactor__stream_check_limit(c);
+    size_t used = reactor__stream_deliver(r, c, data, len, 0);
+    reactor__stream_delivered(r, c, data, len, used);
 }
 
-/* The read buffer survives the handler's return, but not the flush of what it wrote: see leave.
-   What on_data has left and is to be offered again comes before more input: update does that. */
+/* Reads what there is, as far as the budget goes. The read buffer survives the handler's return, but
+   not the flush of what it wrote, see callbacks. What on_data has left and is to be offered again
+   comes before more input: update does that. */
 static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_t *budget) {
-    reactor__stream_module *p = reactor__stream_module_of(r);
+    const unsigned more = REACTOR__STREAM_READ_TO_EAGAIN | REACTOR__STREAM_MAY_HAVE_MORE;
     while (reactor__stream_may_read(c) && !REACTOR__PEEK(&r->core.stop)) {
         size_t room = c->policy->o.max_input - (c->u.input ? c->u.input->len : 0);
-        size_t size = r->options.read_buffer < room ? r->options.read_buffer : room;
-        ssize_t n =
-            reactor__net_recv(c->fd, !(c->flags & REACTOR__STREAM_PIPE), r->io.buffer, size);
-        if (REACTOR__UNLIKELY(n <= 0)) {
-            c->flags &=
-                ~((unsigned)REACTOR__STREAM_READABLE | (unsigned)REACTOR__STREAM_MAY_HAVE_MORE);
-            if (n == 0 || (n == -EIO && (c->flags & REACTOR__STREAM_PIPE)))
-                reactor__stream_input_ended(c); /* EIO: a terminal that the others have closed */
-            else if (n != -EAGAIN)
-                reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
+        size_t size = r->io.size < room ? r->io.size : room;
+        ssize_t n = reactor__stream_receive(r, c, r->io.buffer, size);
+        if (n <= 0) {
+            reactor__stream_not_received(c, (int)n);
             return;
         }
-        if ((size_t)n < size && !(c->flags & (unsigned)(REACTOR__STREAM_READ_TO_EAGAIN |
-                                                        REACTOR__STREAM_MAY_HAVE_MORE)))
-            c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
+        if ((size_t)n < size && !(c->flags & more)) c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
         reactor__stream_received(r, c, r->io.buffer, (size_t)n);
         if (!(c->flags & REACTOR__STREAM_READABLE)) return;
         *budget -= (size_t)n < *budget ? (size_t)n : *budget;
         if (!*budget) break;
         if (c->flags & REACTOR__STREAM_REDELIVER) return;
     }
-    if (reactor__stream_may_read(c)) reactor__stream_again(p, c);
+    if (reactor__stream_may_read(c)) reactor__stream_again(reactor__stream_module_of(r), c);
 }
 
 static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
@@ -13739,7 +13781,6 @@ static void reactor__stream_linger_tick(reactor *r, reactor__stream_conn *c) {
    (ATTACHING). */
 static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
-    reactor__stream_module *p = reactor__stream_module_of(r);
     int which;
     (void)t;
     c->timer = 0;
@@ -13758,7 +13799,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
             reactor__stream_callback_begin(r, c);
             again = reactor__loop_call_timeout(r, c->h, reactor__stream_handle(c), which,
                                                reactor__stream_state(c));
-            reactor__stream_callback_end(r, p, c);
+            reactor__stream_callback_end(r, c);
         }
         if (c->flags & REACTOR__STREAM_GONE && which) again = 1; /* it has closed itself */
         if (again)
@@ -13891,7 +13932,8 @@ static int reactor__stream_start_linger(reactor *r, reactor__stream_conn *c) {
 static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
     size_t budget = r->options.read_budget;
     while (c->flags & REACTOR__STREAM_READABLE) {
-        ssize_t n = reactor__net_recv(c->fd, 1, r->io.buffer, r->options.read_buffer);
+        ssize_t n = reactor__net_recv(c->fd, r->io.buffer, r->io.size);
+        if (n == -EINTR) continue;
         if (n == 0) c->flags |= REACTOR__STREAM_ENDED;
         if (n < 0 && n != -EAGAIN && !reactor__stream_is_delivered(c))
             reactor__stream_fail(c, (int)n, 0);
@@ -14074,12 +14116,11 @@ static int reactor__stream_update_eof(reactor *r, reactor__stream_conn *c,
 
 /* Asks the handler, once. What is still queued then leaves under the close timeout. */
 static void reactor__stream_ask(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_module *p = reactor__stream_module_of(r);
     c->rare |= REACTOR__STREAM_RARE_ASKED;
     reactor__stream_callback_begin(r, c);
     int busy =
         reactor__loop_call_drain(r, c->h, reactor__stream_handle(c), reactor__stream_state(c));
-    reactor__stream_callback_end(r, p, c);
+    reactor__stream_callback_end(r, c);
     if (busy)
         c->flags &= ~(unsigned)REACTOR__STREAM_DRAIN;
     else if (c->tail)
@@ -14243,86 +14284,33 @@ REACTOR__NOINLINE static void reactor__stream_io_slow(reactor *r, reactor__strea
     if (!(c->flags & REACTOR__STREAM_SCHEDULED)) reactor__stream_update(r, c);
 }
 
-/* What recv said on the fast path, and it was neither a part of a buffer nor nothing. */
-REACTOR__NOINLINE static void reactor__stream_io_read_slow(reactor *r, ssize_t n) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
-    int e = n < 0 ? reactor__util_error() : 0;
-    r->core.counters.callbacks--; /* see io_long */
-    r->io.current = NULL;
+/* The fast path has received an end, an error, or a full buffer, behind which there may be more. */
+REACTOR__NOINLINE static void reactor__stream_io_received(reactor *r, reactor__stream_conn *c,
+                                                          ssize_t n) {
+    r->core.counters.callbacks--; /* see io_slow */
     if (n > 0) {
-        c->flags |= REACTOR__STREAM_READABLE; /* a full buffer: there may be more */
-        reactor__stream_received(r, c, r->io.buffer, (size_t)n);
-    } else if (n == 0)
-        reactor__stream_input_ended(c);
-    else if (e == -EINTR)
         c->flags |= REACTOR__STREAM_READABLE;
-    else if (e != -EAGAIN)
-        reactor__stream_fail(c, e, REACTOR__STREAM_RESET);
+        reactor__stream_received(r, c, r->io.buffer, (size_t)n);
+    } else
+        reactor__stream_not_received(c, (int)n);
     reactor__stream_update(r, c);
 }
 
-/* on_data has returned on the fast path and left something: what the slow path looks at all along. */
-static void reactor__stream_io_left(const reactor *r, reactor__stream_conn *c, size_t used,
-                                    size_t n) {
-    reactor__stream_has_shown(c, used, n);
-    reactor__stream_write_result(r, c);
-}
-
-/* The handler's output is out or queued; what it did not consume is kept. */
-static void reactor__stream_io_callback_end(reactor *r, reactor__stream_conn *c, size_t used,
-                                            size_t n) {
-    if (used < n && !(c->flags & REACTOR__STREAM_FAILED))
-        reactor__stream_keep(r, c, r->io.data + used, n - used);
-    if (c->tail) reactor__stream_flush(r, c);
-    if (used < n) reactor__stream_check_limit(c);
+/* on_data has returned on the fast path, and something is not as simple as there. */
+REACTOR__NOINLINE static void reactor__stream_io_delivered(reactor *r, reactor__stream_conn *c,
+                                                           const char *data, size_t len,
+                                                           size_t used) {
+    if (used > len) used = len;
+    reactor__stream_delivered(r, c, data, len, used);
     if (c->flags & REACTOR__STREAM_NEEDS_UPDATE) reactor__stream_update(r, c);
 }
 
-/* The handler did not simply answer, or not consume it all. */
-REACTOR__NOINLINE static void reactor__stream_io_remainder(reactor *r, size_t used) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
-    reactor__stream_module *p = reactor__stream_module_of(r);
-    size_t n = r->io.len;
-    reactor__stream_disable_fast_path(r, p);
-    if (used < n) reactor__stream_io_left(r, c, used, n);
-    reactor__stream_flush_cork(r, p, c);
-    reactor__stream_io_callback_end(r, c, used, n);
-}
-
-/* The kernel did not take all of a short answer, or that was not all of the input. */
-REACTOR__NOINLINE static void reactor__stream_io_unsent(reactor *r, ssize_t sent) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
-    reactor__stream_module *p = reactor__stream_module_of(r);
-    const size_t n = r->io.len;
-    const size_t used = r->io.answer == REACTOR__LOOP_NO_FAST_PATH ? n : (size_t)r->io.answer;
-    reactor__stream_disable_fast_path(r, p);
-    if (used < n) reactor__stream_io_left(r, c, used, n);
+/* The kernel did not take all of the answer of the fast path. */
+REACTOR__NOINLINE static void reactor__stream_io_sent(reactor *r, reactor__stream_conn *c,
+                                                      ssize_t sent) {
     r->io.current = NULL;
-    if (sent == -EINTR)
-        reactor__stream_uncork(r, p, c);
-    else
-        reactor__stream_uncork_sent(r, p, c, sent);
-    reactor__stream_io_callback_end(r, c, used, n);
-}
-
-/* The handler did not send its input back. If it wrote one piece of something else, and neither it
-   nor anybody has anything for update to do, that is sent as plainly. */
-REACTOR__NOINLINE static void reactor__stream_io_answer(reactor *r, size_t used) {
-    reactor__stream_conn *c = (reactor__stream_conn *)r->io.current;
-    reactor__stream_module *p = reactor__stream_module_of(r);
-    if (used < r->io.len || p->corks != 1 || (c->flags & REACTOR__STREAM_NEEDS_UPDATE)) {
-        reactor__stream_io_remainder(r, used);
-        return;
-    }
-    ssize_t sent =
-        reactor__net_sys_send(c->fd, p->cork[0].iov_base, p->corked, REACTOR__NET_NOSIGNAL);
-    if (REACTOR__UNLIKELY(sent != (ssize_t)p->corked)) {
-        reactor__stream_io_unsent(r, sent < 0 ? reactor__util_error() : sent);
-        return;
-    }
-    r->io.current = NULL;
-    r->core.counters.bytes_out += (size_t)sent;
-    reactor__stream_uncorked(p);
+    reactor__stream_uncork_remainder(r, c, sent);
+    reactor__stream_update(r, c);
 }
 
 /* Whether there is nothing but input, and perhaps room, for an open connection that has nothing to
@@ -14332,41 +14320,35 @@ static inline int reactor__stream_is_plain(unsigned flags, unsigned events) {
            (events & ~(unsigned)REACTOR_WRITE) == (unsigned)REACTOR_READ;
 }
 
-/* Nearly every event of a busy server is input for a connection at peace: received, shown, and the
-   answer sent, without a detour. What differs from that takes the slow path, which does the same by
-   the rules. c is fetched anew after each call, for keeping it in a register would cost more. */
+/* Nearly every event of a busy server is input for a connection that has nothing to update:
+   received, shown, and the answer sent, without a detour. What differs from that takes the slow
+   path, which does the same by the rules. */
 static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_conn *c = (reactor__stream_conn *)user;
     reactor__loop_io_context *io = &r->io;
+    (void)fd;
     if (REACTOR__UNLIKELY(!reactor__stream_is_plain(c->flags, events))) {
         reactor__stream_io_slow(r, c, events);
         return;
     }
-    io->current = c;
-    ssize_t n = reactor__net_sys_recv(fd, io->buffer, io->size);
-    c = (reactor__stream_conn *)io->current;
-    if (REACTOR__UNLIKELY((size_t)n - 1 >= io->most)) {
-        reactor__stream_io_read_slow(r, n);
+    const ssize_t n = reactor__stream_receive(r, c, io->buffer, io->size);
+    if (REACTOR__UNLIKELY(n <= 0 || (size_t)n == io->size)) {
+        reactor__stream_io_received(r, c, n);
         return;
     }
-    io->answer = c->id;
-    io->len = (size_t)n;
-    r->core.counters.bytes_in += (size_t)n;
-    c->last_in = r->now;
-    size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), io->buffer,
-                                                  (size_t)n, reactor__stream_state(c));
-    if (REACTOR__UNLIKELY(io->answer != used)) {
-        reactor__stream_io_answer(r, used);
+    const size_t used = reactor__stream_deliver(r, c, io->buffer, (size_t)n, 1);
+    if (REACTOR__UNLIKELY(used != (size_t)n || (c->flags & REACTOR__STREAM_NEEDS_UPDATE) ||
+                          io->corks != 1)) {
+        reactor__stream_io_delivered(r, c, io->buffer, (size_t)n, used);
         return;
     }
-    c = (reactor__stream_conn *)io->current;
-    ssize_t sent = reactor__net_sys_send(c->fd, io->buffer, used, REACTOR__NET_NOSIGNAL);
-    if (REACTOR__UNLIKELY(sent != (ssize_t)io->len)) {
-        reactor__stream_io_unsent(r, sent < 0 ? reactor__util_error() : sent);
+    const ssize_t sent = reactor__stream_transmit(r, c, io->cork, 1, 0);
+    if (REACTOR__UNLIKELY(sent != (ssize_t)io->cork[0].iov_len)) {
+        reactor__stream_io_sent(r, c, sent);
         return;
     }
+    io->corks = 0;
     io->current = NULL;
-    r->core.counters.bytes_out += (size_t)sent;
 }
 
 /* ---- batches ----
@@ -14410,7 +14392,8 @@ static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *
     reactor__core_report *at = b->next, *kept = b->kept;
     const reactor__core_report *last = r->core.reports + r->core.report_count;
     const uint32_t stride = reactor__stream_stride(b), most = REACTOR__STREAM_BATCH;
-    const uint32_t size = stride < r->io.size ? stride : (uint32_t)r->io.size;
+    const size_t buffer = r->options.read_buffer;
+    const uint32_t size = stride < buffer ? stride : (uint32_t)buffer;
     const uint32_t fit = REACTOR__STREAM_ARENA / stride;
     reactor__core_transfer *m = b->moves, *end = m + (fit < most ? fit : most);
     char *piece = b->arena;
@@ -14452,17 +14435,15 @@ static void reactor__stream_scatter(reactor__stream_batch *b, uint32_t count) {
 static void reactor__stream_put_by(reactor *r, reactor__stream_conn *c,
                                    const reactor__core_transfer *m) {
     int32_t n = m->result;
-    if (n == -EINTR || n == (int32_t)reactor__stream_module_of(r)->batch->size)
+    if (n <= 0) {
+        reactor__stream_not_received(c, n);
+        return;
+    }
+    if (n == (int32_t)reactor__stream_module_of(r)->batch->size)
         c->flags |= REACTOR__STREAM_READABLE;
-    if (n > 0) {
-        c->last_in = r->now;
-        r->core.counters.bytes_in += (uint32_t)n;
-        reactor__stream_keep(r, c, m->data, (size_t)n);
-        c->flags |= REACTOR__STREAM_REDELIVER;
-    } else if (n == 0)
-        reactor__stream_input_ended(c);
-    else if (n != -EINTR && n != -EAGAIN)
-        reactor__stream_fail(c, n, REACTOR__STREAM_RESET);
+    reactor__stream_count_input(r, c, (size_t)n);
+    reactor__stream_keep(r, c, m->data, (size_t)n);
+    c->flags |= REACTOR__STREAM_REDELIVER;
 }
 
 /* Takes one out of the batch that is not to be shown its input in this turn. */
@@ -14501,7 +14482,7 @@ REACTOR__NOINLINE static int reactor__stream_answer_remainder(reactor *r,
     if (n >= 0 || n == -EAGAIN) {
         uint32_t sent = n > 0 ? (uint32_t)n : 0;
         c->flags |= REACTOR__STREAM_BLOCKED;
-        if (sent) reactor__stream_sent(r, c, sent);
+        if (sent) reactor__stream_sent(r, c);
         reactor__stream_put_back(r, c, m->data + sent, m->len - sent);
         return 0;
     }
@@ -14517,9 +14498,9 @@ static int reactor__stream_answer_one(reactor *r, reactor__core_transfer *m) {
     if (!m->len) return 0;
     piece.iov_base = m->data;
     piece.iov_len = m->len;
-    m->result = (int32_t)reactor__net_send(c->fd, reactor__stream_how(r, c), &piece, 1, 0);
+    m->result = (int32_t)reactor__stream_transmit(r, c, &piece, 1, 0);
     if (m->result != (int32_t)m->len) return reactor__stream_answer_remainder(r, m);
-    reactor__stream_sent(r, c, m->len);
+    reactor__stream_sent(r, c);
     return 0;
 }
 
@@ -14602,34 +14583,32 @@ REACTOR__NOINLINE static void reactor__stream_show_slow(reactor *r, const reacto
     reactor__stream_update(r, c);
 }
 
-/* An answer that waits for the others. */
-static inline void reactor__stream_has_answered(reactor *r, reactor__stream_batch *b,
-                                                reactor__core_transfer *m, size_t len) {
-    m->len = (uint32_t)len;
-    b->answered += len;
-    r->io.current = NULL;
+/* Puts an answer that is not the input itself in the place of the input, to be sent with the others.
+   Returns 0 if it is more than one piece, or too long. */
+REACTOR__NOINLINE static int reactor__stream_hold_copy(reactor *r, const reactor__stream_batch *b,
+                                                       reactor__core_transfer *m) {
+    const reactor__util_piece *piece = r->io.cork;
+    if (r->io.corks > 1 || (r->io.corks && piece->iov_len > b->size)) return 0;
+    if (!r->io.corks) return 1;
+    memmove(m->data, piece->iov_base, piece->iov_len);
+    m->len = (uint32_t)piece->iov_len;
+    return 1;
 }
 
-/* The handler has something else to say than its input. One piece for which there is nothing to
-   update takes the place of the input. */
-REACTOR__NOINLINE static void reactor__stream_show_answer(reactor *r, reactor__stream_batch *b,
-                                                          reactor__core_transfer *m, size_t used) {
-    const reactor__stream_conn *c = (reactor__stream_conn *)m->user;
-    reactor__stream_module *p = reactor__stream_module_of(r);
-    reactor__stream_disable_fast_path(r, p);
-    if (used < r->io.len || p->corks != 1 || p->corked > b->size ||
-        (c->flags & REACTOR__STREAM_NEEDS_UPDATE)) {
-        reactor__stream_io_remainder(r, used);
-        return;
-    }
-    memmove(m->data, p->cork[0].iov_base, p->corked);
-    reactor__stream_has_answered(r, b, m, p->corked);
-    reactor__stream_uncorked(p);
+/* Keeps an answer for the call that sends all of them. */
+static inline int reactor__stream_hold_answer(reactor *r, reactor__stream_batch *b,
+                                              reactor__core_transfer *m) {
+    if (REACTOR__LIKELY(r->io.corks == 1 && r->io.cork[0].iov_base == m->data))
+        m->len = (uint32_t)r->io.cork[0].iov_len;
+    else if (!reactor__stream_hold_copy(r, b, m))
+        return 0;
+    b->answered += m->len;
+    r->io.corks = 0;
+    return 1;
 }
 
 /* Shows each connection of the batch what was received for it: reactor__stream_io without its calls. */
 static void reactor__stream_show_batch(reactor *r, reactor__stream_batch *b) {
-    reactor__loop_io_context *io = &r->io;
     const uint32_t most = b->size - 1;
     for (reactor__core_transfer *m = b->moves; m < b->end; m++) {
         reactor__stream_conn *c = (reactor__stream_conn *)m->user;
@@ -14640,23 +14619,17 @@ static void reactor__stream_show_batch(reactor *r, reactor__stream_batch *b) {
             reactor__stream_show_slow(r, b, m);
             continue;
         }
-        const size_t n = (size_t)m->result;
+        const size_t n = (uint32_t)m->result;
         c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
-        c->last_in = r->now;
-        r->core.counters.bytes_in += n;
+        reactor__stream_count_input(r, c, n);
         r->core.counters.callbacks++;
-        io->current = c;
-        io->answer = c->id;
-        io->data = m->data;
-        io->len = n;
-        size_t used = reactor__loop_call_data_untimed(r, c->h, reactor__stream_handle(c), m->data,
-                                                      n, reactor__stream_state(c));
-        if (REACTOR__LIKELY(io->answer == used && used == n))
-            reactor__stream_has_answered(r, b, m, used);
+        const size_t used = reactor__stream_deliver(r, c, m->data, n, 1);
+        if (REACTOR__UNLIKELY(used != n || (c->flags & REACTOR__STREAM_NEEDS_UPDATE) ||
+                              !reactor__stream_hold_answer(r, b, m)))
+            reactor__stream_io_delivered(r, c, m->data, n, used);
         else
-            reactor__stream_show_answer(r, b, m, used);
+            r->io.current = NULL;
     }
-    io->data = io->buffer;
 }
 
 /* The memory for batches comes with the first. */
@@ -14699,13 +14672,12 @@ static void reactor__stream_mark_drained(reactor__stream_conn *c) {
     c->flags |= (unsigned)REACTOR__STREAM_DRAIN | (unsigned)REACTOR__STREAM_READABLE;
 }
 
-/* What disables the fast path (reactor__stream_io), for it does not look at that: no on_data, callbacks
-   that are timed, limits that one read or one answer could exceed. */
+/* What disables the fast path, for it does not look at that: no on_data, callbacks that are timed,
+   limits that one read or one answer could exceed. */
 static int reactor__stream_is_special(const reactor *r, const reactor_handler *h,
                                       const reactor_conn_options *o) {
     return !h->on_data || r->options.on_slow || o->max_input < r->options.read_buffer ||
-           o->high_water < REACTOR__STREAM_ECHO ||
-           (h->on_writable && o->low_water < REACTOR__STREAM_ECHO);
+           o->low_water < REACTOR__STREAM_ECHO;
 }
 
 /* Counts as active from here on: connecting keeps the loop going, too. */
@@ -14779,7 +14751,6 @@ static void reactor__stream_fork_cleanup(reactor *r, reactor__loop_module *modul
         reactor__util_close(l->bound.fd);
         l->bound.fd = REACTOR__UTIL_NO_SOCKET;
     }
-    reactor__stream_disable_fast_path(r, reactor__stream_module_of(r));
 }
 
 /* A forked child makes its copy of the loop its own: paths are removed by either. */
@@ -14807,9 +14778,7 @@ static int reactor__stream_start(reactor *r) {
         return -ENOMEM;
     }
     if (r->core.transfer) r->core.before_dispatch = reactor__stream_before_dispatch;
-    r->io.data = r->io.buffer;
     r->io.size = r->options.read_buffer;
-    r->io.most = r->io.size - 1;
     p->module.turn = reactor__stream_turn;
     p->module.fini = reactor__stream_fini;
     p->module.dump = reactor__stream_dump;
@@ -15063,7 +15032,7 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
    follows, but for the usual case, is for the end of the turn. */
 static void reactor__stream_attempt_event(reactor *r, reactor__stream_attempt *a, unsigned events) {
     reactor__stream_conn *c = a->conn;
-    r->core.counters.callbacks--;                          /* see io_long */
+    r->core.counters.callbacks--;                          /* see io_slow */
     if (!c || (c->flags & REACTOR__STREAM_FAILED)) return; /* scheduled, to be finished */
     reactor__stream_dial *d = c->u.dial;
     if (d->winner) return;
@@ -15354,7 +15323,7 @@ static int reactor__stream_accept_some(reactor *r, reactor__stream_listener *l) 
 static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__stream_listener *l = (reactor__stream_listener *)user;
     (void)fd;
-    r->core.counters.callbacks--; /* see io_long */
+    r->core.counters.callbacks--; /* see io_slow */
     if (reactor__stream_accept_some(r, l) == 0) reactor__stream_in_vain(r, l, events);
 }
 
@@ -15503,12 +15472,11 @@ static reactor__stream_conn *reactor__stream_find(const reactor *r, reactor_conn
     return slot ? (reactor__stream_conn *)slot->user : NULL;
 }
 
-/* A connection that something may still be asked of. What is asked may disable the fast path. */
-static int reactor__stream_live(reactor *r, reactor_conn handle, reactor__stream_conn **out) {
+/* A connection that something may still be asked of. */
+static int reactor__stream_live(const reactor *r, reactor_conn handle, reactor__stream_conn **out) {
     if (!r) return -EINVAL;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     *out = reactor__stream_find(r, handle);
-    if (*out) reactor__stream_disable_fast_path(r, reactor__stream_module_of(r));
     if (!*out || ((*out)->flags & REACTOR__STREAM_GONE)) return -EBADF;
     return 0;
 }
@@ -15528,8 +15496,7 @@ static int reactor__stream_check_write(reactor *r, reactor_conn handle, size_t l
 
 /* Everything from here on goes to the queue, behind what is corked. */
 static int reactor__stream_to_queue(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_module *p = reactor__stream_module_of(r);
-    if (r->io.current == c) return reactor__stream_spill(r, p, c, 0);
+    if (r->io.current == c) return reactor__stream_spill(r, c, 0);
     reactor__stream_schedule(r, c);
     return 0;
 }
@@ -15575,15 +15542,28 @@ static int reactor__stream_append_one(reactor *r, reactor__stream_conn *c, const
     return reactor__stream_append(r, c, &v, 1, len);
 }
 
+/* Whether a write is the first of a callback, of a connection that has nothing to update. Then it is
+   known what the slow path would say: nothing is queued or corked, and so short an answer is below
+   every mark, see is_special. */
+static inline int reactor__stream_is_answer(const reactor *r, reactor_conn handle, size_t len) {
+    const reactor__stream_conn *c = (const reactor__stream_conn *)r->io.current;
+    return c && c->id == handle.id && len - 1 < REACTOR__STREAM_ECHO && !r->io.corks &&
+           !(c->flags & REACTOR__STREAM_NEEDS_UPDATE);
+}
+
+/* Any other write, and an answer that is not a part of the input. */
 REACTOR__NOINLINE static int reactor__stream_write(reactor *r, reactor_conn handle,
                                                    const void *data, size_t len) {
     reactor__stream_conn *c;
+    if (r && data && reactor__stream_is_answer(r, handle, len)) {
+        reactor__stream_cork(r, (const char *)data, len); /* staging is empty, so there is room */
+        return 0;
+    }
     int e = reactor__stream_check_write(r, handle, len, &c);
     if (e < 0) return e;
     if (!data && len) return -EINVAL;
-    reactor__stream_module *p = reactor__stream_module_of(r);
     if (!len) return reactor__stream_write_result(r, c);
-    if (r->io.current != c || c->tail || !reactor__stream_cork(r, p, (const char *)data, len)) {
+    if (r->io.current != c || c->tail || !reactor__stream_cork(r, (const char *)data, len)) {
         e = reactor__stream_to_queue(r, c);
         if (e == 0) e = reactor__stream_append_one(r, c, data, len);
         if (e < 0) return e;
@@ -15591,31 +15571,15 @@ REACTOR__NOINLINE static int reactor__stream_write(reactor *r, reactor_conn hand
     return reactor__stream_write_result(r, c);
 }
 
-/* The first thing that a callback on the fast path asks is the answer: nothing is queued, and so
-   small a one is below every mark. It is corked, as the slow path would. */
-REACTOR__NOINLINE static int reactor__stream_write_first(reactor *r, reactor_conn handle,
-                                                         const void *data, size_t len) {
-    if (REACTOR__UNLIKELY(!r || handle.id != r->io.answer || !data ||
-                          len - 1 >= REACTOR__STREAM_SMALL))
-        return reactor__stream_write(r, handle, data, len);
-    reactor__stream_module *p = reactor__stream_module_of(r);
-    r->io.answer = REACTOR__LOOP_NO_FAST_PATH;
-    p->cork[0].iov_base = memcpy(p->staging, data, len);
-    p->cork[0].iov_len = p->corked = p->staged = len;
-    p->corks = 1;
-    return 0;
-}
-
-/* An answer that is the very input that is being shown, or its beginning, needs only be remembered:
-   how long it is. Not 0: that is no answer, and what no handle means. A longer one than ECHO may be
-   above low water: see is_special. */
+/* An answer that is the input itself, or a part of it, is only pointed at. */
 REACTOR_API int reactor_write(reactor *r, reactor_conn handle, const void *data, size_t len) {
-    if (REACTOR__LIKELY(r && handle.id == r->io.answer && data == r->io.data &&
-                        len - 1 < REACTOR__STREAM_ECHO)) {
-        r->io.answer = len;
-        return 0;
-    }
-    return reactor__stream_write_first(r, handle, data, len);
+    if (REACTOR__UNLIKELY(!r || (uintptr_t)data - (uintptr_t)r->io.data >= r->io.len ||
+                          !reactor__stream_is_answer(r, handle, len)))
+        return reactor__stream_write(r, handle, data, len);
+    r->io.cork[0].iov_base = (void *)(uintptr_t)data;
+    r->io.cork[0].iov_len = len;
+    r->io.corks = 1;
+    return 0;
 }
 
 REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_iovec *v, int count) {
@@ -15629,12 +15593,11 @@ REACTOR_API int reactor_writev(reactor *r, reactor_conn handle, const reactor_io
     }
     int e = reactor__stream_check_write(r, handle, len, &c);
     if (e < 0) return e;
-    reactor__stream_module *p = reactor__stream_module_of(r);
     if (!len) return reactor__stream_write_result(r, c);
-    if (r->io.current == c && !c->tail && count <= REACTOR__STREAM_CORKS - p->corks &&
-        len <= REACTOR__STREAM_STAGING - p->staged) {
+    if (r->io.current == c && !c->tail && count <= REACTOR__LOOP_CORKS - r->io.corks &&
+        len <= reactor__stream_staging_left(r)) {
         for (int i = 0; i < count; i++)
-            if (v[i].len) reactor__stream_cork(r, p, (const char *)v[i].data, v[i].len);
+            if (v[i].len) reactor__stream_cork(r, (const char *)v[i].data, v[i].len);
         return reactor__stream_write_result(r, c);
     }
     e = reactor__stream_to_queue(r, c);
@@ -15799,7 +15762,7 @@ REACTOR_API int reactor_resume(reactor *r, reactor_conn handle) {
     if (e < 0) return e;
     if (c->flags & REACTOR__STREAM_PAUSED)
         c->last_in = reactor__loop_time(r); /* the read timeout did not run meanwhile */
-    else if ((c->flags & REACTOR__STREAM_IN_ON_DATA) || !(c->flags & REACTOR__STREAM_KEPT))
+    else if (reactor__stream_is_shown(r, c) || !(c->flags & REACTOR__STREAM_KEPT))
         return 0;
     c->flags &= ~(unsigned)REACTOR__STREAM_PAUSED;
     c->flags |= REACTOR__STREAM_REDELIVER;
@@ -15811,7 +15774,7 @@ REACTOR_API const void *reactor_input(const reactor *r, reactor_conn handle, siz
     const reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     const void *data = NULL;
     size_t n = 0;
-    if (c && r->io.current == c && r->io.len) { /* inside on_data */
+    if (c && reactor__stream_is_shown(r, c)) {
         data = r->io.data;
         n = r->io.len;
     } else if (c && (c->flags & REACTOR__STREAM_KEPT) && c->reason != REACTOR_DETACHED) {
@@ -15899,8 +15862,6 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const react
     c->h = h;
     c->flags |= REACTOR__STREAM_REDELIVER;
     if (reactor__stream_is_special(r, h, &c->policy->o)) c->flags |= REACTOR__STREAM_SPECIAL;
-    reactor__stream_write_result(r,
-                                 c); /* the first handler's answer, if that was on the fast path */
     reactor__stream_schedule(r, c);
     return 0;
 }
@@ -15928,7 +15889,6 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!r) return -EINVAL;
     if (!c || (c->flags & (REACTOR__STREAM_DEAD | REACTOR__STREAM_FAILED))) return 0;
-    reactor__stream_disable_fast_path(r, reactor__stream_module_of(r));
     reactor__stream_fail(c, -ECONNABORTED, REACTOR__STREAM_RESET);
     reactor__stream_schedule(r, c);
     return 0;
@@ -15936,11 +15896,10 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
 
 /* Sends what there is, before its turn. Files stay, for a call must not lead to done callbacks. */
 static void reactor__stream_send_now(reactor *r, reactor__stream_conn *c) {
-    reactor__stream_module *p = reactor__stream_module_of(r);
     const unsigned no = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
     reactor__stream_unbatch(r, c);
     if (c->files || !(c->flags & REACTOR__STREAM_OPEN) || (c->flags & no)) return;
-    if (r->io.current == c && p->corked) reactor__stream_uncork(r, p, c);
+    if (r->io.current == c && r->io.corks) reactor__stream_uncork(r, c);
     if (c->tail && !(c->flags & no)) reactor__stream_flush(r, c);
 }
 
@@ -15957,13 +15916,13 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
     if (c->tail || reactor_pending(r, handle)) return -EBUSY;
     if ((c->flags & promised) == (unsigned)REACTOR__STREAM_SHUT) return -EBUSY;
     size_t room = *len, unread = c->u.input ? c->u.input->len : 0;
-    if (c->flags & REACTOR__STREAM_IN_ON_DATA) unread = 0;
+    const int shown = reactor__stream_is_shown(r, c);
+    if (shown) unread = 0;
     *len = unread;
     if (unread > room) return -ENOBUFS;
     if (unread) memcpy(input, (char *)(c->u.input + 1) + c->u.input->start, unread);
     /* What on_data is looking at stays until it has returned. */
-    if (c->u.input && !(c->flags & REACTOR__STREAM_IN_ON_DATA))
-        reactor__stream_consume(r, c, c->u.input->len);
+    if (c->u.input && !shown) reactor__stream_consume(r, c, c->u.input->len);
     reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
     *fd = c->fd;
     reactor__stream_note_peer(c);
@@ -16097,7 +16056,6 @@ REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
     if (e == 0) e = reactor__stream_set_deadline(r, deadline_ms);
     if (e < 0) return e;
     reactor__stream_module *p = reactor__stream_module_of(r);
-    reactor__stream_disable_fast_path(r, p);
     if (begin) {
         r->draining = REACTOR__LOOP_DRAINING;
         p->drained = reactor__util_clock();
