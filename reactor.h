@@ -11911,15 +11911,21 @@ static inline ssize_t reactor__net_recv(reactor_socket fd, void *buf, size_t siz
     return got < 0 ? -errno : 0;
 }
 
+/* Reads at most size bytes of a file from offset on: how many, 0 at its end, or -errno. */
+static ssize_t reactor__net_read_at(reactor_file file, int64_t offset, void *buf, size_t size) {
+    ssize_t got;
+    do got = pread(file, buf, size, (off_t)offset);
+    while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : got;
+}
+
 /* Copies a piece of a file through buf. What a short send has left is read again next time, from
    the page cache. */
 static ssize_t reactor__net_copyfile(reactor_socket fd, unsigned how, reactor_file file,
                                      off_t offset, void *buf, size_t size) {
     reactor__util_piece v;
-    ssize_t got;
-    do got = pread(file, buf, size, offset);
-    while (got < 0 && errno == EINTR);
-    if (got <= 0) return got < 0 ? -errno : 0;
+    ssize_t got = reactor__net_read_at(file, offset, buf, size);
+    if (got <= 0) return got;
     v.iov_base = buf;
     v.iov_len = (size_t)got;
     return reactor__net_send(fd, how, &v, 1, 0);
@@ -13206,43 +13212,48 @@ static void reactor__stream_expire(reactor__stream_conn *c) {
 
 /* ---- the way of the bytes ----
 
-   Whatever the backend, and whether fast or slow, every byte passes these functions, and no other
-   place reads, calls on_data or sends:
+   Input has one entry and output one exit, whatever the backend, on the fast path and on the slow:
 
         kernel -> receive -> deliver -> on_data
-        reactor_write and its like -> cork or queue -> transmit -> kernel -> transmit_end
+        reactor_write and its like -> cork or queue -> transmit, at last transmit_end -> kernel
 
-   Only a batch has the backend receive for many connections at once, and send for them: those that
-   take the fast path. What lingers is read and thrown away without being received (discard).
+   No other function reads, calls on_data, sends or shuts down. There are three exceptions, of which
+   a filtered connection (below) meets none but the last: a batch lets the backend receive and send
+   for connections on the fast path; sendfile hands a file to the kernel, see send_file; input that
+   nobody wants any more is thrown away as it comes from the kernel, see discard.
 
-   A filter, which changes bytes on their way (TLS, compression), takes the kernel's place in receive
-   and transmit, and needs nothing else but to be told of beginning and end:
+   A filter changes the bytes on their way, as TLS does. It would take the kernel's place in receive,
+   transmit and transmit_end, by these rules:
 
-   - Its connection has SPECIAL, so that it is never fast and in no batch, and READ_TO_EAGAIN: receive
-     is called until it says -EAGAIN, so bytes that the filter has read but not handed out need no
-     event of their own. READABLE stays set until then, over pauses and budgets.
-   - receive returns plain bytes; 0 for an end that the filter has verified; -EAGAIN when more of the
-     peer's bytes are needed; any other -errno fails the connection with that reason. A FIN that
-     the filter did not expect is such an error and not 0.
-   - transmit returns how many plain bytes it has taken for good, which may be held by the filter;
-     fewer than it was given: the rest is queued, BLOCKED, and comes again, at the same place of the
-     stream, when there is room. -EAGAIN is none; any other -errno breaks the connection.
-   - transmit_end is called when all output was taken and FIN is due: -EAGAIN if the filter has
-     something left to send (it is called again when there is room), else it sends FIN.
-   - It may have to send in order to receive, and the other way round. So of its connection any
-     event stands for both (io_slow): READABLE is set and BLOCKED cleared; and on backends of levels
-     it waits for room while BLOCKED, output queued or not (interest).
-   - A handshake comes before reactor__stream_opened, which alone calls on_open; the end of all is
-     reactor__stream_finish, which frees what a connection owns. sendfile is no way for it: a file's bytes
-     are read by reactor__net_read_at, and transmitted. */
+   - The connection has SPECIAL, which keeps it off the fast path and out of batches, and
+     READ_TO_EAGAIN: receive is called until it returns -EAGAIN. READABLE stays set until then, also
+     over a pause or a budget that is used up, so what the filter has read from the kernel but not
+     handed out needs no event of its own.
+   - receive returns plain bytes. 0 is the end if the filter has verified it; -EAGAIN: it needs more
+     from the peer; -EINTR: call again; any other -errno ends the connection with that reason, such
+     as a FIN before the filter's own end.
+   - transmit returns how many plain bytes the filter has taken for good, which may be ahead of what
+     the kernel has taken. After fewer than all, or -EAGAIN, the connection is BLOCKED; the rest is
+     offered again from the queue when there is room, beginning with the same byte. Any other
+     -errno breaks the connection: input that is left is still delivered.
+   - transmit_end is called when all output has been taken, by shutdown and by close. -EAGAIN: the
+     filter has something left to send itself; it is called again at the next update, which an
+     event leads to. On an end without one, such as a reset, nothing is called.
+   - The filter may have to send in order to receive, and to receive in order to send. So an event of
+     either kind has to set READABLE and clear BLOCKED (io_slow), and a backend with levels is asked for
+     room while the filter has something to send (interest).
+   - A handshake belongs before reactor__stream_opened, which is the one to call on_open, however the
+     connection was made. reactor__stream_finish frees what a connection owns. A file is read by
+     reactor__net_read_at and transmitted like memory (send_file). reactor_detach has to refuse. */
 
 static inline void reactor__stream_count_input(reactor *r, reactor__stream_conn *c, size_t n) {
     r->core.counters.bytes_in += n;
     c->last_in = r->now;
 }
 
-/* Reads at most size bytes of input: how many, 0 at the end, -EAGAIN for none by now, or the error
-   that ends it. A terminal says EIO when the others have closed it. */
+/* The entry. Reads at most size bytes: returns how many, 0 at the end, -EAGAIN if none are there
+   yet, -EINTR if it has to be called again, or the error that ends the input. A terminal fails with EIO
+   when all others have closed it, which is its end. */
 static inline ssize_t reactor__stream_receive(reactor *r, reactor__stream_conn *c, char *to,
                                               size_t size) {
     ssize_t n = reactor__net_recv(c->fd, to, size);
@@ -13253,9 +13264,9 @@ static inline ssize_t reactor__stream_receive(reactor *r, reactor__stream_conn *
     return n == -EIO && (c->flags & REACTOR__STREAM_PIPE) ? 0 : n;
 }
 
-/* Shows data to the handler: how much of it was consumed. What it wrote is corked or queued, and
-   for the caller to send; see delivered. The connection is the current one until then. fast: see
-   reactor__loop_call_data_fast. */
+/* Shows input to the handler, and returns how much of it that has consumed. What the handler wrote is
+   corked or queued, for the caller to send, and until then the connection stays the current one:
+   see delivered. fast: see reactor__loop_call_data_fast. */
 static inline size_t reactor__stream_deliver(reactor *r, reactor__stream_conn *c, const char *data,
                                              size_t len, int fast) {
     const reactor_conn handle = reactor__stream_handle(c);
@@ -13274,7 +13285,7 @@ static unsigned reactor__stream_how(const reactor *r, const reactor__stream_conn
     return c->flags & REACTOR__STREAM_PIPE ? how : how | REACTOR__NET_IS_SOCKET;
 }
 
-/* sent: what a plain send has said if it was tried, else 0. */
+/* The rest of transmit. sent is the result of a plain send that was tried, 0 if none was. */
 REACTOR__NOINLINE static ssize_t reactor__stream_transmit_slow(reactor *r,
                                                                const reactor__stream_conn *c,
                                                                const reactor__util_piece *pieces,
@@ -13286,7 +13297,8 @@ REACTOR__NOINLINE static ssize_t reactor__stream_transmit_slow(reactor *r,
     return sent;
 }
 
-/* Sends pieces of output: how many bytes were taken, or -errno. more: the caller goes on at once. */
+/* The exit. Sends n >= 1 pieces: returns how many of their bytes were taken, or -errno. more: the caller
+   goes on at once, so that TCP may wait for a full segment. */
 static inline ssize_t reactor__stream_transmit(reactor *r, const reactor__stream_conn *c,
                                                const reactor__util_piece *pieces, int n, int more) {
     ssize_t sent = 0;
@@ -13296,6 +13308,12 @@ static inline ssize_t reactor__stream_transmit(reactor *r, const reactor__stream
         return reactor__stream_transmit_slow(r, c, pieces, n, more, sent);
     r->core.counters.bytes_out += (size_t)sent;
     return sent;
+}
+
+/* The end of all output: FIN. -ENOTCONN says that the peer has gone, and needs no FIN. */
+static int reactor__stream_transmit_end(const reactor__stream_conn *c) {
+    int e = reactor__net_end(c->fd);
+    return e == -ENOTCONN ? 0 : e;
 }
 
 /* ---- sending ----
@@ -13908,23 +13926,24 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
     if (!(c->flags & REACTOR__STREAM_SCHEDULED)) reactor__stream_free(r, c);
 }
 
-/* A FIN that cannot be sent would leave the peer waiting for ever. ENOTCONN: it has gone. */
+/* Sends the FIN, once all output is out. Returns 1 if that has to wait, -1 if it failed, which would
+   leave the peer waiting for ever: so the connection fails. */
 static int reactor__stream_send_fin(reactor__stream_conn *c) {
-    int e = reactor__net_end(c->fd);
-    if (e == 0 || e == -ENOTCONN) return 0;
+    int e = reactor__stream_transmit_end(c);
+    if (e == -EAGAIN) return 1;
+    c->flags |= (unsigned)REACTOR__STREAM_SHUT | (unsigned)REACTOR__STREAM_FIN;
+    if (e == 0) return 0;
     reactor__stream_fail(c, e, REACTOR__STREAM_RESET);
     return -1;
 }
 
-/* The output is out: FIN. Once it lingers, last_out is when the peer last acknowledged something, and
-   last_in when it was last looked at; when it has acknowledged all, when it was last heard of. */
-static int reactor__stream_start_linger(reactor *r, reactor__stream_conn *c) {
-    const int ended = (c->flags & REACTOR__STREAM_FIN) != 0;
-    c->flags |= (unsigned)REACTOR__STREAM_LINGER | REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
+/* While it lingers, last_out is when the peer last acknowledged something, and last_in when that was
+   last looked at; when it has acknowledged all, last_in is when it was last heard of. */
+static void reactor__stream_start_linger(reactor *r, reactor__stream_conn *c) {
+    c->flags |= (unsigned)REACTOR__STREAM_LINGER;
     c->last_in = c->last_out = reactor__loop_now(r);
     if (!reactor__stream_is_tcp(c) && !c->u.input) c->rare |= REACTOR__STREAM_RARE_QUIET;
     if (c->rare & REACTOR__STREAM_RARE_QUIET) c->flags |= REACTOR__STREAM_READABLE; /* to be sure */
-    return ended ? 0 : reactor__stream_send_fin(c);
 }
 
 /* Reads what nobody wants, until there is no more for now. Returns 1 when the peer has ended. One that
@@ -13959,8 +13978,11 @@ static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
    socket has taken is out of a reset's reach, so there only input that has come is a reason to
    wait. Returns 1 when there is nothing to wait for. */
 static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
-    if (c->flags & (unsigned)(REACTOR__STREAM_PIPE | REACTOR__STREAM_ENDED)) return 1;
-    if (!(c->flags & REACTOR__STREAM_LINGER) && reactor__stream_start_linger(r, c) < 0) return 1;
+    if (c->flags & REACTOR__STREAM_PIPE) return 1;
+    int e = c->flags & REACTOR__STREAM_FIN ? 0 : reactor__stream_send_fin(c);
+    if (e) return e < 0;
+    if (c->flags & REACTOR__STREAM_ENDED) return 1;
+    if (!(c->flags & REACTOR__STREAM_LINGER)) reactor__stream_start_linger(r, c);
     return reactor__stream_discard(r, c) || (c->rare & REACTOR__STREAM_RARE_QUIET);
 }
 
@@ -14152,8 +14174,8 @@ static int reactor__stream_update_drain(reactor *r, reactor__stream_conn *c) {
 static int reactor__stream_update_shut(reactor__stream_conn *c) {
     const unsigned bars = REACTOR__STREAM_FIN | REACTOR__STREAM_BROKEN | REACTOR__STREAM_GONE;
     if (!(c->flags & REACTOR__STREAM_SHUT) || (c->flags & bars) || c->tail) return 0;
-    c->flags |= REACTOR__STREAM_FIN;
     if (!(c->flags & REACTOR__STREAM_PIPE)) return reactor__stream_send_fin(c);
+    c->flags |= REACTOR__STREAM_FIN;
     /* Only its being closed tells the other end of a pipe that goes both ways. */
     if (c->rare & (unsigned)REACTOR__STREAM_RARE_DUPLEX)
         c->flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_EOF_DELIVERED;
