@@ -22,7 +22,7 @@ IMPLEMENTATION ?= tests/reactor_all.c
 PREFIX  ?= /usr/local
 PACKAGES = gcc g++ libc6-dev libcmocka-dev clang libclang-rt-dev clang-format musl-tools python3 \
   curl lftp
-PACKAGES_ALL = tcc gcc-i686-linux-gnu gcc-arm-linux-gnueabihf gcc-s390x-linux-gnu \
+PACKAGES_ALL = chromium tcc gcc-i686-linux-gnu gcc-arm-linux-gnueabihf gcc-s390x-linux-gnu \
   libc6-dev-i386-cross libc6-dev-armhf-cross libc6-dev-s390x-cross qemu-user cppcheck mingw-w64 wine \
   wine64 valgrind strace wrk nghttp2-client nginx-light lighttpd libuv1-dev libev-dev libevent-dev \
   afl++ netcat-openbsd
@@ -41,7 +41,18 @@ run: ## build and start the file server, with its sample site; PORT=8080
 	@echo '#include <stdio.h>' | $(CC) -xc -fsyntax-only - 2>/dev/null || \
 	  { echo "run: $(CC) does not compile C here; on Debian and Ubuntu: sudo apt-get install gcc libc6-dev"; exit 1; }
 	@$(MAKE) --no-print-directory $(B)/static_server
-	@echo "run: Ctrl-C ends it"; exec $(B)/static_server --root examples/site --port $(or $(PORT),8080)
+	@if command -v python3 >/dev/null; then $(MAKE) --no-print-directory site; else rm -rf $(B)/site; \
+	  cp -R examples/site $(B)/site; echo "run: without the manual's pages, which python3 makes"; fi
+	@echo "run: http://127.0.0.1:$(or $(PORT),8080)/ in a browser; Ctrl-C ends it"; \
+	  exec $(B)/static_server --root $(B)/site --port $(or $(PORT),8080)
+
+site: ## make pages of manual and functions, and put them beside the sample site
+	@command -v python3 >/dev/null || \
+	  { echo "site: python3 is not installed; on Debian and Ubuntu: sudo apt-get install python3"; exit 1; }
+	@python3 -B tests/site.py $(B)/site
+
+examples: ## list the examples, each with what it is
+	@for e in examples/*.c; do sed -n '1s|^/\* ||p' $$e; done
 
 setup: ## install what the tests need from Debian's packages, if anything is missing
 	@$(call installed,$(PACKAGES))
@@ -227,7 +238,7 @@ $(B)/tests:
 QUIET = @$(if $(V),,echo "cc  $@"; )
 
 .DELETE_ON_ERROR:
-.PHONY: all run setup setup-all test test-quick test-build portability windows test-windows asan ubsan \
+.PHONY: all run site examples setup setup-all test test-quick test-build portability windows test-windows asan ubsan \
   tsan differential bench fuzz format format-check layers docs toc install uninstall clean help \
   programs FORCE
 -include $(wildcard $(B)/*.d $(B)/tests/*.d)
