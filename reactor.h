@@ -90,7 +90,7 @@
          thread that is not the loop's; nothing by default.
      REACTOR_NO_NET       leaves out addresses, streams and datagrams, REACTOR_NO_DATAGRAMS
          datagrams alone, REACTOR_NO_SIGNALS reactor_signal, REACTOR_NO_WORK reactor_work and what
-         needs it, REACTOR_NO_RESOLVE host names.
+         needs it, REACTOR_NO_CHILDREN child processes, REACTOR_NO_RESOLVE host names.
    For every file that includes it, and the same in all of them:
      REACTOR_STATIC       all functions static: several implementations in one program.
      REACTOR_API          your own linkage, such as __declspec(dllexport).
@@ -111,6 +111,7 @@
         timers        those that are due
         tasks         posts of other threads, asyncs, then deferred tasks
         signals       those that came
+        children      those that have ended
         streams       what callbacks wrote to other connections is sent; closing goes on
         keys          reactor_select returns what is ready
 
@@ -152,6 +153,8 @@
      a file of reactor_sendfile    yours; with REACTOR_CLOSE_FILE the library's, if it succeeds
      user of a timer, task, async, look-up   yours; until it has been called, cancelled or closed
      addresses of reactor_resolve  the library's; until the callback returns
+     options of reactor_spawn      yours; until it returns, but for handlers and user
+     user of a child               yours; until its end was told, or reactor_child with no fn
      the loop                      yours; reactor_destroy frees it and calls what is still owed
 
    ERRORS
@@ -283,6 +286,39 @@
    callback, and the parent does not notice; or, to go on with it as after daemon(3), reactor_fork.
    With exec nothing has to be done: every descriptor is close-on-exec. A child that was forked in a
    callback destroys its copy before it returns from it.
+
+   CHILD PROCESSES
+
+   reactor_spawn starts a program. Each of its three streams is this process's, nothing, a file, or a
+   connection of the loop; on_exit hears how the program has ended, once. What cannot be started is
+   an error of the call::
+
+        static void on_exit(reactor *r, int pid, const reactor_exit *how, void *user) {
+            (void)r, (void)pid;
+            *(int *)user = how->code; // -1: a signal ended it, how->signum
+        }
+        static int sort_lines(reactor *r, const reactor_handler *lines, reactor_conn *input, int *code) {
+            const char *const argv[] = {"sort", "-n", NULL};
+            reactor_spawn_options o;
+            reactor_spawned child;
+            memset(&o, 0, sizeof o);
+            o.argv = argv;
+            o.streams[0].what = o.streams[1].what = REACTOR_SPAWN_STREAM;
+            o.streams[0].handler = o.streams[1].handler = lines;
+            o.on_exit = on_exit;
+            o.user = code;
+            int e = reactor_spawn(r, &o, &child);
+            *input = child.streams[0]; // reactor_close ends the program's input
+            return e;
+        }
+
+   The program gets no other descriptor of yours, and no signal's action or mask. A process that was
+   started by other means is watched with reactor_child. Both keep the loop going until it has ended,
+   leave no zombie, and touch neither your other children nor your handler of SIGCHLD. So do not wait
+   for all (waitpid with -1) elsewhere: the status would be gone, and on_exit could only tell that the
+   child has ended. reactor_child_kill sends a signal, and SIGKILL when a deadline has passed; with the
+   option group it reaches what the program has started, too. The end of a stream is not the end of the
+   program, nor the other way round: wait for both, on_close and on_exit, if both matter.
 
    OTHER LOOPS AND LIBRARIES
 
@@ -578,7 +614,7 @@ REACTOR_API const char *reactor_strerror(int error);
 /* ---- loop ---- */
 
 /* Told of each callback that ran for options.slow_ms or longer: what it was ("watcher", "timer",
-   "task", "async", "signal", "work", "resolve", "stream", "datagram", "hook") and how long, in
+   "task", "async", "signal", "work", "child", "resolve", "stream", "datagram", "hook") and how long, in
    nanoseconds. */
 typedef void reactor_slow_fn(reactor *r, const char *what, int64_t ns, void *user);
 
@@ -946,6 +982,50 @@ REACTOR_API int reactor_work_blocking(reactor *r, reactor_work_fn *work, reactor
    work is running or has run, and cannot be stopped: done comes with 0; -EALREADY: cancelled before;
    -EBADF: done has been called. */
 REACTOR_API int reactor_job_cancel(reactor *r, reactor_job job);
+
+/* ---- children ---- */
+
+/* How a child process has ended. */
+typedef struct reactor_exit {
+    int error;  /* 0; -ECHILD: it has ended, and how is not known, see reactor_child */
+    int code;   /* what it returned or gave to exit, 0..255, on Windows 32 bits; -1: it did not, or
+                   that is not known */
+    int signum; /* the signal that ended it; 0: none, or that is not known */
+    int dumped; /* 1: and it left a core dump */
+} reactor_exit;
+
+typedef void reactor_child_fn(reactor *r, int pid, const reactor_exit *how, void *user);
+
+/* Calls fn once, at the end of the turn in which the child process pid is seen to have ended, and
+   takes its status from the system, so that no zombie stays; until then it keeps the loop going. It
+   may have ended already. If pid is watched, another fn and user. fn NULL: stop watching, and the
+   child is the caller's to wait for, unless its status has been taken: that is lost then.
+
+   Nobody else is to wait for this child (waitpid(2), also with -1). The program's other children
+   are not touched, and SIGCHLD neither. If somebody has waited for it all the same, or the system
+   has done so because SIGCHLD is ignored, fn hears of the end with error -ECHILD; Linux 6.15 still
+   knows how it ended. That it has ended says nothing of its output: what it wrote can be in the pipe
+   still, and a process that it has started can hold that open. A forked child that goes on with the
+   loop (reactor_fork) hears of error -ECHILD, for these are its parent's children. reactor_destroy
+   lets them run on; fn is called there only for whom has ended and was waited for already.
+
+   -ECHILD: no child of this process, or waited for already; on Windows every process that may be
+   opened can be watched. -ENOENT: fn NULL, and not watched. -EINVAL: pid below 1. -ECANCELED: the
+   loop is being destroyed. -EMFILE, -ENOMEM, -ENOSPC: Linux takes a descriptor for each child
+   (pidfd_open(2)), BSDs and macOS one for all (EVFILT_PROC), Windows a wait of its thread pool. Where
+   Linux refuses that (before 5.4, or in a sandbox) children are looked at every 20 ms. */
+REACTOR_API int reactor_child(reactor *r, int pid, reactor_child_fn *fn, void *user);
+
+/* Sends signum (0: none) to a watched child, and SIGKILL if it has not ended deadline_ms later; -1:
+   no deadline, nor that of an earlier call any more. Never to another process that has got the
+   number since. If reactor_spawn has made it the leader of a process group, the whole group gets the
+   signal, as long as the leader lives. The deadline is forgotten with the child: by fn NULL, by
+   reactor_destroy. One that has ended, and not been told of yet: 0. -ENOENT: not watched by this
+   loop; -EINVAL: no such signal, or a deadline below -1; -EPERM: not allowed; -ECHILD: a forked
+   child's copy of the loop.
+   On Windows 9 (SIGKILL) and SIGTERM end the process at once (TerminateProcess), others are -ENOTSUP;
+   SIGTERM to a group is Ctrl-Break. */
+REACTOR_API int reactor_child_kill(reactor *r, int pid, int signum, int64_t deadline_ms);
 
 /* ---- addresses ----
 
@@ -1482,6 +1562,71 @@ REACTOR_API int reactor_datagram_address(const reactor *r, reactor_datagram d, c
 /* Output queued, as high_water counts it; 0 if stale. */
 REACTOR_API size_t reactor_datagram_pending(const reactor *r, reactor_datagram d);
 
+/* ---- starting programs ---- */
+
+/* What a stream of the new process is. */
+enum {
+    REACTOR_SPAWN_INHERIT = 0, /* this process's descriptor of the same number, or NULL if there is
+                                  none or it is close-on-exec */
+    REACTOR_SPAWN_NULL = 1,    /* /dev/null, NUL on Windows */
+    REACTOR_SPAWN_FILE = 2,    /* file, which stays the caller's */
+    REACTOR_SPAWN_STREAM = 3,  /* a pipe, whose other end is a connection here; on Windows a TCP
+                                  connection of the loopback */
+    REACTOR_SPAWN_OUTPUT = 4   /* for errors: where the output goes */
+};
+typedef struct reactor_spawn_stream {
+    int what;                         /* REACTOR_SPAWN_x */
+    reactor_file file;                /* of FILE */
+    const reactor_handler *handler;   /* of STREAM, as reactor_attach takes it */
+    const reactor_conn_options *conn; /* of STREAM; NULL: the defaults */
+} reactor_spawn_stream;
+
+/* Everything is used before the call returns, but for what reactor_attach says of handlers. */
+typedef struct reactor_spawn_options {
+    const char *file;        /* the program: a path if there is a slash in it, else looked for
+                                       in the PATH of its environment; NULL: argv[0] */
+    const char *const *argv; /* its arguments, its name first; ends with NULL */
+    const char *const *environment; /* "NAME=value" ...; ends with NULL. NULL: this process's */
+    const char *directory; /* where it begins, and what relative paths begin with; NULL: where
+                                       this process is */
+    reactor_spawn_stream streams[3]; /* input, output, errors: its descriptors 0, 1, 2 */
+    const reactor_file *files;       /* of the caller's, to be its descriptors 3, 4 ...; not on
+                                        Windows (-ENOTSUP) */
+    int file_count;                  /* of these; 0 */
+    int group;   /* 1: leader of a process group of its own: a terminal's Ctrl-C is not for it, and
+                    reactor_child_kill reaches all of the group */
+    int session; /* 1: leader of a session of its own, without a terminal, and so of a group; not on
+                    Windows (-ENOTSUP) */
+    reactor_child_fn *on_exit; /* called as that of reactor_child; NULL: nobody is told */
+    void *user;                /* handed to on_exit */
+} reactor_spawn_options;
+
+typedef struct reactor_spawned {
+    int pid;                 /* for reactor_child, reactor_child_kill */
+    reactor_conn streams[3]; /* the connections of STREAM, else {0} */
+} reactor_spawned;
+
+/* Starts a program in a child process, which is watched as by reactor_child. Returns when the
+   program has replaced this process's image, which takes as long as the system needs to open it, or
+   why not: -ENOENT, -EACCES, -ENOEXEC ... of the program or its directory, -EAGAIN no more processes
+   allowed, -EMFILE, -ENOMEM. Then nothing is left of it, and no callback comes.
+
+   The program begins with every signal's default action and none blocked. It gets the descriptors
+   named above and no others of this process, also not those that are not close-on-exec (on Linux
+   before 5.9, and Windows, those are the only ones: there only inheritable handles of the streams are
+   given). Input that is a STREAM is only written to, output and errors are only read; closing the
+   connection to its input (reactor_close or reactor_shutdown) is the end of file there. A stream's
+   end and on_exit come in any order, for a process that it has started may hold the stream open.
+
+   -EINVAL: no argv, STREAM without a handler, OUTPUT for another than errors, a number out of range;
+   -ENOTSUP: STREAM without the net (REACTOR_NO_NET); -EBADF: a file that is not open; -ECANCELED as
+   reactor_child and reactor_attach. out may be NULL. macOS cannot make pipes that are close-on-exec
+   from the start: a program that another thread starts by other means in that moment gets them, too.
+   On Windows texts are UTF-8, the program is looked for as SearchPath does, with .exe added, its
+   arguments are quoted as its C library reads them, and batch files are -ENOEXEC: their arguments
+   could be commands. */
+REACTOR_API int reactor_spawn(reactor *r, const reactor_spawn_options *o, reactor_spawned *out);
+
 /* ---- inside view ---- */
 
 typedef struct reactor_counters {
@@ -1515,13 +1660,14 @@ typedef struct reactor_counters {
     uint64_t datagrams_out; /* taken by the system */
     uint64_t datagrams_dropped; /* by overflow, and received ones for which there was no memory */
     size_t datagram_sockets;    /* now */
+    size_t children;            /* now: processes watched by reactor_child and reactor_spawn */
 } reactor_counters;
 
 /* Copies the counters. */
 REACTOR_API int reactor_stats(const reactor *r, reactor_counters *out);
 
 /* One line of text, without its newline, for the loop and for each live watcher, timer, listener,
-   connection and signal; fn must not change the loop. */
+   connection, signal and child; fn must not change the loop. */
 typedef void reactor_line_fn(const char *line, void *user);
 REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 
@@ -7071,6 +7217,7 @@ typedef struct reactor__loop_module {
 enum {
     REACTOR__LOOP_SIGNAL,
     REACTOR__LOOP_WORK,
+    REACTOR__LOOP_CHILD,
     REACTOR__LOOP_RESOLVE,
     REACTOR__LOOP_STREAM,
     REACTOR__LOOP_DATAGRAM,
@@ -7263,6 +7410,13 @@ REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_sign
     int64_t begun = reactor__loop_begin(r);
     fn(r, signum, user);
     reactor__loop_end(r, "signal", begun);
+}
+
+REACTOR__OPTIONAL static void reactor__loop_call_child(reactor *r, reactor_child_fn *fn, int pid,
+                                                       const reactor_exit *how, void *user) {
+    int64_t begun = reactor__loop_begin(r);
+    fn(r, pid, how, user);
+    reactor__loop_end(r, "child", begun);
 }
 
 /* Calls on_data. Without one, input is consumed. A handler that claims more than it was shown has
@@ -10147,6 +10301,716 @@ REACTOR_API int reactor_job_cancel(reactor *r, reactor_job handle) {
     REACTOR__STORE(&r->pending[REACTOR__LOOP_WORK], 1);
     reactor__loop_touch(r);
     return 0;
+}
+#endif
+/* ==== >> child ==== */
+/* Child processes: their end is told as a callback of the loop, and they are sent signals. Starting
+   them is section spawn's, below stream, for their streams may be connections.
+
+   Each child is waited for by its own number, when the system says that it has ended: by a pidfd that
+   is watched like any descriptor (Linux), by a kqueue that is (BSDs, macOS), by a wait of the thread
+   pool (Windows). Nothing that belongs to the whole process is used: no waitpid(-1), which would take
+   the status of the program's other children, and no handler of SIGCHLD, which is the program's.
+   Where that is refused a timer looks at the child every 20 ms.
+
+   Who has ended waits in a queue for the end of the turn: input that the turn has read comes first. */
+#ifndef REACTOR_NO_CHILDREN
+
+enum {
+    REACTOR__CHILD_BUCKETS = 64, /* a thousand children: 16 in each */
+    REACTOR__CHILD_LOOK_MS =
+        20,                    /* between two looks at children that the system does not tell of */
+    REACTOR__CHILD_SIGKILL = 9 /* SIGKILL, which Windows has no name for */
+};
+
+/* A watched child.
+
+        -> NEW [child_new]
+        NEW -> WATCHED [child_start, the system will tell]   NEW -> POLLED [child_start, it will not]
+        WATCHED -> POLLED [child_exited, told before its status can be had]
+        NEW, WATCHED, POLLED -> ENDED [child_end: child_start, child_exited, child_look, child_forked]
+        any -> freed [child_drop: child_tell, reactor_child, child_fini] */
+enum {
+    REACTOR__CHILD_NEW,     /* known to nobody yet */
+    REACTOR__CHILD_WATCHED, /* holds what child_sys_watch has taken */
+    REACTOR__CHILD_POLLED,  /* the timer looks */
+    REACTOR__CHILD_ENDED    /* its status has been taken; in the queue */
+};
+
+#ifdef _WIN32
+typedef struct reactor__child_watch {
+    HANDLE process;
+    HANDLE wait;    /* NULL: none */
+    int exited;     /* atomic: the wait is over */
+    int terminated; /* with this signal, by child_sys_kill */
+} reactor__child_watch;
+#elif defined(__linux__)
+typedef struct reactor__child_watch {
+    uint32_t slot;
+    int fd; /* the pidfd; 0, which the library's descriptors never are: none */
+} reactor__child_watch;
+#else
+typedef struct reactor__child_watch {
+    int none; /* the module has the kqueue */
+} reactor__child_watch;
+#endif
+
+typedef struct reactor__child_node {
+    struct reactor__child_node *next;  /* in its bucket */
+    struct reactor__child_node *later; /* in the queue of those that have ended */
+    reactor *r;
+    reactor_child_fn *fn; /* NULL: nobody wants to know */
+    void *user;
+    uint64_t deadline; /* the timer of its SIGKILL; 0: none */
+    int pid;
+    int state;
+    int group; /* it leads one */
+    reactor_exit how;
+    reactor__child_watch watch;
+} reactor__child_node;
+
+typedef struct reactor__child_module {
+    reactor__loop_module module; /* first: the loop knows only this */
+    reactor__child_node *buckets[REACTOR__CHILD_BUCKETS];
+    reactor__child_node *ended, **ended_end; /* the queue */
+    uint64_t timer;                          /* of looks; asleep while nobody is POLLED */
+    uint32_t polled;
+    int kq;        /* the kqueue; -1: none */
+    uint32_t slot; /* of that */
+} reactor__child_module;
+
+static reactor__child_module *reactor__child_module_here(const reactor *r) {
+    return (reactor__child_module *)r->modules[REACTOR__LOOP_CHILD];
+}
+
+static void reactor__child_check(const reactor__child_node *node) {
+    REACTOR__CHECK(node->pid > 0 || node->state == REACTOR__CHILD_NEW);
+    REACTOR__CHECK(node->state != REACTOR__CHILD_ENDED || !node->deadline);
+    REACTOR__CHECK(node->state == REACTOR__CHILD_ENDED || !node->later);
+    REACTOR__CHECK(!node->how.error || node->how.code == -1);
+    REACTOR__CHECK(!node->how.dumped || node->how.signum);
+    (void)node;
+}
+
+static void reactor__child_exited(reactor__child_node *node);
+
+/* ---- what differs between the systems ----
+
+   begin    what all children of the loop need; again is harmless.
+   watch    has child_exited called when the child has ended. -ENOTSUP: this system cannot.
+   unwatch  gives back what watch has taken, if it has. In a forked child too, where it must not
+            disturb the parent.
+   take     1: the child has ended, node->how says how, and the zombie is gone; 0: it runs;
+            -ECHILD: it is nobody that this process could wait for.
+   recall   after -ECHILD: puts into node->how what the system still knows.
+   kill     sends a signal.
+   collect  before the queue is looked at: the children whose end another thread has told.
+   close    gives back what begin has taken. */
+
+static reactor__child_node *reactor__child_find(const reactor__child_module *p, int pid) {
+    reactor__child_node *node = p->buckets[(unsigned)pid % REACTOR__CHILD_BUCKETS];
+    while (node && node->pid != pid) node = node->next;
+    return node;
+}
+
+#ifdef _WIN32
+
+static int reactor__child_sys_begin(reactor *r, reactor__child_module *p) {
+    (void)r, (void)p;
+    return 0;
+}
+
+/* On a thread of the pool. As a signal's: the node, the module, the wake-up; turn looks the other
+   way around. */
+static VOID CALLBACK reactor__child_sys_on_exit(PVOID user, BOOLEAN timed_out) {
+    reactor__child_node *node = (reactor__child_node *)user;
+    (void)timed_out;
+    REACTOR__STORE(&node->watch.exited, 1);
+    REACTOR__STORE(&node->r->pending[REACTOR__LOOP_CHILD], 1);
+    reactor__wake_notify(&node->r->wake);
+}
+
+/* The handle keeps the number from being another process's. spawn has one already. */
+static int reactor__child_sys_watch(reactor__child_module *p, reactor__child_node *node) {
+    reactor__child_watch *w = &node->watch;
+    const DWORD rights = SYNCHRONIZE | PROCESS_QUERY_LIMITED_INFORMATION;
+    (void)p;
+    if (!w->process) w->process = OpenProcess(rights | PROCESS_TERMINATE, FALSE, (DWORD)node->pid);
+    if (!w->process) w->process = OpenProcess(rights, FALSE, (DWORD)node->pid);
+    if (!w->process)
+        return GetLastError() == ERROR_INVALID_PARAMETER ? -ECHILD : reactor__util_error();
+    if (RegisterWaitForSingleObject(&w->wait, w->process, reactor__child_sys_on_exit, node,
+                                    INFINITE, WT_EXECUTEONLYONCE))
+        return 0;
+    int e = reactor__util_error();
+    w->wait = NULL;
+    return e < 0 ? e : -ENOMEM;
+}
+
+/* Waits for the callback if that is running just now, which it is for a few instructions. */
+static void reactor__child_sys_unwatch(reactor__child_module *p, reactor__child_node *node) {
+    reactor__child_watch *w = &node->watch;
+    (void)p;
+    if (w->wait) UnregisterWaitEx(w->wait, INVALID_HANDLE_VALUE);
+    if (w->process) CloseHandle(w->process);
+    memset(w, 0, sizeof *w);
+}
+
+/* Asked of the handle: 259, STILL_ACTIVE, is a code that a program may end with. */
+static int reactor__child_sys_take(reactor__child_node *node) {
+    DWORD code = 0;
+    if (WaitForSingleObject(node->watch.process, 0) == WAIT_TIMEOUT) return 0;
+    GetExitCodeProcess(node->watch.process, &code);
+    node->how.signum = node->watch.terminated;
+    node->how.code = node->watch.terminated ? -1 : (int)code;
+    return 1;
+}
+
+static void reactor__child_sys_recall(reactor__child_node *node) { (void)node; }
+
+/* There are no signals. A group has Ctrl-Break, which it may refuse to end by. */
+static int reactor__child_sys_kill(reactor__child_node *node, int signum) {
+    if (signum == SIGTERM && node->group)
+        return GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, (DWORD)node->pid) ? 0
+                                                                            : reactor__util_error();
+    if (signum != SIGTERM && signum != REACTOR__CHILD_SIGKILL) return -ENOTSUP;
+    if (TerminateProcess(node->watch.process, (UINT)(128 + signum))) {
+        node->watch.terminated = signum;
+        return 0;
+    }
+    const int e = reactor__util_error();
+    if (WaitForSingleObject(node->watch.process, 0) == WAIT_OBJECT_0) return 0;
+    return e == -EACCES ? -EPERM : e;
+}
+
+static int reactor__child_sys_knows(int signum) { return signum >= 0 && signum < 65; }
+
+static void reactor__child_sys_collect(reactor__child_module *p) {
+    for (int i = 0; i < REACTOR__CHILD_BUCKETS; i++)
+        for (reactor__child_node *node = p->buckets[i]; node; node = node->next)
+            if (REACTOR__EXCHANGE(&node->watch.exited, 0)) reactor__child_exited(node);
+}
+
+static void reactor__child_sys_close(reactor *r, reactor__child_module *p, int child) {
+    (void)r, (void)p, (void)child;
+}
+
+#else
+#include <sys/wait.h>
+
+static void reactor__child_set_status(reactor_exit *how, int status) {
+    memset(how, 0, sizeof *how);
+    how->code = -1;
+    if (WIFEXITED(status)) {
+        how->code = WEXITSTATUS(status);
+    } else {
+        how->signum = WTERMSIG(status);
+        how->dumped = WCOREDUMP(status) != 0;
+    }
+}
+
+/* By its number: until it is waited for, nobody else can get that. */
+static int reactor__child_wait(reactor__child_node *node) {
+    int status = 0;
+    pid_t got;
+    do got = waitpid((pid_t)node->pid, &status, WNOHANG);
+    while (got < 0 && errno == EINTR);
+    if (got < 0) return -ECHILD;
+    if (got > 0) reactor__child_set_status(&node->how, status);
+    return got > 0;
+}
+
+/* To one, or to its group. A process that has ended and was not waited for takes any signal. */
+static int reactor__child_send(reactor__child_node *node, int signum) {
+    if (kill((pid_t)(node->group ? -node->pid : node->pid), signum) == 0) return 0;
+    return errno == ESRCH ? 0 : -errno;
+}
+
+#if defined(_SIG_MAXSIG)
+#define REACTOR__CHILD_SIGNALS (_SIG_MAXSIG + 1) /* FreeBSD, whose NSIG is that of old: 32 */
+#else
+#define REACTOR__CHILD_SIGNALS NSIG
+#endif
+
+static int reactor__child_sys_knows(int signum) {
+    return signum >= 0 && signum < REACTOR__CHILD_SIGNALS;
+}
+
+static void reactor__child_sys_collect(reactor__child_module *p) { (void)p; }
+
+#ifdef __linux__
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434 /* the same number everywhere; Linux 5.3 */
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424 /* Linux 5.1 */
+#endif
+
+/* An idtype of waitid(2), Linux 5.4; and of ioctl_pidfd(2) the call that tells how a process has
+   ended although somebody else has waited for it, Linux 6.15. */
+enum {
+    REACTOR__CHILD_P_PIDFD = 3,
+    REACTOR__CHILD_INFO_EXIT = 8 /* in mask: exit_code is there */
+};
+typedef struct reactor__child_info {
+    uint64_t mask, cgroup;
+    uint32_t ids[11]; /* pid, tgid, ppid, and users and groups */
+    int32_t exit_code;
+} reactor__child_info;
+#define REACTOR__CHILD_GET_INFO _IOWR(0xFF, 11, reactor__child_info)
+
+static int reactor__child_sys_begin(reactor *r, reactor__child_module *p) {
+    (void)r, (void)p;
+    return 0;
+}
+
+/* The pidfd is readable. */
+static void reactor__child_sys_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)fd, (void)events;
+    r->core.counters.callbacks--; /* child_tell's is the one that counts */
+    reactor__child_exited((reactor__child_node *)user);
+}
+
+/* -ESRCH is a child that has been waited for, which take finds out, and -EINVAL a thread. A sandbox
+   says EPERM or ENOSYS, a kernel that is too old ENOSYS. */
+static int reactor__child_sys_watch(reactor__child_module *p, reactor__child_node *node) {
+    reactor__child_watch *w = &node->watch;
+    (void)p;
+    const int fd = (int)syscall(SYS_pidfd_open, node->pid, 0);
+    if (fd < 0) return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ENOTSUP;
+    w->fd = reactor__util_above(fd);
+    int64_t slot =
+        reactor__core_reserve(&node->r->core, REACTOR__CORE_INTERNAL, reactor__child_sys_io, node);
+    int e = slot < 0 ? (int)slot : 0;
+    if (e == 0) {
+        e = reactor__core_bind(&node->r->core, (uint32_t)slot, w->fd, REACTOR_READ);
+        w->slot = (uint32_t)slot;
+        if (e == 0) return 0;
+        reactor__core_release(&node->r->core, (uint32_t)slot);
+    }
+    reactor__util_close(w->fd);
+    w->fd = 0;
+    return e;
+}
+
+static void reactor__child_sys_unwatch(reactor__child_module *p, reactor__child_node *node) {
+    reactor__core *core = &node->r->core;
+    (void)p;
+    if (!node->watch.fd) return;
+    reactor__core_unbind(core, node->watch.slot, 0);
+    reactor__core_release(core, node->watch.slot);
+    reactor__util_close(node->watch.fd);
+    node->watch.fd = 0;
+}
+
+/* By the pidfd, so that never another process is waited for, were the number to be its by now. Linux
+   5.3 has pidfds, and cannot wait by them (EINVAL). */
+static int reactor__child_sys_take(reactor__child_node *node) {
+    siginfo_t info;
+    int e;
+    if (!node->watch.fd) return reactor__child_wait(node);
+    memset(&info, 0, sizeof info);
+    do e = waitid((idtype_t)REACTOR__CHILD_P_PIDFD, (id_t)node->watch.fd, &info, WEXITED | WNOHANG);
+    while (e < 0 && errno == EINTR);
+    if (e < 0) return errno == EINVAL ? reactor__child_wait(node) : -ECHILD;
+    if (!info.si_pid) return 0;
+    reactor__child_set_status(&node->how, info.si_code == CLD_EXITED
+                                              ? info.si_status << 8
+                                              : info.si_status | (info.si_code == CLD_DUMPED) << 7);
+    return 1;
+}
+
+/* ioctl(2) itself, whose number has another type in each C library. */
+static void reactor__child_sys_recall(reactor__child_node *node) {
+    reactor__child_info info;
+    if (!node->watch.fd) return;
+    memset(&info, 0, sizeof info);
+    info.mask = REACTOR__CHILD_INFO_EXIT;
+    if (syscall(SYS_ioctl, node->watch.fd, REACTOR__CHILD_GET_INFO, &info) < 0) return;
+    if (info.mask & REACTOR__CHILD_INFO_EXIT) reactor__child_set_status(&node->how, info.exit_code);
+}
+
+/* A group has no pidfd: that its leader still has the number is asked first. */
+static int reactor__child_sys_kill(reactor__child_node *node, int signum) {
+    if (!node->watch.fd) return reactor__child_send(node, signum);
+    if (syscall(SYS_pidfd_send_signal, node->watch.fd, node->group ? 0 : signum, NULL, 0) < 0)
+        return errno == ESRCH ? 0 : -errno;
+    return node->group ? reactor__child_send(node, signum) : 0;
+}
+
+static void reactor__child_sys_close(reactor *r, reactor__child_module *p, int child) {
+    (void)r, (void)p, (void)child;
+}
+
+#else
+#include <sys/event.h>
+
+enum { REACTOR__CHILD_EVENTS = 32 };
+
+/* The kqueue is readable: takes what it has. A child's number is its event's name. */
+static void reactor__child_sys_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    reactor__child_module *p = (reactor__child_module *)user;
+    const struct timespec now = {0, 0};
+    struct kevent list[REACTOR__CHILD_EVENTS];
+    int n;
+    (void)events;
+    r->core.counters.callbacks--; /* child_tell's is the one that counts */
+    do {
+        n = kevent(fd, NULL, 0, list, REACTOR__CHILD_EVENTS, &now);
+        for (int i = 0; i < n; i++) {
+            reactor__child_node *node = reactor__child_find(p, (int)list[i].ident);
+            if (node && node->state == REACTOR__CHILD_WATCHED) reactor__child_exited(node);
+        }
+    } while (n == REACTOR__CHILD_EVENTS);
+}
+
+static int reactor__child_sys_begin(reactor *r, reactor__child_module *p) {
+    if (p->kq >= 0) return 0;
+    const int kq = reactor__util_above(kqueue());
+    if (kq < 0) return -errno;
+    int64_t slot =
+        reactor__core_reserve(&r->core, REACTOR__CORE_INTERNAL, reactor__child_sys_io, p);
+    int e = slot < 0 ? (int)slot : reactor__util_cloexec(kq);
+    if (e == 0) e = reactor__core_bind(&r->core, (uint32_t)slot, kq, REACTOR_READ);
+    if (e == 0) {
+        p->kq = kq;
+        p->slot = (uint32_t)slot;
+        return 0;
+    }
+    if (slot >= 0) reactor__core_release(&r->core, (uint32_t)slot);
+    reactor__util_close(kq);
+    return e;
+}
+
+static int reactor__child_sys_event(const reactor__child_module *p, const reactor__child_node *node,
+                                    unsigned flags) {
+    const struct timespec now = {0, 0};
+    struct kevent change;
+    memset(&change, 0, sizeof change);
+    change.ident = (uintptr_t)node->pid;
+    change.filter = EVFILT_PROC;
+    change.flags = (unsigned short)flags;
+    change.fflags = NOTE_EXIT;
+    return kevent(p->kq, &change, 1, NULL, 0, &now) < 0 ? -errno : 0;
+}
+
+/* Most say ESRCH of a zombie, which take finds. */
+static int reactor__child_sys_watch(reactor__child_module *p, reactor__child_node *node) {
+    int e = reactor__child_sys_event(p, node, EV_ADD | EV_ONESHOT);
+    return e == -ENOMEM ? e : e < 0 ? -ENOTSUP : 0;
+}
+
+/* Of what has been told there is nothing to delete any more. */
+static void reactor__child_sys_unwatch(reactor__child_module *p, reactor__child_node *node) {
+    if (p->kq >= 0 && node->state == REACTOR__CHILD_WATCHED)
+        (void)reactor__child_sys_event(p, node, EV_DELETE);
+}
+
+/* macOS tells of an exit before its status can be had. */
+static int reactor__child_sys_take(reactor__child_node *node) { return reactor__child_wait(node); }
+
+static void reactor__child_sys_recall(reactor__child_node *node) { (void)node; }
+
+static int reactor__child_sys_kill(reactor__child_node *node, int signum) {
+    return reactor__child_send(node, signum);
+}
+
+/* A forked child inherits no kqueue: its number may be somebody else's there. */
+static void reactor__child_sys_close(reactor *r, reactor__child_module *p, int child) {
+    if (p->kq < 0) return;
+    reactor__core_unbind(&r->core, p->slot, 1);
+    reactor__core_release(&r->core, p->slot);
+    if (!child) reactor__util_close(p->kq);
+    p->kq = -1;
+}
+#endif
+#endif
+
+/* ---- from its end to its callback ---- */
+
+/* Changes who looks at a child. The timer is asleep while there is nobody to look at. */
+static void reactor__child_set_state(reactor__child_node *node, int state) {
+    reactor__child_module *p = reactor__child_module_here(node->r);
+    const uint32_t before = p->polled;
+    p->polled -= node->state == REACTOR__CHILD_POLLED;
+    p->polled += state == REACTOR__CHILD_POLLED;
+    node->state = state;
+    if (!before != !p->polled)
+        reactor__loop_reset_timer(
+            node->r, p->timer, p->polled ? REACTOR__CHILD_LOOK_MS * REACTOR__MS : REACTOR__NEVER);
+}
+
+/* Gives back what tells of its end, and takes its SIGKILL back. */
+static void reactor__child_release(reactor__child_node *node) {
+    reactor__child_module *p = reactor__child_module_here(node->r);
+    reactor__child_sys_unwatch(p, node);
+    if (node->deadline) reactor__timer_cancel(&node->r->wheel, node->deadline);
+    node->deadline = 0;
+}
+
+/* Its status is in how; the callback comes at the end of the turn. */
+static void reactor__child_end(reactor__child_node *node) {
+    reactor__child_module *p = reactor__child_module_here(node->r);
+    reactor__child_release(node);
+    reactor__child_set_state(node, REACTOR__CHILD_ENDED);
+    node->later = NULL;
+    *p->ended_end = node;
+    p->ended_end = &node->later;
+    REACTOR__STORE(&node->r->pending[REACTOR__LOOP_CHILD], 1);
+    reactor__loop_touch(node->r);
+    reactor__child_check(node);
+}
+
+static void reactor__child_lost(reactor__child_node *node) {
+    memset(&node->how, 0, sizeof node->how);
+    node->how.error = -ECHILD;
+    node->how.code = -1;
+    reactor__child_sys_recall(node);
+}
+
+/* Whether it has ended. */
+static int reactor__child_look(reactor__child_node *node) {
+    const int e = reactor__child_sys_take(node);
+    if (e == 0) return 0;
+    if (e < 0) reactor__child_lost(node);
+    reactor__child_end(node);
+    return 1;
+}
+
+/* The system says that it has ended. */
+static void reactor__child_exited(reactor__child_node *node) {
+    if (reactor__child_look(node)) return;
+    reactor__child_release(node);
+    reactor__child_set_state(node, REACTOR__CHILD_POLLED);
+}
+
+/* The timer's: whom the system does not tell of. */
+static void reactor__child_look_round(reactor *r, reactor_timer t, void *user) {
+    const reactor__child_module *p = (const reactor__child_module *)user;
+    (void)r, (void)t;
+    for (int i = 0; i < REACTOR__CHILD_BUCKETS; i++)
+        for (reactor__child_node *node = p->buckets[i]; node; node = node->next)
+            if (node->state == REACTOR__CHILD_POLLED) (void)reactor__child_look(node);
+}
+
+/* Off all lists, and freed. */
+static void reactor__child_drop(reactor__child_node *node) {
+    reactor__child_module *p = reactor__child_module_here(node->r);
+    reactor__child_node **at = &p->buckets[(unsigned)node->pid % REACTOR__CHILD_BUCKETS];
+    reactor__child_check(node);
+    while (*at != node) at = &(*at)->next;
+    *at = node->next;
+    if (node->state == REACTOR__CHILD_ENDED) {
+        for (at = &p->ended; *at != node;) at = &(*at)->later;
+        *at = node->later;
+        if (!*at) p->ended_end = at;
+    }
+    reactor__child_release(node);
+    reactor__child_set_state(node, REACTOR__CHILD_NEW);
+    node->r->core.active--;
+    node->r->core.counters.children--;
+    REACTOR_FREE(node);
+}
+
+/* Nothing is kept of the child when its callback runs, which may watch a new one of that number. */
+static void reactor__child_tell(reactor *r, reactor__child_node *node) {
+    reactor_child_fn *fn = node->fn;
+    void *user = node->user;
+    const reactor_exit how = node->how;
+    const int pid = node->pid;
+    reactor__child_drop(node);
+    if (fn) reactor__loop_call_child(r, fn, pid, &how, user);
+}
+
+static void reactor__child_turn(reactor *r, reactor__loop_module *module) {
+    reactor__child_module *p = (reactor__child_module *)module;
+    REACTOR__STORE(&r->pending[REACTOR__LOOP_CHILD], 0);
+    reactor__child_sys_collect(p);
+    while (p->ended && !REACTOR__PEEK(&r->core.stop)) reactor__child_tell(r, p->ended);
+    if (p->ended) REACTOR__STORE(&r->pending[REACTOR__LOOP_CHILD], 1); /* after a stop */
+}
+
+/* ---- the end of the loop, and forks ---- */
+
+/* Nothing of this loop's children is left in the kernel; memory stays. */
+static void reactor__child_fork_cleanup(reactor *r, reactor__loop_module *module) {
+    reactor__child_module *p = (reactor__child_module *)module;
+    for (int i = 0; i < REACTOR__CHILD_BUCKETS; i++)
+        for (reactor__child_node *node = p->buckets[i]; node; node = node->next)
+            reactor__child_release(node);
+    reactor__child_sys_close(r, p, 1);
+}
+
+/* They are the parent's, and cannot be waited for here. What has been taken before is known here as
+   well. */
+static int reactor__child_forked(reactor *r, reactor__loop_module *module) {
+    reactor__child_module *p = (reactor__child_module *)module;
+    for (int i = 0; i < REACTOR__CHILD_BUCKETS; i++)
+        for (reactor__child_node *node = p->buckets[i]; node; node = node->next) {
+            if (node->state == REACTOR__CHILD_ENDED) continue;
+            reactor__child_lost(node);
+            reactor__child_end(node);
+        }
+    reactor__child_sys_close(r, p, 1);
+    return 0;
+}
+
+/* Those that have ended are told of, for nobody could find out any more; the others run on. */
+static void reactor__child_fini(reactor *r, reactor__loop_module *module, int child) {
+    reactor__child_module *p = (reactor__child_module *)module;
+    while (p->ended && !child) reactor__child_tell(r, p->ended);
+    for (int i = 0; i < REACTOR__CHILD_BUCKETS; i++)
+        while (p->buckets[i]) reactor__child_drop(p->buckets[i]);
+    reactor__child_sys_close(r, p, child);
+    reactor__timer_cancel(&r->wheel, p->timer);
+    r->modules[REACTOR__LOOP_CHILD] = NULL;
+    r->pending[REACTOR__LOOP_CHILD] = 0;
+    REACTOR_FREE(p);
+}
+
+static void reactor__child_dump(const reactor *r, const reactor__loop_module *module,
+                                reactor_line_fn *fn, void *user) {
+    const reactor__child_module *p = (const reactor__child_module *)module;
+    char line[64];
+    (void)r;
+    for (int i = 0; i < REACTOR__CHILD_BUCKETS; i++)
+        for (const reactor__child_node *node = p->buckets[i]; node; node = node->next) {
+            snprintf(line, sizeof line, "child pid=%d%s", node->pid,
+                     node->state == REACTOR__CHILD_ENDED ? " ended" : "");
+            fn(line, user);
+        }
+}
+
+/* ---- watching ---- */
+
+/* Made with the first child, the timer for looks too: so that a child that has been started can
+   always be looked at, whatever fails then. */
+static int reactor__child_module_start(reactor *r) {
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    if (r->modules[REACTOR__LOOP_CHILD]) return 0;
+    reactor__child_module *p = REACTOR__NEW(reactor__child_module);
+    if (!p) return -ENOMEM;
+    int e = reactor__loop_set_timer(r, REACTOR__NEVER, REACTOR__CHILD_LOOK_MS * REACTOR__MS,
+                                    reactor__child_look_round, p, flags, &p->timer);
+    if (e < 0) {
+        REACTOR_FREE(p);
+        return e;
+    }
+    p->ended_end = &p->ended;
+    p->kq = -1;
+    p->module.turn = reactor__child_turn;
+    p->module.fini = reactor__child_fini;
+    p->module.dump = reactor__child_dump;
+    p->module.fork_cleanup = reactor__child_fork_cleanup;
+    p->module.forked = reactor__child_forked;
+    r->modules[REACTOR__LOOP_CHILD] = &p->module;
+    return 0;
+}
+
+/* All that can fail before there is a child. */
+static int reactor__child_new(reactor *r, reactor_child_fn *fn, void *user,
+                              reactor__child_node **out) {
+    if (r->closing) return -ECANCELED;
+    int e = reactor__child_module_start(r);
+    if (e == 0) e = reactor__child_sys_begin(r, reactor__child_module_here(r));
+    if (e < 0) return e;
+    *out = REACTOR__NEW(reactor__child_node);
+    if (!*out) return -ENOMEM;
+    (*out)->r = r;
+    (*out)->fn = fn;
+    (*out)->user = user;
+    return 0;
+}
+
+/* The node becomes that of pid. -ENOTSUP: the timer looks at it. */
+static int reactor__child_start(reactor__child_node *node, int pid) {
+    reactor__child_module *p = reactor__child_module_here(node->r);
+    reactor__child_node **bucket = &p->buckets[(unsigned)pid % REACTOR__CHILD_BUCKETS];
+    node->pid = pid;
+    node->next = *bucket;
+    *bucket = node;
+    node->r->core.active++;
+    node->r->core.counters.children++;
+    int e = reactor__child_sys_watch(p, node);
+    reactor__child_set_state(node, e < 0 ? REACTOR__CHILD_POLLED : REACTOR__CHILD_WATCHED);
+    return e;
+}
+
+static int reactor__child_add(reactor *r, int pid, reactor_child_fn *fn, void *user) {
+    reactor__child_node *node = NULL;
+    int e = reactor__child_new(r, fn, user, &node);
+    if (e < 0) return e;
+    e = reactor__child_start(node, pid);
+    if (e == -ENOTSUP) e = 0;
+    if (e == 0) {
+        const int ended = reactor__child_sys_take(node);
+        if (ended > 0) reactor__child_end(node);
+        if (ended >= 0) return 0;
+        e = -ECHILD;
+    }
+    reactor__child_drop(node);
+    return e;
+}
+
+REACTOR_API int reactor_child(reactor *r, int pid, reactor_child_fn *fn, void *user) {
+    if (!r || pid < 1) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    const reactor__child_module *p = reactor__child_module_here(r);
+    reactor__child_node *node = p ? reactor__child_find(p, pid) : NULL;
+    if (!node) return fn ? reactor__child_add(r, pid, fn, user) : -ENOENT;
+    if (!fn) {
+        reactor__child_drop(node);
+        return 0;
+    }
+    node->fn = fn;
+    node->user = user;
+    return 0;
+}
+
+/* ---- signals to children ---- */
+
+/* Whoever may send one signal may send this one, as a rule: a refusal has nobody to be told to. */
+static void reactor__child_time_is_up(reactor *r, reactor_timer t, void *user) {
+    reactor__child_node *node = (reactor__child_node *)user;
+    (void)r, (void)t;
+    node->deadline = 0;
+    (void)reactor__child_sys_kill(node, REACTOR__CHILD_SIGKILL);
+}
+
+/* The timer is made before the signal, which cannot be taken back, and moved after it. */
+static int reactor__child_kill_node(reactor__child_node *node, int signum, int64_t deadline_ms) {
+    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
+    const uint64_t before = node->deadline;
+    reactor *r = node->r;
+    int e = 0;
+    if (deadline_ms >= 0 && !before)
+        e = reactor__loop_set_timer(r, reactor__util_ms(deadline_ms), 0, reactor__child_time_is_up,
+                                    node, flags, &node->deadline);
+    if (e == 0 && signum) {
+        e = reactor__child_sys_kill(node, signum);
+        if (e < 0 && !before && node->deadline) {
+            reactor__timer_cancel(&r->wheel, node->deadline);
+            node->deadline = 0;
+        }
+    }
+    if (e < 0 || !before) return e;
+    if (deadline_ms >= 0)
+        return reactor__loop_reset_timer(r, before, reactor__util_ms(deadline_ms));
+    reactor__timer_cancel(&r->wheel, before);
+    node->deadline = 0;
+    return 0;
+}
+
+REACTOR_API int reactor_child_kill(reactor *r, int pid, int signum, int64_t deadline_ms) {
+    if (!r || pid < 1 || !reactor__child_sys_knows(signum) || deadline_ms < -1) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    const reactor__child_module *p = reactor__child_module_here(r);
+    reactor__child_node *node = p ? reactor__child_find(p, pid) : NULL;
+    if (!node) return -ENOENT;
+    if (r->pid != reactor__util_pid()) return -ECHILD;
+    if (node->state == REACTOR__CHILD_ENDED) return 0;
+    return reactor__child_kill_node(node, signum, deadline_ms);
 }
 #endif
 /* ==== >> net ==== */
@@ -15205,6 +16069,26 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     return 0;
 }
 
+#ifndef REACTOR_NO_CHILDREN
+/* Takes back what was attached since the last callback, and closes it: nobody has heard of it. */
+static void reactor__stream_unattach(reactor *r, reactor_conn conn) {
+    reactor__stream_module *p = reactor__stream_module_of(r);
+    reactor__core_slot *slot = reactor__core_resolve(&r->core, conn.id, REACTOR__CORE_CONN);
+    reactor__stream_conn *c = (reactor__stream_conn *)slot->user, *before = NULL;
+    const reactor_socket fd = c->fd;
+    for (reactor__stream_conn *at = p->scheduled_head; at != c; at = at->scheduled_next)
+        before = at;
+    if (before)
+        before->scheduled_next = c->scheduled_next;
+    else
+        p->scheduled_head = c->scheduled_next;
+    if (p->scheduled_tail == c) p->scheduled_tail = before;
+    reactor__core_unbind(&r->core, (uint32_t)c->id, 0);
+    reactor__stream_conn_undo(r, c);
+    reactor__util_close(fd);
+}
+#endif
+
 /* ---- listening ----
 
    A listener is a level on every backend, and its interest is 0 while there is any reason not to
@@ -16269,6 +17153,641 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_module *m
     }
 }
 #endif /* REACTOR_NO_NET */
+/* ==== >> spawn ==== */
+/* Programs started in child processes, whose streams may be connections. Uses child, and stream where
+   there is one; for that it stands below it.
+
+   All that can fail on this side, the connections too, is made before there is a process; from then on
+   only the program itself can fail to start, and is waited for here. The new process shares this one's
+   memory until it has another program (vfork(2): a fork would copy the tables of all its pages), so it
+   makes only system calls, with what has been prepared for it, and with all signals blocked: a
+   handler of the program would run in this memory. What goes wrong comes back by memory or, where
+   vfork is a fork (valgrind, thread sanitizer, emulators), through a pipe that a started program
+   closes. */
+#ifndef REACTOR_NO_CHILDREN
+
+/* A start under way. */
+typedef struct reactor__spawn_launch {
+    reactor *r;
+    const reactor_spawn_options *o;
+    reactor__child_node *node;
+    reactor_file given[3]; /* what the process gets for its streams */
+    int made[3];           /* and was opened for that: it is closed here afterwards */
+    reactor_conn conns[3];
+} reactor__spawn_launch;
+
+/* ---- what differs between the systems ----
+
+   check    what this system cannot do: -ENOTSUP.
+   null     opens what neither gives nor takes anything.
+   own      this process's descriptor of that number; what null opens if there is none to be given.
+   is_open  whether a file of the caller's can be given.
+   pair     connects the end that the process gets with one for here.
+   start    starts the process; its number, or why not.
+   close    of what the process got. */
+
+#ifdef _WIN32
+
+static int reactor__spawn_sys_check(const reactor_spawn_options *o) {
+    return o->file_count || o->session ? -ENOTSUP : 0;
+}
+
+static int reactor__spawn_sys_null(int number, reactor_file *out) {
+    const DWORD share = FILE_SHARE_READ | FILE_SHARE_WRITE;
+    *out = CreateFileW(L"NUL", number ? GENERIC_WRITE : GENERIC_READ, share, NULL, OPEN_EXISTING, 0,
+                       NULL);
+    return *out == INVALID_HANDLE_VALUE ? reactor__util_error() : 0;
+}
+
+static void reactor__spawn_sys_close(reactor_file file, int stream) {
+    if (stream)
+        reactor__util_close((reactor_socket)file);
+    else
+        CloseHandle(file);
+}
+
+static int reactor__spawn_sys_own(int number, reactor_file *out) {
+    const DWORD names[] = {STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE};
+    *out = GetStdHandle(names[number]);
+    return *out && *out != INVALID_HANDLE_VALUE;
+}
+
+static int reactor__spawn_sys_is_open(reactor_file file) {
+    DWORD flags;
+    return GetHandleInformation(file, &flags) ? 0 : -EBADF;
+}
+
+#ifndef REACTOR_NO_NET
+static int reactor__spawn_loopback(reactor_socket *fd, DWORD flags) {
+    *fd = WSASocketW(AF_INET, SOCK_STREAM, 0, NULL, 0, flags | REACTOR__UTIL_NO_INHERIT);
+    return *fd == REACTOR__UTIL_NO_SOCKET ? reactor__util_error() : reactor__util_cloexec(*fd);
+}
+
+/* The backends watch sockets alone, so the two ends are a connection of the loopback. Whoever else
+   connects to its port in this moment is sent away. */
+static int reactor__spawn_connect(reactor_socket listener, reactor_socket theirs,
+                                  reactor_socket *ours) {
+    struct sockaddr_in a, b;
+    int len = sizeof a;
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(listener, (struct sockaddr *)&a, len) != 0 || listen(listener, 8) != 0 ||
+        getsockname(listener, (struct sockaddr *)&a, &len) != 0 ||
+        connect(theirs, (struct sockaddr *)&a, len) != 0 ||
+        getsockname(theirs, (struct sockaddr *)&a, &len) != 0)
+        return reactor__util_error();
+    for (;;) {
+        len = sizeof b;
+        *ours = accept(listener, (struct sockaddr *)&b, &len);
+        if (*ours == REACTOR__UTIL_NO_SOCKET) return reactor__util_error();
+        if (b.sin_port == a.sin_port && b.sin_addr.s_addr == a.sin_addr.s_addr) break;
+        reactor__util_close(*ours);
+    }
+    return reactor__util_cloexec(*ours);
+}
+
+/* The process's end is not OVERLAPPED, as programs read and write their streams like files. */
+static int reactor__spawn_sys_pair(int number, reactor_socket *ours, reactor_file *given) {
+    reactor_socket listener, theirs = REACTOR__UTIL_NO_SOCKET;
+    (void)number;
+    *ours = REACTOR__UTIL_NO_SOCKET;
+    int e = reactor__spawn_loopback(&listener, WSA_FLAG_OVERLAPPED);
+    if (e == 0) e = reactor__spawn_loopback(&theirs, 0);
+    if (e == 0) e = reactor__spawn_connect(listener, theirs, ours);
+    if (listener != REACTOR__UTIL_NO_SOCKET) reactor__util_close(listener);
+    *given = (reactor_file)theirs;
+    if (e == 0) return 0;
+    if (theirs != REACTOR__UTIL_NO_SOCKET) reactor__util_close(theirs);
+    if (*ours != REACTOR__UTIL_NO_SOCKET) reactor__util_close(*ours);
+    return e;
+}
+#endif
+
+/* Texts are UTF-8 here and UTF-16 there. size counts the end, so a list of texts can be one. */
+static int reactor__spawn_wide(const char *text, size_t size, WCHAR **out) {
+    *out = NULL;
+    if (size > 1024 * 1024) return -E2BIG;
+    int n = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, (int)size, NULL, 0);
+    if (n <= 0) return -EINVAL;
+    *out = (WCHAR *)REACTOR_MALLOC((size_t)n * sizeof(WCHAR));
+    if (!*out) return -ENOMEM;
+    MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, (int)size, *out, n);
+    return 0;
+}
+
+/* An argument as the C library of the program will read it (CommandLineToArgvW): backslashes stand
+   for themselves, but before a quote they are read in pairs. Returns the end. */
+static char *reactor__spawn_quote(char *to, const char *argument) {
+    if (*argument && !strpbrk(argument, " \t\n\v\"")) {
+        size_t len = strlen(argument);
+        memcpy(to, argument, len);
+        return to + len;
+    }
+    *to++ = '"';
+    for (const char *at = argument;; at++) {
+        size_t slashes = 0;
+        for (; *at == '\\'; at++) slashes++;
+        if (!*at || *at == '"') slashes *= 2;
+        if (*at == '"') slashes++;
+        memset(to, '\\', slashes);
+        to += slashes;
+        if (!*at) break;
+        *to++ = *at;
+    }
+    *to++ = '"';
+    return to;
+}
+
+static int reactor__spawn_command(const char *const *argv, WCHAR **out) {
+    size_t size = 1;
+    for (int i = 0; argv[i]; i++) size += 2 * strlen(argv[i]) + 3;
+    char *text = (char *)REACTOR_MALLOC(size), *at = text;
+    if (!text) return -ENOMEM;
+    for (int i = 0; argv[i]; i++) {
+        if (i) *at++ = ' ';
+        at = reactor__spawn_quote(at, argv[i]);
+    }
+    *at++ = '\0';
+    int e = reactor__spawn_wide(text, (size_t)(at - text), out);
+    REACTOR_FREE(text);
+    return e;
+}
+
+/* One text after the other; an empty one ends them. NULL: as this process's. */
+static int reactor__spawn_block(const char *const *environment, WCHAR **out) {
+    size_t size = 2, len;
+    *out = NULL;
+    if (!environment) return 0;
+    for (int i = 0; environment[i]; i++) size += strlen(environment[i]) + 1;
+    char *text = (char *)reactor__util_zeroed(size), *at = text;
+    if (!text) return -ENOMEM;
+    for (int i = 0; environment[i]; i++, at += len)
+        memcpy(at, environment[i], len = strlen(environment[i]) + 1);
+    int e = reactor__spawn_wide(text, (size_t)(at - text) + 2 - (at > text), out);
+    REACTOR_FREE(text);
+    return e;
+}
+
+/* Where the program is. cmd.exe reads the arguments of a batch file by rules of its own, by which
+   they could be commands: such a file is no program. */
+static int reactor__spawn_search(const char *file, WCHAR **out) {
+    WCHAR *name;
+    *out = NULL;
+    int e = reactor__spawn_wide(file, strlen(file) + 1, &name);
+    if (e < 0) return e;
+    DWORD n = SearchPathW(NULL, name, L".exe", 0, NULL, NULL);
+    if (n) *out = (WCHAR *)REACTOR_MALLOC(((size_t)n + 1) * sizeof(WCHAR));
+    if (n && !*out) e = -ENOMEM;
+    if (*out) n = SearchPathW(NULL, name, L".exe", n, *out, NULL);
+    if (e == 0 && !n) e = -ENOENT;
+    REACTOR_FREE(name);
+    if (e == 0 && n > 4 &&
+        (CompareStringW(LOCALE_INVARIANT, NORM_IGNORECASE, *out + n - 4, 4, L".bat", 4) == 2 ||
+         CompareStringW(LOCALE_INVARIANT, NORM_IGNORECASE, *out + n - 4, 4, L".cmd", 4) == 2))
+        e = -ENOEXEC;
+    return e;
+}
+
+/* Before Windows 8 a console's handles are none of the kernel's, and go to every process. */
+static int reactor__spawn_is_console(HANDLE h) { return ((uintptr_t)h & 3) == 3; }
+
+typedef struct reactor__spawn_handles {
+    HANDLE all[3], list[3]; /* list: of the kernel's, each once */
+    DWORD count;
+} reactor__spawn_handles;
+
+static void reactor__spawn_drop_handles(const reactor__spawn_handles *h) {
+    for (DWORD i = 0; i < h->count; i++) CloseHandle(h->list[i]);
+}
+
+/* Copies that can be inherited: only these are. */
+static int reactor__spawn_copy_handles(const reactor__spawn_launch *l, reactor__spawn_handles *h) {
+    const HANDLE self = GetCurrentProcess();
+    memset(h, 0, sizeof *h);
+    for (int i = 0; i < 3; i++) {
+        h->all[i] = l->given[i];
+        if (reactor__spawn_is_console(l->given[i])) continue;
+        if (!DuplicateHandle(self, l->given[i], self, &h->all[i], 0, TRUE, DUPLICATE_SAME_ACCESS)) {
+            int e = reactor__util_error();
+            reactor__spawn_drop_handles(h);
+            return e;
+        }
+        h->list[h->count++] = h->all[i];
+    }
+    return 0;
+}
+
+/* The last step. HANDLE_LIST keeps everything else from being inherited, whatever other threads make
+   inheritable. */
+static int reactor__spawn_create(const reactor__spawn_launch *l, WCHAR *file, WCHAR *command,
+                                 WCHAR *block, WCHAR *directory, reactor__spawn_handles *h) {
+    STARTUPINFOEXW start;
+    PROCESS_INFORMATION info;
+    SIZE_T size = 0;
+    DWORD flags = EXTENDED_STARTUPINFO_PRESENT | CREATE_UNICODE_ENVIRONMENT;
+    if (l->o->group) flags |= CREATE_NEW_PROCESS_GROUP;
+    memset(&start, 0, sizeof start);
+    start.StartupInfo.cb = sizeof start;
+    start.StartupInfo.dwFlags = STARTF_USESTDHANDLES;
+    start.StartupInfo.hStdInput = h->all[0];
+    start.StartupInfo.hStdOutput = h->all[1];
+    start.StartupInfo.hStdError = h->all[2];
+    InitializeProcThreadAttributeList(NULL, 1, 0, &size);
+    start.lpAttributeList = (LPPROC_THREAD_ATTRIBUTE_LIST)REACTOR_MALLOC(size);
+    if (!start.lpAttributeList) return -ENOMEM;
+    int e = InitializeProcThreadAttributeList(start.lpAttributeList, 1, 0, &size) ? 0 : -ENOMEM;
+    if (e == 0) {
+        if ((h->count &&
+             !UpdateProcThreadAttribute(start.lpAttributeList, 0, PROC_THREAD_ATTRIBUTE_HANDLE_LIST,
+                                        h->list, h->count * sizeof(HANDLE), NULL, NULL)) ||
+            !CreateProcessW(file, command, NULL, NULL, TRUE, flags, block, directory,
+                            &start.StartupInfo, &info))
+            e = reactor__util_error();
+        DeleteProcThreadAttributeList(start.lpAttributeList);
+    }
+    REACTOR_FREE(start.lpAttributeList);
+    if (e < 0) return e;
+    CloseHandle(info.hThread);
+    l->node->watch.process = info.hProcess;
+    return (int)info.dwProcessId;
+}
+
+static int reactor__spawn_sys_start(const reactor__spawn_launch *l) {
+    const reactor_spawn_options *o = l->o;
+    WCHAR *file = NULL, *command = NULL, *block = NULL, *directory = NULL;
+    reactor__spawn_handles handles;
+    int e = reactor__spawn_search(o->file ? o->file : o->argv[0], &file);
+    if (e == 0) e = reactor__spawn_command(o->argv, &command);
+    if (e == 0) e = reactor__spawn_block(o->environment, &block);
+    if (e == 0 && o->directory)
+        e = reactor__spawn_wide(o->directory, strlen(o->directory) + 1, &directory);
+    if (e == 0) e = reactor__spawn_copy_handles(l, &handles);
+    if (e == 0) {
+        e = reactor__spawn_create(l, file, command, block, directory, &handles);
+        reactor__spawn_drop_handles(&handles);
+    }
+    REACTOR_FREE(file);
+    REACTOR_FREE(command);
+    REACTOR_FREE(block);
+    REACTOR_FREE(directory);
+    return e;
+}
+
+#else
+
+#ifdef __APPLE__
+#include <crt_externs.h>
+#define REACTOR__SPAWN_ENVIRONMENT (*_NSGetEnviron()) /* libraries have no environ there */
+#else
+#ifndef __linux__
+#ifdef __cplusplus
+extern "C" {
+#endif
+extern char **environ;
+#ifdef __cplusplus
+}
+#endif
+#endif
+#define REACTOR__SPAWN_ENVIRONMENT environ
+#endif
+
+/* macOS and an analyzer advise against vfork. */
+#if defined(__APPLE__) || defined(__clang_analyzer__)
+#define REACTOR__SPAWN_FORK fork
+#else
+#define REACTOR__SPAWN_FORK vfork
+#endif
+
+/* All that the new process needs. */
+typedef struct reactor__spawn_plan {
+    const char *file, *directory;
+    const char *const *argv, *const *environment;
+    const char *path; /* the list of folders to look in; NULL: file is a path */
+    char *candidate;  /* room for each that is tried */
+    int *files;       /* what becomes 0, 1, 2 ... */
+    int count;        /* of these */
+    int group, session;
+    int report;          /* the pipe */
+    volatile int shared; /* set by the new process: it has this memory */
+    volatile int error;  /* and then, why it failed */
+} reactor__spawn_plan;
+
+static int reactor__spawn_sys_check(const reactor_spawn_options *o) {
+    (void)o;
+    return 0;
+}
+
+static int reactor__spawn_sys_null(int number, reactor_file *out) {
+    *out = reactor__util_above(open("/dev/null", (number ? O_WRONLY : O_RDONLY) | O_CLOEXEC));
+    return *out < 0 ? -errno : 0;
+}
+
+static void reactor__spawn_sys_close(reactor_file file, int stream) {
+    (void)stream;
+    reactor__util_close(file);
+}
+
+/* What is close-on-exec is not meant to be given, such as what holds the place of a number that was
+   not open. */
+static int reactor__spawn_sys_own(int number, reactor_file *out) {
+    *out = number;
+    return fcntl(number, F_GETFD) == 0;
+}
+
+static int reactor__spawn_sys_is_open(reactor_file file) {
+    return fcntl(file, F_GETFD) < 0 ? -errno : 0;
+}
+
+#ifdef __APPLE__
+static int reactor__spawn_pipe(int ends[2]) {
+    if (pipe(ends) < 0) return -errno;
+    for (int i = 0; i < 2; i++) {
+        int e = reactor__util_cloexec(ends[i]);
+        if (e == 0) continue;
+        reactor__util_close(ends[0]);
+        reactor__util_close(ends[1]);
+        return e;
+    }
+    return 0;
+}
+#else
+static int reactor__spawn_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0; }
+#endif
+
+#ifndef REACTOR_NO_NET
+/* A pipe, which is what programs expect: they cannot open /dev/stdout of a socket. */
+static int reactor__spawn_sys_pair(int number, reactor_socket *ours, reactor_file *given) {
+    int ends[2];
+    int e = reactor__spawn_pipe(ends);
+    if (e < 0) return e;
+    *ours = reactor__util_above(ends[number == 0]);
+    *given = reactor__util_above(ends[number != 0]);
+    return 0;
+}
+#endif
+
+/* ---- in the new process ----
+
+   Nothing here may allocate, lock, or call what does. */
+
+/* From first on, all but the report, which is close-on-exec. */
+#ifdef __linux__
+#ifndef SYS_close_range
+#define SYS_close_range 436 /* Linux 5.9, before which nothing does it */
+#endif
+static void reactor__spawn_close_from(int first) {
+    (void)syscall(SYS_close_range, (unsigned)first, UINT_MAX, 0);
+}
+#elif defined(__APPLE__)
+static void reactor__spawn_close_from(int first) {
+    for (int fd = first, end = getdtablesize(); fd < end; fd++) close(fd);
+}
+#else
+static void reactor__spawn_close_from(int first) { closefrom(first); }
+#endif
+
+/* What is to get a number is first moved above all numbers that are to be given: so none takes the
+   place of another that is still needed. The report's place is the first above them. */
+static int reactor__spawn_place(reactor__spawn_plan *plan) {
+    for (int i = 0; i < plan->count; i++) {
+        int *file = &plan->files[i];
+        if (*file == i || *file > plan->count) continue;
+        *file = fcntl(*file, F_DUPFD_CLOEXEC, plan->count + 1);
+        if (*file < 0) return errno;
+    }
+    if (plan->report != plan->count) {
+        if (dup2(plan->report, plan->count) < 0) return errno;
+        plan->report = plan->count;
+        if (fcntl(plan->report, F_SETFD, FD_CLOEXEC) < 0) return errno;
+    }
+    for (int i = 0; i < plan->count; i++) {
+        const int file = plan->files[i];
+        if (file == i ? fcntl(i, F_SETFD, 0) < 0 : dup2(file, i) < 0) return errno;
+    }
+    reactor__spawn_close_from(plan->count + 1);
+    return 0;
+}
+
+/* exec gives only handlers up: what is ignored or blocked here would be so in the program. */
+static void reactor__spawn_reset_signals(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    for (int i = 1; i < REACTOR__CHILD_SIGNALS; i++) (void)sigaction(i, &action, NULL);
+    sigset_t none;
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int reactor__spawn_try(const reactor__spawn_plan *plan, const char *path) {
+    execve(path, (char *const *)(uintptr_t)plan->argv, (char *const *)(uintptr_t)plan->environment);
+    return errno;
+}
+
+/* As execvp(3): the next folder is tried if there is no such file in one, or none that may be run;
+   that is told only if no other is found. An empty folder is the current one. */
+static int reactor__spawn_exec(const reactor__spawn_plan *plan) {
+    int denied = 0;
+    if (!plan->path) return reactor__spawn_try(plan, plan->file);
+    for (const char *at = plan->path, *end;; at = end + 1) {
+        end = strchr(at, ':');
+        const size_t len = end ? (size_t)(end - at) : strlen(at);
+        char *to = plan->candidate;
+        memcpy(to, at, len);
+        to += len;
+        if (len) *to++ = '/';
+        memcpy(to, plan->file, strlen(plan->file) + 1);
+        const int e = reactor__spawn_try(plan, plan->candidate);
+        if (e == EACCES) denied = 1;
+        if (e != EACCES && e != ENOENT && e != ENOTDIR && e != ENAMETOOLONG && e != ELOOP) return e;
+        if (!end) return denied ? EACCES : ENOENT;
+    }
+}
+
+REACTOR__NOINLINE static void reactor__spawn_child(reactor__spawn_plan *plan) {
+    plan->shared = 1;
+    int e = reactor__spawn_place(plan);
+    if (e == 0 && plan->session && setsid() < 0) e = errno;
+    if (e == 0 && plan->group && !plan->session && setpgid(0, 0) < 0) e = errno;
+    if (e == 0 && plan->directory && chdir(plan->directory) < 0) e = errno;
+    reactor__spawn_reset_signals();
+    if (e == 0) e = reactor__spawn_exec(plan);
+    plan->error = e;
+    while (write(plan->report, &e, sizeof e) < 0 && errno == EINTR) {
+    }
+    _exit(127);
+}
+
+/* ---- in this one ---- */
+
+REACTOR__NOINLINE static int reactor__spawn_fork(reactor__spawn_plan *plan) {
+    sigset_t all, before;
+    sigfillset(&all);
+    if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0) return -EAGAIN;
+    const pid_t pid = REACTOR__SPAWN_FORK();
+    if (pid == 0) reactor__spawn_child(plan);
+    const int result = pid < 0 ? -errno : (int)pid;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return result;
+}
+
+/* Why the process could not become the program; 0: it has, and the pipe has ended. */
+static int reactor__spawn_outcome(const reactor__spawn_plan *plan, int pipe_end) {
+    int error = 0;
+    ssize_t n;
+    if (plan->shared) return plan->error;
+    do n = read(pipe_end, &error, sizeof error);
+    while (n < 0 && errno == EINTR);
+    return n == (ssize_t)sizeof error ? error : n < 0 ? errno : 0;
+}
+
+/* What failed is waited for here: it is nobody's child. */
+static int reactor__spawn_run(reactor__spawn_plan *plan) {
+    int ends[2];
+    int e = reactor__spawn_pipe(ends);
+    if (e < 0) return e;
+    plan->report = ends[1];
+    const int pid = reactor__spawn_fork(plan);
+    reactor__util_close(ends[1]);
+    e = pid < 0 ? 0 : reactor__spawn_outcome(plan, ends[0]);
+    reactor__util_close(ends[0]);
+    if (!e) return pid;
+    while (waitpid((pid_t)pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+    return -e;
+}
+
+/* PATH of the program's own environment, and what execvp(3) takes without one. */
+static const char *reactor__spawn_path(const char *const *environment) {
+    for (; *environment; environment++)
+        if (strncmp(*environment, "PATH=", 5) == 0) return *environment + 5;
+    return "/usr/local/bin:/bin:/usr/bin";
+}
+
+static int reactor__spawn_sys_start(const reactor__spawn_launch *l) {
+    const reactor_spawn_options *o = l->o;
+    reactor__spawn_plan plan;
+    memset(&plan, 0, sizeof plan);
+    plan.file = o->file ? o->file : o->argv[0];
+    plan.argv = o->argv;
+    plan.environment = o->environment ? o->environment
+                                      : (const char *const *)(uintptr_t)REACTOR__SPAWN_ENVIRONMENT;
+    plan.directory = o->directory;
+    plan.group = o->group;
+    plan.session = o->session;
+    plan.count = 3 + o->file_count;
+    if (*plan.file && !strchr(plan.file, '/')) plan.path = reactor__spawn_path(plan.environment);
+    const size_t texts = plan.path ? strlen(plan.path) + strlen(plan.file) + 2 : 0;
+    plan.files = (int *)REACTOR_MALLOC((size_t)plan.count * sizeof *plan.files + texts);
+    if (!plan.files) return -ENOMEM;
+    plan.candidate = (char *)(plan.files + plan.count);
+    for (int i = 0; i < plan.count; i++) plan.files[i] = i < 3 ? l->given[i] : o->files[i - 3];
+    const int pid = reactor__spawn_run(&plan);
+    REACTOR_FREE(plan.files);
+    return pid;
+}
+#endif
+
+/* ---- the streams ---- */
+
+#ifndef REACTOR_NO_NET
+static int reactor__spawn_stream(reactor__spawn_launch *l, int i) {
+    const reactor_spawn_stream *s = &l->o->streams[i];
+    reactor_socket ours;
+    int e = reactor__spawn_sys_pair(i, &ours, &l->given[i]);
+    if (e < 0) return e;
+    l->made[i] = 1;
+    e = reactor_attach(l->r, ours, s->handler, s->conn, &l->conns[i]);
+    if (e < 0) reactor__util_close(ours);
+    return e;
+}
+
+/* Nobody has heard of the connections yet. */
+static void reactor__spawn_discard(reactor__spawn_launch *l) {
+    for (int i = 0; i < 3; i++)
+        if (l->conns[i].id) reactor__stream_unattach(l->r, l->conns[i]);
+}
+#else
+static int reactor__spawn_stream(reactor__spawn_launch *l, int i) {
+    (void)l, (void)i;
+    return -ENOTSUP;
+}
+
+static void reactor__spawn_discard(reactor__spawn_launch *l) { (void)l; }
+#endif
+
+static int reactor__spawn_open(reactor__spawn_launch *l, int i) {
+    const reactor_spawn_stream *s = &l->o->streams[i];
+    if (s->what == REACTOR_SPAWN_STREAM) return reactor__spawn_stream(l, i);
+    if (s->what == REACTOR_SPAWN_OUTPUT) l->given[i] = l->given[1];
+    if (s->what == REACTOR_SPAWN_OUTPUT) return 0;
+    if (s->what == REACTOR_SPAWN_FILE) {
+        l->given[i] = s->file;
+        return reactor__spawn_sys_is_open(s->file);
+    }
+    if (s->what == REACTOR_SPAWN_INHERIT && reactor__spawn_sys_own(i, &l->given[i])) return 0;
+    int e = reactor__spawn_sys_null(i, &l->given[i]);
+    l->made[i] = e == 0;
+    return e;
+}
+
+static int reactor__spawn_check(const reactor_spawn_options *o) {
+    if (!o->argv || !o->argv[0] || o->file_count < 0 || (o->file_count && !o->files))
+        return -EINVAL;
+    if (o->file_count > 1024 || (o->group & ~1) || (o->session & ~1)) return -EINVAL;
+    for (int i = 0; i < 3; i++) {
+        const reactor_spawn_stream *s = &o->streams[i];
+        if (s->what < REACTOR_SPAWN_INHERIT || s->what > REACTOR_SPAWN_OUTPUT) return -EINVAL;
+        if (s->what == REACTOR_SPAWN_OUTPUT && i != 2) return -EINVAL;
+        if (s->what == REACTOR_SPAWN_STREAM && !s->handler) return -EINVAL;
+    }
+    for (int i = 0; i < o->file_count; i++) {
+        int e = reactor__spawn_sys_is_open(o->files[i]);
+        if (e < 0) return e;
+    }
+    return reactor__spawn_sys_check(o);
+}
+
+/* The process is there, and from here on nothing fails: if the system will not tell of its end, the
+   timer of section child looks. */
+static int reactor__spawn_launch_all(reactor__spawn_launch *l) {
+    int e = 0;
+    for (int i = 0; i < 3 && e == 0; i++) e = reactor__spawn_open(l, i);
+    const int pid = e < 0 ? e : reactor__spawn_sys_start(l);
+    for (int i = 0; i < 3; i++)
+        if (l->made[i])
+            reactor__spawn_sys_close(l->given[i], l->o->streams[i].what == REACTOR_SPAWN_STREAM);
+    if (pid < 0) {
+        reactor__spawn_discard(l);
+        REACTOR_FREE(l->node);
+        return pid;
+    }
+    l->node->group = l->o->group || l->o->session;
+    (void)reactor__child_start(l->node, pid);
+    return pid;
+}
+
+REACTOR_API int reactor_spawn(reactor *r, const reactor_spawn_options *o, reactor_spawned *out) {
+    reactor__spawn_launch l;
+    memset(&l, 0, sizeof l);
+    if (out) memset(out, 0, sizeof *out);
+    if (!r || !o) return -EINVAL;
+    REACTOR_ASSERT(reactor__loop_is_mine(r));
+    int e = reactor__spawn_check(o);
+    if (e == 0) e = reactor__child_new(r, o->on_exit, o->user, &l.node);
+    if (e < 0) return e;
+    l.r = r;
+    l.o = o;
+    e = reactor__spawn_launch_all(&l);
+    if (e < 0) return e;
+    if (out) {
+        out->pid = e;
+        memcpy(out->streams, l.conns, sizeof l.conns);
+    }
+    return 0;
+}
+#endif
 /* ==== >> datagram ==== */
 /* UDP and unix datagram sockets: received in batches, sent in batches, a bounded queue between.
 

@@ -31,7 +31,7 @@ import statistics
 import sys
 
 FIRST = ["manual", "api", "config", "util", "core"]
-LAST = ["timer", "wake", "loop", "signal", "work", "net", "resolve", "stream",
+LAST = ["timer", "wake", "loop", "signal", "work", "child", "net", "resolve", "stream", "spawn",
         "datagram"]  # others may join them
 BUILT_ON = {"io_uring": ("epoll",)}  # a backend that goes on from another
 EXEMPT = ("manual", "api", "licence", "license")

@@ -179,13 +179,14 @@ needs_only_libc() {
         gcc -shared -nostdlib -Wl,-z,defs "$o" -o "$o.so" -lc -lpthread
 }
 
-# kill is there for one purpose: to hand a signal on that came when nobody watched it any more.
-# getaddrinfo may read it, for names, on a thread of its own.
+# kill is there to hand a signal on that came when nobody watched it any more, and for children; _exit
+# ends a child that could not become the program it was started for.
+# getaddrinfo may read the environment, for names, on a thread of its own.
 keeps_quiet() { # nothing that prints, ends the program or reads its environment
     local o
     o=$(object $ALL) || return 1
     none "calls" "$(nm -u "$o" | awk '{print $2}' | grep -xE \
-        'v?f?printf|d?printf|puts|fputs|putchar|putc|fputc|fwrite|perror|psignal|syslog|std(out|err)|abort|_?exit|_Exit|quick_exit|raise|getenv|secure_getenv|setenv|__assert_fail|system|popen|gethostby.*')"
+        'v?f?printf|d?printf|puts|fputs|putchar|putc|fputc|fwrite|perror|psignal|syslog|std(out|err)|abort|exit|_Exit|quick_exit|raise|getenv|secure_getenv|setenv|__assert_fail|system|popen|gethostby.*')"
 }
 
 has_no_state() { # but the table of signals and the pool of threads
@@ -214,7 +215,7 @@ allocates_by_macro() {
 leaves_out() { # MACRO CALLS
     local whole part
     whole=$(object $ALL -Wall -Wextra -Werror) || return 1
-    part=$(object $ALL -Wall -Wextra -Werror "-D$1") || return 1
+    part=$(object $ALL -Wall -Wextra -Werror -D$1) || return 1
     none "still calls" "$(nm -u "$part" | awk '{print $2}' | grep -xE "$2")" || return 1
     [ "$(text_size "$part")" -lt "$(text_size "$whole")" ] || { echo "not smaller"; return 1; }
 }
@@ -224,6 +225,7 @@ text_size() { size "$1" | awk 'NR == 2 {print $1}'; }
 # What the macros must not change: the declarations, to the letter, and the size of every struct.
 SETTINGS=("" "$ALL" "-DREACTOR_USE_SELECT" "-DREACTOR_NO_NET" "-DREACTOR_NO_SIGNALS"
     "-DREACTOR_NO_WORK" "-DREACTOR_NO_DATAGRAMS" "-DREACTOR_NO_RESOLVE"
+    "-DREACTOR_NO_CHILDREN"
     "-DREACTOR_STATIC" "-include $here/counted.h" "-D_GNU_SOURCE -DNDEBUG" "-O2 -fPIC")
 
 same_declarations() {
@@ -384,7 +386,8 @@ for one in $BACKENDS; do
     check "$one alone, static" builds_as "${one,,}" gcc $IMPL "-DREACTOR_USE_$one" -DREACTOR_STATIC
 done
 check "default backends" builds gcc $IMPL
-for without in NET SIGNALS WORK DATAGRAMS RESOLVE "NET -DREACTOR_NO_SIGNALS -DREACTOR_NO_WORK"; do
+for without in NET SIGNALS WORK DATAGRAMS RESOLVE CHILDREN "NET -DREACTOR_NO_SIGNALS" \
+    "NET -DREACTOR_NO_SIGNALS -DREACTOR_NO_WORK -DREACTOR_NO_CHILDREN"; do
     user=
     [[ $without == *NET* ]] && user=-DWITHOUT_NET
     for cc in gcc g++; do
@@ -395,7 +398,10 @@ check "REACTOR_NO_NET leaves the network out" \
     leaves_out REACTOR_NO_NET 'socket|bind|listen|accept4?|connect|send(msg|to|file)?|recv(msg|from)?'
 check "REACTOR_NO_DATAGRAMS leaves the datagrams out" \
     leaves_out REACTOR_NO_DATAGRAMS 'recv(msg|from)|sendto'
-check "REACTOR_NO_SIGNALS leaves the signals out" leaves_out REACTOR_NO_SIGNALS 'sigaction|signal'
+check "REACTOR_NO_SIGNALS leaves the signals out" \
+    leaves_out "REACTOR_NO_SIGNALS -DREACTOR_NO_CHILDREN" 'sigaction|signal'
+check "REACTOR_NO_CHILDREN leaves processes out" \
+    leaves_out REACTOR_NO_CHILDREN 'v?fork|exec.*|waitpid|waitid|_exit|setsid|chdir'
 check "REACTOR_NO_WORK leaves the threads out" leaves_out REACTOR_NO_WORK 'pthread_(create|cond_.*|join)|prctl'
 
 check "REACTOR_NO_RESOLVE leaves the resolver out" leaves_out REACTOR_NO_RESOLVE '(get|free)addrinfo'

@@ -38,6 +38,7 @@ typedef struct sigset {
 #define EVFILT_WRITE (-2)
 #define EVFILT_TIMER (-7)
 #define EVFILT_USER  (-11)
+#define EVFILT_PROC  (-5)
 #define EV_ADD       0x0001
 #define EV_DELETE    0x0002
 #define EV_ENABLE    0x0004
@@ -49,6 +50,7 @@ typedef struct sigset {
 #define EV_ERROR     0x4000
 #define EV_EOF       0x8000
 #define NOTE_TRIGGER 0x01000000
+#define NOTE_EXIT    0x80000000
 struct kevent {
     uintptr_t ident;
     short filter;

@@ -41,6 +41,7 @@ typedef struct sigset {
 #define EVFILT_WRITE 1U
 #define EVFILT_TIMER 6U
 #define EVFILT_USER  8U
+#define EVFILT_PROC  4U
 #define EV_ADD       0x0001U
 #define EV_DELETE    0x0002U
 #define EV_ENABLE    0x0004U
@@ -52,6 +53,7 @@ typedef struct sigset {
 #define EV_ERROR     0x4000U
 #define EV_EOF       0x8000U
 #define NOTE_TRIGGER 0x01000000U
+#define NOTE_EXIT    0x80000000U
 struct kevent {
     uintptr_t ident;
     uint32_t filter;

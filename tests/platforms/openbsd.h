@@ -29,6 +29,7 @@ typedef unsigned sigset_t;
 #define EVFILT_READ  (-1)
 #define EVFILT_WRITE (-2)
 #define EVFILT_TIMER (-7)
+#define EVFILT_PROC  (-5)
 #define EV_ADD       0x0001
 #define EV_DELETE    0x0002
 #define EV_ENABLE    0x0004
@@ -39,6 +40,7 @@ typedef unsigned sigset_t;
 #define EV_DISPATCH  0x0080
 #define EV_ERROR     0x4000
 #define EV_EOF       0x8000
+#define NOTE_EXIT    0x80000000
 struct kevent {
     uintptr_t ident;
     short filter;

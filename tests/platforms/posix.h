@@ -20,6 +20,7 @@ int *errno_of_this_thread(void);
 #define errno        (*errno_of_this_thread())
 #define EPERM        1
 #define ENOENT       2
+#define ESRCH        3
 #define EINTR        4
 #define EIO          5
 #define ENXIO        6
@@ -89,6 +90,7 @@ void *memset(void *to, int c, size_t len);
 char *strchr(const char *text, int c);
 char *strrchr(const char *text, int c);
 int strcmp(const char *a, const char *b);
+int strncmp(const char *a, const char *b, size_t len);
 char *strerror(int error);
 size_t strlen(const char *text);
 
@@ -137,7 +139,27 @@ int ttyname_r(int fd, char *name, size_t size);
 char *ptsname(int fd);
 int pipe(int ends[2]);
 int unlink(const char *path);
+int chdir(const char *path);
+int execve(const char *path, char *const *argv, char *const *environment);
+void _exit(int code) __attribute__((noreturn));
 pid_t getpid(void);
+int setpgid(pid_t who, pid_t group);
+pid_t setsid(void);
+#ifdef __APPLE__
+int getdtablesize(void);
+pid_t fork(void);
+char ***_NSGetEnviron(void); /* crt_externs.h */
+#else
+#ifdef __OpenBSD__
+int closefrom(int fd);
+#elif defined(__NetBSD__)
+int closefrom(int fd);
+#else
+void closefrom(int fd);
+#endif
+int pipe2(int ends[2], int flags);
+pid_t vfork(void);
+#endif
 long sysconf(int name);
 ssize_t pread(int fd, void *data, size_t len, off_t offset);
 ssize_t read(int fd, void *data, size_t len);
@@ -168,6 +190,14 @@ int stat(const char *path, struct stat *st);
 int fstat(int fd, struct stat *out);
 int lstat(const char *path, struct stat *out);
 int fstatat(int folder, const char *path, struct stat *out, int flags);
+
+/* sys/wait.h */
+#define WNOHANG        1
+#define WIFEXITED(s)   (((s)&0177) == 0)
+#define WEXITSTATUS(s) ((s) >> 8 & 0xff)
+#define WTERMSIG(s)    ((s)&0177)
+#define WCOREDUMP(s)   ((s)&0200)
+pid_t waitpid(pid_t who, int *status, int how);
 
 /* sys/mman.h */
 #define PROT_READ   1
@@ -234,6 +264,7 @@ int sigdelset(sigset_t *set, int signum);
 int kill(pid_t who, int signum);
 int sigemptyset(sigset_t *set);
 int sigfillset(sigset_t *set);
+int sigprocmask(int how, const sigset_t *set, sigset_t *old);
 int sigismember(const sigset_t *set, int signum);
 int sigpending(sigset_t *set);
 int sigwait(const sigset_t *set, int *signum);

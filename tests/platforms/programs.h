@@ -40,7 +40,6 @@ char *strdup(const char *text);
 char *strrchr(const char *text, int c);
 int strcasecmp(const char *a, const char *b);
 int strncasecmp(const char *a, const char *b, size_t len);
-int strncmp(const char *a, const char *b, size_t len);
 size_t strcspn(const char *text, const char *set);
 size_t strspn(const char *text, const char *set);
 
@@ -85,7 +84,6 @@ int openat(int dir, const char *path, int flags, ...);
 #define SIGUSR1     30
 #define SIG_IGN     ((void (*)(int))1)
 #define SIG_UNBLOCK 2
-int sigprocmask(int how, const sigset_t *set, sigset_t *old);
 void (*signal(int signum, void (*handler)(int)))(int);
 #define RLIMIT_NOFILE 8
 typedef uint64_t rlim_t;

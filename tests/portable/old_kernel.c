@@ -50,5 +50,9 @@ static ssize_t old_kernel_sendfile(int fd, int file, off_t *offset, size_t len) 
 #define SYS_epoll_pwait2 100003
 #undef SYS_io_uring_setup
 #define SYS_io_uring_setup 100004
+#undef SYS_pidfd_open
+#define SYS_pidfd_open 100005
+#undef SYS_close_range
+#define SYS_close_range 100006
 
 #include "../reactor_all.c"
