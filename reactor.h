@@ -11228,9 +11228,12 @@ static int reactor__net_sys_connect(reactor_socket fd, const struct sockaddr *sa
     return r == -EAGAIN || r == -EINPROGRESS ? 1 : r;
 }
 
-/* 0: Winsock's getpeername names the peer also after the connection has ended, so nobody needs
-   it. */
-static int reactor__net_sys_has_input(reactor_socket fd) { return (void)fd, 0; }
+/* Whether there is input. Its end does not count: Winsock's getpeername names the peer also after
+   the connection has ended, so nobody has to ask in this way whether there was one. */
+static int reactor__net_sys_has_input(reactor_socket fd) {
+    u_long n = 0;
+    return ioctlsocket(fd, (long)FIONREAD, &n) == 0 && n > 0;
+}
 
 /* 1: no room to write, and no error; so also while a socket is connecting. */
 static int reactor__net_is_full(reactor_socket fd) {
@@ -15021,7 +15024,8 @@ static void reactor__stream_end_quiet(reactor *r, reactor__stream_conn *c) {
 }
 
 /* Draining: closed as soon as it is not busy, and has been quiet. What the kernel already has of
-   its input comes before. Returns 1 if the handler was asked. */
+   its input comes before, also what came since the wait: a busy machine may have stopped the loop for
+   longer than the quiet lasts. Returns 1 if the handler was asked. */
 static int reactor__stream_update_drain(reactor *r, reactor__stream_conn *c) {
     if (!(c->flags & REACTOR__STREAM_DRAIN)) return 0;
     if ((c->flags & REACTOR__STREAM_READABLE) && reactor__stream_may_read(c)) return 0;
@@ -15029,7 +15033,10 @@ static int reactor__stream_update_drain(reactor *r, reactor__stream_conn *c) {
         reactor__stream_ask(r, c);
         return 1;
     }
-    if (reactor__stream_is_idle(c) && reactor__stream_quiet_at(r, c) <= r->now)
+    if (!reactor__stream_is_idle(c) || reactor__stream_quiet_at(r, c) > r->now) return 0;
+    if (reactor__stream_may_read(c) && reactor__net_sys_has_input(c->fd))
+        reactor__stream_again(reactor__stream_module_of(r), c); /* the next wait reports it */
+    else
         reactor__stream_end_quiet(r, c);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* reactor_drain: nothing is lost of what the kernel already has, what is handed over meanwhile is
    taken, what holds the loop holds the drain, and all of it comes to an end. What it does to the
    connections that there are is in test_stream_end.c. */
+/* ldflags: -Wl,--wrap=clock_gettime */
 #include "stream_help.h"
 
 #define MS INT64_C(1000000)
@@ -240,6 +241,52 @@ CASE(drain_answers_a_request_that_comes_on_an_idle_connection_right_after) {
     end(r);
 }
 
+/* The clock is wrapped: at one of its calls a machine that is busy stops the loop for longer than a
+   connection has to be quiet, and meanwhile a request comes. */
+#ifdef _WIN32
+static int stop_at_call;
+#define NEEDS_WRAPPED_CLOCK posix_missing() /* a DLL's calls are not wrapped by the linker */
+#else
+#define NEEDS_WRAPPED_CLOCK ((void)0)
+static int stop_at_call;
+static int64_t stopped_s;
+int __real_clock_gettime(clockid_t id, struct timespec *t);
+int __wrap_clock_gettime(clockid_t id, struct timespec *t);
+
+int __wrap_clock_gettime(clockid_t id, struct timespec *t) {
+    if (stop_at_call && --stop_at_call == 0) {
+        assert_int_equal(send(peer_of_drained, "more", 4, MSG_NOSIGNAL), 4);
+        stopped_s++;
+    }
+    int e = __real_clock_gettime(id, t);
+    t->tv_sec += (time_t)stopped_s;
+    return e;
+}
+#endif
+
+/* A wait that ended before the request came has not told of it. */
+CASE(drain_answers_a_request_that_came_while_the_loop_was_stopped) {
+    enum { CALLS = 4 }; /* one of them is the first after the wait */
+    NEEDS_WRAPPED_CLOCK;
+    for (int call = 1; call <= CALLS; call++) {
+        reactor *r = begin();
+        probe p = {.data = hook_echo};
+        server s = serve_with(r, "127.0.0.1:0", &drain_handler, &p, NULL);
+        peer_of_drained = visit(r, &s, &p);
+        peer_say(r, peer_of_drained, "first");
+        peer_hears(r, peer_of_drained, "first");
+        assert_int_equal(reactor_drain(r, -1), 0);
+        turns(r, 3);
+        stop_at_call = call;
+        while (stop_at_call && p.closes == 0) turns(r, 1);
+        assert_int_equal(reactor_run(r), 0);
+        peer_hears(r, peer_of_drained, "more");
+        peer_sees_eof(r, peer_of_drained);
+        close(peer_of_drained);
+        end(r);
+    }
+}
+
 /* The time in which a connection has to be quiet is no more than half of what there is. */
 CASE(drain_ends_idle_ones_in_order_before_a_short_deadline) {
     reactor *r = begin();
@@ -437,6 +484,7 @@ int main(void) {
         TEST(drain_at_its_deadline_closes_a_listener_that_is_full),
         TEST(drain_answers_what_was_sent_before_it),
         TEST(drain_answers_a_request_that_comes_on_an_idle_connection_right_after),
+        TEST(drain_answers_a_request_that_came_while_the_loop_was_stopped),
         TEST(drain_ends_idle_ones_in_order_before_a_short_deadline),
         TEST(drain_again_with_no_time_left_ends_idle_ones_in_order),
         TEST(drain_takes_a_connection_that_is_handed_over),

@@ -214,8 +214,8 @@ CASE(a_timeout_answered_with_1_runs_out_again) {
         probe p = {.answer = 1};
         reactor_conn_options o = {.coupled = -1};
         int peer = attach_pair(r, &p, &o);
-        if (which[i] == REACTOR_TIMEOUT_WRITE)
-            write_pattern(r, p.conn, 2 * MIB, 1, 0, &(receipt){0});
+        receipt given = {0};
+        if (which[i] == REACTOR_TIMEOUT_WRITE) write_pattern(r, p.conn, 2 * MIB, 1, 0, &given);
         int64_t set = clock_ns(), last = set;
         assert_int_equal(reactor_set_timeout(r, p.conn, which[i], 20), 0);
         for (int n = 1; n <= 3; n++) {

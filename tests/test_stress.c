@@ -155,7 +155,8 @@ typedef struct tip {
     int relay;             /* input goes on while output is high */
     int tcp;
     int bad_end; /* ended otherwise than in order */
-    int gone, hasty;
+    int gone;
+    int hasty; /* a close timeout ends it, also as what its peer sends is on its way */
     uint64_t whole;
 } tip;
 
@@ -240,7 +241,8 @@ static tip *tip_new(void) {
 }
 
 static char byte_of(const tip *t, uint64_t at) {
-    return at < 4 ? (char)(t->id >> (8 * at)) : pattern_at(t->id, at);
+    if (at >= 4) return pattern_at(t->id, at);
+    return (char)(t->id >> (8 * at));
 }
 
 static char *bytes_of(const tip *t, uint64_t at, size_t len) {
@@ -669,6 +671,7 @@ static void make_connect(void) {
     tip *t = tip_new();
     note("connect %u to %s", t->id, list);
     t->relay = t->tcp = 1;
+    t->hasty = o.conn.user != NULL;
     adopt(link_new(t), c, place);
 }
 
@@ -696,6 +699,7 @@ static void attach(tip *t, int fd, int place) {
         return;
     }
     note("attach %u", t->id);
+    t->hasty = o.user != NULL; /* it may be closed before it opens */
     conn_rec *l = link_new(t);
     l->attached = 1;
     adopt(l, c, place);
@@ -1313,23 +1317,25 @@ static int runs_wanted(const char *seed, int otherwise) {
 }
 
 CASE(random_calls) {
+    if (libkqueue_cannot("keep every edge")) skip();
     const char *given = getenv("REACTOR_TEST_SEED");
     int n = runs_wanted(given, 2);
     for (int i = 0; i < n; i++) run((given ? strtoull(given, NULL, 0) : 1) + (unsigned)i, 0, 0);
 }
 CASE(random_calls_with_faults) {
+    if (libkqueue_cannot("keep every edge")) skip();
     const char *given = getenv("REACTOR_TEST_SEED");
     int n = runs_wanted(given, 2);
     for (int i = 0; i < n; i++) run((given ? strtoull(given, NULL, 0) : 1) + (unsigned)i, 300, 0);
 }
 CASE(random_calls_with_threads) {
+    if (libkqueue_cannot("keep every edge")) skip();
     const char *given = getenv("REACTOR_TEST_SEED");
     int n = runs_wanted(given, 2);
     for (int i = 0; i < n; i++) run((given ? strtoull(given, NULL, 0) : 1) + (unsigned)i, 0, 2);
 }
 
 int main(void) {
-    if (on_backend("kqueue")) return 0; /* libkqueue loses edges, which is known */
     IGNORE_SIGPIPE;
     const struct CMUnitTest tests[] = {TEST(random_calls), TEST(random_calls_with_faults),
                                        TEST(random_calls_with_threads)};
