@@ -563,6 +563,13 @@
 #endif
 #endif
 
+/* Has the compiler check the arguments of reactor_printf. */
+#if defined(__GNUC__)
+#define REACTOR_PRINTF_FORMAT __attribute__((format(printf, 3, 4)))
+#else
+#define REACTOR_PRINTF_FORMAT
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -1211,12 +1218,29 @@ typedef struct reactor_connect_options {
 REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_handler *h,
                                const reactor_listen_options *o, reactor_listener *out);
 
+/* The same without streams: fn is called with each connection's bare socket, which is non-blocking,
+   close-on-exec and fn's own to close. peer is its peer's address as text, good until fn returns.
+   What listeners take care of is taken care of: as many a turn as accept_budget allows; a table of
+   descriptors that is full, where accept(2) would fail in every turn, only pauses it for a tenth of a
+   second; errors that concern one connection do not end it; while the loop is drained those who wait
+   are still accepted. fn may pause and close the listener. Of the options nagle, keep_alive_s,
+   user_timeout_ms and name hold, and all but conn and max_connections (-EINVAL: nobody knows when
+   fn's sockets close). Errors as reactor_listen's. */
+typedef void reactor_accept_fn(reactor *r, reactor_listener l, reactor_socket fd, const char *peer,
+                               void *user);
+REACTOR_API int reactor_accept(reactor *r, const char *address, reactor_accept_fn *fn, void *user,
+                               const reactor_listen_options *o, reactor_listener *out);
+
 /* Stop accepting, new peers wait in the backlog; accept again; stop for good (connections that it
    accepted live on). A paused listener does not keep the loop going. While the loop is drained, a
    pause closes it. -EBADF, but closing a stale one is 0. */
 REACTOR_API int reactor_listener_pause(reactor *r, reactor_listener l);
 REACTOR_API int reactor_listener_resume(reactor *r, reactor_listener l);
 REACTOR_API int reactor_listener_close(reactor *r, reactor_listener l);
+
+/* Its socket, for socket options, questions, and to be handed over (fd:N): do not accept from it or
+   close it. -1 (on Windows INVALID_SOCKET) if stale. */
+REACTOR_API reactor_socket reactor_listener_socket(const reactor *r, reactor_listener l);
 
 /* Its address, with the port it got, as text into out[size]. Returns the length; -ENOBUFS: size is
    too small (REACTOR_ADDRESS_MAX never is). */
@@ -1268,6 +1292,11 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn c, reactor_socket *fd, v
 REACTOR_API void *reactor_state(const reactor *r, reactor_conn c);
 REACTOR_API void *reactor_user(const reactor *r, reactor_conn c);
 
+/* Its options as they are now, with the defaults filled in and the times that reactor_set_timeout has
+   set, for a connection that is to be handed on: reactor_detach, then reactor_attach elsewhere with
+   these. out->name is good as long as the connection is. -EBADF. */
+REACTOR_API int reactor_get_options(const reactor *r, reactor_conn c, reactor_conn_options *out);
+
 /* Its socket, for socket options and questions only: do not read, write or close it. -1 (on Windows
    INVALID_SOCKET) if stale or not open. */
 REACTOR_API reactor_socket reactor_conn_socket(const reactor *r, reactor_conn c);
@@ -1298,6 +1327,11 @@ typedef struct reactor_iovec {
     size_t len;
 } reactor_iovec;
 REACTOR_API int reactor_writev(reactor *r, reactor_conn c, const reactor_iovec *v, int count);
+
+/* reactor_write of what printf(3) would print, at most 4 KiB. -EMSGSIZE: it would be longer, and
+   nothing is written; -EINVAL: printf refuses the format. Otherwise as reactor_write. */
+REACTOR_API int reactor_printf(reactor *r, reactor_conn c, const char *format,
+                               ...) REACTOR_PRINTF_FORMAT;
 
 /* Without a copy: free_fn(data, len, user) is called when it is sent or given up, and also, before
    this returns, when it was refused. It must not call the reactor. NULL: static data. */
@@ -1340,6 +1374,10 @@ REACTOR_API int reactor_notify_output(reactor *r, reactor_conn c, size_t at_or_b
    Looking does not consume it; who is done with it just ends the connection, or sets another
    handler, to which it is offered. */
 REACTOR_API const void *reactor_input(const reactor *r, reactor_conn c, size_t *len);
+
+/* For on_data: the first line of data, which ends in LF or CR LF. Returns how many bytes it takes with
+   its end, 0 if that has not come yet, and puts its length without it into *length. Any thread. */
+REACTOR_API size_t reactor_line(const void *data, size_t len, size_t *length);
 
 /* The user's own brake on input, apart from the coupling to the queue: while paused neither data
    nor end of file is delivered. A reset or a write that fails ends it all the same, and input that
@@ -1693,6 +1731,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7403,6 +7442,14 @@ REACTOR__OPTIONAL static void reactor__loop_call_resolved(reactor *r, reactor_re
     int64_t begun = reactor__loop_begin(r);
     fn(r, l, result, addresses, user);
     reactor__loop_end(r, "resolve", begun);
+}
+
+REACTOR__OPTIONAL static void reactor__loop_call_accept(reactor *r, reactor_accept_fn *fn,
+                                                        reactor_listener l, reactor_socket fd,
+                                                        const char *peer, void *user) {
+    int64_t begun = reactor__loop_begin(r);
+    fn(r, l, fd, peer, user);
+    reactor__loop_end(r, "stream", begun);
 }
 
 REACTOR__OPTIONAL static void reactor__loop_call_signal(reactor *r, reactor_signal_fn *fn,
@@ -13502,8 +13549,9 @@ enum {
     REACTOR__STREAM_BACKLOG = 4096,
     REACTOR__STREAM_ECHO = 16 * 1024, /* the longest answer that takes the fast path */
     REACTOR__STREAM_REDELIVERIES =
-        64,                      /* times that left input is offered per connection and turn */
-    REACTOR__STREAM_GATHER = 64, /* pieces sent with one call */
+        64,                         /* times that left input is offered per connection and turn */
+    REACTOR__STREAM_GATHER = 64,    /* pieces sent with one call */
+    REACTOR__STREAM_PRINTED = 4096, /* bytes of one reactor_printf: what a stack surely has */
     REACTOR__STREAM_STAGING = 64 * 1024, /* room for copies of what a callback writes */
     REACTOR__STREAM_FILES_LOW = 16,      /* the marks and the cap for queued files, whose bytes */
     REACTOR__STREAM_FILES_HIGH = 64,     /* do not count but whose number is a peer's to choose */
@@ -13633,6 +13681,8 @@ enum {
 typedef struct reactor__stream_listener {
     struct reactor__stream_listener *next, **at; /* at: what points at this one */
     const reactor_handler *h;
+    reactor_accept_fn *fn; /* reactor_accept: gets the sockets; NULL: they are served by h */
+    void *user;            /* fn's */
     reactor__stream_policy *policy; /* one reference; each of its connections has another */
     reactor__net_bound bound;
     uint64_t id;        /* its handle */
@@ -16165,9 +16215,24 @@ static void reactor__stream_release_slot(reactor *r, reactor__stream_policy *pol
         reactor__stream_stop_listener(r, l, REACTOR__STREAM_STARVED, 0);
 }
 
+/* The callback comes last: it may close or pause the listener. */
+static int reactor__stream_hand_out(reactor *r, reactor__stream_listener *l, reactor_socket fd,
+                                    const reactor__net_address *from) {
+    char peer[REACTOR_ADDRESS_MAX];
+    reactor_listener handle;
+    handle.id = l->id;
+    if (reactor__net_format((const struct sockaddr *)&from->sa, from->len, peer, sizeof peer) < 0)
+        peer[0] = 0;
+    r->core.counters.accepts++;
+    if (r->draining) l->left--;
+    reactor__loop_call_accept(r, l->fn, handle, fd, peer, l->user);
+    return 0;
+}
+
 /* opened comes last: on_open may close or pause the listener. Of a failure the caller closes fd. */
 static int reactor__stream_accept_connection(reactor *r, reactor__stream_listener *l,
                                              reactor_socket fd, const reactor__net_address *from) {
+    if (l->fn) return reactor__stream_hand_out(r, l, fd, from);
     reactor__stream_conn *c = reactor__stream_conn_new(r, l->h, l->policy, fd, l->flags);
     if (!c) return -ENOMEM;
     reactor__net_keep(&c->peer, from);
@@ -16309,11 +16374,10 @@ static int reactor__stream_listen(reactor *r, const char *address, const reactor
     return 0;
 }
 
-REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_handler *h,
-                               const reactor_listen_options *o, reactor_listener *out) {
+static int reactor__stream_new_listener(reactor *r, const char *address,
+                                        const reactor__stream_listener *kind,
+                                        const reactor_listen_options *o, reactor_listener *out) {
     reactor_listen_options none;
-    if (out) out->id = 0;
-    if (!r || !address || !h || h->state_size > REACTOR__STREAM_STATE_MAX) return -EINVAL;
     if (o && (o->backlog < 0 || o->max_connections < 0)) return -EINVAL;
     memset(&none, 0, sizeof none);
     if (!o) o = &none;
@@ -16321,7 +16385,7 @@ REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_ha
     if (e < 0) return e;
     reactor__stream_listener *l = REACTOR__NEW(reactor__stream_listener);
     if (!l) return -ENOMEM;
-    l->h = h;
+    *l = *kind;
     l->max = o->max_connections;
     l->left = REACTOR__STREAM_WAITING;
     l->shared = o->reuse_port;
@@ -16337,6 +16401,27 @@ REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_ha
     }
     if (out) out->id = l->id;
     return 0;
+}
+
+REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_handler *h,
+                               const reactor_listen_options *o, reactor_listener *out) {
+    reactor__stream_listener kind;
+    if (out) out->id = 0;
+    if (!r || !address || !h || h->state_size > REACTOR__STREAM_STATE_MAX) return -EINVAL;
+    memset(&kind, 0, sizeof kind);
+    kind.h = h;
+    return reactor__stream_new_listener(r, address, &kind, o, out);
+}
+
+REACTOR_API int reactor_accept(reactor *r, const char *address, reactor_accept_fn *fn, void *user,
+                               const reactor_listen_options *o, reactor_listener *out) {
+    reactor__stream_listener kind;
+    if (out) out->id = 0;
+    if (!r || !address || !fn || (o && o->max_connections)) return -EINVAL;
+    memset(&kind, 0, sizeof kind);
+    kind.fn = fn;
+    kind.user = user;
+    return reactor__stream_new_listener(r, address, &kind, o, out);
 }
 
 /* Counts as active unless it is paused by the user; FULL and STARVED pass by themselves. */
@@ -16366,6 +16451,11 @@ REACTOR_API int reactor_listener_close(reactor *r, reactor_listener handle) {
     reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
     if (l) reactor__stream_listener_free(r, l, 0);
     return 0;
+}
+
+REACTOR_API reactor_socket reactor_listener_socket(const reactor *r, reactor_listener handle) {
+    reactor__stream_listener *l = r ? reactor__stream_listener_of(r, handle.id) : NULL;
+    return l ? l->bound.fd : REACTOR__UTIL_NO_SOCKET;
 }
 
 REACTOR_API int reactor_listener_address(const reactor *r, reactor_listener handle, char *out,
@@ -16846,6 +16936,28 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
     return 0;
 }
 
+/* ---- what protocols of text need ---- */
+
+REACTOR_API size_t reactor_line(const void *data, size_t len, size_t *length) {
+    const char *text = (const char *)data;
+    const char *end = len ? (const char *)memchr(text, '\n', len) : NULL;
+    if (!end) return 0;
+    const size_t n = (size_t)(end - text);
+    if (length) *length = n && text[n - 1] == '\r' ? n - 1 : n;
+    return n + 1;
+}
+
+REACTOR_API int reactor_printf(reactor *r, reactor_conn c, const char *format, ...) {
+    char text[REACTOR__STREAM_PRINTED + 1];
+    va_list arguments;
+    if (!r || !format) return -EINVAL;
+    va_start(arguments, format);
+    const int n = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (n < 0) return -EINVAL;
+    return n > REACTOR__STREAM_PRINTED ? -EMSGSIZE : reactor_write(r, c, text, (size_t)n);
+}
+
 /* ---- draining ----
 
    Listeners come first: whoever has been told by the system that it is connected is accepted, and
@@ -17089,6 +17201,16 @@ REACTOR_API void *reactor_state(const reactor *r, reactor_conn handle) {
 REACTOR_API void *reactor_user(const reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     return c ? c->policy->o.user : NULL;
+}
+
+REACTOR_API int reactor_get_options(const reactor *r, reactor_conn handle,
+                                    reactor_conn_options *out) {
+    if (!r || !out) return -EINVAL;
+    const reactor__stream_conn *c = reactor__stream_find(r, handle);
+    if (!c) return -EBADF;
+    *out = c->policy->o;
+    out->name = c->policy->name[0] ? c->policy->name : NULL;
+    return 0;
 }
 
 REACTOR_API reactor_socket reactor_conn_socket(const reactor *r, reactor_conn handle) {
