@@ -10,7 +10,8 @@
         #define REACTOR_IMPLEMENTATION
         #include "reactor.h"
 
-   and everywhere else only the #include. Link with -pthread. A server that sends back what it
+   and everywhere else only the #include. Link with -pthread (glibc from 2.34 on, musl and Windows do
+   without). A server that sends back what it
    gets (run: echo 7000)::
 
         #define REACTOR_IMPLEMENTATION
@@ -152,6 +153,7 @@
      fd:N                          the library's, once the call it was given to has succeeded
      a file of reactor_sendfile    yours; with REACTOR_CLOSE_FILE the library's, if it succeeds
      user of a timer, task, async, look-up   yours; until it has been called, cancelled or closed
+     user of a job                 the thread's until done is called, and then yours again
      addresses of reactor_resolve  the library's; until the callback returns
      options of reactor_spawn      yours; until it returns, but for handlers and user
      user of a child               yours; until its end was told, or reactor_child with no fn
@@ -173,6 +175,59 @@
 
    reactor_post runs a function on the loop's thread, each post once. An async is a doorbell for
    threads that have a queue of their own: many sends are one call, without memory or a lock.
+
+     called from              what may be called
+     the loop's thread        everything
+     other threads, jobs      reactor_post, reactor_async_send, reactor_wake, reactor_stop
+     signal handlers          the last three of these
+
+   WORK ON THREADS
+
+   What would keep the loop from its other connections runs on a thread of a pool, as a job: work is
+   called there, and then done on the loop, exactly once, also when the job is cancelled or the loop
+   destroyed. There are two lanes, neither of which waits for the other:
+
+     reactor_work             what computes: hashing, compressing, searching. As many threads as CPUs.
+     reactor_work_blocking    what waits: files, reactor_resolve, the client library of a database. 16
+                              threads, which sleep most of the time.
+
+   A job's memory is its own. It holds the handle of the connection that it is for, which is stale if
+   that has gone meanwhile; pause the connection if its next message has to wait for the answer::
+
+        struct question {
+            reactor_conn from;
+            unsigned long number, divisor;
+        };
+        static void divide(void *user) {
+            struct question *q = (struct question *)user;
+            q->divisor = 2;
+            while (q->number % q->divisor) q->divisor++;
+        }
+        static void on_divided(reactor *r, int status, void *user) {
+            struct question *q = (struct question *)user;
+            char text[32];
+            int n = snprintf(text, sizeof text, "%lu\n", q->divisor);
+            if (status == 0 && reactor_state(r, q->from)) {
+                reactor_write(r, q->from, text, (size_t)n);
+                reactor_resume(r, q->from);
+            }
+            free(q);
+        }
+        static int ask(reactor *r, reactor_conn c, unsigned long number) {
+            struct question *q = (struct question *)malloc(sizeof *q);
+            if (!q) return -ENOMEM;
+            q->from = c;
+            q->number = number;
+            int e = reactor_work(r, divide, on_divided, q, NULL);
+            if (e < 0) free(q);
+            return e < 0 ? e : reactor_pause(r, c);
+        }
+
+   reactor_destroy takes back what has not begun and waits for what runs, for a thread cannot be
+   stopped: work that may take for ever looks at a flag of yours now and then. The pool and the table
+   of the signals watched are all the global state there is: loops on several threads share the pool,
+   its threads start when they are needed and end when they are not, the last ones with the last loop
+   that used them. A forked child has none of them, and begins anew.
 
    INPUT
 
@@ -9503,17 +9558,17 @@ REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, vo
 }
 #endif
 /* ==== >> work ==== */
-/* Jobs on threads. reactor__work_pool is one for the process: two lanes of jobs that wait, each with
-   a limit of threads of its own, and a stack of idle threads. The last one to become idle is the
-   first to be given a job, so that those not needed come to their end. A lane's thread takes the next
-   job under the same lock as it puts back the last, and the first job that ends after the loop has
-   looked wakes the loop: a burst costs one lock and no system call for each job. A thread's
-   record lies on its own stack, a job in a slot of its loop.
+/* Jobs on threads. reactor__work_pool is one for the process: two lanes of jobs, each with a limit of
+   threads, and a stack of idle threads, the last one to become idle on top, so that those not needed
+   end. A loop pushes a job onto its lane's inbox, and takes the lock only to wake or start a thread. A
+   thread takes its next job under the lock with which it puts back the last, and wakes the loop if
+   that was the first to end since the loop looked: a burst makes no system call for each job. A
+   thread's record is on its own stack, a job in a slot of its loop, where only pointers go around.
 
-        FREE -> QUEUED [work_start]   QUEUED -> RUNNING [work_next]   RUNNING -> ENDED [work_finish]
+        FREE -> QUEUED [work_queue]   QUEUED -> RUNNING [work_take]   RUNNING -> ENDED [work_finish]
         QUEUED -> ENDED [work_withdraw]   ENDED -> FREE [work_tell]   RUNNING -> FREE [work_abandon]
 
-   The lock guards the pool, the jobs but FREE ones, and their loops' lists of ended ones. */
+   The lock guards the pool but for the inboxes, jobs but FREE ones, and each loop's list of ended. */
 #ifndef REACTOR_NO_WORK
 enum { REACTOR__WORK_SHORT, REACTOR__WORK_BLOCKING, REACTOR__WORK_LANES };
 enum { REACTOR__WORK_FREE, REACTOR__WORK_QUEUED, REACTOR__WORK_RUNNING, REACTOR__WORK_ENDED };

@@ -47,18 +47,15 @@ static void put_all(int fd, const char *data, size_t len) {
         if ((n = write(fd, data, len)) <= 0) _exit(1);
 }
 
+/* What a line asks for; len is without its end. */
 static void work_on(int fd, char *line, size_t len) {
     char text[32];
-    line[len - 1] = 0;
     if (strcmp(line, "crash") == 0) kill(getpid(), SIGKILL);
     if (strncmp(line, "sleep ", 6) == 0) poll(NULL, 0, (int)strtol(line + 6, NULL, 10));
-    if (strcmp(line, "pid") == 0) {
-        len = (size_t)snprintf(text, sizeof text, "%d\n", (int)getpid());
-        line = text;
-    } else
-        for (size_t i = 0; i < len; i++) line[i] = (char)toupper((unsigned char)line[i]);
-    line[len - 1] = '\n';
-    put_all(fd, line, len);
+    for (size_t i = 0; i < len; i++) line[i] = (char)toupper((unsigned char)line[i]);
+    int n = strcmp(line, "PID") == 0 ? snprintf(text, sizeof text, "%d", (int)getpid()) : 0;
+    put_all(fd, n > 0 ? text : line, n > 0 ? (size_t)n : len);
+    put_all(fd, "\n", 1);
 }
 
 /* A line is answered before the next one comes. Ends when the parent does, or closes its end. */
@@ -66,9 +63,11 @@ static void worker_main(int fd) {
     static char line[LONGEST + 1];
     size_t len = 0;
     for (ssize_t n; (n = read(fd, line + len, sizeof line - len)) > 0;) {
+        char *end = memchr(line + len, '\n', (size_t)n);
         len += (size_t)n;
-        if (line[len - 1] != '\n') continue;
-        work_on(fd, line, len);
+        if (!end) continue;
+        *end = 0;
+        work_on(fd, line, (size_t)(end - line));
         len = 0;
     }
     _exit(0);
