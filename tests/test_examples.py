@@ -4,7 +4,9 @@
 import os
 import pty
 import random
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -213,6 +215,68 @@ def four_models():
             else:
                 capitals(server)
     assert run("four_models", "other").returncode == 2
+
+
+class Supervised:
+    """A supervisor of a shell script. Leaving its with block it is ended and must have ended well."""
+
+    def __init__(self, script, *options):
+        self.process = subprocess.Popen(
+            [program("supervisor"), "--delay", "20", *options, "sh", "-c", script],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def line(self):
+        stamp, text = self.process.stdout.readline().decode().rstrip("\n").split(" ", 1)
+        assert re.match(r"\d\d:\d\d:\d\d$", stamp), stamp
+        return text
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.process.send_signal(signal.SIGTERM)
+        said, complaint = self.process.communicate(timeout=PATIENCE)
+        assert self.process.returncode == 0 and not complaint, (said, complaint)
+        self.rest = said.decode()
+
+
+@test
+def supervisor_passes_output_on_and_restarts():
+    with Supervised("echo out; echo err >&2; printf last; exit 3") as s:
+        for _ in range(3):
+            lines = {s.line() for _ in range(4)}  # the end of output and that of the program, in any order
+            assert {"out", "err", "last"} < lines, lines
+            assert any(re.match(r"-- \d+ ended with 3$", line) for line in lines), lines
+    with Supervised("kill -9 $$") as s:
+        assert re.match(r"-- \d+ ended by signal 9$", s.line())
+
+
+@test
+def supervisor_ends_the_command_in_order():
+    with Supervised("trap 'echo bye; exit 0' TERM; echo begun; while :; do sleep 0.01; done") as s:
+        assert s.line() == "begun"
+    assert " bye\n" in s.rest and "ended with 0" in s.rest, s.rest
+    with Supervised("sleep 1000 & echo $!; trap '' TERM; while :; do sleep 0.01; done",
+                    "--patience", "50") as s:
+        grandchild = int(s.line())
+    assert "ended by signal 9" in s.rest, s.rest
+    def gone():
+        try:
+            with open(f"/proc/{grandchild}/stat", encoding="ascii") as f:
+                return f.read().split(")")[1].split()[0] == "Z"
+        except FileNotFoundError:
+            return True
+    until(gone, "the command's own child has ended, too")
+
+
+@test
+def supervisor_of_nothing():
+    assert run("supervisor").returncode == 2
+    s = subprocess.Popen([program("supervisor"), "/no/such/program"], stdout=subprocess.PIPE)
+    assert b"No such file" in s.stdout.readline()
+    s.terminate()
+    assert s.wait(PATIENCE) == 0
+    s.stdout.close()
 
 
 if __name__ == "__main__":

@@ -210,6 +210,7 @@ int munmap(void *at, size_t len);
 
 /* poll.h, sys/select.h */
 #define POLLIN   1
+#define POLLPRI  2
 #define POLLOUT  4
 #define POLLERR  8
 #define POLLHUP  16

@@ -50,6 +50,7 @@ struct tm {
     char *tm_zone;
 };
 struct tm *gmtime_r(const time_t *t, struct tm *out);
+struct tm *localtime(const time_t *t);
 struct tm *localtime_r(const time_t *t, struct tm *out);
 size_t strftime(char *text, size_t size, const char *format, const struct tm *t);
 time_t time(time_t *out);
