@@ -2,6 +2,7 @@
    this program's own (dns_help.h) that answers, refuses, is late, or says nothing, and against
    addresses that do the same. Where namespaces are not permitted, and on other systems than Linux,
    only what needs no server is tested. */
+/* ldflags: -Wl,--wrap=malloc -Wl,--wrap=realloc -Wl,--wrap=getaddrinfo -Wl,--wrap=pthread_create */
 #include "dns_help.h"
 
 #include <sys/types.h>
@@ -143,8 +144,36 @@ CASE(listening_on_a_name_is_refused) {
     end(r);
 }
 
+/* Every system knows it; in these letters it is looked up like any other name. */
+CASE(a_name_that_the_system_knows) {
+    reactor *r = begin();
+    found f;
+    probe p = {0}, q = {0};
+    look_up(r, "LocalHost:80", &f);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(f.calls, 1);
+    if (f.result < 0) print_message("LocalHost: %s\n", reactor_strerror(f.result));
+    if (f.result < 0) skip();
+    assert_true(strstr(f.all, "127.0.0.1:80") || strstr(f.all, "[::1]:80"));
+    if (strstr(f.all, "127.0.0.1:80")) {
+        char text[64];
+        server s = serve(r, &p);
+        snprintf(text, sizeof text, "LocalHost:%d", port_of(s.address));
+        probe_connect(r, text, &q, NULL);
+        UNTIL(r, q.opens && p.opens);
+    }
+    end(r);
+}
+
 /* ---- with a DNS server ---- */
 #ifdef __linux__
+
+/* It ends a forked child that starts a thread. */
+#ifdef __SANITIZE_THREAD__
+#define NEEDS_THREADS_AFTER_FORK skip()
+#else
+#define NEEDS_THREADS_AFTER_FORK ((void)0)
+#endif
 
 #define NEEDS_DNS                                                                                  \
     do {                                                                                           \
@@ -308,6 +337,7 @@ CASE(drain_waits_for_a_look_up_until_its_deadline) {
 /* A child process that has asked a dead server ends, with its loop destroyed and without. */
 CASE(exit_does_not_wait_for_the_server) {
     NEEDS_DNS;
+    NEEDS_THREADS_AFTER_FORK;
     reactor *none = begin_dns();
     for (int destroyed = 0; destroyed < 2; destroyed++) {
         int status = -1;
@@ -607,6 +637,7 @@ static void go_on_in_a_child(int port, int says, int parent_lives) {
 
 CASE(child_that_goes_on_looks_up_again) {
     NEEDS_DNS;
+    NEEDS_THREADS_AFTER_FORK;
     reactor *r = begin_dns();
     int port = 0, fd = plain_listener("127.0.1.1", &port, 8), said[2], lives[2], status = -1;
     char byte = 0;
@@ -649,6 +680,136 @@ CASE(child_that_destroys_its_copy_leaves_the_parents_look_ups) {
     end_dns(r);
 }
 
+/* ---- what fails ---- */
+
+#include <netdb.h>
+
+static struct {
+    int on;         /* the library's allocations count, those of this thread */
+    int left;       /* succeed before one fails */
+    int failed;     /* one has */
+    int answer;     /* of getaddrinfo, unless 0 */
+    int error;      /* errno with it */
+    int no_threads; /* pthread_create fails */
+} fault;
+
+static int allocation_fails(void) {
+    if (!fault.on || fault.left-- > 0) return 0;
+    fault.on = 0;
+    fault.failed = 1;
+    return 1;
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size) { return allocation_fails() ? NULL : __real_malloc(size); }
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size) {
+    return allocation_fails() ? NULL : __real_realloc(old, size);
+}
+int __real_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **out);
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **out);
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **out) {
+    if (!fault.answer) return __real_getaddrinfo(host, port, hints, out);
+    errno = fault.error;
+    return fault.answer;
+}
+int __real_pthread_create(pthread_t *out, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *user);
+int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *user);
+int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *user) {
+    return fault.no_threads ? EAGAIN : __real_pthread_create(out, attr, fn, user);
+}
+
+CASE(errors_of_getaddrinfo) {
+    static const struct {
+        int answer, error, code;
+    } rows[] = {{EAI_NONAME, 0, -ENXIO},       {EAI_FAMILY, 0, -ENXIO}, {EAI_SERVICE, 0, -ENXIO},
+                {EAI_AGAIN, 0, -EAGAIN},       {EAI_FAIL, 0, -EPROTO},  {EAI_MEMORY, 0, -ENOMEM},
+                {EAI_SYSTEM, EMFILE, -EMFILE}, {EAI_SYSTEM, 0, -EIO}};
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        reactor *r = begin();
+        found f;
+        probe p = {0};
+        fault.answer = rows[i].answer;
+        fault.error = rows[i].error;
+        look_up(r, "fault.test:1", &f);
+        probe_connect(r, "fault.test:1", &p, NULL);
+        UNTIL(r, f.calls && p.closes);
+        assert_int_equal(f.result, rows[i].code);
+        assert_int_equal(p.reason, rows[i].code);
+        end(r);
+    }
+    memset(&fault, 0, sizeof fault);
+}
+
+CASE(without_threads_it_is_told_and_nothing_has_changed) {
+    reactor *r = begin();
+    found f = {0};
+    probe p = {0};
+    reactor_connect_options o = {.conn = {.user = &p}};
+    reactor_conn c;
+    reactor_lookup l;
+    fault.no_threads = 1;
+    assert_int_equal(reactor_resolve(r, "fault.test:1", on_found, &f, &l), -EAGAIN);
+    assert_int_equal(reactor_connect(r, "127.0.0.1:1,fault.test:1", &probe_handler, &o, &c),
+                     -EAGAIN);
+    fault.no_threads = 0;
+    assert_true(l.id == 0 && c.id == 0);
+    assert_int_equal(counters(r).jobs, 0);
+    assert_int_equal(counters(r).connections, 0);
+    assert_int_equal(reactor_run(r), 0);
+    fault.answer = EAI_NONAME;
+    look_up(r, "fault.test:1", &f);
+    assert_int_equal(reactor_run(r), 0);
+    assert_int_equal(f.result, -ENXIO);
+    fault.answer = 0;
+    end(r);
+    assert_int_equal(p.closes, 0);
+}
+
+/* Each allocation in turn: what began comes to its end, and what did not is as if never asked. */
+static int names_with_fault_at(int n) {
+    reactor *r = begin();
+    found f = {0};
+    probe p = {0};
+    reactor_connect_options o = {.conn = {.user = &p}};
+    reactor_lookup l;
+    reactor_conn c;
+    memset(&fault, 0, sizeof fault);
+    fault.answer = EAI_NONAME;
+    fault.left = n;
+    fault.on = 1;
+    int e = reactor_resolve(r, "fault.test:1", on_found, &f, &l);
+    int d = reactor_resolve(r, "127.0.0.1:1", on_found, &f, NULL);
+    int g = reactor_connect(r, "a.test:1,127.0.0.1:1,b.test:2", &probe_handler, &o, &c);
+    assert_true(e == 0 || e == -ENOMEM);
+    assert_true(d == 0 || d == -ENOMEM);
+    assert_true(g == 0 || g == -ENOMEM);
+    assert_true((e == 0) == (l.id != 0) && (g == 0) == (c.id != 0));
+    assert_true(fault.failed || (e == 0 && d == 0 && g == 0));
+    assert_true(reactor_run(r) == 0);
+    fault.on = 0;
+    assert_int_equal(f.calls, (e == 0) + (d == 0));
+    assert_int_equal(p.closes, g == 0);
+    if (p.closes) assert_true(p.reason < 0);
+    end(r);
+    return fault.failed;
+}
+
+CASE(every_allocation_fails_once) {
+    int n = 0;
+    while (names_with_fault_at(n)) n++;
+    assert_true(n > 8);
+    memset(&fault, 0, sizeof fault);
+}
+
 static void note_line(const char *line, void *user) {
     if (strncmp(line, "lookup ", 7) == 0 && strstr(line, "name=gate.test")) ++*(int *)user;
 }
@@ -674,6 +835,7 @@ int main(void) {
         TEST(cancelled_is_not_called),
         TEST(destroy_tells_those_under_way),
         TEST(listening_on_a_name_is_refused),
+        TEST(a_name_that_the_system_knows),
 #ifdef __linux__
         TEST(families_alternate_and_ipv6_is_first),
         TEST(one_family_alone_is_found),
@@ -698,6 +860,9 @@ int main(void) {
         TEST(child_that_goes_on_looks_up_again),
         TEST(child_that_destroys_its_copy_leaves_the_parents_look_ups),
         TEST(dump_shows_look_ups),
+        TEST(errors_of_getaddrinfo),
+        TEST(without_threads_it_is_told_and_nothing_has_changed),
+        TEST(every_allocation_fails_once),
 #endif
     };
 #ifdef __linux__
