@@ -324,6 +324,36 @@
    the load: the system gives each peer to one of them. Groups are joined by the option groups or by
    reactor_datagram_join, with the interface in the text: "239.1.2.3%eth0".
 
+   NAMES
+
+   reactor_connect takes host names, and lists of them, without blocking the loop. A client by name,
+   which says in words what went wrong::
+
+        static void on_close(reactor *r, reactor_conn c, int reason, void *state) {
+            (void)r, (void)c, (void)state;
+            if (reason == -ENXIO) puts("there is no such name");
+            else if (reason < 0) puts(reactor_strerror(reason));
+        }
+
+        static int call(reactor *r) {
+            static reactor_handler client;
+            static reactor_connect_options o;
+            client.on_close = on_close;
+            o.timeout_ms = 5000;
+            return reactor_connect(r, "example.com:80,backup.example.com:80", &client, &o, NULL);
+        }
+
+   Threads of the pool ask the system's resolver, for IPv6 and IPv4 apart. The first address is
+   tried as soon as there is one, the next after attempt_delay_ms (250), the families by turns, and
+   the first that answers is the connection. A server that cannot be reached over IPv6 costs a
+   quarter of a second and not a minute; a DNS server that does not answer costs timeout_ms, and
+   holds up neither the loop, nor the rest of the list, nor the end of the program. examples/get.c
+   is a whole program.
+
+   For anything else there is reactor_resolve. reactor_address_parse makes a struct sockaddr of what
+   it finds, and of any address; reactor_address_format shows one, and reactor_socket_address those
+   of a socket of your own.
+
    DRAINING AND HAND-OVER
 
    For an end without a lost request call reactor_drain when SIGTERM comes. It serves the peers that
@@ -12992,10 +13022,10 @@ enum { REACTOR__RESOLVE_IPV6, REACTOR__RESOLVE_IPV4, REACTOR__RESOLVE_FAMILIES }
 
 typedef struct reactor__resolve_query {
     reactor__resolve_name *name;
-    uint64_t job;                /* 0: it has ended */
+    uint64_t job;                /* its handle; 0: it has ended */
     int family;                  /* AF_INET6 or AF_INET */
-    int error;                   /* -errno; the thread's until done is called, as is found */
-    struct addrinfo *found;      /* freeaddrinfo(3) frees it */
+    int error;                   /* 0, or -errno; the thread's until done is called, as is found */
+    struct addrinfo *found;      /* the answer; freeaddrinfo(3) frees it */
     const struct addrinfo *next; /* the first that has not been taken */
     char port[8];
     char *host; /* behind this struct */
@@ -13053,6 +13083,7 @@ static void reactor__resolve_drop(void *user) {
 
 static void reactor__resolve_done(reactor *r, int status, void *user);
 
+/* Starts a query's job. It may be asked for again, so what an earlier try has left is cleared. */
 static int reactor__resolve_begin(reactor *r, reactor__resolve_query *q) {
     q->error = 0;
     q->found = NULL;
@@ -13060,8 +13091,10 @@ static int reactor__resolve_begin(reactor *r, reactor__resolve_query *q) {
                                reactor__resolve_done, q, &q->job);
 }
 
-/* A query has an answer. -ECANCELED is the end of jobs that were under way when the process forked,
-   in a child that goes on with the loop: their threads are the parent's, so it asks anew. */
+/* A query has an answer, or status is -ECANCELED: that is how work ends the jobs that were under
+   way when the process forked, in a child that goes on with the loop. Their threads are the
+   parent's, so the child asks anew. (A job that this section gives up is abandoned, and has no
+   done.) */
 static void reactor__resolve_done(reactor *r, int status, void *user) {
     reactor__resolve_query *q = (reactor__resolve_query *)user;
     reactor__resolve_name *name = q->name;
@@ -13079,8 +13112,9 @@ static void reactor__resolve_done(reactor *r, int status, void *user) {
     name->asker->answered(r, name->asker->user);
 }
 
-/* In a forked child that destroys its copy of the loop the pool is the parent's, and there is no
-   thread that could free the query. */
+/* Frees a name. A query whose job has not ended is left to it, and the thread frees it; but in a
+   forked child that destroys its copy of the loop the pool is the parent's, and there is no
+   thread. */
 static void reactor__resolve_name_free(reactor *r, reactor__resolve_name *name) {
     if (!name) return;
     for (int i = 0; i < REACTOR__RESOLVE_FAMILIES; i++) {
@@ -13092,6 +13126,8 @@ static void reactor__resolve_name_free(reactor *r, reactor__resolve_name *name) 
     REACTOR_FREE(name);
 }
 
+/* One of a name's queries. Host and port become texts of its own, for the thread may outlive all
+   else. */
 static int reactor__resolve_query_new(reactor *r, reactor__resolve_name *name, int i,
                                       const char *host, const reactor__net_address *a) {
     const size_t len = (size_t)a->named;
@@ -13156,6 +13192,7 @@ static int reactor__resolve_name_next(reactor__resolve_name *name, int64_t now,
     return four->error == -ENXIO ? six->error : four->error;
 }
 #else
+/* Without threads every name is refused when it is begun, so the other two are never reached. */
 static void reactor__resolve_name_free(reactor *r, reactor__resolve_name *name) {
     (void)r, (void)name;
 }
@@ -13174,10 +13211,10 @@ static int reactor__resolve_name_next(reactor__resolve_name *name, int64_t now,
 
 /* ---- what reactor_connect is to try ----
 
-   The addresses and names of its list, in their order. A name that has no answer when its turn comes
-   is waited for as long as an address would be, attempt_delay_ms; then those behind it are tried, and
-   its own come first again as soon as there are some. So a DNS server that does not answer keeps
-   nobody from the rest of the list. */
+   The addresses and names of its list, in their order. A name that has no answer when its turn
+   comes is waited for as long as an address would be, attempt_delay_ms; then those behind it are
+   tried, and its own come first again as soon as there are some. So a DNS server that does not
+   answer keeps nobody from the rest of the list. */
 typedef struct reactor__resolve_item {
     reactor__net_address a;      /* without a name */
     reactor__resolve_name *name; /* or NULL */
@@ -13191,6 +13228,7 @@ typedef struct reactor__resolve_list {
     reactor__resolve_item *items; /* behind this struct */
 } reactor__resolve_list;
 
+/* Also gives up the look-ups that are under way. */
 static void reactor__resolve_list_free(reactor *r, reactor__resolve_list *list) {
     if (!list) return;
     for (int i = 0; i < list->count; i++) reactor__resolve_name_free(r, list->items[i].name);
@@ -13281,6 +13319,8 @@ typedef struct reactor__resolve_module {
     reactor__resolve_lookup *first, *last; /* those that are ready: called by turn */
 } reactor__resolve_module;
 
+/* Has the module's turn call it: what completes outside a turn, as an address does at once, must
+   not call back before the program has returned to the loop. */
 static void reactor__resolve_ready(reactor *r, reactor__resolve_lookup *l) {
     reactor__resolve_module *m = (reactor__resolve_module *)r->modules[REACTOR__LOOP_RESOLVE];
     l->ready = 1;
@@ -13293,12 +13333,13 @@ static void reactor__resolve_ready(reactor *r, reactor__resolve_lookup *l) {
     reactor__loop_touch(r);
 }
 
+/* Unlike a connect, which can begin with the first answer, it waits for both families. */
 static void reactor__resolve_answered(reactor *r, void *user) {
     reactor__resolve_lookup *l = (reactor__resolve_lookup *)user;
     if (!l->name->waiting) reactor__resolve_ready(r, l);
 }
 
-/* How many addresses it has, at most. */
+/* How many addresses a name has. */
 static size_t reactor__resolve_count(const reactor__resolve_name *name) {
     size_t n = 0;
     for (int i = 0; i < REACTOR__RESOLVE_FAMILIES; i++)
@@ -13306,8 +13347,9 @@ static size_t reactor__resolve_count(const reactor__resolve_name *name) {
     return n;
 }
 
-/* The addresses as texts, behind an array of pointers to them that ends with NULL; the caller frees
-   that. *result is how many, or -errno. */
+/* What fn is given. Texts, for these are what all other calls take, and they need no header of the
+   system. The addresses stand behind an array of pointers to them that ends with NULL; the caller
+   frees that. *result is how many, or -errno. */
 static char **reactor__resolve_texts(reactor__resolve_lookup *l, int *result) {
     int64_t when = 0;
     const size_t most = l->name ? reactor__resolve_count(l->name) : 1;
@@ -13330,7 +13372,8 @@ static char **reactor__resolve_texts(reactor__resolve_lookup *l, int *result) {
     return texts;
 }
 
-/* The handle is stale from here on. */
+/* Ends a look-up, but for its memory: the handle is stale from here on, and nothing holds the
+   loop. */
 static void reactor__resolve_end(reactor *r, reactor__resolve_lookup *l) {
     reactor__core_release(&r->core, (uint32_t)l->id);
     r->core.active--;
@@ -13338,6 +13381,8 @@ static void reactor__resolve_end(reactor *r, reactor__resolve_lookup *l) {
     l->name = NULL;
 }
 
+/* Calls fn. It has been ended before, so that fn may begin the next one in its place, and finds the
+   handle stale as after any other end. */
 static void reactor__resolve_tell(reactor *r, reactor__resolve_lookup *l, int result,
                                   char **texts) {
     reactor_lookup handle;
@@ -13349,12 +13394,16 @@ static void reactor__resolve_tell(reactor *r, reactor__resolve_lookup *l, int re
     REACTOR_FREE(l);
 }
 
+/* Takes the first one off the list of those that are ready. */
 static reactor__resolve_lookup *reactor__resolve_pop(reactor__resolve_module *m) {
     reactor__resolve_lookup *l = m->first;
     if (l) m->first = l->next;
     return l;
 }
 
+/* Calls those that are ready. What these begin waits for the next turn at the earliest if the
+   budget is used up; what a stop leaves stays in the list. One that was cancelled meanwhile is only
+   freed. */
 static void reactor__resolve_turn(reactor *r, reactor__loop_module *module) {
     reactor__resolve_module *m = (reactor__resolve_module *)module;
     if (r->child) return;
@@ -13371,6 +13420,9 @@ static void reactor__resolve_turn(reactor *r, reactor__loop_module *module) {
     REACTOR__STORE(&r->pending[REACTOR__LOOP_RESOLVE], m->first != NULL);
 }
 
+/* Tells all that are left that they are cancelled. The list of those that are ready is emptied
+   first, so that a callback which cancels another one frees it at once. This comes before work's
+   end, which would wait for the jobs that are abandoned here. */
 static void reactor__resolve_fini(reactor *r, reactor__loop_module *module, int child) {
     reactor__resolve_module *m = (reactor__resolve_module *)module;
     reactor__resolve_lookup *l;
@@ -13394,6 +13446,7 @@ static void reactor__resolve_fini(reactor *r, reactor__loop_module *module, int 
     REACTOR_FREE(m);
 }
 
+/* A line for each, with the name and how many of its two queries have no answer. */
 static void reactor__resolve_dump(const reactor *r, const reactor__loop_module *module,
                                   reactor_line_fn *fn, void *user) {
     char line[320];
@@ -13413,11 +13466,13 @@ static void reactor__resolve_fork_cleanup(reactor *r, reactor__loop_module *modu
     (void)r, (void)module;
 }
 
+/* See resolve_done. */
 static int reactor__resolve_forked(reactor *r, reactor__loop_module *module) {
     return (void)r, (void)module, 0;
 }
 
-/* Made with the first look-up. */
+/* Makes the module, with the first look-up: a loop that has none pays nothing for it. connect alone
+   does not need it, for its names belong to its connection. */
 static int reactor__resolve_start(reactor *r) {
     if (r->closing) return -ECANCELED;
     if (r->modules[REACTOR__LOOP_RESOLVE]) return 0;
@@ -13432,7 +13487,8 @@ static int reactor__resolve_start(reactor *r) {
     return 0;
 }
 
-/* Gives it a handle, and begins. */
+/* Gives it a handle, and begins. What is an address already is ready at once. The handle comes
+   first, because a job that has been started cannot fail any more. */
 static int reactor__resolve_lookup_begin(reactor *r, reactor__resolve_lookup *l,
                                          const char *address) {
     int64_t index = reactor__core_reserve(&r->core, REACTOR__CORE_LOOKUP, NULL, l);

@@ -198,6 +198,42 @@ def stdin_chat():
     assert done.returncode == 1 and b"refused" in done.stderr, done
 
 
+def answers(text, count=1):
+    """A server of so many connections, each of which gets the text; its address."""
+    s = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with s:
+            for _ in range(count):
+                peer = s.accept()[0]
+                with peer:
+                    while not peer.recv(65536).endswith(b"\r\n\r\n"):
+                        pass
+                    peer.sendall(text)
+                    peer.shutdown(socket.SHUT_WR)
+                    peer.recv(1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return s.getsockname()[1]
+
+
+@test
+def get():
+    port = answers(b"HTTP/1.0 200 OK\r\nX: y\r\n\r\n" + BLOCK, 2)
+    done = run("get", f"127.0.0.1:{port}", "/x")
+    assert done.returncode == 0 and done.stdout == BLOCK, done.stderr
+    assert b"from 127.0.0.1:" in done.stderr and b"get: HTTP/1.0 200 OK\n" in done.stderr, done.stderr
+    done = run("get", f"LOCALHOST:{port}")  # looked up, as any name in these letters is
+    assert done.returncode == 0 and done.stdout == BLOCK, done.stderr
+    done = run("get", f"127.0.0.1:{answers(b'nonsense')}")
+    assert done.returncode == 1 and b"no answer" in done.stderr, done.stderr
+    for address, said in (("127.0.0.1", b"Invalid"), ("", b"Invalid"), ("host:http", b"Invalid")):
+        done = run("get", address)
+        assert done.returncode == 1 and said in done.stderr, done.stderr
+    done = run("get", f"127.0.0.1:{port}")  # it has gone
+    assert done.returncode == 1 and b"refused" in done.stderr, done.stderr
+
+
 @test
 def polling():
     with Server("polling", 0) as server:
