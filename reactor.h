@@ -5785,7 +5785,8 @@ static int reactor__epoll_call(reactor__epoll *b, struct epoll_event *events, in
 /* Waits; the kernel writes the reports to where core reads them. */
 static int reactor__epoll_wait(reactor__core *core, int64_t timeout) {
     reactor__epoll *b = (reactor__epoll *)core->data;
-    if (REACTOR__UNLIKELY(core->stale)) reactor__epoll_rebuild(core);
+    if (REACTOR__UNLIKELY(core->stale) && reactor__epoll_rebuild(core) < 0 && timeout)
+        reactor__util_nap(); /* what cannot be removed yet ends every wait, and would spin */
     struct epoll_event *events = (struct epoll_event *)(void *)(core->reports + core->report_count);
     int n = reactor__epoll_call(b, events, (int)core->limit, timeout);
     if (n < 0) return -errno;

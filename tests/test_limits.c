@@ -185,6 +185,37 @@ CASE(law16_full_table_still_closes_and_reuses) {
     end(r);
 }
 
+#ifndef _WIN32
+static void on_never(reactor *r, reactor_socket fd, unsigned events, void *user) {
+    (void)r, (void)fd, (void)events, (void)user;
+    fail_msg("a watcher that was removed was called");
+}
+
+/* epoll needs a descriptor to get rid of a file that is open elsewhere. */
+CASE(law16_full_table_and_a_duplicate_left_open_do_not_spin) {
+    int fd[2];
+    reactor *r = begin();
+    assert_return_code(pipe(fd), errno);
+    assert_int_equal(reactor_add(r, fd[0], REACTOR_READ, on_never, NULL), 0);
+    assert_int_equal(write(fd[1], "x", 1), 1);
+    int duplicate = dup(fd[0]);
+    assert_return_code(duplicate, errno);
+    close(fd[0]);
+    assert_int_equal(reactor_remove(r, fd[0]), 0);
+    fill_table();
+    reactor_counters a = counters(r);
+    for (int64_t till = clock_ns() + 100 * INT64_C(1000000); clock_ns() < till;)
+        assert_int_equal(reactor_poll(r, 100), 0);
+    reactor_counters b = counters(r);
+    unfill_table();
+    assert_true(b.turns - a.turns < 1000);
+    assert_int_equal(reactor_poll(r, 0), 0);
+    assert_int_equal(reactor_poll(r, 0), 0);
+    close(duplicate), close(fd[1]);
+    end(r);
+}
+#endif
+
 CASE(law17_connect_with_a_full_table_is_EMFILE_by_on_close) {
     reactor *r = begin();
     probe p = {0}, q = {0};
@@ -518,6 +549,9 @@ int main(void) {
         TEST(law16_full_table_goes_on_once_a_descriptor_is_free),
         TEST(law16_accepts_refused_for_long_neither_spin_nor_end_the_listener),
         TEST(law16_full_table_still_closes_and_reuses),
+#ifndef _WIN32
+        TEST(law16_full_table_and_a_duplicate_left_open_do_not_spin),
+#endif
         TEST(law17_connect_with_a_full_table_is_EMFILE_by_on_close),
         TEST(law17_listen_with_a_full_table_is_EMFILE),
         TEST(law17_create_with_a_full_table_is_EMFILE_or_works),
