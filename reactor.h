@@ -1938,7 +1938,9 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
    stores v there, else it stores what it found into *old; it returns whether it has stored v. */
 #if defined(__GNUC__)
 /* some choices of sections do not use it */
-#define REACTOR__OPTIONAL       __attribute__((unused))
+#define REACTOR__OPTIONAL __attribute__((unused))
+/* Runs once in a loop's life or after a failure: small code, apart from that which runs always. */
+#define REACTOR__COLD           __attribute__((cold, noinline))
 #define REACTOR__NOINLINE       __attribute__((noinline)) /* kept out of the fast path's code */
 #define REACTOR__LIKELY(x)      __builtin_expect(!!(x), 1)
 #define REACTOR__UNLIKELY(x)    __builtin_expect(!!(x), 0)
@@ -1965,6 +1967,7 @@ REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user);
    x86 keeps that order except for a load that follows a store; xchg and lock prefixes prevent
    that exception. */
 #define REACTOR__OPTIONAL
+#define REACTOR__COLD
 #define REACTOR__NOINLINE
 #define REACTOR__LIKELY(x)   (x)
 #define REACTOR__UNLIKELY(x) (x)
@@ -2041,8 +2044,8 @@ REACTOR__NOINLINE static void *reactor__util_zeroed(size_t size) {
    and *cap are unchanged then. It grows by a quarter, because doubling an array of ten thousand
    elements would waste more memory than it saves time. The capacity stays below REACTOR__NONE,
    so that no index equals that value. */
-REACTOR__NOINLINE static void *reactor__util_grown(void *array, uint32_t *cap, uint32_t need,
-                                                   size_t size) {
+REACTOR__COLD static void *reactor__util_grown(void *array, uint32_t *cap, uint32_t need,
+                                               size_t size) {
     uint64_t wanted = (uint64_t)*cap + *cap / 4 + 16;
     if (wanted < need) wanted = need;
     if (wanted > UINT32_MAX - 1) return NULL;
@@ -2251,9 +2254,9 @@ REACTOR__NOINLINE static void reactor__util_close(reactor_socket fd) { closesock
 
 REACTOR__OPTIONAL static void reactor__util_close_file(reactor_file file) { CloseHandle(file); }
 
-static unsigned reactor__util_hold_standard(void) { return 0; }
+REACTOR__COLD static unsigned reactor__util_hold_standard(void) { return 0; }
 
-static void reactor__util_free_standard(unsigned held) { (void)held; }
+REACTOR__COLD static void reactor__util_free_standard(unsigned held) { (void)held; }
 
 /* Whether fd is an open socket. Only sockets can be watched here, and a closed one is reported
    as not being a socket. */
@@ -2542,7 +2545,7 @@ REACTOR__OPTIONAL static int reactor__util_above(int fd) {
    a number: daemon(3) would replace it by /dev/null, and perror would write into it. O_PATH
    makes the placeholder as useless as a closed descriptor. Returns as bits which numbers were
    occupied. */
-static unsigned reactor__util_hold_standard(void) {
+REACTOR__COLD static unsigned reactor__util_hold_standard(void) {
     unsigned held = 0;
     for (int fd = 0; fd < 3; fd++) {
         if (fcntl(fd, F_GETFD) >= 0) continue;
@@ -2556,7 +2559,7 @@ static unsigned reactor__util_hold_standard(void) {
 /* Closes the placeholders that are still there. A program that has opened something else under
    such a number has not asked for close-on-exec together with a useless mode, which is how a
    placeholder is recognized. */
-static void reactor__util_free_standard(unsigned held) {
+REACTOR__COLD static void reactor__util_free_standard(unsigned held) {
     for (int fd = 0; fd < 3; fd++) {
         if (!(held >> fd & 1) || fcntl(fd, F_GETFD) != FD_CLOEXEC) continue;
         int flags = fcntl(fd, F_GETFL);
@@ -2617,7 +2620,7 @@ REACTOR__NOINLINE static void reactor__util_close(reactor_socket fd) { close(fd)
 
 /* Replaces the open file under number by that of fd, which a system call has just returned (its
    failure is passed on). fd is closed; number becomes close-on-exec. */
-REACTOR__OPTIONAL static int reactor__util_replace(int number, int fd) {
+REACTOR__OPTIONAL REACTOR__COLD static int reactor__util_replace(int number, int fd) {
     int e;
     if (fd < 0) return -errno;
     do e = dup2(fd, number) < 0 ? -errno : 0;
@@ -2968,7 +2971,7 @@ static void reactor__core_map_delete(reactor__core *core, uint32_t index) {
 
 /* Enlarges the table of slots. If the second array cannot grow, the first one is larger than cap
    says, which does no harm. */
-static int reactor__core_grow(reactor__core *core) {
+REACTOR__COLD static int reactor__core_grow(reactor__core *core) {
     uint32_t cap = core->cap, same = cap;
     void *slots = reactor__util_grown(core->slots, &cap, core->count + 1, sizeof *core->slots);
     if (!slots) return -ENOMEM;
@@ -3285,7 +3288,7 @@ static int reactor__core_apply(reactor__core *core, uint32_t index, unsigned tar
 
 /* Silences a slot whose descriptor was closed without reactor_remove, until it is modified or
    removed. armed is made to look up to date, so flush has nothing to apply. */
-static void reactor__core_silence(reactor__core *core, reactor__core_slot *slot) {
+REACTOR__COLD static void reactor__core_silence(reactor__core *core, reactor__core_slot *slot) {
     const int always = slot->flags & REACTOR__CORE_ALWAYS;
     slot->armed = (uint16_t)(always ? REACTOR__CORE_WATCHED : reactor__core_target(core, slot));
     slot->flags &= (uint8_t)~REACTOR__CORE_REARM;
@@ -3294,7 +3297,7 @@ static void reactor__core_silence(reactor__core *core, reactor__core_slot *slot)
 
 /* Reports ERROR to a watcher whose interest was refused twice. A closed descriptor is silenced
    then, for it would be refused for ever. Returns 1 if the interest is to be tried again. */
-static int reactor__core_tell_error(reactor__core *core, uint32_t index) {
+REACTOR__COLD static int reactor__core_tell_error(reactor__core *core, uint32_t index) {
     reactor__core_slot *slot = &core->slots[index];
     slot->flags &= (uint8_t)~REACTOR__CORE_ERROR_PENDING;
     reactor__core_report_slot(core, index, REACTOR_ERROR);
@@ -3535,7 +3538,7 @@ static void reactor__core_postpone(reactor__core *core, const reactor__core_repo
 
 /* A report came for a slot that is gone. If it went in this very turn that is normal. If not,
    the kernel reports something that can no longer be removed: see epoll. */
-static void reactor__core_gone(reactor__core *core, const reactor__core_slot *slot) {
+REACTOR__COLD static void reactor__core_gone(reactor__core *core, const reactor__core_slot *slot) {
     if (slot->since == (uint16_t)core->counters.turns) return;
     core->counters.stale++;
     core->stale = 1;
@@ -3596,7 +3599,7 @@ static int reactor__core_compare(const void *a, const void *b) {
 /* A watcher that stops the loop whenever it is called might be reported first in every turn. So
    after a stop the reports are sorted by slot, beginning behind the one that stopped, and the
    others come first. */
-REACTOR__NOINLINE static void reactor__core_resume(reactor__core *core) {
+REACTOR__COLD static void reactor__core_resume(reactor__core *core) {
     const uint32_t n = core->report_count, left = core->left;
     for (uint32_t i = 0; i < n; i++) core->reports[i].index -= left;
     qsort(core->reports, n, sizeof *core->reports, reactor__core_compare);
@@ -3691,7 +3694,7 @@ REACTOR__OPTIONAL static int reactor__core_keep(reactor__core *core) {
 
 /* Registers all that is armed with a backend that has just begun. A descriptor that was closed
    without being removed is left out. */
-static int reactor__core_arm_all(reactor__core *core) {
+REACTOR__COLD static int reactor__core_arm_all(reactor__core *core) {
     for (uint32_t i = 0; i < core->count; i++) {
         const reactor__core_slot *slot = &core->slots[i];
         if (!slot->armed || (slot->flags & REACTOR__CORE_ALWAYS)) continue;
@@ -3704,7 +3707,7 @@ static int reactor__core_arm_all(reactor__core *core) {
 
 /* Gives a forked child's backend kernel objects of its own. If that fails everything is as
    before. */
-static int reactor__core_fork(reactor__core *core) {
+REACTOR__COLD static int reactor__core_fork(reactor__core *core) {
     reactor__core_transfer_fn *transfer = core->transfer;
     void *old = core->data;
     if (core->backend->fork) return core->backend->fork(core);
@@ -3724,7 +3727,7 @@ static int reactor__core_fork(reactor__core *core) {
 }
 
 /* Closes the backend's descriptors and puts a backend in its place that does nothing. */
-static void reactor__core_abandon(reactor__core *core) {
+REACTOR__COLD static void reactor__core_abandon(reactor__core *core) {
     static const reactor__core_backend none = {"none",
                                                NULL,
                                                0,
@@ -3744,8 +3747,8 @@ static void reactor__core_abandon(reactor__core *core) {
 }
 
 /* core is zeroed memory. After a failure reactor__core_fini frees what there is. */
-static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed, uint32_t batch,
-                              reactor__core_slow_fn *slow) {
+REACTOR__COLD static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed,
+                                            uint32_t batch, reactor__core_slow_fn *slow) {
     core->owner = owner;
     core->seed = (seed & ~1u) + 2;
     if (!core->seed) core->seed = 2;
@@ -3760,7 +3763,7 @@ static int reactor__core_init(reactor__core *core, reactor *owner, uint32_t seed
     return core->reports ? 0 : -ENOMEM;
 }
 
-static void reactor__core_fini(reactor__core *core) {
+REACTOR__COLD static void reactor__core_fini(reactor__core *core) {
     if (core->backend) core->backend->fini(core);
     REACTOR_FREE(core->slots);
     REACTOR_FREE(core->links);
@@ -4845,12 +4848,12 @@ static int reactor__poll_call(struct pollfd *fds, uint32_t count, int64_t timeou
 }
 #endif
 
-static int reactor__poll_init(reactor__core *core) {
+REACTOR__COLD static int reactor__poll_init(reactor__core *core) {
     core->data = REACTOR__NEW(reactor__poll);
     return core->data ? 0 : -ENOMEM;
 }
 
-static void reactor__poll_fini(reactor__core *core) {
+REACTOR__COLD static void reactor__poll_fini(reactor__core *core) {
     reactor__poll *b = (reactor__poll *)core->data;
     REACTOR_FREE(b->fds);
     REACTOR_FREE(b->who);
@@ -4859,7 +4862,7 @@ static void reactor__poll_fini(reactor__core *core) {
 
 /* Makes room for one more entry. cap is what both arrays hold: if the second cannot grow, the
    first has room to spare. */
-static int reactor__poll_grow(reactor__poll *b) {
+REACTOR__COLD static int reactor__poll_grow(reactor__poll *b) {
     uint32_t cap = b->cap;
     if (b->count < b->cap) return 0;
     void *fds = reactor__util_grown(b->fds, &cap, b->count + 1, sizeof *b->fds);
@@ -4924,7 +4927,7 @@ static int reactor__poll_note(const reactor__poll *b, const reactor__util_word *
 }
 
 /* select refuses to wait because of closed descriptors: marks these as poll would, POLLNVAL. */
-static int reactor__poll_note_closed(const reactor__poll *b) {
+REACTOR__COLD static int reactor__poll_note_closed(const reactor__poll *b) {
     int n = 0;
     for (uint32_t i = 0; i < b->count; i++) {
         struct pollfd *p = &b->fds[i];
@@ -5655,7 +5658,7 @@ static int reactor__epoll_ctl(int set, int what, int fd, unsigned events, uint32
 
 /* Makes the set, in size bytes that become core->data. The memory begins with an epoll struct;
    io_uring's has more behind it. */
-static int reactor__epoll_make(reactor__core *core, size_t size) {
+REACTOR__COLD static int reactor__epoll_make(reactor__core *core, size_t size) {
     reactor__epoll *b = (reactor__epoll *)reactor__util_zeroed(size);
     if (!b) return -ENOMEM;
     b->outer = b->timer = -1;
@@ -5669,7 +5672,7 @@ static int reactor__epoll_make(reactor__core *core, size_t size) {
     return 0;
 }
 
-static void reactor__epoll_fini(reactor__core *core) {
+REACTOR__COLD static void reactor__epoll_fini(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     reactor__util_close(b->fd);
     if (b->outer >= 0) reactor__util_close(b->outer);
@@ -5715,7 +5718,7 @@ static int reactor__epoll_set(reactor__core *core, uint32_t index, unsigned befo
    that was closed a moment ago may be the lowest that is free, and the next one that the user
    gets. A forked child may hold the old set open, so it is deleted from the outer one
    explicitly. */
-static int reactor__epoll_replace(reactor__epoll *b, int fresh) {
+REACTOR__COLD static int reactor__epoll_replace(reactor__epoll *b, int fresh) {
     if (b->outer >= 0) {
         int e = reactor__epoll_ctl(b->outer, EPOLL_CTL_ADD, fresh, EPOLLIN, 0, 0);
         if (e < 0) return e;
@@ -5734,7 +5737,7 @@ static int reactor__epoll_replace(reactor__epoll *b, int fresh) {
 
 /* Makes a new set with all that is armed. Without descriptors or memory for it the old one
    stays, and the next stale report tries again. */
-REACTOR__NOINLINE static int reactor__epoll_rebuild(reactor__core *core) {
+REACTOR__COLD static int reactor__epoll_rebuild(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     core->stale = 0;
     int fresh = epoll_create1(EPOLL_CLOEXEC), e = 0;
@@ -5756,7 +5759,7 @@ REACTOR__NOINLINE static int reactor__epoll_rebuild(reactor__core *core) {
 
 /* A forked child shares set, timer and outer set with its parent, so a change in one would reach
    both. It gets new ones under the same numbers. */
-static int reactor__epoll_fork(reactor__core *core) {
+REACTOR__COLD static int reactor__epoll_fork(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     int e = 0;
     if (b->timer >= 0)
@@ -5796,7 +5799,7 @@ static int reactor__epoll_wait(reactor__core *core, int64_t timeout) {
 
 /* Makes the timer of a nested loop. It is one more descriptor in the set, with a slot that calls
    nobody. It is never read: setting it again makes it unreadable. */
-static int reactor__epoll_timer_open(reactor__core *core, reactor__epoll *b) {
+REACTOR__COLD static int reactor__epoll_timer_open(reactor__core *core, reactor__epoll *b) {
     int fd = reactor__util_above(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
     if (fd < 0) return -errno;
     int64_t index = reactor__core_reserve(core, REACTOR__CORE_INTERNAL, NULL, NULL);
@@ -5812,7 +5815,7 @@ static int reactor__epoll_timer_open(reactor__core *core, reactor__epoll *b) {
 }
 
 /* Returns the outer set. It holds this set alone, so it is readable when this one has a report. */
-static int reactor__epoll_fd(reactor__core *core) {
+REACTOR__COLD static int reactor__epoll_fd(reactor__core *core) {
     reactor__epoll *b = (reactor__epoll *)core->data;
     if (b->outer >= 0) return b->outer;
     int e = b->timer < 0 ? reactor__epoll_timer_open(core, b) : 0;
@@ -5957,7 +5960,7 @@ REACTOR__STATIC_CHECK(io_uring_begins_with_epoll, offsetof(reactor__io_uring, ep
 
 /* Maps a page that the kernel clears in a forked child. The child shares the ring's memory with
    its parent and must not write to it; by this page it knows itself. */
-static int *reactor__io_uring_map_ours(void) {
+REACTOR__COLD static int *reactor__io_uring_map_ours(void) {
     void *page =
         mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) return NULL;
@@ -5970,7 +5973,7 @@ static int *reactor__io_uring_map_ours(void) {
 }
 
 /* Unmaps and closes the ring. Whatever of it does not exist is left out. */
-static void reactor__io_uring_drop(reactor__io_uring *b) {
+REACTOR__COLD static void reactor__io_uring_drop(reactor__io_uring *b) {
     if (b->requests) munmap(b->requests, b->requests_size);
     if (b->rings) munmap(b->rings, b->rings_size);
     if (b->ours) munmap(b->ours, sizeof(int));
@@ -5982,7 +5985,8 @@ static void reactor__io_uring_drop(reactor__io_uring *b) {
 }
 
 /* Maps the ring. The kernel's index array always names request i at place i. */
-static int reactor__io_uring_map(reactor__io_uring *b, const reactor__io_uring_params *p) {
+REACTOR__COLD static int reactor__io_uring_map(reactor__io_uring *b,
+                                               const reactor__io_uring_params *p) {
     const int prot = PROT_READ | PROT_WRITE;
     size_t requests = p->array + p->entries * sizeof(uint32_t);
     size_t answers = p->cqes + p->completions * sizeof *b->completions;
@@ -6009,7 +6013,7 @@ static int reactor__io_uring_map(reactor__io_uring *b, const reactor__io_uring_p
 
 /* Makes the ring. Every thread may use it: a ring for a single thread (SINGLE_ISSUER) would save
    work on what completes later, and nothing does. SUBMIT_ALL needs Linux 5.18. */
-static int reactor__io_uring_open(reactor__io_uring *b) {
+REACTOR__COLD static int reactor__io_uring_open(reactor__io_uring *b) {
     reactor__io_uring_params p;
     memset(&p, 0, sizeof p);
     p.flags = REACTOR__IO_URING_SUBMIT_ALL;
@@ -6093,7 +6097,7 @@ static int reactor__io_uring_move(reactor__io_uring *b, reactor__core_transfer *
 }
 
 /* Ends the use of the ring for good; reactor_backend_reason says why. */
-REACTOR__NOINLINE static void reactor__io_uring_give_up(reactor__core *core, int e) {
+REACTOR__COLD static void reactor__io_uring_give_up(reactor__core *core, int e) {
     core->transfer = NULL;
     snprintf(core->reason, sizeof core->reason, "io_uring, for streams: %s",
              reactor__util_text(-e));
@@ -6119,7 +6123,7 @@ static int reactor__io_uring_transfer(reactor__core *core, reactor__core_transfe
 /* Whether the kernel and its filters allow the two calls. Both are called with invalid arguments
    (no entries; no descriptor), because a real ring would cost memory, and its closing an
    interruption. */
-static int reactor__io_uring_try(void) {
+REACTOR__COLD static int reactor__io_uring_try(void) {
     reactor__io_uring_params p;
     memset(&p, 0, sizeof p);
     if (syscall(SYS_io_uring_setup, 0, &p) < 0 && errno != EINVAL) return -errno;
@@ -6127,7 +6131,7 @@ static int reactor__io_uring_try(void) {
     return errno == EBADF || errno == EINTR ? 0 : -errno;
 }
 
-static int reactor__io_uring_init(reactor__core *core) {
+REACTOR__COLD static int reactor__io_uring_init(reactor__core *core) {
     int e = reactor__io_uring_try();
     if (e == 0) e = reactor__epoll_make(core, sizeof(reactor__io_uring));
     if (e < 0) return e;
@@ -6136,14 +6140,14 @@ static int reactor__io_uring_init(reactor__core *core) {
     return 0;
 }
 
-static void reactor__io_uring_fini(reactor__core *core) {
+REACTOR__COLD static void reactor__io_uring_fini(reactor__core *core) {
     core->transfer = NULL;
     reactor__io_uring_drop((reactor__io_uring *)core->data);
     reactor__epoll_fini(core);
 }
 
 /* A forked child makes a ring of its own when it needs one. */
-static int reactor__io_uring_fork(reactor__core *core) {
+REACTOR__COLD static int reactor__io_uring_fork(reactor__core *core) {
     reactor__io_uring_drop((reactor__io_uring *)core->data);
     core->transfer = reactor__io_uring_transfer;
     return reactor__epoll_fork(core);
@@ -6258,7 +6262,7 @@ typedef struct reactor__timer_wheel {
 } reactor__timer_wheel;
 
 /* Makes an empty wheel. The seed makes handles of different wheels differ; any value will do. */
-static int reactor__timer_init(reactor__timer_wheel *w, int64_t now, uint32_t seed) {
+REACTOR__COLD static int reactor__timer_init(reactor__timer_wheel *w, int64_t now, uint32_t seed) {
     memset(w, 0, sizeof *w);
     void *nodes = reactor__util_grown(NULL, &w->cap, REACTOR__TIMER_LISTS, sizeof *w->nodes);
     if (!nodes) return -ENOMEM;
@@ -6275,7 +6279,7 @@ static int reactor__timer_init(reactor__timer_wheel *w, int64_t now, uint32_t se
     return 0;
 }
 
-static void reactor__timer_fini(reactor__timer_wheel *w) {
+REACTOR__COLD static void reactor__timer_fini(reactor__timer_wheel *w) {
     for (uint32_t t = REACTOR__TIMER_LISTS; t < w->made; t += REACTOR__TIMER_CHUNK)
         REACTOR_FREE(w->calls[t / REACTOR__TIMER_CHUNK]);
     for (unsigned level = 0; level < REACTOR__TIMER_FREE; level++)
@@ -6400,7 +6404,7 @@ static uint32_t reactor__timer_words(uint32_t cap, unsigned level) {
 
 /* Makes room for the bits of cap nodes. Without memory some levels are larger than needed, which
    does no harm. */
-static int reactor__timer_free_grow(reactor__timer_wheel *w, uint32_t cap) {
+REACTOR__COLD static int reactor__timer_free_grow(reactor__timer_wheel *w, uint32_t cap) {
     for (unsigned level = 0; level < REACTOR__TIMER_FREE; level++) {
         uint32_t before = w->free_bits[level] ? reactor__timer_words(w->cap, level) : 0;
         uint32_t words = reactor__timer_words(cap, level);
@@ -6441,7 +6445,7 @@ static inline uint32_t reactor__timer_free_take(reactor__timer_wheel *w) {
 /* ---- nodes ---- */
 
 /* Doubles the room for nodes: growing by less, setting a million timers would be mostly copying. */
-static int reactor__timer_widen(reactor__timer_wheel *w) {
+REACTOR__COLD static int reactor__timer_widen(reactor__timer_wheel *w) {
     uint32_t need = 2 * w->made, cap = w->cap;
     if (need < w->made) return -ENOMEM;
     void *nodes = reactor__util_grown(w->nodes, &cap, need, sizeof *w->nodes);
@@ -6458,7 +6462,7 @@ static int reactor__timer_widen(reactor__timer_wheel *w) {
 
 /* Makes room for a chunk of timers from `made` on. Without memory nothing changes that shows.
    The memory is not zeroed, so what no timer has used need not become resident. */
-REACTOR__NOINLINE static int reactor__timer_grow(reactor__timer_wheel *w) {
+REACTOR__COLD static int reactor__timer_grow(reactor__timer_wheel *w) {
     uint32_t chunk = w->made / REACTOR__TIMER_CHUNK;
     if (!w->deadlines || w->cap - w->made < REACTOR__TIMER_CHUNK) {
         int e = reactor__timer_widen(w);
@@ -6926,7 +6930,7 @@ static int reactor__wake_loop_back(reactor_socket fd) {
 
 /* OVERLAPPED, because for other sockets the system does one call after the other: a send would
    wait until a select on the same socket is over. */
-static int reactor__wake_open(reactor__wake *w) {
+REACTOR__COLD static int reactor__wake_open(reactor__wake *w) {
     const DWORD flags = WSA_FLAG_OVERLAPPED | REACTOR__UTIL_NO_INHERIT;
     w->in = w->out = WSASocketW(AF_INET, SOCK_DGRAM, 0, NULL, 0, flags);
     int e = w->in == REACTOR__UTIL_NO_SOCKET ? reactor__util_error() : reactor__util_cloexec(w->in);
@@ -6937,9 +6941,9 @@ static int reactor__wake_open(reactor__wake *w) {
     return e;
 }
 
-static void reactor__wake_shut(reactor__wake *w) { reactor__util_close(w->in); }
+REACTOR__COLD static void reactor__wake_shut(reactor__wake *w) { reactor__util_close(w->in); }
 
-static int reactor__wake_reopen(reactor__wake *w) {
+REACTOR__COLD static int reactor__wake_reopen(reactor__wake *w) {
     (void)w;
     return 0;
 }
@@ -6967,7 +6971,7 @@ static void reactor__wake_end(void) {}
 
 /* Makes a pipe. Both ends are non-blocking: a full one must not block who posts, nor an empty
    one the loop, which reads it empty. */
-static int reactor__wake_pipe(reactor__wake *w) {
+REACTOR__COLD static int reactor__wake_pipe(reactor__wake *w) {
     int ends[2];
     if (pipe(ends) < 0) return -errno;
     for (int i = 0; i < 2; i++) ends[i] = reactor__util_above(ends[i]);
@@ -6985,13 +6989,13 @@ static int reactor__wake_pipe(reactor__wake *w) {
 }
 
 #ifdef __linux__
-static int reactor__wake_open(reactor__wake *w) {
+REACTOR__COLD static int reactor__wake_open(reactor__wake *w) {
     w->in = w->out = reactor__util_above(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     if (w->in >= 0) return 0;
     return errno == ENOSYS ? reactor__wake_pipe(w) : -errno;
 }
 #else
-static int reactor__wake_open(reactor__wake *w) { return reactor__wake_pipe(w); }
+REACTOR__COLD static int reactor__wake_open(reactor__wake *w) { return reactor__wake_pipe(w); }
 #endif
 
 /* Makes the descriptor readable. EAGAIN means that it is so already. errno belongs to the code
@@ -7016,14 +7020,14 @@ static int reactor__wake_read(reactor__wake *w) {
     return n == 0 || (n < 0 && errno == EBADF) ? -EBADF : 0;
 }
 
-static void reactor__wake_shut(reactor__wake *w) {
+REACTOR__COLD static void reactor__wake_shut(reactor__wake *w) {
     reactor__util_close(w->in);
     if (w->out != w->in) reactor__util_close(w->out);
 }
 
 /* Puts new files under the old numbers, so nobody who knows the numbers has to be given new
    ones. */
-static int reactor__wake_reopen(reactor__wake *w) {
+REACTOR__COLD static int reactor__wake_reopen(reactor__wake *w) {
     reactor__wake fresh;
     memset(&fresh, 0, sizeof fresh);
     int e = reactor__wake_open(&fresh);
@@ -7035,7 +7039,7 @@ static int reactor__wake_reopen(reactor__wake *w) {
 }
 #endif
 
-static int reactor__wake_init(reactor__wake *w, uint32_t seed) {
+REACTOR__COLD static int reactor__wake_init(reactor__wake *w, uint32_t seed) {
     w->in = w->out = REACTOR__UTIL_NO_SOCKET;
     w->async_first = seed & ~3u; /* closed, not sent */
     int e = reactor__wake_begin();
@@ -7044,7 +7048,7 @@ static int reactor__wake_init(reactor__wake *w, uint32_t seed) {
 
 /* child: in a forked copy a thread that does not exist here may hold the lock, so it is not
    destroyed. */
-static void reactor__wake_fini(reactor__wake *w, int child) {
+REACTOR__COLD static void reactor__wake_fini(reactor__wake *w, int child) {
     if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__wake_shut(w);
     if (!child) reactor__util_lock_fini(&w->lock);
     for (int k = 0; k < REACTOR__WAKE_CHUNKS; k++) REACTOR_FREE(w->asyncs[k]);
@@ -7054,7 +7058,7 @@ static void reactor__wake_fini(reactor__wake *w, int child) {
 
 /* In a forked child: closes the descriptors and refuses posts. woken stays set, so that nobody
    writes. The lock is a new one, because a thread of the parent may hold the old one. */
-static void reactor__wake_abandon(reactor__wake *w) {
+REACTOR__COLD static void reactor__wake_abandon(reactor__wake *w) {
     if (w->in != REACTOR__UTIL_NO_SOCKET) reactor__wake_shut(w);
     w->in = w->out = REACTOR__UTIL_NO_SOCKET;
     (void)reactor__util_lock_init(&w->lock);
@@ -7108,8 +7112,8 @@ static int reactor__wake_push(reactor__wake_queue *q, reactor_task_fn *fn, void 
 /* The loop could not be woken for a task: takes it out of the queue and returns error; or 0 if
    the loop has come by and taken it. The task may have moved forward, because others take theirs
    out too. */
-static int reactor__wake_unpost(reactor__wake *w, uint64_t round, const reactor__wake_task *task,
-                                int error) {
+REACTOR__COLD static int reactor__wake_unpost(reactor__wake *w, uint64_t round,
+                                              const reactor__wake_task *task, int error) {
     reactor__util_enter(&w->lock);
     if (w->rounds == round) {
         reactor__wake_task *at = &w->posted.tasks[--w->posted.count], last = *at, next;
@@ -7154,7 +7158,7 @@ static reactor__wake_async *reactor__wake_async_find(const reactor__wake *w, uin
 }
 
 /* Makes room for one more doorbell, at async_count. */
-static int reactor__wake_async_grow(reactor__wake *w) {
+REACTOR__COLD static int reactor__wake_async_grow(reactor__wake *w) {
     const uint64_t n = (uint64_t)w->async_count + REACTOR__WAKE_FIRST;
     const unsigned k = 63 - REACTOR__CLZ64(n) - 4;
     if (k >= REACTOR__WAKE_CHUNKS) return -ENOMEM;
@@ -7169,8 +7173,8 @@ static int reactor__wake_async_grow(reactor__wake *w) {
 }
 
 /* Opens a doorbell: a free one, or the next that was never used. */
-static int reactor__wake_async_open(reactor__wake *w, reactor_async_fn *fn, void *user,
-                                    uint64_t *id) {
+REACTOR__COLD static int reactor__wake_async_open(reactor__wake *w, reactor_async_fn *fn,
+                                                  void *user, uint64_t *id) {
     uint32_t index = w->async_free ? w->async_free - 1 : w->async_count;
     if (index == w->async_count && reactor__wake_async_grow(w) < 0) return -ENOMEM;
     reactor__wake_async *a = reactor__wake_async_at(w, index);
@@ -7188,7 +7192,7 @@ static int reactor__wake_async_open(reactor__wake *w, reactor_async_fn *fn, void
 
 /* Puts a closed doorbell on the free list. One that has used up its generations is left out, for
    an old handle would become valid again. */
-static void reactor__wake_async_free(reactor__wake *w, uint32_t index) {
+REACTOR__COLD static void reactor__wake_async_free(reactor__wake *w, uint32_t index) {
     reactor__wake_async *a = reactor__wake_async_at(w, index);
     if (REACTOR__LOAD(&a->state) == w->async_first) return;
     a->next = w->async_free;
@@ -7197,7 +7201,7 @@ static void reactor__wake_async_free(reactor__wake *w, uint32_t index) {
 
 /* Closes a doorbell. One that is SENT is on the list of those sent, or on its way there, so it
    is freed when it is taken from that list. */
-static int reactor__wake_async_close(reactor__wake *w, uint64_t id) {
+REACTOR__COLD static int reactor__wake_async_close(reactor__wake *w, uint64_t id) {
     reactor__wake_async *a = reactor__wake_async_find(w, id);
     if (!a) return -EBADF;
     a->fn = NULL;
@@ -7258,7 +7262,7 @@ static reactor__wake_async *reactor__wake_ring(reactor__wake *w, uint32_t *list,
 
 /* In a forked child. A thread of the parent may have marked a doorbell as sent and not linked it
    yet, and does not exist here. So the lists are made anew; *rung has those that are marked. */
-static void reactor__wake_async_fork(reactor__wake *w, uint32_t *rung) {
+REACTOR__COLD static void reactor__wake_async_fork(reactor__wake *w, uint32_t *rung) {
     *rung = w->async_free = 0;
     REACTOR__STORE(&w->sent, 0);
     for (uint32_t index = w->async_count; index-- > 0;) {
@@ -7275,7 +7279,7 @@ static void reactor__wake_async_fork(reactor__wake *w, uint32_t *rung) {
 /* In a forked child that goes on with its loop. If the lock is held, its holder is a thread of
    the parent in the middle of a post, and what was posted belongs to the parent alone. woken is
    set, so that the loop looks at what there is; rung is its list of doorbells. */
-static int reactor__wake_fork(reactor__wake *w, uint32_t *rung) {
+REACTOR__COLD static int reactor__wake_fork(reactor__wake *w, uint32_t *rung) {
     int e = w->in == REACTOR__UTIL_NO_SOCKET ? 0 : reactor__wake_reopen(w);
     if (e < 0) return e;
     if (reactor__util_try_enter(&w->lock)) {
@@ -7293,7 +7297,7 @@ static int reactor__wake_fork(reactor__wake *w, uint32_t *rung) {
 /* ---- the end of posting, and taking ---- */
 
 /* Refuses later posts. */
-static void reactor__wake_close(reactor__wake *w) {
+REACTOR__COLD static void reactor__wake_close(reactor__wake *w) {
     reactor__util_enter(&w->lock);
     w->closed = 1;
     reactor__util_leave(&w->lock);
@@ -7987,7 +7991,7 @@ static int reactor__loop_has_work(const reactor *r) {
 }
 
 /* Stops, at a turn's end, a loop that has been drained. */
-REACTOR__NOINLINE static void reactor__loop_end_drain(reactor *r) {
+REACTOR__COLD static void reactor__loop_end_drain(reactor *r) {
     const reactor_counters *n = &r->core.counters;
     if (n->listeners || n->connections || r->draining == REACTOR__LOOP_DRAINED) return;
     if (r->draining == REACTOR__LOOP_DRAINING && reactor__loop_has_work(r)) return;
@@ -8192,7 +8196,7 @@ REACTOR_API const char *reactor_backend(const reactor *r) { return r ? r->core.b
 REACTOR_API const char *reactor_backend_reason(const reactor *r) { return r ? r->core.reason : ""; }
 
 /* From the first call on the loop counts as nested, which costs it a renest at each turn's end. */
-REACTOR_API int reactor_fd(reactor *r) {
+REACTOR__COLD REACTOR_API int reactor_fd(reactor *r) {
     if (!r) return -EINVAL;
     if (!r->core.backend->fd) return -ENOTSUP;
     int fd = r->core.backend->fd(&r->core);
@@ -8205,13 +8209,13 @@ REACTOR_API int reactor_fd(reactor *r) {
 /* ---- fork ---- */
 
 /* Gives a nested loop its alarm again, or the descriptor for it. */
-static int reactor__loop_nest_again(reactor *r) {
+REACTOR__COLD static int reactor__loop_nest_again(reactor *r) {
     int fd = r->core.changed ? r->core.backend->fd(&r->core) : 0;
     return fd < 0 ? fd : 0;
 }
 
 /* pid is stored last: until then a child may destroy this loop and do nothing else with it. */
-REACTOR_API int reactor_fork(reactor *r) {
+REACTOR__COLD REACTOR_API int reactor_fork(reactor *r) {
     if (!r) return -EINVAL;
     if (r->pid == reactor__util_pid()) return 0;
     if (r->running) return -EBUSY;
@@ -8229,21 +8233,22 @@ REACTOR_API int reactor_fork(reactor *r) {
 
 /* ---- create and destroy ---- */
 
-REACTOR_API const char *reactor_backend_name(int index) {
+REACTOR__COLD REACTOR_API const char *reactor_backend_name(int index) {
     const reactor__core_backend *b = REACTOR__CORE_BEST;
     for (; b && index > 0; index--) b = b->worse;
     return b && index == 0 ? b->name : NULL;
 }
 
 /* Replaces 0 by the default, and refuses what is outside the range. */
-static int reactor__loop_default(int64_t *value, int64_t standard, int64_t min, int64_t max) {
+REACTOR__COLD static int reactor__loop_default(int64_t *value, int64_t standard, int64_t min,
+                                               int64_t max) {
     if (*value == 0) *value = standard;
     return *value < min || *value > max ? -EINVAL : 0;
 }
 
 /* Fills in the defaults and checks the ranges. All fields go through int64_t, so that one
    function can do it. `to` is zeroed memory. */
-static int reactor__loop_options(reactor_options *to, const reactor_options *given) {
+REACTOR__COLD static int reactor__loop_options(reactor_options *to, const reactor_options *given) {
     if (given) *to = *given;
     int64_t batch = to->batch, accepts = to->accept_budget, timers = to->timer_budget;
     int64_t posts = to->post_budget;
@@ -8271,7 +8276,7 @@ static int reactor__loop_options(reactor_options *to, const reactor_options *giv
 }
 
 /* Starts the best backend that works, and notes why the better ones did not. */
-static int reactor__loop_choose(reactor *r, const char *name) {
+REACTOR__COLD static int reactor__loop_choose(reactor *r, const char *name) {
     char *reason = r->core.reason;
     const size_t size = sizeof r->core.reason;
     int e = -ENOTSUP;
@@ -8300,7 +8305,7 @@ static uint32_t reactor__loop_seed(const reactor *r, int64_t now) {
 }
 
 /* Prepares the wake-up: by the backend's own means, or with a descriptor that is watched. */
-static int reactor__loop_start_wake(reactor *r) {
+REACTOR__COLD static int reactor__loop_start_wake(reactor *r) {
     reactor__core *core = &r->core;
     int64_t slot = reactor__core_reserve(core, REACTOR__CORE_INTERNAL, reactor__loop_woken, NULL);
     if (slot < 0) return (int)slot;
@@ -8316,7 +8321,7 @@ static int reactor__loop_start_wake(reactor *r) {
 }
 
 /* The half of create that can fail: if it fails it undoes what it has done. */
-static int reactor__loop_start(reactor *r, const char *backend) {
+REACTOR__COLD static int reactor__loop_start(reactor *r, const char *backend) {
     reactor__core *core = &r->core;
     uint32_t seed = reactor__loop_seed(r, r->now);
     int e = reactor__wake_init(&r->wake, seed);
@@ -8334,7 +8339,7 @@ static int reactor__loop_start(reactor *r, const char *backend) {
     return e;
 }
 
-REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
+REACTOR__COLD REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
     if (!out) return -EINVAL;
     *out = NULL;
     reactor *r = REACTOR__NEW(reactor);
@@ -8360,7 +8365,7 @@ REACTOR_API int reactor_create(reactor **out, const reactor_options *options) {
 
 /* Runs a whole queue at destroy. A task that stops the loop does not keep the others from
    running. No task can be added, because defer and post are refused by now, so this ends. */
-static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
+REACTOR__COLD static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
     while (q->count) {
         reactor__core_stop(&r->core, 0);
         reactor__loop_run_tasks(r, q, INT_MAX);
@@ -8371,7 +8376,7 @@ static void reactor__loop_finish(reactor *r, reactor__wake_queue *q) {
    every on_close. In a forked child nothing is called, because that is the parent's to do. Tasks
    come first, while there are connections to write to; streams before signals, for on_close may
    set one. `running` keeps all these callbacks from running or freeing the loop again. */
-static void reactor__loop_free(reactor *r) {
+REACTOR__COLD static void reactor__loop_free(reactor *r) {
     const int child = reactor__util_pid() != r->pid;
     reactor__wake_queue rest;
     memset(&rest, 0, sizeof rest);
@@ -8404,7 +8409,7 @@ static void reactor__loop_free(reactor *r) {
    the loop is closed at once, because the child may go on for long before that callback returns,
    if it ever does; memory is freed when it returns. The rest of the turn, and calls on the loop,
    reach nothing that is shared with the parent. */
-static void reactor__loop_fork_cleanup(reactor *r) {
+REACTOR__COLD static void reactor__loop_fork_cleanup(reactor *r) {
     r->child = r->core.child = 1;
     for (int i = 0; i < REACTOR__LOOP_MODULES; i++)
         if (r->modules[i]) r->modules[i]->fork_cleanup(r, r->modules[i]);
@@ -8414,7 +8419,7 @@ static void reactor__loop_fork_cleanup(reactor *r) {
 
 /* Inside a callback this does only what must hold from then on: no posts, nothing new.
    loop_leave does the rest. */
-REACTOR_API void reactor_destroy(reactor *r) {
+REACTOR__COLD REACTOR_API void reactor_destroy(reactor *r) {
     if (!r) return;
     if (!r->running) {
         reactor__loop_free(r);
@@ -8892,14 +8897,14 @@ REACTOR_API int reactor_async_close(reactor *r, reactor_async a) {
 
 /* ---- inside view ---- */
 
-REACTOR_API const char *reactor_strerror(int error) {
+REACTOR__COLD REACTOR_API const char *reactor_strerror(int error) {
     if (error == REACTOR_ORDERLY) return "orderly end";
     if (error == REACTOR_DETACHED) return "detached";
     if (error > 19999 || error < -19999) return "unknown error"; /* Winsock's are above 10000 */
     return reactor__util_text(error < 0 ? -error : error);
 }
 
-REACTOR_API int reactor_stats(const reactor *r, reactor_counters *out) {
+REACTOR__COLD REACTOR_API int reactor_stats(const reactor *r, reactor_counters *out) {
     if (!r || !out) return -EINVAL;
     *out = r->core.counters;
     out->watchers = r->core.watchers;
@@ -8908,7 +8913,8 @@ REACTOR_API int reactor_stats(const reactor *r, reactor_counters *out) {
     return 0;
 }
 
-static void reactor__loop_dump_watchers(const reactor *r, reactor_line_fn *fn, void *user) {
+REACTOR__COLD static void reactor__loop_dump_watchers(const reactor *r, reactor_line_fn *fn,
+                                                      void *user) {
     char line[160];
     for (uint32_t i = 0; i < r->core.count; i++) {
         const reactor__core_slot *slot = reactor__core_at(&r->core, i);
@@ -8925,7 +8931,8 @@ static void reactor__loop_dump_watchers(const reactor *r, reactor_line_fn *fn, v
     }
 }
 
-static void reactor__loop_dump_timers(const reactor *r, reactor_line_fn *fn, void *user) {
+REACTOR__COLD static void reactor__loop_dump_timers(const reactor *r, reactor_line_fn *fn,
+                                                    void *user) {
     char line[160];
     uint32_t cursor = 0;
     uint64_t id;
@@ -8940,7 +8947,7 @@ static void reactor__loop_dump_timers(const reactor *r, reactor_line_fn *fn, voi
     }
 }
 
-REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user) {
+REACTOR__COLD REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn, void *user) {
     char line[320];
     if (!r || !fn) return -EINVAL;
     snprintf(
@@ -9183,7 +9190,7 @@ static PHANDLER_ROUTINE reactor__signal_routine(int signum) {
     return signum == SIGTERM ? reactor__signal_on_end : NULL;
 }
 
-static reactor__signal_hub *reactor__signal_meet(int signum) {
+REACTOR__COLD static reactor__signal_hub *reactor__signal_meet(int signum) {
     reactor__signal_hub *hub = &reactor__signal_hubs[signum];
     reactor__signal_enter(&hub->gate);
     REACTOR__STORE(&reactor__signal_table[signum].hub, hub);
@@ -9191,7 +9198,7 @@ static reactor__signal_hub *reactor__signal_meet(int signum) {
 }
 
 /* The link is on the list already: another one has had it installed. */
-static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
+REACTOR__COLD static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
     PHANDLER_ROUTINE routine = reactor__signal_routine(signum);
     if (!routine) return -EINVAL;
     if (hub->first->next) return 0;
@@ -9199,17 +9206,18 @@ static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
 }
 
 /* There is one hub for each. */
-static reactor__signal_hub *reactor__signal_join(int signum, reactor__signal_hub *hub) {
+REACTOR__COLD static reactor__signal_hub *reactor__signal_join(int signum,
+                                                               reactor__signal_hub *hub) {
     (void)signum;
     return hub;
 }
 
-static void reactor__signal_hand_over(int signum, const reactor__signal_hub *hub,
-                                      const reactor__signal_link *going) {
+REACTOR__COLD static void reactor__signal_hand_over(int signum, const reactor__signal_hub *hub,
+                                                    const reactor__signal_link *going) {
     (void)signum, (void)hub, (void)going;
 }
 
-static void reactor__signal_restore(int signum, const reactor__signal_hub *hub) {
+REACTOR__COLD static void reactor__signal_restore(int signum, const reactor__signal_hub *hub) {
     if (hub->first || REACTOR__LOAD(&reactor__signal_ending)) return;
     SetConsoleCtrlHandler(reactor__signal_routine(signum), FALSE);
 }
@@ -9313,7 +9321,7 @@ static reactor__signal_hub *reactor__signal_ask(int signum, const struct sigacti
     return q.hub;
 }
 
-static reactor__signal_hub *reactor__signal_meet(int signum) {
+REACTOR__COLD static reactor__signal_hub *reactor__signal_meet(int signum) {
     struct reactor__signal_entry *entry = &reactor__signal_table[signum];
     struct sigaction now;
     reactor__signal_hub *hub = entry->hub;
@@ -9337,7 +9345,7 @@ static reactor__signal_hub *reactor__signal_meet(int signum) {
 /* Takes the disposition over, unless a handler of the hub's copies has it: also from a host that has
    taken it meanwhile, for whoever watches a signal anew wants to hear it. -EAGAIN: another copy has
    it, with a hub of its own: it came first, or after such a host. */
-static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
+REACTOR__COLD static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
     const struct sigaction action = reactor__signal_action();
     struct sigaction now;
     if (sigaction(signum, NULL, &now) < 0) return -errno;
@@ -9353,8 +9361,8 @@ static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
 
 /* Before it is taken off, so that whatever comes until then is this watcher's. Somebody else's
    handler is left alone. */
-static void reactor__signal_hand_over(int signum, const reactor__signal_hub *hub,
-                                      const reactor__signal_link *going) {
+REACTOR__COLD static void reactor__signal_hand_over(int signum, const reactor__signal_hub *hub,
+                                                    const reactor__signal_link *going) {
     struct sigaction now;
     const reactor__signal_link *heir = hub->first != going ? hub->first : going->next;
     if (reactor__signal_is_watched_here(hub, going)) return;
@@ -9363,7 +9371,7 @@ static void reactor__signal_hand_over(int signum, const reactor__signal_hub *hub
     sigaction(signum, heir ? &now : &hub->previous, NULL);
 }
 
-static void reactor__signal_restore(int signum, const reactor__signal_hub *hub) {
+REACTOR__COLD static void reactor__signal_restore(int signum, const reactor__signal_hub *hub) {
     (void)signum, (void)hub;
 }
 
@@ -9372,7 +9380,8 @@ static void reactor__signal_discard(reactor__signal_hub *hub) { munmap(hub, size
 static void reactor__signal_depart(int signum, reactor__signal_hub *hub);
 
 /* This copy's watchers: from one hub, which it leaves, to the other. */
-static void reactor__signal_move(int signum, reactor__signal_hub *from, reactor__signal_hub *to) {
+REACTOR__COLD static void reactor__signal_move(int signum, reactor__signal_hub *from,
+                                               reactor__signal_hub *to) {
     for (reactor__signal_link *link = from->first, *next; link; link = next) {
         next = link->next;
         if (link->handler != reactor__signal_handler_here()) continue;
@@ -9386,7 +9395,8 @@ static void reactor__signal_move(int signum, reactor__signal_hub *from, reactor_
 /* Returns the hub that this copy has then, entered as hub is. It is that itself if nobody else has
    the signal any more, or is about to change that: no gate is waited for, as two copies might be
    inside their own and wait for each other's. */
-static reactor__signal_hub *reactor__signal_join(int signum, reactor__signal_hub *hub) {
+REACTOR__COLD static reactor__signal_hub *reactor__signal_join(int signum,
+                                                               reactor__signal_hub *hub) {
     struct sigaction now;
     reactor__signal_hub *other = NULL;
     if (sigaction(signum, NULL, &now) < 0) return hub;
@@ -9405,7 +9415,7 @@ static reactor__signal_hub *reactor__signal_join(int signum, reactor__signal_hub
 /* ---- linking ---- */
 
 /* Leaves the hub. A copy without a watcher forgets it; whoever leaves it empty discards it. */
-static void reactor__signal_depart(int signum, reactor__signal_hub *hub) {
+REACTOR__COLD static void reactor__signal_depart(int signum, reactor__signal_hub *hub) {
     struct reactor__signal_entry *entry = &reactor__signal_table[signum];
     const int here = reactor__signal_is_watched_here(hub, NULL), empty = !hub->first;
     if (!here) REACTOR__STORE(&entry->hub, NULL);
@@ -9416,7 +9426,8 @@ static void reactor__signal_depart(int signum, reactor__signal_hub *hub) {
 }
 
 /* Installs, in whichever hub; returns that, entered as hub is. */
-static reactor__signal_hub *reactor__signal_settle(int signum, reactor__signal_hub *hub, int *e) {
+REACTOR__COLD static reactor__signal_hub *reactor__signal_settle(int signum,
+                                                                 reactor__signal_hub *hub, int *e) {
     while ((*e = reactor__signal_install(signum, hub)) == -EAGAIN)
         hub = reactor__signal_join(signum, hub);
     return hub;
@@ -9452,7 +9463,7 @@ static void reactor__signal_unlink(reactor__signal_node *node) {
 
 /* A fork's child makes its copy of the loop its own: hub and handler were inherited, but another
    thread of the parent may have been about to change them. */
-static int reactor__signal_adopt(reactor__signal_node *node) {
+REACTOR__COLD static int reactor__signal_adopt(reactor__signal_node *node) {
     struct reactor__signal_entry *entry = &reactor__signal_table[node->signum];
     int e;
     reactor__signal_enter(&entry->gate);
@@ -9463,7 +9474,7 @@ static int reactor__signal_adopt(reactor__signal_node *node) {
 }
 
 /* Frees what was removed; not before turn is done with the list. */
-static void reactor__signal_sweep(reactor__signal_module *p) {
+REACTOR__COLD static void reactor__signal_sweep(reactor__signal_module *p) {
     reactor__signal_node **at = &p->nodes;
     while (*at) {
         reactor__signal_node *node = *at;
@@ -9495,7 +9506,7 @@ static void reactor__signal_turn(reactor *r, reactor__loop_module *module) {
 }
 
 /* Nothing of the loop hears signals any more; memory stays, for turn may be going through it. */
-static void reactor__signal_fork_cleanup(reactor *r, reactor__loop_module *module) {
+REACTOR__COLD static void reactor__signal_fork_cleanup(reactor *r, reactor__loop_module *module) {
     reactor__signal_module *p = (reactor__signal_module *)module;
     (void)r;
     for (reactor__signal_node *node = p->nodes; node; node = node->next_here) {
@@ -9504,7 +9515,7 @@ static void reactor__signal_fork_cleanup(reactor *r, reactor__loop_module *modul
     }
 }
 
-static int reactor__signal_forked(reactor *r, reactor__loop_module *module) {
+REACTOR__COLD static int reactor__signal_forked(reactor *r, reactor__loop_module *module) {
     int e = 0;
     (void)r;
     for (reactor__signal_node *node = ((reactor__signal_module *)module)->nodes; node && e == 0;
@@ -9513,7 +9524,8 @@ static int reactor__signal_forked(reactor *r, reactor__loop_module *module) {
     return e;
 }
 
-static void reactor__signal_fini(reactor *r, reactor__loop_module *module, int child) {
+REACTOR__COLD static void reactor__signal_fini(reactor *r, reactor__loop_module *module,
+                                               int child) {
     reactor__signal_module *p = (reactor__signal_module *)module;
     (void)child;
     reactor__signal_fork_cleanup(r, module);
@@ -9523,8 +9535,8 @@ static void reactor__signal_fini(reactor *r, reactor__loop_module *module, int c
     REACTOR_FREE(p);
 }
 
-static void reactor__signal_dump(const reactor *r, const reactor__loop_module *module,
-                                 reactor_line_fn *fn, void *user) {
+REACTOR__COLD static void reactor__signal_dump(const reactor *r, const reactor__loop_module *module,
+                                               reactor_line_fn *fn, void *user) {
     const reactor__signal_module *p = (const reactor__signal_module *)module;
     char line[64];
     (void)r;
@@ -9550,8 +9562,8 @@ static reactor__signal_module *reactor__signal_module_of(reactor *r) {
     return p;
 }
 
-static int reactor__signal_add(reactor *r, reactor__signal_module *p, int signum,
-                               reactor_signal_fn *fn, void *user) {
+REACTOR__COLD static int reactor__signal_add(reactor *r, reactor__signal_module *p, int signum,
+                                             reactor_signal_fn *fn, void *user) {
     reactor__signal_node *node = REACTOR__NEW(reactor__signal_node);
     if (!node) return -ENOMEM;
     node->r = r;
@@ -9570,7 +9582,8 @@ static int reactor__signal_add(reactor *r, reactor__signal_module *p, int signum
     return 0;
 }
 
-REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn, void *user) {
+REACTOR__COLD REACTOR_API int reactor_signal(reactor *r, int signum, reactor_signal_fn *fn,
+                                             void *user) {
     if (!r || signum <= 0 || signum >= REACTOR__SIGNAL_MAX) return -EINVAL;
     reactor__signal_module *p = reactor__signal_module_of(r);
     if (!p) return -ENOMEM;
@@ -12062,7 +12075,7 @@ static void reactor__net_keep(reactor__net_kept *k, const reactor__net_address *
 }
 
 /* Writes the text of a peer that was kept, as reactor__net_name would. */
-static int reactor__net_show(const reactor__net_kept *k, char *out, size_t size) {
+REACTOR__COLD static int reactor__net_show(const reactor__net_kept *k, char *out, size_t size) {
     reactor__net_address a;
     struct in_addr in4;
     struct in6_addr in6;
@@ -12425,8 +12438,9 @@ static int reactor__net_prepare(reactor_socket fd, const reactor__net_address *a
 }
 
 /* Makes a socket of IPv4 or IPv6 that listens. None of these calls waits. */
-static int reactor__net_listen_inet(const reactor__net_address *a, const reactor_listen_options *o,
-                                    reactor__net_bound *out) {
+REACTOR__COLD static int reactor__net_listen_inet(const reactor__net_address *a,
+                                                  const reactor_listen_options *o,
+                                                  reactor__net_bound *out) {
     int64_t made = reactor__net_sys_socket(a->sa.ss_family, SOCK_STREAM);
     if (made < 0) return (int)made;
     reactor_socket fd = (reactor_socket)made;
@@ -12448,8 +12462,9 @@ static const char *reactor__net_path(const reactor__net_address *a) {
 
 static void reactor__net_unlink(reactor__net_bound *b) { (void)b; }
 
-static int reactor__net_listen_unix(const reactor__net_address *a, const reactor_listen_options *o,
-                                    reactor__net_bound *out) {
+REACTOR__COLD static int reactor__net_listen_unix(const reactor__net_address *a,
+                                                  const reactor_listen_options *o,
+                                                  reactor__net_bound *out) {
     return (void)a, (void)o, (void)out, -EAFNOSUPPORT;
 }
 #else
@@ -12494,7 +12509,7 @@ static int reactor__net_dead(const reactor__net_address *a) {
 /* Binds, and replaces a path whose server has gone. If two servers replace the same path within the
    same microseconds both can succeed, and the later one has the path: no system call unlinks a path
    only if it still is the same file. */
-static int reactor__net_bind_path(reactor_socket fd, const reactor__net_address *a) {
+REACTOR__COLD static int reactor__net_bind_path(reactor_socket fd, const reactor__net_address *a) {
     int dead, r = reactor__net_bind(fd, a);
     if (r != -EADDRINUSE || !reactor__net_path(a)) return r;
     dead = reactor__net_dead(a);
@@ -12506,7 +12521,7 @@ static int reactor__net_bind_path(reactor_socket fd, const reactor__net_address 
 /* Remembers which file is ours, and gives it the rights that the umask took from it, before the
    socket listens, so that nobody can connect earlier. umask(2) is not used: it would change the
    mode of files that other threads create. */
-static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
+REACTOR__COLD static int reactor__net_claim(reactor__net_bound *out, unsigned mode) {
     struct stat st;
     if (fstatat(out->folder, out->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         int r = -errno;
@@ -12537,8 +12552,9 @@ static void reactor__net_unlink(reactor__net_bound *b) {
 
 /* The order matters: the mode is set before there is a file, where the system can do that, and what
    the umask took from it is given back before anyone can connect. */
-static int reactor__net_listen_bound(reactor_socket fd, const reactor__net_address *a,
-                                     const reactor_listen_options *o, reactor__net_bound *out) {
+REACTOR__COLD static int reactor__net_listen_bound(reactor_socket fd, const reactor__net_address *a,
+                                                   const reactor_listen_options *o,
+                                                   reactor__net_bound *out) {
     if (out->name && o->unix_mode) reactor__net_sys_born_with(fd, (mode_t)o->unix_mode);
     int r = reactor__net_bind_path(fd, a);
     if (r == 0 && out->name) r = reactor__net_claim(out, o->unix_mode);
@@ -12573,8 +12589,9 @@ static int reactor__net_keep_path(reactor__net_bound *out, const char *path) {
     return out->name ? 0 : -ENOMEM;
 }
 
-static int reactor__net_listen_unix(const reactor__net_address *a, const reactor_listen_options *o,
-                                    reactor__net_bound *out) {
+REACTOR__COLD static int reactor__net_listen_unix(const reactor__net_address *a,
+                                                  const reactor_listen_options *o,
+                                                  reactor__net_bound *out) {
     const char *path = reactor__net_path(a);
     int r = path ? reactor__net_keep_path(out, path) : 0;
     if (r < 0) return r;
@@ -12593,13 +12610,13 @@ static int reactor__net_listen_unix(const reactor__net_address *a, const reactor
 
 /* Sets on a socket that was handed over what this section sets on those that it makes. The caller
    does this last, so that a call that fails has changed no flag of the program's socket. */
-static int reactor__net_own(reactor_socket fd, const reactor_conn_options *o) {
+REACTOR__COLD static int reactor__net_own(reactor_socket fd, const reactor_conn_options *o) {
     int r = reactor__net_tune(fd, o);
     if (r == 0) r = reactor__util_cloexec(fd);
     return r == 0 ? reactor__util_nonblock(fd) : r;
 }
 
-static int reactor__net_adopt(reactor_socket fd, const reactor_conn_options *o) {
+REACTOR__COLD static int reactor__net_adopt(reactor_socket fd, const reactor_conn_options *o) {
     int r = reactor__net_stream(fd, 0);
     if (r == 0) r = reactor__net_connected(fd);
     return r == 0 ? reactor__net_own(fd, o) : r;
@@ -12608,8 +12625,8 @@ static int reactor__net_adopt(reactor_socket fd, const reactor_conn_options *o) 
 /* Makes a listening socket, or checks the one that came as "fd:N" (given). On success the caller
    owns out->fd and closes it; a given one only when nothing else can fail. -ENOTSUP: a host name,
    which may have several addresses, of which some are other machines'. */
-static int reactor__net_listen(const char *address, const reactor_listen_options *o,
-                               reactor__net_bound *out) {
+REACTOR__COLD static int reactor__net_listen(const char *address, const reactor_listen_options *o,
+                                             reactor__net_bound *out) {
     reactor__net_address a;
     int r;
     memset(out, 0, sizeof *out);
@@ -12637,16 +12654,16 @@ static int reactor__net_listen(const char *address, const reactor_listen_options
 /* What an accepted socket does not inherit from its listener. */
 #ifdef _WIN32
 /* Winsock does not document that TCP_NODELAY and the times of keep-alive are inherited. */
-static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
+REACTOR__COLD static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
     return reactor__net_tune_tcp(fd, o);
 }
 #elif defined(__linux__)
-static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
+REACTOR__COLD static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
     return (void)fd, (void)o, 0;
 }
 #else
 /* On macOS keep-alive is inherited, but not its time. */
-static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
+REACTOR__COLD static int reactor__net_inherit(reactor_socket fd, const reactor_conn_options *o) {
     return o->keep_alive_s > 0 ? reactor__net_keep_alive(fd, o->keep_alive_s) : 0;
 }
 #endif
@@ -15788,7 +15805,7 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_module *m
 /* A forked child has destroyed its copy in a callback: what the rest of the turn might do to a
    connection is barred by its being at an end already, without a descriptor. Listeners lose theirs,
    too. */
-static void reactor__stream_fork_cleanup(reactor *r, reactor__loop_module *module) {
+REACTOR__COLD static void reactor__stream_fork_cleanup(reactor *r, reactor__loop_module *module) {
     reactor__stream_batch *b = ((reactor__stream_module *)module)->batch;
     if (b) b->end = NULL;
     for (uint32_t i = 0; i < r->core.count; i++) {
@@ -15809,7 +15826,7 @@ static void reactor__stream_fork_cleanup(reactor *r, reactor__loop_module *modul
 }
 
 /* A forked child makes its copy of the loop its own: paths are removed by either. */
-static int reactor__stream_forked(reactor *r, reactor__loop_module *module) {
+REACTOR__COLD static int reactor__stream_forked(reactor *r, reactor__loop_module *module) {
     (void)module;
     for (reactor__stream_listener *l = reactor__stream_module_of(r)->listeners; l; l = l->next)
         l->bound.pid = reactor__util_pid();
@@ -15817,7 +15834,7 @@ static int reactor__stream_forked(reactor *r, reactor__loop_module *module) {
 }
 
 /* What only programs with streams pay for: made with the first of them. */
-static int reactor__stream_start(reactor *r) {
+REACTOR__COLD static int reactor__stream_start(reactor *r) {
     reactor__stream_module *p = reactor__stream_module_of(r);
     REACTOR_ASSERT(reactor__loop_is_mine(r));
     if (r->closing || r->draining > REACTOR__LOOP_DRAINING) return -ECANCELED;
@@ -16001,7 +16018,8 @@ static void reactor__stream_dial_answered(reactor *r, void *user) {
 }
 
 /* Those that wait for a backlog, and whose pause is over. */
-static void reactor__stream_dial_retry(reactor *r, const reactor__stream_dial *d, int64_t now) {
+REACTOR__COLD static void reactor__stream_dial_retry(reactor *r, const reactor__stream_dial *d,
+                                                     int64_t now) {
     reactor__stream_attempt *next;
     for (reactor__stream_attempt *a = d->under_way; a && !d->winner; a = next) {
         next = a->next;
@@ -16270,8 +16288,8 @@ REACTOR__NOINLINE static reactor__stream_listener *reactor__stream_listener_of(c
 }
 
 /* One more, or one less, reason not to accept. */
-REACTOR__NOINLINE static void reactor__stream_stop_listener(reactor *r, reactor__stream_listener *l,
-                                                            unsigned why, int on) {
+REACTOR__COLD static void reactor__stream_stop_listener(reactor *r, reactor__stream_listener *l,
+                                                        unsigned why, int on) {
     reactor__stream_module *p = reactor__stream_module_of(r);
     unsigned before = l->stopped;
     l->stopped = on ? before | why : before & ~why;
@@ -16281,7 +16299,7 @@ REACTOR__NOINLINE static void reactor__stream_stop_listener(reactor *r, reactor_
     if (r->draining) REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1); /* see leave_listeners */
 }
 
-static void reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
+REACTOR__COLD static void reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
     reactor__stream_listener *l = (reactor__stream_listener *)user;
     uint64_t id = 0;
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
@@ -16297,7 +16315,8 @@ static void reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
 /* No descriptor or no memory for another connection: those there are go on, new ones wait in the
    backlog until one of ours closes, or a moment has passed, for it may be somebody else's that
    does. Accepting on and on would spin. So it would where there is nobody to accept (VAIN). */
-static void reactor__stream_starve(reactor *r, reactor__stream_listener *l, unsigned why) {
+REACTOR__COLD static void reactor__stream_starve(reactor *r, reactor__stream_listener *l,
+                                                 unsigned why) {
     r->core.counters.accept_pauses++;
     reactor__timer_reset(
         &r->wheel, l->timer,
@@ -16420,7 +16439,8 @@ static void reactor__stream_accept(reactor *r, reactor_socket fd, unsigned event
 /* The connections live on, and with them their policy. The path is removed while fd still holds its
    inode. Deleted from the backend in so many words, for a process forked since may hold the socket
    open; but a child must not, to whom the backend is its parent's as well. */
-static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *l, int child) {
+REACTOR__COLD static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *l,
+                                                        int child) {
     reactor__stream_module *p = reactor__stream_module_of(r);
     if (l->stopped & REACTOR__STREAM_STARVED) p->starved_count--;
     if (!(l->stopped & REACTOR__STREAM_BY_USER)) r->core.active--;
@@ -16437,7 +16457,8 @@ static void reactor__stream_listener_free(reactor *r, reactor__stream_listener *
     REACTOR_FREE(l);
 }
 
-static void reactor__stream_listeners_free(reactor *r, reactor__stream_module *p, int child) {
+REACTOR__COLD static void reactor__stream_listeners_free(reactor *r, reactor__stream_module *p,
+                                                         int child) {
     reactor__stream_listener *next;
     for (reactor__stream_listener *l = p->listeners; l; l = next) {
         next = l->next;
@@ -16446,8 +16467,8 @@ static void reactor__stream_listeners_free(reactor *r, reactor__stream_module *p
 }
 
 /* Makes everything but the socket; one that was handed over is changed last. */
-static int reactor__stream_listener_prepare(reactor *r, reactor__stream_listener *l,
-                                            const reactor_conn_options *o) {
+REACTOR__COLD static int reactor__stream_listener_prepare(reactor *r, reactor__stream_listener *l,
+                                                          const reactor_conn_options *o) {
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     int64_t index =
         reactor__core_reserve(&r->core, REACTOR__CORE_LISTENER, reactor__stream_accept, l);
@@ -16464,8 +16485,9 @@ static int reactor__stream_listener_prepare(reactor *r, reactor__stream_listener
     return e;
 }
 
-static int reactor__stream_listen(reactor *r, const char *address, const reactor_listen_options *o,
-                                  reactor__stream_listener *l) {
+REACTOR__COLD static int reactor__stream_listen(reactor *r, const char *address,
+                                                const reactor_listen_options *o,
+                                                reactor__stream_listener *l) {
     reactor__stream_module *p = reactor__stream_module_of(r);
     int e = reactor__net_listen(address, o, &l->bound);
     if (e < 0) return e;
@@ -16515,8 +16537,10 @@ static int reactor__stream_new_listener(reactor *r, const char *address,
     return 0;
 }
 
-REACTOR_API int reactor_listen(reactor *r, const char *address, const reactor_handler *h,
-                               const reactor_listen_options *o, reactor_listener *out) {
+REACTOR__COLD REACTOR_API int reactor_listen(reactor *r, const char *address,
+                                             const reactor_handler *h,
+                                             const reactor_listen_options *o,
+                                             reactor_listener *out) {
     reactor__stream_listener kind;
     if (out) out->id = 0;
     if (!r || !address || !h || h->state_size > REACTOR__STREAM_STATE_MAX) return -EINVAL;
@@ -16551,14 +16575,14 @@ static int reactor__stream_pause_listener(reactor *r, reactor_listener handle, i
     return 0;
 }
 
-REACTOR_API int reactor_listener_pause(reactor *r, reactor_listener l) {
+REACTOR__COLD REACTOR_API int reactor_listener_pause(reactor *r, reactor_listener l) {
     return reactor__stream_pause_listener(r, l, 1);
 }
-REACTOR_API int reactor_listener_resume(reactor *r, reactor_listener l) {
+REACTOR__COLD REACTOR_API int reactor_listener_resume(reactor *r, reactor_listener l) {
     return reactor__stream_pause_listener(r, l, 0);
 }
 
-REACTOR_API int reactor_listener_close(reactor *r, reactor_listener handle) {
+REACTOR__COLD REACTOR_API int reactor_listener_close(reactor *r, reactor_listener handle) {
     if (!r) return -EINVAL;
     reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
     if (l) reactor__stream_listener_free(r, l, 0);
@@ -16570,8 +16594,8 @@ REACTOR_API reactor_socket reactor_listener_socket(const reactor *r, reactor_lis
     return l ? l->bound.fd : REACTOR__UTIL_NO_SOCKET;
 }
 
-REACTOR_API int reactor_listener_address(const reactor *r, reactor_listener handle, char *out,
-                                         size_t size) {
+REACTOR__COLD REACTOR_API int reactor_listener_address(const reactor *r, reactor_listener handle,
+                                                       char *out, size_t size) {
     if (!r || !out) return -EINVAL;
     reactor__stream_listener *l = reactor__stream_listener_of(r, handle.id);
     return l ? reactor__net_name(l->bound.fd, 0, out, size) : -EBADF;
@@ -17086,7 +17110,7 @@ static int reactor__stream_is_lacking(int e) {
 /* Accepts from the listeners of a drained loop, and closes those that are at their end: nobody waits,
    or so many have come that they cannot all have been there when the drain began. One that is FULL
    or STARVED waits. on_open may close any listener. */
-static void reactor__stream_leave_listeners(reactor *r, reactor__stream_module *p) {
+REACTOR__COLD static void reactor__stream_leave_listeners(reactor *r, reactor__stream_module *p) {
     reactor__stream_listener *l = p->listeners;
     while (l && !REACTOR__PEEK(&r->core.stop)) {
         if (l->stopped || l->open_until) {
@@ -17112,7 +17136,7 @@ static int reactor__stream_is_leaving(const reactor *r, const reactor__stream_mo
 }
 
 /* The deadline has passed: see cut_off_all. */
-static void reactor__stream_cut_off(reactor *r, reactor_timer t, void *user) {
+REACTOR__COLD static void reactor__stream_cut_off(reactor *r, reactor_timer t, void *user) {
     (void)t;
     (void)user;
     if (r->draining != REACTOR__LOOP_DRAINING) return;
@@ -17122,7 +17146,7 @@ static void reactor__stream_cut_off(reactor *r, reactor_timer t, void *user) {
 
 /* At the end of the turn, in which those who are idle have got their end even if there was no time
    at all: whoever is still there is cut off. */
-static void reactor__stream_cut_off_all(reactor *r, reactor__stream_module *p) {
+REACTOR__COLD static void reactor__stream_cut_off_all(reactor *r, reactor__stream_module *p) {
     reactor__stream_listeners_free(r, p, 0);
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
@@ -17135,7 +17159,7 @@ static void reactor__stream_cut_off_all(reactor *r, reactor__stream_module *p) {
 
 /* No limit is the last moment but one: with a timer that has a deadline every turn reads the clock,
    by which the connections are quiet. */
-static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
+REACTOR__COLD static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
     reactor__stream_module *p = reactor__stream_module_of(r);
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     int64_t old = REACTOR__NEVER;
@@ -17153,7 +17177,7 @@ static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
 }
 
 /* Half of a short time is left for those who are busy. */
-static void reactor__stream_set_grace(reactor__stream_module *p, int64_t ms) {
+REACTOR__COLD static void reactor__stream_set_grace(reactor__stream_module *p, int64_t ms) {
     int64_t half = reactor__util_ms(ms) / 2;
     if (ms >= 0 && half < p->grace) p->grace = half;
 }
@@ -17161,7 +17185,7 @@ static void reactor__stream_set_grace(reactor__stream_module *p, int64_t ms) {
 /* A path goes at once, for nobody can connect any more then; of a shared port new peers are turned
    to the others, but not by a socket that was handed over: a successor may hold that very one. A
    pause ends: the peers that it keeps waiting would be reset. */
-static void reactor__stream_drain_listener(reactor *r, reactor__stream_listener *l) {
+REACTOR__COLD static void reactor__stream_drain_listener(reactor *r, reactor__stream_listener *l) {
     const int64_t grace = reactor__stream_module_of(r)->grace;
     reactor__net_unlink(&l->bound);
     if (l->shared && !l->bound.given && grace && reactor__net_sys_drop_syn(l->bound.fd, 1) == 0) {
@@ -17174,7 +17198,7 @@ static void reactor__stream_drain_listener(reactor *r, reactor__stream_listener 
 }
 
 /* begin: they have not been told yet. */
-static void reactor__stream_drain_all(reactor *r, int begin) {
+REACTOR__COLD static void reactor__stream_drain_all(reactor *r, int begin) {
     for (uint32_t i = 0; i < r->core.count; i++) {
         reactor__core_slot *slot = reactor__core_at(&r->core, i);
         if (slot->kind != REACTOR__CORE_CONN) continue;
@@ -17187,7 +17211,7 @@ static void reactor__stream_drain_all(reactor *r, int begin) {
 }
 
 /* The deadline first: without memory for its timer nothing has begun. */
-REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
+REACTOR__COLD REACTOR_API int reactor_drain(reactor *r, int64_t deadline_ms) {
     if (!r || deadline_ms < -1) return -EINVAL;
     int begin = !r->draining, e = begin ? reactor__stream_start(r) : 0;
     if (e == 0) e = reactor__stream_set_deadline(r, deadline_ms);
@@ -17267,7 +17291,8 @@ static void reactor__stream_unschedule(reactor *r, reactor__stream_module *p) {
     p->scheduled_head = p->again = NULL;
 }
 
-static void reactor__stream_fini(reactor *r, reactor__loop_module *module, int child) {
+REACTOR__COLD static void reactor__stream_fini(reactor *r, reactor__loop_module *module,
+                                               int child) {
     reactor__stream_module *p = (reactor__stream_module *)module;
     reactor__stream_listeners_free(r, p, child);
     reactor__stream_unschedule(r, p);
@@ -17350,7 +17375,7 @@ REACTOR_API int reactor_peer_address(const reactor *r, reactor_conn c, char *out
     return reactor__stream_address(r, c, 1, out, size);
 }
 
-static const char *reactor__stream_phase(unsigned flags) {
+REACTOR__COLD static const char *reactor__stream_phase(unsigned flags) {
     if (flags & REACTOR__STREAM_DIALING) return "connecting";
     if (flags & REACTOR__STREAM_GONE) return "closing";
     if (flags & REACTOR__STREAM_PAUSED) return "paused";
@@ -17358,8 +17383,8 @@ static const char *reactor__stream_phase(unsigned flags) {
     return flags & REACTOR__STREAM_EOF_DELIVERED ? "half-closed" : "open";
 }
 
-static void reactor__stream_dump_conn(const reactor *r, const reactor__stream_conn *c,
-                                      reactor_line_fn *fn, void *user) {
+REACTOR__COLD static void reactor__stream_dump_conn(const reactor *r, const reactor__stream_conn *c,
+                                                    reactor_line_fn *fn, void *user) {
     char line[160 + REACTOR_ADDRESS_MAX], peer[REACTOR_ADDRESS_MAX] = "-";
     if (reactor_peer_address(r, reactor__stream_handle(c), peer, sizeof peer) < 0)
         snprintf(peer, sizeof peer, "-");
@@ -17373,8 +17398,8 @@ static void reactor__stream_dump_conn(const reactor *r, const reactor__stream_co
     fn(line, user);
 }
 
-static void reactor__stream_dump(const reactor *r, const reactor__loop_module *module,
-                                 reactor_line_fn *fn, void *user) {
+REACTOR__COLD static void reactor__stream_dump(const reactor *r, const reactor__loop_module *module,
+                                               reactor_line_fn *fn, void *user) {
     const reactor__stream_module *p = (const reactor__stream_module *)module;
     char line[160 + REACTOR_ADDRESS_MAX], address[REACTOR_ADDRESS_MAX];
     for (const reactor__stream_listener *l = p->listeners; l; l = l->next) {
