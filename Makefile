@@ -100,7 +100,7 @@ sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
 
 # 64 and 32 bit. The tests left out speak POSIX: processes and signals (test_process, test_restart),
 # faults and a random world made of POSIX calls (test_faults, test_stress), other systems' backends.
-WIN_EXAMPLES = hello echo_server proxy chat_server raw_echo static_server supervisor
+WIN_EXAMPLES = hello echo_server proxy chat_server raw_echo static_server supervisor udp_echo
 WIN_TESTS    = $(if $(TESTS),$(TESTS),test_selector test_timer test_tasks test_loop test_promises test_stream \
   test_stream_end test_flow test_drain test_handles test_connect test_address test_model test_limits \
   test_findings test_guests test_console test_refused test_names)

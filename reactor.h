@@ -19536,7 +19536,7 @@ static void reactor__datagram_to_peer(const reactor__net_address *a, reactor_pee
     memcpy(out->address, &a->sa, sizeof out->address); /* RFC 3493, 3.10: no family has more */
 }
 
-/* connect(2) of a datagram socket is over at once. */
+/* connect(2) of a datagram socket is over at once, and may be made again. */
 static int reactor__datagram_connect(reactor__datagram_socket *d, const reactor__net_address *to) {
     reactor_peer peer, mapped;
     const reactor_peer *at = &peer;
@@ -19546,9 +19546,10 @@ static int reactor__datagram_connect(reactor__datagram_socket *d, const reactor_
         e = reactor__datagram_map(d, &peer, &mapped);
         at = &mapped;
     }
-    if (e == 0 && connect(d->bound.fd, (const struct sockaddr *)(const void *)at->address,
-                          (socklen_t)at->len) < 0)
-        e = reactor__util_error();
+    if (e < 0) return e;
+    const struct sockaddr *sa = (const struct sockaddr *)(const void *)at->address;
+    do e = connect(d->bound.fd, sa, (socklen_t)at->len) < 0 ? reactor__util_error() : 0;
+    while (e == -EINTR);
     if (e == 0) d->flags |= REACTOR__DATAGRAM_CONNECTED;
     return e;
 }

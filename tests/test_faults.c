@@ -90,6 +90,9 @@ enum {
     URING_SETUP,
     URING_ENTER,
     MMAP,
+    RECVMSG,
+    RECVMMSG,
+    SENDMMSG,
     UNKNOWN,
     KINDS
 };
@@ -138,6 +141,9 @@ static const char *const kind_names[KINDS] = {"allocation",
                                               "io_uring_setup",
                                               "io_uring_enter",
                                               "mmap",
+                                              "recvmsg",
+                                              "recvmmsg",
+                                              "sendmmsg",
                                               "unknown"};
 
 /* ONCE and LASTING are how often; LEVEL: only where readiness is a level, for a false EAGAIN takes
@@ -240,6 +246,16 @@ static const struct fault_row {
     {URING_ENTER, EBUSY, BOTH},
     {URING_ENTER, EIO, BOTH},
     {MMAP, ENOMEM, BOTH},
+    {RECVMSG, EINTR, ONCE | HIDDEN},
+    {RECVMSG, EIO, ONCE | HIDDEN},
+    {RECVMMSG, EINTR, ONCE | HIDDEN},
+    {RECVMMSG, EAGAIN, ONCE | HIDDEN}, /* a level on every backend */
+    {RECVMMSG, ENOSYS, BOTH | HIDDEN},
+    {RECVMMSG, ENOMEM, BOTH},
+    {SENDMMSG, EINTR, ONCE | HIDDEN},
+    {SENDMMSG, EAGAIN, ONCE | HIDDEN},
+    {SENDMMSG, ENOSYS, BOTH | HIDDEN},
+    {SENDMMSG, ENOBUFS, BOTH},
 };
 
 static struct {
@@ -327,6 +343,10 @@ static int fault_kind(long number) {
     switch (number) {
     case SYS_accept4:
         return ACCEPT;
+    case SYS_recvmmsg:
+        return RECVMMSG;
+    case SYS_sendmmsg:
+        return SENDMMSG;
     case SYS_ppoll:
         return PPOLL;
     case SYS_dup3:
@@ -357,6 +377,7 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #define recv(...)          FAULTY_SIZE(RECV, recv(__VA_ARGS__))
 #define send(...)          FAULTY_SIZE(SEND, send(__VA_ARGS__))
 #define sendmsg(...)       FAULTY_SIZE(SENDMSG, sendmsg(__VA_ARGS__))
+#define recvmsg(...)       FAULTY_SIZE(RECVMSG, recvmsg(__VA_ARGS__))
 #define writev(...)        FAULTY_SIZE(WRITEV, writev(__VA_ARGS__))
 #define sendfile(...)      FAULTY_SIZE(SENDFILE, fault_sendfile(__VA_ARGS__))
 #define pread(...)         FAULTY_SIZE(PREAD, pread(__VA_ARGS__))
@@ -410,6 +431,7 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #undef recv
 #undef send
 #undef sendmsg
+#undef recvmsg
 #undef writev
 #undef sendfile
 #undef pread
@@ -1640,6 +1662,99 @@ static void draining(void) {
     REQUIRE(w.closed == w.made);
 }
 
+/* ---- datagrams ---- */
+
+static int got_messages, got_errors;
+static reactor_datagram asker, answerer, talker;
+
+static void on_datagram_closed(reactor *r, reactor_datagram d, int reason, void *state) {
+    reactor_conn c = {d.id};
+    on_close(r, c, reason, state);
+}
+
+/* What is lost by the fault is told; that nobody is there is what the scenario has made so. */
+static void on_datagram_error(reactor *r, reactor_datagram d, int error, const reactor_peer *peer,
+                              void *state) {
+    (void)r, (void)d, (void)peer, (void)state;
+    got_errors += error == -ECONNREFUSED;
+    if (!told(error) && error != -ECONNREFUSED)
+        complain("on_error got %s", reactor_strerror(error));
+}
+
+/* Back to whoever asks. */
+static void on_question(reactor *r, reactor_datagram d, const reactor_message *m, void *state) {
+    (void)state;
+    int e = reactor_datagram_send(r, d, m->peer, m->data, m->len);
+    if (e < 0 && !told(e)) complain("send gave %s", reactor_strerror(e));
+}
+
+/* The first of a batch pauses, so that the others have to be kept. */
+static void on_answer(reactor *r, reactor_datagram d, const reactor_message *m, void *state) {
+    (void)state;
+    if (m->len != 100 && m->len != 50) complain("a datagram of %d bytes", (int)m->len);
+    if (memcmp(m->data, pattern, m->len) != 0) complain("another datagram than was sent");
+    if (++got_messages == 1 && reactor_datagram_pause(r, d) < 0) complain("pause failed");
+}
+
+static const reactor_datagram_handler answers = {24, on_question, on_datagram_error, NULL,
+                                                 on_datagram_closed};
+static const reactor_datagram_handler asks = {24, on_answer, on_datagram_error, NULL,
+                                              on_datagram_closed};
+
+/* Asks again, for what the fault has lost does not come: a run of one size, and others. */
+static int is_answered(void) {
+    if (w.closed) return 1;
+    for (int i = 0; i < 5; i++) {
+        int e = reactor_datagram_send(w.r, asker, NULL, pattern, i == 3 ? 50 : 100);
+        if (e < 0 && !told(e)) complain("send gave %s", reactor_strerror(e));
+    }
+    return got_messages > 0;
+}
+
+static int is_refused(const reactor_peer *nobody) {
+    if (w.closed) return 1;
+    int e = reactor_datagram_send(w.r, talker, nobody, "x", 1);
+    if (e < 0 && !told(e)) complain("send gave %s", reactor_strerror(e));
+    return got_errors > 0;
+}
+
+static void datagrams(void) {
+    char address[REACTOR_ADDRESS_MAX], path[80] = "unix:";
+    reactor_datagram_options o;
+    reactor_peer nobody;
+    struct stat st;
+    make_world();
+    if (!w.r) return;
+    got_messages = got_errors = 0;
+    memset(&o, 0, sizeof o);
+    TRY(reactor_datagram_open(w.r, "127.0.0.1:0", &answers, &o, &answerer));
+    w.made++;
+    TRY(reactor_datagram_address(w.r, answerer, address, sizeof address));
+    o.connect = address;
+    TRY(reactor_datagram_open(w.r, NULL, &asks, &o, &asker));
+    w.made++;
+    UNTIL(is_answered());
+    if (w.closed) return;
+    TRY(reactor_datagram_resume(w.r, asker));
+    int before = got_messages;
+    UNTIL(got_messages > before || (is_answered() && w.closed));
+    if (w.closed) return;
+    memset(&o, 0, sizeof o);
+    TRY(reactor_datagram_open(w.r, "127.0.0.1:0", &asks, &o, &talker));
+    w.made++;
+    TRY(reactor_peer_parse("127.0.0.1:1", &nobody));
+    UNTIL(is_refused(&nobody));
+    if (w.closed) return;
+    unix_path(path + 5, sizeof path - 5);
+    o.unix_mode = 0600;
+    TRY(reactor_datagram_open(w.r, path, &answers, &o, &talker));
+    w.made++;
+    REQUIRE(lstat(path + 5, &st) == 0);
+    TRY(reactor_datagram_close(w.r, talker));
+    UNTIL(w.closed);
+    if (fault.kind != UNLINK && fault.kind != LSTAT) REQUIRE(lstat(path + 5, &st) < 0);
+}
+
 /* Everything there is, and then destroy, which always succeeds. */
 static void destroying(void) {
     reactor_listen_options o;
@@ -1801,6 +1916,7 @@ SCENARIO(broken_while_full)
 SCENARIO(timeouts)
 SCENARIO(nesting)
 SCENARIO(draining)
+SCENARIO(datagrams)
 SCENARIO(destroying)
 
 static int prepare(void **state) {
@@ -1847,6 +1963,7 @@ int main(void) {
         TEST(test_timeouts),
         TEST(test_nesting),
         TEST(test_draining),
+        TEST(test_datagrams),
         TEST(test_destroying),
     };
     return cmocka_run_group_tests_name("faults", tests, prepare, tidy);

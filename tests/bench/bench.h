@@ -65,6 +65,16 @@ static inline int listen_anywhere(void) {
     return fd;
 }
 
+/* A UDP socket on a free port of 127.0.0.1, blocking, with room for bursts. */
+static inline int datagram_anywhere(void) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), room = 1 << 20;
+    if (fd < 0) die("socket");
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    if (bind(fd, (struct sockaddr *)&at, sizeof at) < 0) die("bind");
+    return fd;
+}
+
 static inline void no_delay(int fd) {
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);

@@ -56,6 +56,14 @@ SERVERS = {
     "event": ("server_event.c", "event", [], "libevent event"),
     "bufferevent": ("server_bufferevent.c", "event", [], "libevent bufferevent"),
 }
+# The same for datagrams; the first two are what the others are compared with.
+UDP_SERVERS = {
+    "udp_uv": ("server_udp_uv.c", "uv", [], "libuv uv_udp"),
+    "udp_raw": ("server_udp_raw.c", None, [], "hand-written"),
+    "udp_uv_many": ("server_udp_uv.c", "uv", ["-DMANY"], "libuv, UV_UDP_RECVMMSG"),
+    "udp": ("server_udp.c", None, [], "reactor.h"),
+    "udp_plain": ("server_udp.c", None, ["-DPLAIN"], "reactor.h, offload -1"),
+}
 NAMES = {"wheel": "bare wheel", "held": "wheel, handles", "hand": "hand-written",
          "reactor": "reactor.h", "ev": "libev", "uv": "libuv", "outside": "reactor.h, outside"}
 
@@ -239,6 +247,11 @@ def build(wanted):
                 library = LIBRARIES.get(needs, (None, None, None))[2]
                 libs = [library] if library else []
                 jobs.append((source, "server_" + name, [*flags, *libs]))
+    if "udp" in wanted:
+        jobs.append(("client_udp.c", "client_udp", []))
+        jobs += [(source, "server_" + name, [*flags, *(["-luv"] if needs else [])])
+                 for name, (source, needs, flags, _) in UDP_SERVERS.items()
+                 if needs is None or needs in available]
     if "heap" in wanted:
         jobs.append(("count.c", "count.so", ["-shared", "-fPIC"]))
     if "timers" in wanted:
@@ -438,6 +451,65 @@ def instructions():
             for function, n in top:
                 print(f"{n:8.2f}  {function}")
         print()
+
+
+def load_datagrams(server, *what):
+    """Runs the client of datagrams; messages, the server's CPU and so on."""
+    cpu = cpus[0] if server.batch else cpus[-1]
+    command = [os.path.join(BUILD, "client_udp"), server.port, server.pid, *map(str, what)]
+    return [int(word) for word in output_of(command, preexec_fn=scheduled(cpu, server.batch)).split()]
+
+
+def datagram_counts(name, below, report, lengths, read):
+    """What a server of datagrams did more of in the longer of two runs, per datagram."""
+    seen = []
+    for length in lengths:
+        with tempfile.TemporaryDirectory() as place:
+            path = os.path.join(place, "report")
+            server = Server(name, True, [*below, report + path] if report.endswith("=") else
+                            [*below, report, path], stderr=subprocess.DEVNULL)
+            load_datagrams(server, 64, 640, length, "turns")
+            server.end()
+            seen.append(read(path))
+    span = lengths[1] - lengths[0]
+    return {key: (seen[1][key] - seen[0].get(key, 0)) / span for key in seen[1]}
+
+
+def udp():
+    """Echo of datagrams, one client with 64 in flight: CPU time of the server for each"""
+    names = [name for name, what in UDP_SERVERS.items() if what[1] is None or what[1] in available]
+    count = 30000 if options.quick else 200000
+    loads = [("64 B in turns", True, (64, 2000, count, "turns")),
+             ("1,200 B in turns", True, (1200, 2000, count, "turns")),
+             ("64 B", False, (64, 2000, count, "window")),
+             ("1,200 B", False, (1200, 2000, count, "window"))]
+    cost = {}
+    running = {(name, batch): Server(name, batch) for name in names for batch in (False, True)}
+    for turn in range(options.rounds):
+        for title, batch, load in loads:
+            for name in names[turn % len(names):] + names[:turn % len(names)]:
+                messages, cpu, _, _ = load_datagrams(running[name, batch], *load)
+                cost.setdefault((title, name), []).append(cpu / messages)
+    for server in running.values():
+        server.end()
+    rows = []
+    for name in names:
+        row = [UDP_SERVERS[name][3]]
+        for title, _, _ in loads:
+            row += median_and_ratio(cost[title, name], cost[title, names[0]])
+        row += ["-", "-"]
+        if shutil.which("strace"):
+            per = datagram_counts(name, ["strace", "-f", "-c"], "-o", (6400, 70400), strace_calls)
+            row[-2] = f"{sum(per.values()):.3f}"
+        if shutil.which("valgrind"):
+            per = datagram_counts(name, ["valgrind", "-q", "--tool=callgrind"],
+                                  "--callgrind-out-file=", (6400, 70400), callgrind_functions)
+            row[-1] = f"{per['all']:.1f}"
+        rows.append(row)
+    table(udp.__doc__, ["ns per datagram"] + [h for title, _, _ in loads for h in (title, "ratio")]
+          + ["calls", "instructions"], rows,
+          "In turns: client and server on one CPU, each wait finds 64. Ratio to the first line. "
+          "Calls: system\ncalls, strace -c, and instructions: user's, callgrind, both in turns, 64 B.")
 
 
 def lines_of(command, **more):
@@ -665,7 +737,8 @@ def http():
 
 
 SECTIONS = {f.__name__: f for f in
-            (echo, calls, instructions, backends, timers, changes, post, work, heap, size, http)}
+            (echo, udp, calls, instructions, backends, timers, changes, post, work, heap, size,
+             http)}
 
 
 def main():

@@ -431,7 +431,7 @@ for system in "freebsd __FreeBSD__=14" "macos __APPLE__=1" "netbsd __NetBSD__=1"
             check "$system, $cc, _POSIX_C_SOURCE" compiles_for $system $cc -D_POSIX_C_SOURCE=200809L
         fi
     done
-    for example in hello echo_server proxy chat_server static_server supervisor; do
+    for example in hello echo_server proxy chat_server static_server supervisor udp_echo; do
         check "$system, $example" example_compiles_for $example $system gcc
     done
 done
