@@ -38,6 +38,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -93,6 +94,18 @@ enum {
     RECVMSG,
     RECVMMSG,
     SENDMMSG,
+    PIPE2,
+    DUP2,
+    VFORK,
+    CHDIR,
+    SETSID,
+    EXECVE,
+    WAITPID,
+    WAITID,
+    PIDFD_OPEN,
+    PIDFD_SIGNAL,
+    PIDFD_INFO,
+    CLOSE_RANGE,
     UNKNOWN,
     KINDS
 };
@@ -144,6 +157,18 @@ static const char *const kind_names[KINDS] = {"allocation",
                                               "recvmsg",
                                               "recvmmsg",
                                               "sendmmsg",
+                                              "pipe2",
+                                              "dup2",
+                                              "vfork",
+                                              "chdir",
+                                              "setsid",
+                                              "execve",
+                                              "waitpid",
+                                              "waitid",
+                                              "pidfd_open",
+                                              "pidfd_send_signal",
+                                              "PIDFD_GET_INFO",
+                                              "close_range",
                                               "unknown"};
 
 /* ONCE and LASTING are how often; LEVEL: only where readiness is a level, for a false EAGAIN takes
@@ -256,6 +281,23 @@ static const struct fault_row {
     {SENDMMSG, EAGAIN, ONCE | HIDDEN},
     {SENDMMSG, ENOSYS, BOTH | HIDDEN},
     {SENDMMSG, ENOBUFS, BOTH},
+    {PIPE2, EMFILE, BOTH},
+    {DUP2, EMFILE, BOTH},
+    {VFORK, EAGAIN, BOTH},
+    {VFORK, ENOMEM, BOTH},
+    {CHDIR, EACCES, BOTH},
+    {SETSID, EPERM, BOTH},
+    {EXECVE, ENOENT, BOTH},
+    {EXECVE, ENOMEM, BOTH},
+    {WAITPID, EINTR, ONCE | HIDDEN},
+    {WAITID, EINTR, ONCE | HIDDEN},
+    {WAITID, EINVAL, BOTH | HIDDEN}, /* Linux 5.3 */
+    {PIDFD_OPEN, ENOSYS, BOTH | HIDDEN},
+    {PIDFD_OPEN, EPERM, BOTH | HIDDEN},
+    {PIDFD_OPEN, EMFILE, BOTH},
+    {PIDFD_SIGNAL, EPERM, BOTH},
+    {PIDFD_INFO, ENOTTY, BOTH | HIDDEN},
+    {CLOSE_RANGE, ENOSYS, BOTH | HIDDEN},
 };
 
 static struct {
@@ -324,7 +366,7 @@ static ssize_t fault_sendfile(int fd, int in, off_t *offset, size_t len) {
 static int fault_fcntl(int fd, int command, ...) {
     va_list args;
     va_start(args, command);
-    int value = command == F_SETFL || command == F_SETFD ? va_arg(args, int) : 0;
+    int value = command == F_GETFL || command == F_GETFD ? 0 : va_arg(args, int);
     va_end(args);
     int e = fcntl(fd, command, value);
     return command == F_GETFL && fault.duplex && e >= 0 ? (e & ~O_ACCMODE) | O_RDWR : e;
@@ -359,6 +401,14 @@ static int fault_kind(long number) {
         return URING_SETUP;
     case 426:
         return URING_ENTER;
+    case SYS_ioctl:
+        return PIDFD_INFO;
+    case 424:
+        return PIDFD_SIGNAL;
+    case 434:
+        return PIDFD_OPEN;
+    case 436:
+        return CLOSE_RANGE;
     default:
         return UNKNOWN;
     }
@@ -411,6 +461,14 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #define open(...)            FAULTY_INT(OPEN, open(__VA_ARGS__))
 #define openat(...)          FAULTY_INT(OPEN, openat(__VA_ARGS__))
 #define sigaction(...)       FAULTY_INT(SIGACTION, sigaction(__VA_ARGS__))
+#define pipe2(...)           FAULTY_INT(PIPE2, pipe2(__VA_ARGS__))
+#define dup2(...)            FAULTY_INT(DUP2, dup2(__VA_ARGS__))
+#define vfork()              (fault_now(VFORK) ? -1 : vfork()) /* whose caller must not return */
+#define chdir(...)           FAULTY_INT(CHDIR, chdir(__VA_ARGS__))
+#define setsid()             FAULTY_INT(SETSID, setsid())
+#define execve(...)          FAULTY_INT(EXECVE, execve(__VA_ARGS__))
+#define waitpid(...)         FAULTY_INT(WAITPID, waitpid(__VA_ARGS__))
+#define waitid(...)          FAULTY_INT(WAITID, waitid(__VA_ARGS__))
 #define mmap(...)            (fault_now(MMAP) ? MAP_FAILED : mmap(__VA_ARGS__))
 #define close(fd)            fault_int(fault_close(fd))
 #define connect(...)         fault_int(fault_connect(__VA_ARGS__))
@@ -466,6 +524,14 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #undef sigaction
 #undef close
 #undef mmap
+#undef pipe2
+#undef dup2
+#undef vfork
+#undef chdir
+#undef setsid
+#undef execve
+#undef waitpid
+#undef waitid
 #undef connect
 #undef pthread_mutex_init
 #undef syscall
@@ -499,6 +565,8 @@ static struct {
     int events, fired, tasks, signals, eofs, writables;
     int owned_made, owned_freed, files_made, files_done;
     int failed; /* has complained */
+    int exits;  /* children told of */
+    reactor_exit how;
     uint64_t ids[64];
     reactor_conn conn;
     reactor_listener listener;
@@ -1023,6 +1091,94 @@ static void signals(void) {
     TRY(reactor_signal(w.r, SIGUSR1, NULL, NULL));
     sigaction(SIGUSR1, NULL, &now);
     if (fault.kind != SIGACTION) REQUIRE(now.sa_handler == before.sa_handler);
+}
+
+/* ---- children ----
+
+   What the new process does before it is a program is counted here as well, for it has this memory;
+   where that is not so (emulators, the thread sanitizer) nobody would know that it met the fault. */
+
+static void on_exit_told(reactor *r, int pid, const reactor_exit *how, void *user) {
+    (void)r, (void)pid, (void)user;
+    w.exits++;
+    w.how = *how;
+}
+
+static int forks_share_memory(void) {
+#ifdef __SANITIZE_THREAD__
+    return 0;
+#else
+    return !emulated();
+#endif
+}
+
+static const reactor_handler piped = {0, on_open, NULL, on_eof, NULL, NULL, NULL, on_close};
+
+/* A program with three streams of which two are connections. What fails leaves no process, no
+   descriptor and no callback; what was started is told of, whatever fails. */
+static void children(void) {
+    const char *const argv[] = {"sh", "-c", "read x; echo out; exit 5", NULL};
+    const char *const environment[] = {"PATH=/no/such:/bin:/usr/bin", NULL};
+    const int zero = 0;
+    reactor_spawn_options o;
+    reactor_conn_options c = conn_options();
+    reactor_spawned child;
+    while (waitpid(-1, NULL, WNOHANG) > 0) { /* of a run that ended early */
+    }
+    make_world();
+    if (!w.r || !forks_share_memory()) return;
+    memset(&o, 0, sizeof o);
+    o.argv = argv;
+    o.environment = environment;
+    o.directory = "/";
+    o.session = 1;
+    o.files = &zero;
+    o.file_count = 1;
+    o.on_exit = on_exit_told;
+    for (int i = 0; i < 2; i++) {
+        o.streams[i].what = REACTOR_SPAWN_STREAM;
+        o.streams[i].handler = &piped;
+        o.streams[i].conn = &c;
+    }
+    o.streams[2].what = REACTOR_SPAWN_NULL;
+    TRY(reactor_spawn(w.r, &o, &child));
+    w.made += 2;
+    TRY(reactor_child_kill(w.r, child.pid, 0, 600000));
+    UNTIL(w.opened == 2 || w.excused);
+    TRY(reactor_close(w.r, child.streams[0]));
+    UNTIL(w.exits == 1 && w.closed == 2);
+    REQUIRE(w.how.error == 0 && w.how.code == 5);
+    REQUIRE(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+}
+
+/* Watched, taken over by a status that somebody else has taken, killed. */
+static void children_watched(void) {
+    make_world();
+    if (!w.r) return;
+    for (int i = 0; i < 3; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            if (i < 2) _exit(i);
+            for (;;) pause();
+        }
+        int e, tries = 0;
+        while ((e = reactor_child(w.r, pid, on_exit_told, NULL)) < 0)
+            if (!again("reactor_child", e, &tries)) break;
+        if (e == 0 && i == 1) waitpid(pid, NULL, 0);
+        tries = 0;
+        while (e == 0 && i == 2 && (e = reactor_child_kill(w.r, pid, SIGTERM, 600000)) < 0) {
+            if (!again("reactor_child_kill", e, &tries)) break;
+            e = 0;
+        }
+        if (e < 0) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+            return;
+        }
+        UNTIL(w.exits == i + 1);
+        if (i != 1) REQUIRE(w.how.code == (i ? -1 : 0) && w.how.signum == (i ? SIGTERM : 0));
+        REQUIRE(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
+    }
 }
 
 /* A listener that failed leaves nothing behind: no path, no port, and a socket that was handed over
@@ -1896,6 +2052,8 @@ SCENARIO(timers)
 SCENARIO(tasks)
 SCENARIO(running)
 SCENARIO(signals)
+SCENARIO(children)
+SCENARIO(children_watched)
 SCENARIO(listening)
 SCENARIO(listening_again)
 SCENARIO(accept_and_echo)
@@ -1943,6 +2101,8 @@ int main(void) {
         TEST(test_tasks),
         TEST(test_running),
         TEST(test_signals),
+        TEST(test_children),
+        TEST(test_children_watched),
         TEST(test_listening),
         TEST(test_listening_again),
         TEST(test_accept_and_echo),
