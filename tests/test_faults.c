@@ -88,6 +88,8 @@ enum {
     OPEN,
     SIGACTION,
     MUTEX_INIT,
+    CONDITION_INIT,
+    THREAD_CREATE,
     URING_SETUP,
     URING_ENTER,
     MMAP,
@@ -151,6 +153,8 @@ static const char *const kind_names[KINDS] = {"allocation",
                                               "open",
                                               "sigaction",
                                               "pthread_mutex_init",
+                                              "pthread_cond_init",
+                                              "pthread_create",
                                               "io_uring_setup",
                                               "io_uring_enter",
                                               "mmap",
@@ -264,6 +268,8 @@ static const struct fault_row {
     {OPEN, EACCES, BOTH},
     {SIGACTION, EINVAL, BOTH},
     {MUTEX_INIT, ENOMEM, BOTH},
+    {CONDITION_INIT, ENOMEM, BOTH | HIDDEN}, /* a thread that cannot sleep ends */
+    {THREAD_CREATE, EAGAIN, BOTH},
     {URING_SETUP, EINVAL, BOTH},
     {URING_SETUP, EPERM, BOTH},
     {URING_ENTER, EINTR, ONCE | HIDDEN},
@@ -317,15 +323,15 @@ static int complaints; /* of the test that is running */
 static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The fault has gone. */
-static void lift(void) { fault.armed = 0; }
+static void lift(void) { __atomic_store_n(&fault.armed, 0, __ATOMIC_SEQ_CST); }
 
-/* Counts the call. Whether it is to fail; errno is set then. */
+/* Counts the call. Whether it is to fail; errno is set then. Threads of the pool come here too. */
 static int fault_now(int kind) {
-    int n = ++fault.calls[kind];
+    int n = __atomic_add_fetch(&fault.calls[kind], 1, __ATOMIC_SEQ_CST);
     if (kind == UNKNOWN) complain("a system call that this test does not know");
-    if (!fault.armed || kind != fault.kind) return 0;
+    if (!__atomic_load_n(&fault.armed, __ATOMIC_SEQ_CST) || kind != fault.kind) return 0;
     if (fault.lasting ? n < fault.nth : n != fault.nth) return 0;
-    if (++fault.hits == 20000) {
+    if (__atomic_add_fetch(&fault.hits, 1, __ATOMIC_SEQ_CST) == 20000) {
         complain("tried again and again without end");
         lift();
         return 0;
@@ -474,6 +480,10 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #define connect(...)         fault_int(fault_connect(__VA_ARGS__))
 #define pthread_mutex_init(...)                                                                    \
     fault_int(fault_now(MUTEX_INIT) ? ENOMEM : pthread_mutex_init(__VA_ARGS__))
+#define pthread_cond_init(...)                                                                     \
+    fault_int(fault_now(CONDITION_INIT) ? ENOMEM : pthread_cond_init(__VA_ARGS__))
+#define pthread_create(...)                                                                        \
+    fault_int(fault_now(THREAD_CREATE) ? EAGAIN : pthread_create(__VA_ARGS__))
 #define syscall(number, ...)                                                                       \
     fault_long(fault_now(fault_kind(number)) ? -1 : syscall(number, __VA_ARGS__))
 
@@ -534,6 +544,8 @@ static ssize_t fault_size(ssize_t result) { return result; }
 #undef waitid
 #undef connect
 #undef pthread_mutex_init
+#undef pthread_cond_init
+#undef pthread_create
 #undef syscall
 
 #include "harness.h"
@@ -1093,6 +1105,7 @@ static void signals(void) {
     if (fault.kind != SIGACTION) REQUIRE(now.sa_handler == before.sa_handler);
 }
 
+<<<<<<< HEAD
 /* ---- children ----
 
    What the new process does before it is a program is counted here as well, for it has this memory;
@@ -1179,6 +1192,30 @@ static void children_watched(void) {
         if (i != 1) REQUIRE(w.how.code == (i ? -1 : 0) && w.how.signum == (i ? SIGTERM : 0));
         REQUIRE(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
     }
+=======
+static void run_nothing(void *user) { (void)user; }
+
+static void on_worked(reactor *r, int status, void *user) {
+    (void)r, (void)user;
+    if (status != 0 && !(status == -ECANCELED && w.ending)) complain("a job ended with %d", status);
+    w.tasks++;
+}
+
+/* A call that says 0 is followed by its done, whatever happens to threads meanwhile. */
+static void work(void) {
+    enum { MANY = 10 };
+    make_world();
+    if (!w.r) return;
+    for (int i = 0; i < MANY; i++) {
+        TRY(reactor_work(w.r, run_nothing, on_worked, NULL, NULL));
+        TRY(reactor_work_blocking(w.r, run_nothing, on_worked, NULL, NULL));
+    }
+    UNTIL(w.tasks == 2 * MANY);
+    glances(3);
+    REQUIRE(w.tasks == 2 * MANY);
+    /* left for destroy to tell */
+    TRY(reactor_work(w.r, run_nothing, on_worked, NULL, NULL));
+>>>>>>> 72ae496 (Tests: threads and conditions that cannot be had; what the tests of work wait for)
 }
 
 /* A listener that failed leaves nothing behind: no path, no port, and a socket that was handed over
@@ -2052,8 +2089,12 @@ SCENARIO(timers)
 SCENARIO(tasks)
 SCENARIO(running)
 SCENARIO(signals)
+<<<<<<< HEAD
 SCENARIO(children)
 SCENARIO(children_watched)
+=======
+SCENARIO(work)
+>>>>>>> 72ae496 (Tests: threads and conditions that cannot be had; what the tests of work wait for)
 SCENARIO(listening)
 SCENARIO(listening_again)
 SCENARIO(accept_and_echo)
@@ -2101,8 +2142,12 @@ int main(void) {
         TEST(test_tasks),
         TEST(test_running),
         TEST(test_signals),
+<<<<<<< HEAD
         TEST(test_children),
         TEST(test_children_watched),
+=======
+        TEST(test_work),
+>>>>>>> 72ae496 (Tests: threads and conditions that cannot be had; what the tests of work wait for)
         TEST(test_listening),
         TEST(test_listening_again),
         TEST(test_accept_and_echo),
