@@ -1105,7 +1105,6 @@ static void signals(void) {
     if (fault.kind != SIGACTION) REQUIRE(now.sa_handler == before.sa_handler);
 }
 
-<<<<<<< HEAD
 /* ---- children ----
 
    What the new process does before it is a program is counted here as well, for it has this memory;
@@ -1192,7 +1191,8 @@ static void children_watched(void) {
         if (i != 1) REQUIRE(w.how.code == (i ? -1 : 0) && w.how.signum == (i ? SIGTERM : 0));
         REQUIRE(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
     }
-=======
+}
+
 static void run_nothing(void *user) { (void)user; }
 
 static void on_worked(reactor *r, int status, void *user) {
@@ -1215,7 +1215,6 @@ static void work(void) {
     REQUIRE(w.tasks == 2 * MANY);
     /* left for destroy to tell */
     TRY(reactor_work(w.r, run_nothing, on_worked, NULL, NULL));
->>>>>>> 72ae496 (Tests: threads and conditions that cannot be had; what the tests of work wait for)
 }
 
 /* A listener that failed leaves nothing behind: no path, no port, and a socket that was handed over
@@ -2089,12 +2088,9 @@ SCENARIO(timers)
 SCENARIO(tasks)
 SCENARIO(running)
 SCENARIO(signals)
-<<<<<<< HEAD
+SCENARIO(work)
 SCENARIO(children)
 SCENARIO(children_watched)
-=======
-SCENARIO(work)
->>>>>>> 72ae496 (Tests: threads and conditions that cannot be had; what the tests of work wait for)
 SCENARIO(listening)
 SCENARIO(listening_again)
 SCENARIO(accept_and_echo)
@@ -2142,12 +2138,9 @@ int main(void) {
         TEST(test_tasks),
         TEST(test_running),
         TEST(test_signals),
-<<<<<<< HEAD
+        TEST(test_work),
         TEST(test_children),
         TEST(test_children_watched),
-=======
-        TEST(test_work),
->>>>>>> 72ae496 (Tests: threads and conditions that cannot be had; what the tests of work wait for)
         TEST(test_listening),
         TEST(test_listening_again),
         TEST(test_accept_and_echo),
