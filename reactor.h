@@ -11327,7 +11327,7 @@ static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr 
 static int reactor__net_sys_is_tcp(reactor_socket fd) {
     WSAPROTOCOL_INFOW info;
     int len = sizeof info;
-    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &len) != 0) return 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &len) != 0) return -1;
     return info.iProtocol == IPPROTO_TCP;
 }
 
@@ -11510,12 +11510,12 @@ static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr 
     return errno == ENOSYS ? reactor__net_sys_ready(accept(listener, sa, len)) : -errno;
 }
 
-/* Whether TCP's options apply. 262 is IPPROTO_MPTCP, which has them, too. What is not a socket has
-   no protocol, so the answer is 0. */
+/* Whether TCP's options apply: 1, 0, or -1 if the system does not say. 262 is IPPROTO_MPTCP, which
+   has them, too. */
 static int reactor__net_sys_is_tcp(reactor_socket fd) {
     int protocol = 0;
     socklen_t len = sizeof protocol;
-    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0) return 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0) return -1;
     return protocol == IPPROTO_TCP || protocol == 262;
 }
 
@@ -11572,12 +11572,12 @@ static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr 
 }
 #endif
 
-/* Whether TCP's options apply. macOS has no SO_PROTOCOL, so the family decides: a stream of IPv4 or
+/* Whether TCP's options apply: 1, 0, or -1 if the system does not say. macOS has no SO_PROTOCOL, so the family decides: a stream of IPv4 or
    IPv6 is TCP, unless somebody attaches SCTP. */
 static int reactor__net_sys_is_tcp(reactor_socket fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
-    if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0) return 0;
+    if (getsockname(fd, (struct sockaddr *)&sa, &len) < 0) return -1;
     return sa.ss_family == AF_INET || sa.ss_family == AF_INET6;
 }
 
@@ -12148,7 +12148,7 @@ static void reactor__net_mute(reactor_socket fd) { (void)fd; }
 /* For a connected socket or a listener that was handed over. Only TCP has options to set. */
 static int reactor__net_tune(reactor_socket fd, const reactor_conn_options *o) {
     int r = reactor__net_sys_quiet(fd);
-    return r == 0 && reactor__net_sys_is_tcp(fd) ? reactor__net_tune_tcp(fd, o) : r;
+    return r == 0 && reactor__net_sys_is_tcp(fd) > 0 ? reactor__net_tune_tcp(fd, o) : r;
 }
 
 static int reactor__net_connected(reactor_socket fd) {
@@ -13559,102 +13559,121 @@ REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup handle) {
 #endif
 #endif /* REACTOR_NO_NET */
 /* ==== >> stream ==== */
-/* Connections and listeners: bytes in order, queues, marks, timeouts, an orderly end.
+/* Connections and listeners: bytes in order, queues with marks, timeouts, an orderly end.
 
-   Where the backend has edges a connection is registered once, for everything, and never again: it
-   remembers what it has seen (READABLE, BLOCKED) and reads or writes when it may. On level
-   backends its interest follows the same two facts. A short read of TCP is the end of what there
-   is, unless urgent data or the peer's FIN was reported; other kinds of descriptor can be short
-   in the middle, and are read until EAGAIN.
+   The parts, in the order in which they stand: states and structs; policies (options); the schedule;
+   the output queue, the cork and the marks; the way of the bytes (the one entry and the one exit);
+   sending, callbacks, receiving; timeouts; the end of a connection; updating; events and the fast
+   path; batches; connecting, listening; the calls that write and steer; draining; the module.
 
-   Calls never act at once. They set flags and schedule the connection; at the end of its own
-   callback, or of the turn, reactor__stream_update looks at the flags and does what is due, in one
-   place and one order. A connection's callbacks run between callback_begin and
-   callback_end: what it writes there is corked and leaves with one system call, without having been queued. */
+   No call acts at once. It sets flags and schedules the connection, and at the end of the
+   connection's own callback, or of the turn, reactor__stream_update looks at the flags and does what
+   is due, in one order. So no callback runs inside a call, and what several calls ask for is done
+   together. A connection's callbacks run between callback_begin and callback_end: what they write to
+   their own connection is corked, and leaves with one system call.
+
+   Where the backend has edges a connection is registered once, for everything. It remembers what was
+   reported (READABLE, BLOCKED), and reads or writes when it may. Where there are only levels its
+   interest follows the same two facts.
+
+   Traps. A short read of TCP means that there is no more for now, which saves the read that would
+   say EAGAIN; but not if urgent data or the peer's FIN was reported, at both of which a read stops
+   early, and not for other kinds of descriptor, which may be short in the middle: these are read until
+   EAGAIN. A read of 0 is the peer's FIN only if the kernel has no error left to tell (input_ended).
+   Closing a TCP socket with input unread resets it, and the peer may lose output that it has not read
+   yet: so a close sends FIN and waits for the peer's (linger). */
 #ifndef REACTOR_NO_NET
 
 /* ---- a connection's life ----
 
-        DIALING    reactor_connect: u.dial has what is left to be tried, and the attempts under way;
-                   fd is that of the attempt that has the connection's own slot, or none
-        ATTACHING  reactor_attach: registered, and opened at the turn's end
-        OPEN       connected or accepted, on_open was called. Each direction may end by itself:
+        DIALING    made by reactor_connect. u.dial has the addresses that are left, and the attempts
+                   under way; fd is that of the attempt that has the connection's own slot, or none
+        attaching  made by reactor_attach, neither DIALING nor OPEN: it is registered, and opens at
+                   the turn's end
+        OPEN       connected or accepted; on_open was called. Each direction may end by itself:
                        input   ENDED: the FIN was read; EOF_DELIVERED: on_eof was called
                        output  SHUT: shutdown was asked for; FIN: it was sent, behind the queue
-        CLOSING    close: no more callbacks; when the queue is out, LINGER: FIN is sent, and input
-                   discarded until the peer ends, too, or has all output and stays silent
-        BROKEN     the kernel refuses output: what is left of the input is delivered, then it ends
-        FAILED     to be finished by the next update, whatever is left
-        DEAD       being finished: on_close, the slot is freed; memory waits until it leaves the
-                   schedule
+        CLOSING    closed by the user: no more callbacks. When the queue is out FIN is sent, and LINGER
+                   set: input is discarded until the peer ends, too, or has all output and is silent
+        BROKEN     the kernel refuses output. Input that is left is still delivered
+        FAILED     finished by the next update, whatever is left
+        DEAD       on_close is being called or was. The slot is freed then, and the memory when the
+                   connection leaves the schedule
 
-   The edges, and who makes them:
+   CLOSING, BROKEN and FAILED come on top of one of the first three. The edges, and who makes them:
 
-        DIALING   -> OPEN     connected           DIALING   -> FAILED   dial_next, drain
-        ATTACHING -> OPEN     opened              OPEN      -> CLOSING  start_close
-        OPEN      -> BROKEN   break               any       -> FAILED   fail
+        none      -> OPEN        accept_connection     none     -> DIALING   reactor_connect
+        none      -> attaching   reactor_attach        DIALING  -> OPEN      connected
+        attaching -> OPEN        opened                DIALING  -> FAILED    dial_go, drain_all
+        any       -> CLOSING     start_close           OPEN     -> BROKEN    break
+        any       -> FAILED      fail                  CLOSING  -> LINGER    start_linger
         BROKEN, CLOSING, FAILED, and OPEN with FIN and EOF_DELIVERED -> DEAD   finish, by update_end
 
-   An end is told as one only if the peer's FIN was read: see reactor__stream_input_ended. Closing is
-   FIN, then waiting for the peer's, not close(2), which could reset: see reactor__stream_linger.
+   reactor__stream_check has what always holds of these, and is called at every step of the tests.
 
-   All end in reactor__stream_finish. The connection owns fd (from attach's success on), its queue,
-   u.dial or u.input, one timer and a reference to its policy; it is found by its slot, whose user
-   it is and whose handle is id. The flags that are not of this list tell what its update has to
-   do, or may not. */
+   The connection owns fd (once attach has succeeded), its queue, u.dial or u.input, one timer and
+   a reference to its policy. Its slot in core has it as user, and is named by its handle, id. The
+   flags that are not of the list above tell what its update has to do, or may not. */
 
 enum {
-    REACTOR__STREAM_OPEN = 1 << 0,           /* connected, on_open was called */
-    REACTOR__STREAM_FIN = 1 << 1,            /* SHUT, and it is done */
-    REACTOR__STREAM_READABLE = 1 << 2,       /* the kernel may have input */
-    REACTOR__STREAM_LINGER = 1 << 3,         /* CLOSING: input is discarded until the peer ends */
-    REACTOR__STREAM_EOF_DELIVERED = 1 << 4,  /* ENDED, and on_eof was called */
-    REACTOR__STREAM_RESET = 1 << 5,          /* FAILED: with RST */
-    REACTOR__STREAM_READ_TO_EAGAIN = 1 << 6, /* a short read does not mean the end */
-    REACTOR__STREAM_MAY_HAVE_MORE = 1 << 7, /* the same, for now: FIN or urgent data was reported */
-    REACTOR__STREAM_BLOCKED = 1 << 8,       /* the kernel takes no more output until it says so */
-    REACTOR__STREAM_PAUSED = 1 << 9,        /* by the user */
-    REACTOR__STREAM_COUPLED = 1 << 10,      /* reading stops above high water */
-    REACTOR__STREAM_THROTTLED = 1 << 11,    /* and it has */
-    REACTOR__STREAM_WRITABLE_PENDING = 1
-                                       << 12, /* an on_writable, once output has drained to mark */
-    REACTOR__STREAM_REDELIVER = 1 << 13,      /* unconsumed input is to be offered again */
-    REACTOR__STREAM_ENDED = 1 << 15,          /* the peer's FIN was read */
-    REACTOR__STREAM_SHUT = 1 << 16,           /* shutdown was asked for */
-    REACTOR__STREAM_CLOSING = 1 << 17,        /* close was called: finish when the output is out */
-    REACTOR__STREAM_BROKEN = 1 << 18,    /* cannot write: reason; input left is still delivered */
-    REACTOR__STREAM_FAILED = 1 << 19,    /* finish now: reason */
-    REACTOR__STREAM_DEAD = 1 << 20,      /* finished, waits to leave the schedule */
-    REACTOR__STREAM_SCHEDULED = 1 << 21, /* in the schedule: updated at the turn's end */
-    REACTOR__STREAM_DIALING = 1 << 22,   /* connecting: u.dial, else u.input */
-    REACTOR__STREAM_DRAIN = 1 << 23,     /* close when it is not busy, and quiet */
-    REACTOR__STREAM_PIPE = 1 << 24,      /* not a socket */
-    REACTOR__STREAM_ATTACHING = 1 << 25, /* attached, not opened yet */
-    REACTOR__STREAM_LOADED = 1 << 26,    /* output is queued: tail is not NULL */
-    REACTOR__STREAM_KEPT = 1 << 27,      /* input is kept: u.input is not NULL */
-    REACTOR__STREAM_SPECIAL = 1 << 28, /* something in handler or options disables the fast path */
-    REACTOR__STREAM_WRITE_ONLY = 1 << 29, /* a pipe's write end */
-    REACTOR__STREAM_BATCHED = 1 << 30     /* is received for, and has not been shown it yet */
+    /* states, see above */
+    REACTOR__STREAM_OPEN = 1 << 0,
+    REACTOR__STREAM_DIALING = 1 << 1, /* u is u.dial, else u.input */
+    REACTOR__STREAM_CLOSING = 1 << 2,
+    REACTOR__STREAM_BROKEN = 1 << 3, /* with the reason for on_close, as FAILED */
+    REACTOR__STREAM_FAILED = 1 << 4,
+    REACTOR__STREAM_DEAD = 1 << 5,
+    /* its two directions */
+    REACTOR__STREAM_ENDED = 1 << 6,
+    REACTOR__STREAM_EOF_DELIVERED = 1 << 7,
+    REACTOR__STREAM_SHUT = 1 << 8,
+    REACTOR__STREAM_FIN = 1 << 9,
+    REACTOR__STREAM_LINGER = 1 << 10,
+    /* what the kernel is known to have */
+    REACTOR__STREAM_READABLE = 1 << 11,      /* perhaps input */
+    REACTOR__STREAM_MAY_HAVE_MORE = 1 << 12, /* FIN or urgent data, so that a read may be short */
+    REACTOR__STREAM_BLOCKED = 1 << 13,       /* no room for output, until an event says so */
+    /* input */
+    REACTOR__STREAM_PAUSED = 1 << 14,  /* the user lets none in */
+    REACTOR__STREAM_COUPLED = 1 << 15, /* none is let in while output is above high water */
+    REACTOR__STREAM_THROTTLED =
+        1 << 16,                    /* COUPLED: output was above, and is not at low water yet */
+    REACTOR__STREAM_KEPT = 1 << 17, /* some was not consumed: u.input is not NULL */
+    REACTOR__STREAM_REDELIVER = 1 << 18, /* KEPT: it is to be offered again without more of it */
+    /* output */
+    REACTOR__STREAM_LOADED = 1 << 19,           /* some is queued: tail is not NULL */
+    REACTOR__STREAM_WRITABLE_PENDING = 1 << 20, /* on_writable is due when it has drained to mark */
+    /* what it is */
+    REACTOR__STREAM_PIPE = 1 << 21,           /* not a socket */
+    REACTOR__STREAM_NOT_TCP = 1 << 22,        /* another kind of socket: it has no reset */
+    REACTOR__STREAM_READ_TO_EAGAIN = 1 << 23, /* perhaps not TCP: a short read says nothing */
+    REACTOR__STREAM_SPECIAL = 1 << 24,        /* its handler or options rule out the fast path */
+    /* where it is */
+    REACTOR__STREAM_SCHEDULED = 1 << 25, /* in the schedule, or in the next turn's */
+    REACTOR__STREAM_BATCHED = 1 << 26,   /* in a batch, and has not been shown its input yet */
+    REACTOR__STREAM_DRAIN = 1 << 27      /* reactor_drain: closes when it is idle, and quiet */
 };
 
-/* The second list, for flags has no bit left. A connection with one of these also has SPECIAL if
-   the fast path would do wrong by it. */
+/* Flags of which the fast path need not know: the member rare has them. */
 enum {
-    REACTOR__STREAM_RARE_NEW_HANDLER = 1 << 1, /* set_handler was called, and the new handler has
-                                                  not been offered the unconsumed input yet */
-    REACTOR__STREAM_RARE_LAST_LOOK = 1 << 2,   /* unconsumed input was offered since the peer's FIN
-                                                  was read */
-    REACTOR__STREAM_RARE_NOTIFY = 1 << 3,      /* WRITABLE_PENDING, and mark, are by
-                                                  reactor_notify_output */
-    REACTOR__STREAM_RARE_DUPLEX = 1 << 8, /* a pipe that goes both ways: no direction ends alone */
-    REACTOR__STREAM_RARE_ASKED = 1 << 4,  /* DRAIN: on_drain has answered 0 */
-    REACTOR__STREAM_RARE_ACKNOWLEDGED = 1 << 9, /* LINGER: the peer has all output, and the FIN */
-    REACTOR__STREAM_RARE_QUIET = 1 << 10,       /* closing, and nothing seems on its way */
-    REACTOR__STREAM_RARE_WAITS = 1 << 11,       /* its close would block, by SO_LINGER */
-    REACTOR__STREAM_RARE_BLOCKING = 1 << 12,    /* PIPE: attach has switched O_NONBLOCK on */
-    REACTOR__STREAM_RARE_REOPENED = 1 << 13,    /* PIPE: its open file is its own, a terminal's */
-    REACTOR__STREAM_RARE_MUTED = 1 << 14        /* not listened to until its timer goes off */
+    REACTOR__STREAM_RARE_NEW_HANDLER = 1 << 0, /* set_handler: the new one has not been offered what
+                                                   is KEPT yet */
+    REACTOR__STREAM_RARE_LAST_LOOK = 1 << 1,   /* ENDED: what is KEPT was offered since */
+    REACTOR__STREAM_RARE_NOTIFY = 1 << 2,      /* mark was set by reactor_notify_output */
+    REACTOR__STREAM_RARE_ASKED = 1 << 3,       /* DRAIN: on_drain has answered 0 */
+    REACTOR__STREAM_RARE_RESET = 1 << 4,       /* FAILED: the peer is to see a reset */
+    REACTOR__STREAM_RARE_ACKNOWLEDGED = 1 << 5, /* LINGER: the peer has all output, and the FIN */
+    REACTOR__STREAM_RARE_QUIET = 1 << 6,        /* CLOSING: nothing seems to be on its way */
+    REACTOR__STREAM_RARE_WAITS = 1 << 7,        /* close(2) would block, by SO_LINGER */
+    REACTOR__STREAM_RARE_DUPLEX = 1 << 8,       /* PIPE: both ways, so that neither ends alone */
+    REACTOR__STREAM_RARE_WRITE_ONLY = 1 << 9,   /* PIPE: its write end */
+    REACTOR__STREAM_RARE_BLOCKING = 1 << 10,    /* PIPE: attach has switched O_NONBLOCK on */
+    REACTOR__STREAM_RARE_REOPENED = 1 << 11,    /* PIPE: a terminal, with an open file of its own */
+    REACTOR__STREAM_RARE_MUTED = 1 << 12        /* not listened to until its timer goes off */
 };
+
+/* How a connection fails, see reactor__stream_fail. */
+enum { REACTOR__STREAM_PLAINLY, REACTOR__STREAM_WITH_RESET };
 
 /* With none but these, and OPEN, a connection has nothing to update, and takes the fast path
    through an event. */
@@ -13776,7 +13795,7 @@ typedef struct reactor__stream_conn {
     reactor_socket fd;        /* none: not dialed yet, detached, or finished */
     unsigned flags;
     reactor__stream_policy *policy;
-    struct reactor__stream_conn *scheduled_next; /* while KICKED */
+    struct reactor__stream_conn *scheduled_next; /* while SCHEDULED */
     reactor__stream_node *tail;                  /* the queue is a ring: tail->next is its head */
     size_t queued, held;                         /* bytes of it in memory; what they take there */
     union {
@@ -13871,6 +13890,10 @@ static reactor_conn reactor__stream_handle(const reactor__stream_conn *c) {
     return handle;
 }
 
+static int reactor__stream_is_attaching(const reactor__stream_conn *c) {
+    return !(c->flags & (REACTOR__STREAM_OPEN | REACTOR__STREAM_DIALING));
+}
+
 /* ---- policies ----
 
    A connection's options. All that a listener accepts share one, for a copy each would be larger
@@ -13917,7 +13940,7 @@ REACTOR__NOINLINE static void reactor__stream_policy_drop(reactor__stream_policy
 /* ---- the schedule ----
 
    Calls never act at once: they set flags and schedule the connection, which is updated at the end
-   of the turn. While it is KICKED its memory stays, for the list points at it: see finish. */
+   of the turn. While it is SCHEDULED its memory stays, because the list points at it: see finish. */
 
 /* Not in its own callback, after which it is updated anyway. */
 REACTOR__NOINLINE static void reactor__stream_schedule(reactor *r, reactor__stream_conn *c) {
@@ -14214,11 +14237,11 @@ static int reactor__stream_write_result(const reactor *r, reactor__stream_conn *
 
 /* Finishes it at the next update. The first reason is the one that on_close is told. how: RESET,
    for a peer that must not take this for an orderly end. */
-REACTOR__NOINLINE static void reactor__stream_fail(reactor__stream_conn *c, int reason,
-                                                   unsigned how) {
+REACTOR__NOINLINE static void reactor__stream_fail(reactor__stream_conn *c, int reason, int how) {
     if (!(c->flags & (REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN)))
         c->reason = (int16_t)reason;
-    c->flags |= (unsigned)REACTOR__STREAM_FAILED | how;
+    c->flags |= REACTOR__STREAM_FAILED;
+    if (how == REACTOR__STREAM_WITH_RESET) c->rare |= REACTOR__STREAM_RARE_RESET;
 }
 
 /* Output is impossible: it is dropped, what is left of the input is delivered, then it ends.
@@ -14233,8 +14256,16 @@ static void reactor__stream_break(reactor *r, reactor__stream_conn *c, int reaso
 }
 
 static int reactor__stream_is_tcp(const reactor__stream_conn *c) {
-    const unsigned other = REACTOR__STREAM_PIPE | REACTOR__STREAM_READ_TO_EAGAIN;
-    return !(c->flags & other);
+    return !(c->flags & (REACTOR__STREAM_PIPE | REACTOR__STREAM_NOT_TCP));
+}
+
+/* The flags that say what kind of socket this is. One that the system does not tell of is read as if
+   it were not TCP, and ended as if it were, which is right for either. */
+static unsigned reactor__stream_kind(reactor_socket fd) {
+    int tcp = reactor__net_sys_is_tcp(fd);
+    if (tcp > 0) return 0;
+    unsigned flags = tcp == 0 ? REACTOR__STREAM_NOT_TCP : 0;
+    return flags | (unsigned)REACTOR__STREAM_READ_TO_EAGAIN;
 }
 
 /* What the peer has not acknowledged, FIN included. Other kinds than TCP hand over what they take. */
@@ -14251,9 +14282,9 @@ static int reactor__stream_is_delivered(const reactor__stream_conn *c) {
 /* Its time is over. Who has got everything is not reset on top of it. */
 static void reactor__stream_expire(reactor__stream_conn *c) {
     if (reactor__stream_is_delivered(c))
-        reactor__stream_fail(c, 0, 0);
+        reactor__stream_fail(c, 0, REACTOR__STREAM_PLAINLY);
     else
-        reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_RESET);
+        reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_WITH_RESET);
 }
 
 /* ---- the way of the bytes ----
@@ -14378,7 +14409,7 @@ REACTOR__NOINLINE static void reactor__stream_uncork_remainder(reactor *r, react
     if (n >= 0 || n == -EAGAIN) {
         c->flags |= REACTOR__STREAM_BLOCKED;
         n = reactor__stream_spill(r, c, n > 0 ? (size_t)n : 0);
-        if (n < 0) reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
+        if (n < 0) reactor__stream_fail(c, (int)n, REACTOR__STREAM_WITH_RESET);
     } else
         reactor__stream_break(r, c, (int)n);
     r->io.corks = 0;
@@ -14474,7 +14505,7 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
         if (n == -EAGAIN)
             c->flags |= REACTOR__STREAM_BLOCKED;
         else if (n < 0) {
-            if (n == -EIO && file) reactor__stream_fail(c, (int)n, REACTOR__STREAM_RESET);
+            if (n == -EIO && file) reactor__stream_fail(c, (int)n, REACTOR__STREAM_WITH_RESET);
             reactor__stream_break(r, c, (int)n);
             return;
         }
@@ -14562,7 +14593,7 @@ static int reactor__stream_make_room(reactor__stream_conn *c, size_t more) {
 static void reactor__stream_keep(reactor *r, reactor__stream_conn *c, const char *data,
                                  size_t len) {
     if (reactor__stream_make_room(c, len) < 0) {
-        reactor__stream_fail(c, -ENOMEM, REACTOR__STREAM_RESET);
+        reactor__stream_fail(c, -ENOMEM, REACTOR__STREAM_WITH_RESET);
         return;
     }
     memcpy((char *)(c->u.input + 1) + c->u.input->len, data, len);
@@ -14600,7 +14631,7 @@ static void reactor__stream_check_limit(reactor__stream_conn *c) {
     if (!c->u.input || c->u.input->len < c->policy->o.max_input) return;
     if (c->flags & (REACTOR__STREAM_GONE | REACTOR__STREAM_REDELIVER)) return;
     if (!(c->flags & (hindered | (unsigned)REACTOR__STREAM_WRITABLE_PENDING)) && !c->tail)
-        reactor__stream_fail(c, -EMSGSIZE, REACTOR__STREAM_RESET);
+        reactor__stream_fail(c, -EMSGSIZE, REACTOR__STREAM_WITH_RESET);
 }
 
 /* on_data has returned, and used of the len bytes that it was given: what it wrote is sent, what it
@@ -14655,7 +14686,7 @@ static void reactor__stream_input_ended(reactor__stream_conn *c) {
         return;
     }
     if (!(c->flags & REACTOR__STREAM_FAILED)) c->reason = (int16_t)e;
-    reactor__stream_fail(c, e, 0);
+    reactor__stream_fail(c, e, REACTOR__STREAM_PLAINLY);
 }
 
 /* What receive has said instead of bytes. */
@@ -14668,7 +14699,7 @@ static void reactor__stream_not_received(reactor__stream_conn *c, int n) {
     if (n == 0)
         reactor__stream_input_ended(c);
     else if (n != -EAGAIN)
-        reactor__stream_fail(c, n, REACTOR__STREAM_RESET);
+        reactor__stream_fail(c, n, REACTOR__STREAM_WITH_RESET);
 }
 
 /* Input has come: it is shown to the handler, together with what that has left before. */
@@ -14683,10 +14714,23 @@ static void reactor__stream_received(reactor *r, reactor__stream_conn *c, const 
     reactor__stream_delivered(r, c, data, len, used);
 }
 
+/* What one event and the update that follows it may still do, so that no input and no handler makes
+   a turn endless. */
+typedef struct reactor__stream_budget {
+    size_t bytes; /* to be read */
+    int offers;   /* of input that was left, and of ends */
+} reactor__stream_budget;
+
+static reactor__stream_budget reactor__stream_full_budget(const reactor *r) {
+    reactor__stream_budget budget = {r->options.read_budget, REACTOR__STREAM_REDELIVERIES};
+    return budget;
+}
+
 /* Reads what there is, as far as the budget goes. The read buffer survives the handler's return, but
    not the flush of what it wrote, see callbacks. What on_data has left and is to be offered again
    comes before more input: update does that. */
-static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_t *budget) {
+static void reactor__stream_read(reactor *r, reactor__stream_conn *c,
+                                 reactor__stream_budget *budget) {
     const unsigned more = REACTOR__STREAM_READ_TO_EAGAIN | REACTOR__STREAM_MAY_HAVE_MORE;
     while (reactor__stream_may_read(c) && !REACTOR__PEEK(&r->core.stop)) {
         size_t room = c->policy->o.max_input - (c->u.input ? c->u.input->len : 0);
@@ -14699,16 +14743,11 @@ static void reactor__stream_read_some(reactor *r, reactor__stream_conn *c, size_
         if ((size_t)n < size && !(c->flags & more)) c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
         reactor__stream_received(r, c, r->io.buffer, (size_t)n);
         if (!(c->flags & REACTOR__STREAM_READABLE)) return;
-        *budget -= (size_t)n < *budget ? (size_t)n : *budget;
-        if (!*budget) break;
+        budget->bytes -= (size_t)n < budget->bytes ? (size_t)n : budget->bytes;
+        if (!budget->bytes) break;
         if (c->flags & REACTOR__STREAM_REDELIVER) return;
     }
     if (reactor__stream_may_read(c)) reactor__stream_again(reactor__stream_module_of(r), c);
-}
-
-static void reactor__stream_read(reactor *r, reactor__stream_conn *c) {
-    size_t budget = r->options.read_budget;
-    reactor__stream_read_some(r, c, &budget);
 }
 
 /* ---- timeouts ---- */
@@ -14804,7 +14843,9 @@ static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
     reactor__loop_touch(r);
     if (e < 0) {
         c->timer = 0;
-        reactor__stream_fail(c, e, c->flags & REACTOR__STREAM_LINGER ? 0 : REACTOR__STREAM_RESET);
+        reactor__stream_fail(c, e,
+                             c->flags & REACTOR__STREAM_LINGER ? REACTOR__STREAM_PLAINLY
+                                                               : REACTOR__STREAM_WITH_RESET);
     }
 }
 
@@ -14849,7 +14890,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
     (void)t;
     c->timer = 0;
     c->rare &= ~(unsigned)REACTOR__STREAM_RARE_MUTED; /* update lets it be listened to again */
-    if (c->flags & REACTOR__STREAM_ATTACHING) {       /* nothing comes before on_open */
+    if (reactor__stream_is_attaching(c)) {            /* nothing comes before on_open */
         reactor__stream_opened(r, c);
         return;
     }
@@ -14869,7 +14910,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
         if (again)
             reactor__stream_restart(r, c, which);
         else
-            reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_RESET);
+            reactor__stream_fail(c, -ETIMEDOUT, REACTOR__STREAM_WITH_RESET);
     }
     if (!(c->flags & REACTOR__STREAM_FAILED)) reactor__stream_arm(r, c);
     reactor__stream_update(r, c);
@@ -14922,8 +14963,8 @@ static void reactor__stream_unblock(reactor *r, reactor__stream_conn *c, reactor
 /* Whether the peer must not take the end for an orderly one: the connection has failed, or output
    that was accepted is lost with it. */
 static int reactor__stream_is_cut_off(const reactor__stream_conn *c) {
-    const unsigned cut = REACTOR__STREAM_RESET | REACTOR__STREAM_BROKEN;
-    return reactor__stream_is_tcp(c) && (c->tail || (c->flags & cut));
+    if (!reactor__stream_is_tcp(c)) return 0;
+    return c->tail || (c->flags & REACTOR__STREAM_BROKEN) || (c->rare & REACTOR__STREAM_RARE_RESET);
 }
 
 /* The descriptor is closed. While a forked child or a duplicate holds the socket close(2) ends
@@ -14979,7 +15020,7 @@ static int reactor__stream_send_fin(reactor__stream_conn *c) {
     if (e == -EAGAIN) return 1;
     c->flags |= (unsigned)REACTOR__STREAM_SHUT | (unsigned)REACTOR__STREAM_FIN;
     if (e == 0) return 0;
-    reactor__stream_fail(c, e, REACTOR__STREAM_RESET);
+    reactor__stream_fail(c, e, REACTOR__STREAM_WITH_RESET);
     return -1;
 }
 
@@ -15001,7 +15042,7 @@ static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
         if (n == -EINTR) continue;
         if (n == 0) c->flags |= REACTOR__STREAM_ENDED;
         if (n < 0 && n != -EAGAIN && !reactor__stream_is_delivered(c))
-            reactor__stream_fail(c, (int)n, 0);
+            reactor__stream_fail(c, (int)n, REACTOR__STREAM_PLAINLY);
         if (n <= 0) {
             c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
             return n != -EAGAIN;
@@ -15045,11 +15086,10 @@ static void reactor__stream_check(const reactor__stream_conn *c) {
     REACTOR__CHECK(!(f & REACTOR__STREAM_FIN) || (f & REACTOR__STREAM_SHUT));
     REACTOR__CHECK(!(f & REACTOR__STREAM_EOF_DELIVERED) || (f & REACTOR__STREAM_ENDED));
     REACTOR__CHECK(!(f & REACTOR__STREAM_LINGER) || (f & REACTOR__STREAM_CLOSING));
-    REACTOR__CHECK(!(f & REACTOR__STREAM_RESET) || (f & REACTOR__STREAM_FAILED));
+    REACTOR__CHECK(!(c->rare & REACTOR__STREAM_RARE_RESET) || (f & REACTOR__STREAM_FAILED));
     REACTOR__CHECK(!(f & REACTOR__STREAM_THROTTLED) || (f & REACTOR__STREAM_COUPLED));
     REACTOR__CHECK(!(f & REACTOR__STREAM_DEAD) || c->fd == REACTOR__UTIL_NO_SOCKET);
     REACTOR__CHECK(!dialing || !(f & REACTOR__STREAM_OPEN));
-    REACTOR__CHECK(!(f & REACTOR__STREAM_ATTACHING) || !(f & REACTOR__STREAM_OPEN));
     REACTOR__CHECK(!(c->rare & REACTOR__STREAM_RARE_MUTED) || c->timer ||
                    (f & (REACTOR__STREAM_FAILED | REACTOR__STREAM_DEAD)));
     (void)f, (void)dialing;
@@ -15081,7 +15121,7 @@ static void reactor__stream_interest(reactor *r, reactor__stream_conn *c) {
     if (reactor__stream_may_read(c) || (c->flags & REACTOR__STREAM_LINGER)) wanted = REACTOR_READ;
     if (c->tail && (c->flags & REACTOR__STREAM_BLOCKED)) wanted |= (unsigned)REACTOR_WRITE;
     /* A pipe's write end has nothing to read, but its error is heard with READ. */
-    if (c->flags & REACTOR__STREAM_WRITE_ONLY) wanted |= (unsigned)REACTOR_READ;
+    if (c->rare & REACTOR__STREAM_RARE_WRITE_ONLY) wanted |= (unsigned)REACTOR_READ;
     if (c->rare & REACTOR__STREAM_RARE_MUTED) wanted = 0;
     if (reactor__core_at(&r->core, index)->wanted != wanted)
         reactor__core_modify(&r->core, index, wanted);
@@ -15126,12 +15166,6 @@ static int reactor__stream_update_marks(reactor *r, reactor__stream_conn *c, int
     return 1;
 }
 
-/* What one update may still do, so that no input and no handler makes a turn endless. */
-typedef struct reactor__stream_budget {
-    size_t bytes; /* read */
-    int offers;   /* of left input, and ends told */
-} reactor__stream_budget;
-
 /* Takes one of the offers; 0: there are none left, the rest is for the next turn. */
 static int reactor__stream_spend(reactor *r, reactor__stream_conn *c,
                                  reactor__stream_budget *budget) {
@@ -15153,7 +15187,7 @@ static int reactor__stream_update_input(reactor *r, reactor__stream_conn *c,
     if (!(c->flags & REACTOR__STREAM_READABLE) || (c->flags & REACTOR__STREAM_SCHEDULED) ||
         !reactor__stream_may_read(c))
         return 0;
-    reactor__stream_read_some(r, c, &budget->bytes);
+    reactor__stream_read(r, c, budget);
     return 1;
 }
 
@@ -15222,8 +15256,8 @@ static int reactor__stream_update_drain(reactor *r, reactor__stream_conn *c) {
 
 /* Tells the peer, once all is out, that no more comes. */
 static int reactor__stream_update_shut(reactor__stream_conn *c) {
-    const unsigned bars = REACTOR__STREAM_FIN | REACTOR__STREAM_BROKEN | REACTOR__STREAM_GONE;
-    if (!(c->flags & REACTOR__STREAM_SHUT) || (c->flags & bars) || c->tail) return 0;
+    const unsigned over = REACTOR__STREAM_FIN | REACTOR__STREAM_BROKEN | REACTOR__STREAM_GONE;
+    if (!(c->flags & REACTOR__STREAM_SHUT) || (c->flags & over) || c->tail) return 0;
     if (!(c->flags & REACTOR__STREAM_PIPE)) return reactor__stream_send_fin(c);
     c->flags |= REACTOR__STREAM_FIN;
     /* Only its being closed tells the other end of a pipe that goes both ways. */
@@ -15254,9 +15288,9 @@ static int reactor__stream_update_end(reactor *r, reactor__stream_conn *c) {
 
 /* Does what the flags ask for, in this order, until nothing is left to do now. Every callback may
    have set or cleared any of them. */
-static void reactor__stream_update(reactor *r, reactor__stream_conn *c) {
+static void reactor__stream_update_within(reactor *r, reactor__stream_conn *c,
+                                          reactor__stream_budget *budget) {
     const unsigned shut = REACTOR__STREAM_GONE;
-    reactor__stream_budget budget = {r->options.read_budget, REACTOR__STREAM_REDELIVERIES};
     int told = 0;
     for (int go = 1; go;) {
         reactor__stream_check(c);
@@ -15267,10 +15301,10 @@ static void reactor__stream_update(reactor *r, reactor__stream_conn *c) {
         go = !(c->flags & shut) && reactor__stream_update_marks(r, c, told);
         told |= go;
         if (go) continue;
-        go = reactor__stream_update_input(r, c, &budget);
+        go = reactor__stream_update_input(r, c, budget);
         if (go < 0) break;
         if (!go && !(c->flags & shut))
-            go = reactor__stream_update_eof(r, c, &budget) ||
+            go = reactor__stream_update_eof(r, c, budget) ||
                  (!(c->flags & shut) && reactor__stream_update_drain(r, c));
     }
     if (reactor__stream_update_end(r, c)) {
@@ -15285,12 +15319,18 @@ static void reactor__stream_update(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_FAILED) reactor__stream_finish(r, c, 0); /* no timer for arm */
 }
 
+static void reactor__stream_update(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_budget budget = reactor__stream_full_budget(r);
+    reactor__stream_update_within(r, c, &budget);
+}
+
 /* ---- events ---- */
 
 /* An error or hang-up that no read will meet, the input having ended or being paused. */
 static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
     const unsigned unread = REACTOR__STREAM_ENDED | REACTOR__STREAM_PAUSED;
-    if (c->flags & REACTOR__STREAM_WRITE_ONLY) reactor__stream_fail(c, -EPIPE, 0);
+    if (c->rare & REACTOR__STREAM_RARE_WRITE_ONLY)
+        reactor__stream_fail(c, -EPIPE, REACTOR__STREAM_PLAINLY);
     const unsigned others = REACTOR__STREAM_PIPE | REACTOR__STREAM_LINGER; /* these read on */
     if (!(c->flags & unread) || (c->flags & others)) return;
     int e = reactor__net_death(c->fd);
@@ -15302,7 +15342,6 @@ static void reactor__stream_dead_peer(reactor *r, reactor__stream_conn *c) {
    it was connecting leaves now; one that was closed meanwhile hears nothing, and opens for that
    only. An edge that told of an error before this will not come again. */
 static void reactor__stream_opened(reactor *r, reactor__stream_conn *c) {
-    c->flags &= ~(unsigned)REACTOR__STREAM_ATTACHING;
     c->flags |= REACTOR__STREAM_OPEN;
     reactor__stream_note_peer(c);
     c->last_in = c->last_out = c->opened = reactor__loop_now(r);
@@ -15348,12 +15387,13 @@ REACTOR__NOINLINE static void reactor__stream_io_slow(reactor *r, reactor__strea
         c->flags &= ~(unsigned)REACTOR__STREAM_BLOCKED;
         reactor__stream_flush(r, c);
     }
+    reactor__stream_budget budget = reactor__stream_full_budget(r);
     if ((events & (unsigned)REACTOR_READ) && !(c->flags & REACTOR__STREAM_SCHEDULED))
-        reactor__stream_read(r, c);
+        reactor__stream_read(r, c, &budget);
     if (events & REACTOR__CORE_INFO) reactor__stream_dead_peer(r, c);
     if (r->core.counters.bytes_in + r->core.counters.bytes_out == before)
         reactor__stream_mute(r, c, events);
-    if (!(c->flags & REACTOR__STREAM_SCHEDULED)) reactor__stream_update(r, c);
+    if (!(c->flags & REACTOR__STREAM_SCHEDULED)) reactor__stream_update_within(r, c, &budget);
 }
 
 /* The fast path has received an end, an error, or a full buffer, behind which there may be more. */
@@ -15531,7 +15571,7 @@ static void reactor__stream_put_back(reactor *r, reactor__stream_conn *c, const 
                                      size_t len) {
     reactor__stream_node *n = reactor__stream_data_new(reactor__stream_module_of(r), c, NULL, len);
     if (!n) {
-        reactor__stream_fail(c, -ENOMEM, REACTOR__STREAM_RESET);
+        reactor__stream_fail(c, -ENOMEM, REACTOR__STREAM_WITH_RESET);
         return;
     }
     reactor__stream_node *last = c->tail;
@@ -15651,8 +15691,9 @@ REACTOR__NOINLINE static void reactor__stream_show_slow(reactor *r, const reacto
     c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
     if (c->flags & REACTOR__STREAM_FAILED) return; /* scheduled, to be finished */
     reactor__stream_put_by(r, c, m);
-    if (m->result == (int32_t)b->size) reactor__stream_read(r, c);
-    reactor__stream_update(r, c);
+    reactor__stream_budget budget = reactor__stream_full_budget(r);
+    if (m->result == (int32_t)b->size) reactor__stream_read(r, c, &budget);
+    reactor__stream_update_within(r, c, &budget);
 }
 
 /* Puts an answer that is not the input itself in the place of the input, to be sent with the others.
@@ -15881,7 +15922,7 @@ static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
     c->flags &= ~(unsigned)REACTOR__STREAM_DIALING;
     if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
     c->timer = 0;
-    if (!reactor__net_sys_is_tcp(c->fd)) c->flags |= REACTOR__STREAM_READ_TO_EAGAIN;
+    c->flags |= reactor__stream_kind(c->fd);
     reactor__core_at(&r->core, index)->fn = reactor__stream_io;
     if (!reactor__stream_module_of(r)->edges) reactor__core_modify(&r->core, index, REACTOR_READ);
     r->core.counters.connects++;
@@ -16088,7 +16129,7 @@ static void reactor__stream_dial_go(reactor *r, reactor__stream_conn *c) {
         e = d->under_way || d->more ? reactor__stream_dial_arm(r, c) : d->error;
     }
     if (e < 0) {
-        reactor__stream_fail(c, e, 0);
+        reactor__stream_fail(c, e, REACTOR__STREAM_PLAINLY);
         reactor__stream_finish(r, c, 0);
     }
 }
@@ -16101,7 +16142,8 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user) {
     reactor__stream_dial_go(r, c);
 }
 
-/* Whatever is reported, SO_ERROR tells the outcome. Input may have come with it: see note. What
+/* Whatever is reported, SO_ERROR tells the outcome. Input may have come with it: see
+   note_events. What
    follows, but for the usual case, is for the end of the turn. */
 static void reactor__stream_attempt_event(reactor *r, reactor__stream_attempt *a, unsigned events) {
     reactor__stream_conn *c = a->conn;
@@ -16199,7 +16241,7 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
 static unsigned reactor__stream_pipe_flags(reactor_socket fd) {
     unsigned ways = reactor__net_ways(fd), flags = REACTOR__STREAM_PIPE;
     if (!(ways & (unsigned)REACTOR_READ))
-        flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_EOF_DELIVERED | REACTOR__STREAM_WRITE_ONLY;
+        flags |= REACTOR__STREAM_ENDED | REACTOR__STREAM_EOF_DELIVERED;
     if (!(ways & (unsigned)REACTOR_WRITE)) flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
     return flags;
 }
@@ -16223,13 +16265,14 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     int e = reactor__stream_start(r);
     if (e == 0) e = reactor__stream_policy_new(o, 1, &policy);
     if (e < 0) return e;
-    unsigned flags = REACTOR__STREAM_ATTACHING;
+    unsigned flags = 0;
     if (kind != REACTOR__NET_SOCKET) flags |= reactor__stream_pipe_flags(fd);
-    if (kind != REACTOR__NET_SOCKET || !reactor__net_sys_is_tcp(fd))
-        flags |= REACTOR__STREAM_READ_TO_EAGAIN;
+    flags |= kind == REACTOR__NET_SOCKET ? reactor__stream_kind(fd)
+                                         : (unsigned)REACTOR__STREAM_READ_TO_EAGAIN;
     reactor__stream_conn *c = reactor__stream_conn_new(r, h, policy, fd, flags);
     reactor__stream_policy_drop(policy);
     if (!c) return -ENOMEM;
+    if (flags & REACTOR__STREAM_ENDED) c->rare |= REACTOR__STREAM_RARE_WRITE_ONLY;
     if (kind == REACTOR__NET_PIPE &&
         !(flags & (unsigned)(REACTOR__STREAM_ENDED | REACTOR__STREAM_SHUT)))
         c->rare |= (unsigned)REACTOR__STREAM_RARE_DUPLEX;
@@ -16278,8 +16321,33 @@ static void reactor__stream_unattach(reactor *r, reactor_conn conn) {
 
 /* ---- listening ----
 
-   A listener is a level on every backend, and its interest is 0 while there is any reason not to
-   accept: the peers then wait in the backlog, and nothing spins. */
+   A listener is a level on every backend. It accepts while stopped is 0, and else its interest is 0:
+   the peers wait in the backlog, and nothing spins. The reasons come and go one by one:
+
+        BY_USER   set    reactor_listener_pause         cleared  reactor_listener_resume, drain_listener
+        FULL      set    accept_connection              cleared  release_slot
+        STARVED   set    starve: no descriptor, no memory, or every accept failed
+                                                        cleared  release_slot, retry
+        VAIN      set    starve: in_vain, accept_some (EINVAL, by a shutdown elsewhere)
+                                                        cleared  retry
+
+   A drain (reactor_drain) accepts whoever waits, without an event: drain_listener begins it,
+   leave_listeners goes on in every turn, and frees the listener when nobody waits. With others on
+   its port (shared) it is warded first: until open_until new peers are turned to those, and the
+   handshakes under way may end. A drained listener that is stopped waits until it is not. */
+
+/* What always holds of a listener. */
+static void reactor__stream_check_listener(const reactor *r, const reactor__stream_listener *l) {
+    REACTOR__CHECK(*l->at == l);
+    REACTOR__CHECK(l->timer != 0);
+    REACTOR__CHECK(l->count >= 0);
+    REACTOR__CHECK(!(l->stopped & REACTOR__STREAM_FULL) || l->max);
+    REACTOR__CHECK(!(l->stopped & REACTOR__STREAM_STARVED) ||
+                   reactor__stream_module_of(r)->starved_count > 0);
+    REACTOR__CHECK(!l->warded || r->draining);
+    REACTOR__CHECK(!l->open_until || l->warded);
+    (void)r, (void)l;
+}
 
 REACTOR__NOINLINE static reactor__stream_listener *reactor__stream_listener_of(const reactor *r,
                                                                                uint64_t id) {
@@ -16292,6 +16360,7 @@ REACTOR__COLD static void reactor__stream_stop_listener(reactor *r, reactor__str
                                                         unsigned why, int on) {
     reactor__stream_module *p = reactor__stream_module_of(r);
     unsigned before = l->stopped;
+    reactor__stream_check_listener(r, l);
     l->stopped = on ? before | why : before & ~why;
     if ((before ^ l->stopped) & REACTOR__STREAM_STARVED) p->starved_count += on ? 1 : -1;
     if (!before == !l->stopped) return;
@@ -16497,7 +16566,7 @@ REACTOR__COLD static int reactor__stream_listen(reactor *r, const char *address,
         if (!l->bound.given) reactor__util_close(l->bound.fd); /* else it is still the caller's */
         return e;
     }
-    if (!reactor__net_sys_is_tcp(l->bound.fd)) l->flags |= REACTOR__STREAM_READ_TO_EAGAIN;
+    l->flags |= reactor__stream_kind(l->bound.fd);
     l->policy->listener = l->id;
     l->next = p->listeners;
     l->at = &p->listeners;
@@ -16620,6 +16689,24 @@ static int reactor__stream_live(const reactor *r, reactor_conn handle, reactor__
     return 0;
 }
 
+/* Whether len more bytes stay within max_output. What was put back of an answer may have led above. */
+static int reactor__stream_has_room(const reactor *r, const reactor__stream_conn *c, size_t len) {
+    const size_t load = reactor__stream_pending_bytes(r, c), most = c->policy->o.max_output;
+    return load <= most && len <= most - load;
+}
+
+/* A relay writes what it reads to another connection, whose output would leave at the turn's end. So
+   that the input of one turn does not exceed a small max_output, what is queued there is sent as
+   soon as it is full. Not with files queued, for a call must not lead to done callbacks, nor before
+   an answer that waits for its batch. */
+static void reactor__stream_send_early(reactor *r, reactor__stream_conn *c) {
+    const unsigned no = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
+    if (!r->io.current || r->io.current == c || !c->tail || c->files) return;
+    if (!(c->flags & REACTOR__STREAM_OPEN) || (c->flags & no)) return;
+    if (reactor__stream_batched(reactor__stream_module_of(r), c)) return;
+    reactor__stream_flush(r, c);
+}
+
 /* Whether len more bytes may be written now. What can never fit is owed nothing. */
 static int reactor__stream_check_write(reactor *r, reactor_conn handle, size_t len,
                                        reactor__stream_conn **out) {
@@ -16627,10 +16714,12 @@ static int reactor__stream_check_write(reactor *r, reactor_conn handle, size_t l
     if (REACTOR__UNLIKELY(e < 0)) return e;
     reactor__stream_conn *c = *out;
     if (c->flags & (REACTOR__STREAM_SHUT | REACTOR__STREAM_BROKEN)) return -EPIPE;
-    /* What was put back of an answer may have led above it. */
-    size_t load = reactor__stream_pending_bytes(r, c), most = c->policy->o.max_output;
-    if (REACTOR__LIKELY(load <= most && len <= most - load)) return 0;
-    return len > most ? -EMSGSIZE : reactor__stream_refuse(r, c, most - len);
+    if (REACTOR__LIKELY(reactor__stream_has_room(r, c, len))) return 0;
+    const size_t most = c->policy->o.max_output;
+    if (len > most) return -EMSGSIZE;
+    reactor__stream_send_early(r, c);
+    if (c->flags & REACTOR__STREAM_BROKEN) return -EPIPE;
+    return reactor__stream_has_room(r, c, len) ? 0 : reactor__stream_refuse(r, c, most - len);
 }
 
 /* Everything from here on goes to the queue, behind what is corked. */
@@ -16995,7 +17084,7 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const react
     if (c->h != h) {
         c->rare |= REACTOR__STREAM_RARE_NEW_HANDLER;
         c->rare &= ~(unsigned)REACTOR__STREAM_RARE_LAST_LOOK;
-        if (!(c->flags & REACTOR__STREAM_WRITE_ONLY))
+        if (!(c->rare & REACTOR__STREAM_RARE_WRITE_ONLY))
             c->flags &= ~(unsigned)REACTOR__STREAM_EOF_DELIVERED;
     }
     c->h = h;
@@ -17028,7 +17117,7 @@ REACTOR_API int reactor_abort(reactor *r, reactor_conn handle) {
     reactor__stream_conn *c = r ? reactor__stream_find(r, handle) : NULL;
     if (!r) return -EINVAL;
     if (!c || (c->flags & (REACTOR__STREAM_DEAD | REACTOR__STREAM_FAILED))) return 0;
-    reactor__stream_fail(c, -ECONNABORTED, REACTOR__STREAM_RESET);
+    reactor__stream_fail(c, -ECONNABORTED, REACTOR__STREAM_WITH_RESET);
     reactor__stream_schedule(r, c);
     return 0;
 }
@@ -17067,7 +17156,7 @@ REACTOR_API int reactor_detach(reactor *r, reactor_conn handle, reactor_socket *
     reactor__stream_note_peer(c);
     reactor__stream_unblock(r, c, c->fd);
     c->fd = REACTOR__UTIL_NO_SOCKET;
-    reactor__stream_fail(c, REACTOR_DETACHED, 0);
+    reactor__stream_fail(c, REACTOR_DETACHED, REACTOR__STREAM_PLAINLY);
     reactor__stream_schedule(r, c);
     return 0;
 }
@@ -17205,7 +17294,7 @@ REACTOR__COLD static void reactor__stream_drain_all(reactor *r, int begin) {
         reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
         if (begin) reactor__stream_mark_drained(c);
         if (begin && (c->flags & REACTOR__STREAM_DIALING) && !c->tail)
-            reactor__stream_fail(c, -ECANCELED, 0);
+            reactor__stream_fail(c, -ECANCELED, REACTOR__STREAM_PLAINLY);
         reactor__stream_schedule(r, c);
     }
 }
@@ -17242,7 +17331,7 @@ static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
         reactor__stream_free(r, c);
     } else if (c->flags & REACTOR__STREAM_DIALING) {
         reactor__stream_dial_step(r, c);
-    } else if (c->flags & REACTOR__STREAM_ATTACHING) {
+    } else if (reactor__stream_is_attaching(c)) {
         reactor__stream_opened(r, c);
     } else {
         const unsigned not_now = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED;
@@ -17362,9 +17451,7 @@ static int reactor__stream_address(const reactor *r, reactor_conn handle, int pe
     if (!c) return -EBADF;
     if (peer) reactor__stream_note_peer(c);
     if (peer && c->peer.kind != REACTOR__NET_UNKNOWN) return reactor__net_show(&c->peer, out, size);
-    if (!(c->flags & (REACTOR__STREAM_OPEN | REACTOR__STREAM_ATTACHING)) ||
-        c->fd == REACTOR__UTIL_NO_SOCKET)
-        return -ENOTCONN;
+    if ((c->flags & REACTOR__STREAM_DIALING) || c->fd == REACTOR__UTIL_NO_SOCKET) return -ENOTCONN;
     return reactor__net_name(c->fd, peer, out, size);
 }
 

@@ -768,6 +768,44 @@ static void write_all_there_is_room_for(reactor *r, reactor_conn c, const kind *
     }
 }
 
+/* A relay: what callbacks of one turn write to another connection is more than its max_output. */
+static struct {
+    reactor_conn to;
+    int refused;
+} relay;
+
+static void hook_relay(reactor *r, reactor_conn c, probe *p) {
+    (void)c;
+    if (reactor_write(r, relay.to, p->bytes, p->eat) < 0) relay.refused++;
+}
+
+CASE(law14_what_is_written_to_another_leaves_before_it_is_refused) {
+    enum { LEN = 48 * KIB };
+    static char got[LEN];
+    reactor_options o = {.read_buffer = 4 * KIB};
+    reactor_conn_options small = {.high_water = 8 * KIB, .max_output = 8 * KIB};
+    reactor *r = begin_with(&o);
+    probe from = {.data = hook_relay}, to = {0};
+    int in = attach_tcp_pair(r, &from, NULL), out = attach_tcp_pair(r, &to, &small);
+    turns(r, 3);
+    relay.to = to.conn;
+    relay.refused = 0;
+    char *data = pattern_new(LEN, 3, 0);
+    assert_int_equal(send(in, data, LEN, MSG_NOSIGNAL), LEN);
+    free(data);
+    UNTIL(r, from.in == LEN);
+    assert_int_equal(relay.refused, 0);
+    size_t n = 0;
+    while (n < LEN) {
+        turn(r);
+        ssize_t part = recv(out, got + n, LEN - n, MSG_DONTWAIT);
+        if (part > 0) n += (size_t)part;
+    }
+    pattern_check(got, LEN, 3, 0);
+    close(in), close(out);
+    end(r);
+}
+
 CASE(law14_memory_of_output_stays_within_twice_max_output) {
     static const size_t mosts[] = {16 * KIB, 64 * KIB, 1 * MIB};
     for (size_t i = 0; i < COUNT(mosts) * COUNT(kinds); i++) {
@@ -896,6 +934,7 @@ int main(void) {
         TEST(detach_sends_first_what_the_kernel_takes),
         TEST(detach_is_EBUSY_for_what_the_kernel_does_not_take),
         TEST(detach_of_others_in_mid_turn_sends_their_answers_first),
+        TEST(law14_what_is_written_to_another_leaves_before_it_is_refused),
         TEST(law14_memory_of_output_stays_within_twice_max_output),
         TEST(law14_memory_of_what_is_sent_already_counts),
         TEST(law14_memory_of_queued_files_is_little),
