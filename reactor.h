@@ -13561,18 +13561,15 @@ REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup handle) {
 /* ==== >> stream ==== */
 /* Connections and listeners: bytes in order, queues with marks, timeouts, an orderly end.
 
-   The parts, in the order in which they stand: states and structs; policies (options); the schedule;
-   the output queue, the cork and the marks; the way of the bytes (the one entry and the one exit);
-   sending, callbacks, receiving; timeouts; the end of a connection; updating; events and the fast
-   path; batches; connecting, listening; the calls that write and steer; draining; the module.
-
    No call acts at once. It sets flags and schedules the connection, and at the end of the
    connection's own callback, or of the turn, reactor__stream_update looks at the flags and does what
    is due, in one order. So no callback runs inside a call, and what several calls ask for is done
    together. A connection's callbacks run between callback_begin and callback_end: what they write to
-   their own connection is corked, and leaves with one system call.
+   their own connection is corked, and leaves with one system call. Bytes come in at one place and
+   leave at one, where a filter would sit: see "the way of the bytes". */
+#ifndef REACTOR_NO_NET
 
-   Where the backend has edges a connection is registered once, for everything. It remembers what was
+/* Where the backend has edges a connection is registered once, for everything. It remembers what was
    reported (READABLE, BLOCKED), and reads or writes when it may. Where there are only levels its
    interest follows the same two facts.
 
@@ -13582,7 +13579,6 @@ REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup handle) {
    EAGAIN. A read of 0 is the peer's FIN only if the kernel has no error left to tell (input_ended).
    Closing a TCP socket with input unread resets it, and the peer may lose output that it has not read
    yet: so a close sends FIN and waits for the peer's (linger). */
-#ifndef REACTOR_NO_NET
 
 /* ---- a connection's life ----
 
