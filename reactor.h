@@ -8994,41 +8994,53 @@ typedef struct sigaction reactor__signal_before;
 typedef void reactor__signal_handler_fn(int signum, siginfo_t *info, void *context);
 #endif
 
-/* Keeps threads out while one changes what is behind it, and lets that one wait for the handlers
-   that walk there. No mutex: a fork's child would inherit one that was held, or a walk that was under
-   way, of threads that it does not have. Both are told by their process. */
+/* A gate admits one thread at a time to change what is behind it, and lets that thread wait for the
+   handlers that walk there. It is no mutex: a forked child would inherit one that was held by a thread
+   that it does not have, and wait for it for ever. A gate notes the process along with the holder and
+   with the walks, so a child recognizes both as its parent's.
+
+        open -> held [signal_try_enter]   held -> open [signal_leave]
+        held by a parent -> held [signal_try_enter, in the child] */
 typedef struct reactor__signal_gate {
     int holder;  /* atomic: process of the thread inside; 0: nobody is */
     int pid;     /* atomic: process whose handlers are counted */
     int walkers; /* atomic: how many are walking */
 } reactor__signal_gate;
 
-/* One loop's watch of one signal as every copy sees it: this and the hub stay as they are, or get
-   another REACTOR__SIGNAL_MAGIC, for copies may be of different versions. */
+/* A link is one loop's watch of one signal, in the part that every copy of the library sees. Copies may
+   be of different versions: whoever changes this struct or the hub changes REACTOR__SIGNAL_MAGIC. */
 typedef struct reactor__signal_link {
-    struct reactor__signal_link *next; /* atomic */
-    void (*tell)(struct reactor__signal_link *link, int pid);
-    reactor__signal_handler_fn *handler; /* of the copy that made it */
+    struct reactor__signal_link *next;                          /* atomic */
+    void (*notify)(struct reactor__signal_link *link, int pid); /* called by any copy's handler */
+    reactor__signal_handler_fn *handler; /* of the copy that made it, and names that copy */
 } reactor__signal_link;
 
-/* A copy's code, handler included, may be unloaded before another's. A copy that finds a signal taken
-   by another one asks its handler for the hub; one that leaves has the handler of a copy that stays
-   installed. The hub is memory of nobody's allocator, for who makes it may be gone before who frees
-   it. */
+/* A hub is what the process keeps of a watched signal. A copy's code, handler included, may be
+   unloaded before another's: so a copy that finds the signal taken asks the handler that it finds for
+   the hub, and a copy that leaves installs the handler of one that stays. The hub is mapped memory and
+   not an allocator's, for the copy that made it may be gone when the last one frees it.
+
+        none -> watched [signal_meet, with the first link]   watched -> watched [signal_put_on, take_off]
+        watched -> joined into another copy's [signal_join]   watched -> none [signal_depart, when the
+        last link is off: the disposition is restored by signal_hand_over before that] */
 typedef struct reactor__signal_hub {
     reactor__signal_gate gate;
     reactor__signal_link *first;     /* atomic; changed inside the gate */
     reactor__signal_before previous; /* what was there before */
 } reactor__signal_hub;
 
-/* This copy's: its hubs, while it watches their signals. The gate is entered before the hub's. */
+/* This copy's table: the hub of each signal that it watches. An entry's gate is always entered before
+   the gate of its hub, so two threads cannot wait for each other. */
 static struct reactor__signal_entry {
     reactor__signal_gate gate;
     reactor__signal_hub *hub;        /* atomic */
     reactor__signal_before previous; /* as when this copy took the signal over */
 } reactor__signal_table[REACTOR__SIGNAL_MAX];
 
-/* The watch as its loop sees it. */
+/* A node is the watch as its loop sees it.
+
+        -> linked [signal_link_node]   linked, pending 0 -> 1 [signal_notify]   1 -> 0 [signal_turn]
+        linked -> removed, fn NULL [reactor_signal, signal_fork_cleanup]   removed -> freed [signal_sweep] */
 typedef struct reactor__signal_node {
     reactor__signal_link link;              /* first */
     struct reactor__signal_node *next_here; /* of the same loop, which owns it */
@@ -9047,7 +9059,9 @@ typedef struct reactor__signal_module {
 
 /* ---- gates ---- */
 
-/* 0: a thread is inside. Whoever finds another process inside has found what a fork left. */
+/* Enters, or returns 0 if another thread of this process is inside. A holder of another process is a
+   parent's thread that a fork has not brought along, so the gate is free; the walks that it counted
+   do not exist here either. */
 static int reactor__signal_try_enter(reactor__signal_gate *g) {
     const int pid = reactor__util_pid();
     if (REACTOR__EXCHANGE(&g->holder, pid) == pid) return 0;
@@ -9057,14 +9071,16 @@ static int reactor__signal_try_enter(reactor__signal_gate *g) {
     return 1;
 }
 
+/* Waits for the holder, who is a few calls away from leaving. It naps and does not spin, for the holder
+   may be of lower priority. */
 static void reactor__signal_enter(reactor__signal_gate *g) {
     while (!reactor__signal_try_enter(g)) reactor__util_nap();
 }
 
 static void reactor__signal_leave(reactor__signal_gate *g) { REACTOR__STORE(&g->holder, 0); }
 
-/* From a handler. 0: nobody in this process has come through the gate, so there is nothing of this
-   process behind it. */
+/* A handler's way in, which never waits. Returns 0 if no thread of this process has passed the gate:
+   what is behind it is a parent's, and the handler must not touch it. */
 static int reactor__signal_begin_walk(reactor__signal_gate *g, int pid) {
     if (REACTOR__LOAD(&g->pid) != pid) return 0;
     REACTOR__ADD(&g->walkers, 1);
@@ -9081,13 +9097,14 @@ static void reactor__signal_await_walks(const reactor__signal_gate *g) {
 
 /* ---- a hub's list ---- */
 
-/* The handler's walk may be anywhere: it sees the link or not. */
+/* A handler may be walking at this moment; the one atomic store means that it sees the whole link or
+   none of it. */
 static void reactor__signal_put_on(reactor__signal_hub *hub, reactor__signal_link *link) {
     link->next = hub->first;
     REACTOR__STORE(&hub->first, link);
 }
 
-/* When this returns, nobody but the loop knows the node. */
+/* When this returns no handler can see the node, and its loop may free it. */
 static void reactor__signal_take_off(reactor__signal_hub *hub, reactor__signal_link *link) {
     reactor__signal_link **at = &hub->first;
     while (*at != link) at = &(*at)->next;
@@ -9097,9 +9114,9 @@ static void reactor__signal_take_off(reactor__signal_hub *hub, reactor__signal_l
 
 /* ---- what a handler does ---- */
 
-/* A link's tell. In the opposite order to that in which turn looks: the node, the part, the wake-up.
-   Whatever it sees of these, the rest is there already. */
-static void reactor__signal_tell(reactor__signal_link *link, int pid) {
+/* A link's notify. It sets the node, then the module, then wakes the loop; turn looks in the opposite
+   order. So whichever of them the loop sees, what belongs to it is there already. */
+static void reactor__signal_notify(reactor__signal_link *link, int pid) {
     reactor__signal_node *node = (reactor__signal_node *)link;
     if (REACTOR__LOAD(&node->r->pid) != pid) return; /* its parent's */
     REACTOR__STORE(&node->pending, 1);
@@ -9107,8 +9124,9 @@ static void reactor__signal_tell(reactor__signal_link *link, int pid) {
     reactor__wake_notify(&node->r->wake);
 }
 
-/* How many watch it; -1: all that there is belongs to a parent of this process. The entry's walk
-   keeps the hub there, the hub's the nodes. */
+/* Notifies every loop that watches the signal. Returns how many there are; -1: all that there is belongs
+   to a parent of this process. The walk counted at the entry keeps the hub from being freed, that
+   counted at the hub keeps the nodes. */
 static int reactor__signal_deliver(int signum) {
     struct reactor__signal_entry *entry = &reactor__signal_table[signum];
     const int pid = reactor__util_pid();
@@ -9119,7 +9137,7 @@ static int reactor__signal_deliver(int signum) {
         n = -1;
     } else if (hub) {
         reactor__signal_link *link = REACTOR__LOAD(&hub->first);
-        for (; link; link = REACTOR__LOAD(&link->next), n++) link->tell(link, pid);
+        for (; link; link = REACTOR__LOAD(&link->next), n++) link->notify(link, pid);
         reactor__signal_end_walk(&hub->gate);
     }
     reactor__signal_end_walk(&entry->gate);
@@ -9414,7 +9432,8 @@ REACTOR__COLD static reactor__signal_hub *reactor__signal_join(int signum,
 
 /* ---- linking ---- */
 
-/* Leaves the hub. A copy without a watcher forgets it; whoever leaves it empty discards it. */
+/* Leaves the hub's gate. A copy without a watcher forgets the hub, and waits for its own handlers to
+   have left it; whoever leaves it without any watcher frees it. */
 REACTOR__COLD static void reactor__signal_depart(int signum, reactor__signal_hub *hub) {
     struct reactor__signal_entry *entry = &reactor__signal_table[signum];
     const int here = reactor__signal_is_watched_here(hub, NULL), empty = !hub->first;
@@ -9425,15 +9444,17 @@ REACTOR__COLD static void reactor__signal_depart(int signum, reactor__signal_hub
     if (empty) reactor__signal_discard(hub);
 }
 
-/* Installs, in whichever hub; returns that, entered as hub is. */
-REACTOR__COLD static reactor__signal_hub *reactor__signal_settle(int signum,
-                                                                 reactor__signal_hub *hub, int *e) {
+/* Makes sure that the signal comes to this library, joining another copy's hub if that copy has the
+   signal. Returns the hub that this copy has then, entered as hub is. */
+REACTOR__COLD static reactor__signal_hub *reactor__signal_claim(int signum,
+                                                                reactor__signal_hub *hub, int *e) {
     while ((*e = reactor__signal_install(signum, hub)) == -EAGAIN)
         hub = reactor__signal_join(signum, hub);
     return hub;
 }
 
-/* The handler is installed when the list is ready for it: what comes from then on is told. */
+/* The link is on the list before the handler is installed, so the first signal that comes to the
+   handler finds it. */
 static int reactor__signal_link_node(reactor__signal_node *node) {
     struct reactor__signal_entry *entry = &reactor__signal_table[node->signum];
     int e = -ENOMEM;
@@ -9441,7 +9462,7 @@ static int reactor__signal_link_node(reactor__signal_node *node) {
     reactor__signal_hub *hub = reactor__signal_meet(node->signum);
     if (hub) {
         reactor__signal_put_on(hub, &node->link);
-        hub = reactor__signal_settle(node->signum, hub, &e);
+        hub = reactor__signal_claim(node->signum, hub, &e);
         if (e < 0) reactor__signal_take_off(hub, &node->link);
         reactor__signal_depart(node->signum, hub);
     }
@@ -9449,6 +9470,8 @@ static int reactor__signal_link_node(reactor__signal_node *node) {
     return e;
 }
 
+/* The disposition is handed over before the link is taken off: in between the signal still comes to
+   this node, and afterwards to whoever is next. */
 static void reactor__signal_unlink(reactor__signal_node *node) {
     struct reactor__signal_entry *entry = &reactor__signal_table[node->signum];
     reactor__signal_enter(&entry->gate);
@@ -9468,12 +9491,12 @@ REACTOR__COLD static int reactor__signal_adopt(reactor__signal_node *node) {
     int e;
     reactor__signal_enter(&entry->gate);
     reactor__signal_enter(&entry->hub->gate);
-    reactor__signal_leave(&reactor__signal_settle(node->signum, entry->hub, &e)->gate);
+    reactor__signal_leave(&reactor__signal_claim(node->signum, entry->hub, &e)->gate);
     reactor__signal_leave(&entry->gate);
     return e;
 }
 
-/* Frees what was removed; not before turn is done with the list. */
+/* Frees the nodes that were removed. Not while turn goes through the list, which would lose its place. */
 REACTOR__COLD static void reactor__signal_sweep(reactor__signal_module *p) {
     reactor__signal_node **at = &p->nodes;
     while (*at) {
@@ -9487,8 +9510,8 @@ REACTOR__COLD static void reactor__signal_sweep(reactor__signal_module *p) {
     }
 }
 
-/* pending is cleared before the nodes are looked at: one that comes after its node was passed sets
-   it again. */
+/* Calls back for the signals that came. The module's pending is cleared before the nodes are looked at:
+   a signal that comes after its node was passed sets it again, and has the next turn. */
 static void reactor__signal_turn(reactor *r, reactor__loop_module *module) {
     reactor__signal_module *p = (reactor__signal_module *)module;
     REACTOR__STORE(&r->pending[REACTOR__LOOP_SIGNAL], 0);
@@ -9547,7 +9570,8 @@ REACTOR__COLD static void reactor__signal_dump(const reactor *r, const reactor__
     }
 }
 
-/* Made with the first signal. Before any node of its loop is linked, for handlers reach it. */
+/* The module is made with the first signal, and before any node of its loop is linked: a handler may
+   come by the node to the loop at once, and turn needs the module. */
 static reactor__signal_module *reactor__signal_module_of(reactor *r) {
     reactor__signal_module *p = (reactor__signal_module *)r->modules[REACTOR__LOOP_SIGNAL];
     if (p) return p;
@@ -9570,7 +9594,7 @@ REACTOR__COLD static int reactor__signal_add(reactor *r, reactor__signal_module 
     node->fn = fn;
     node->user = user;
     node->signum = signum;
-    node->link.tell = reactor__signal_tell;
+    node->link.notify = reactor__signal_notify;
     node->link.handler = reactor__signal_handler_here();
     int e = reactor__signal_link_node(node);
     if (e < 0) {
@@ -10525,10 +10549,13 @@ typedef struct reactor__child_module {
     uint32_t slot; /* of that */
 } reactor__child_module;
 
+/* NULL before the first child. */
 static reactor__child_module *reactor__child_module_here(const reactor *r) {
     return (reactor__child_module *)r->modules[REACTOR__LOOP_CHILD];
 }
 
+/* The invariants of a node. Who has ended holds no timer, or a SIGKILL would come for whoever has the
+   number next. */
 static void reactor__child_check(const reactor__child_node *node) {
     REACTOR__CHECK(node->pid > 0 || node->state == REACTOR__CHILD_NEW);
     REACTOR__CHECK(node->state != REACTOR__CHILD_ENDED || !node->deadline);
@@ -10553,6 +10580,7 @@ static void reactor__child_exited(reactor__child_node *node);
    collect  before the queue is looked at: the children whose end another thread has told.
    close    gives back what begin has taken. */
 
+/* By its number, which no two children that are watched share: it is free when it was waited for. */
 static reactor__child_node *reactor__child_find(const reactor__child_module *p, int pid) {
     reactor__child_node *node = p->buckets[(unsigned)pid % REACTOR__CHILD_BUCKETS];
     while (node && node->pid != pid) node = node->next;
@@ -10644,6 +10672,7 @@ static void reactor__child_sys_close(reactor *r, reactor__child_module *p, int c
 #else
 #include <sys/wait.h>
 
+/* What wait(2) says of an end. The macros are asked, for systems differ in the numbers. */
 static void reactor__child_set_status(reactor_exit *how, int status) {
     memset(how, 0, sizeof *how);
     how->code = -1;
@@ -10655,7 +10684,9 @@ static void reactor__child_set_status(reactor_exit *how, int status) {
     }
 }
 
-/* By its number: until it is waited for, nobody else can get that. */
+/* Waits by the number, without blocking. Until a child is waited for nobody else can get its number, so
+   this takes another's status only if somebody else has waited for it and a new child of this process
+   has got the number since. Where there are pidfds even that is impossible. */
 static int reactor__child_wait(reactor__child_node *node) {
     int status = 0;
     pid_t got;
@@ -10666,7 +10697,9 @@ static int reactor__child_wait(reactor__child_node *node) {
     return got > 0;
 }
 
-/* To one, or to its group. A process that has ended and was not waited for takes any signal. */
+/* Sends by the number, to one or to its group. A process that has ended and was not waited for takes
+   any signal without effect; ESRCH means that somebody else has waited for it, which fn is about to
+   hear. */
 static int reactor__child_send(reactor__child_node *node, int signum) {
     if (kill((pid_t)(node->group ? -node->pid : node->pid), signum) == 0) return 0;
     return errno == ESRCH ? 0 : -errno;
@@ -10711,15 +10744,16 @@ static int reactor__child_sys_begin(reactor *r, reactor__child_module *p) {
     return 0;
 }
 
-/* The pidfd is readable. */
+/* A pidfd becomes readable when its process has ended, and stays so. */
 static void reactor__child_sys_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     (void)fd, (void)events;
     r->core.counters.callbacks--; /* child_tell's is the one that counts */
     reactor__child_exited((reactor__child_node *)user);
 }
 
-/* -ESRCH is a child that has been waited for, which take finds out, and -EINVAL a thread. A sandbox
-   says EPERM or ENOSYS, a kernel that is too old ENOSYS. */
+/* Refusals that mean "no pidfd" have the timer look: ENOSYS of an old kernel, EPERM or ENOSYS of a
+   sandbox, and ESRCH of a child that was waited for already, which take then finds out. Those that mean
+   "not now", for want of descriptors or memory, are the caller's. pidfd_open(2) makes it close-on-exec. */
 static int reactor__child_sys_watch(reactor__child_module *p, reactor__child_node *node) {
     reactor__child_watch *w = &node->watch;
     (void)p;
@@ -10750,8 +10784,8 @@ static void reactor__child_sys_unwatch(reactor__child_module *p, reactor__child_
     node->watch.fd = 0;
 }
 
-/* By the pidfd, so that never another process is waited for, were the number to be its by now. Linux
-   5.3 has pidfds, and cannot wait by them (EINVAL). */
+/* Waits by the pidfd, which never comes to mean another process. Linux 5.3 has pidfds and cannot wait by
+   them (EINVAL). The status is put together as wait(2) would give it, for one reader of it. */
 static int reactor__child_sys_take(reactor__child_node *node) {
     siginfo_t info;
     int e;
@@ -10777,7 +10811,9 @@ static void reactor__child_sys_recall(reactor__child_node *node) {
     if (info.mask & REACTOR__CHILD_INFO_EXIT) reactor__child_set_status(&node->how, info.exit_code);
 }
 
-/* A group has no pidfd: that its leader still has the number is asked first. */
+/* pidfd_send_signal(2) cannot hit another process that has got the number since. It knows no groups
+   before Linux 6.9, so for a group it only asks (signal 0) whether the leader still has the number;
+   while it has, that of the group is not given to others either. */
 static int reactor__child_sys_kill(reactor__child_node *node, int signum) {
     if (!node->watch.fd) return reactor__child_send(node, signum);
     if (syscall(SYS_pidfd_send_signal, node->watch.fd, node->group ? 0 : signum, NULL, 0) < 0)
@@ -10853,7 +10889,6 @@ static void reactor__child_sys_unwatch(reactor__child_module *p, reactor__child_
         (void)reactor__child_sys_event(p, node, EV_DELETE);
 }
 
-/* macOS tells of an exit before its status can be had. */
 static int reactor__child_sys_take(reactor__child_node *node) { return reactor__child_wait(node); }
 
 static void reactor__child_sys_recall(reactor__child_node *node) { (void)node; }
@@ -10875,7 +10910,8 @@ static void reactor__child_sys_close(reactor *r, reactor__child_module *p, int c
 
 /* ---- from its end to its callback ---- */
 
-/* Changes who looks at a child. The timer is asleep while there is nobody to look at. */
+/* Changes who looks at a child. The timer is reset only when the first child comes to be looked at or
+   the last one goes; while there is none it sleeps, and an idle loop does not wake. */
 static void reactor__child_set_state(reactor__child_node *node, int state) {
     reactor__child_module *p = reactor__child_module_here(node->r);
     const uint32_t before = p->polled;
@@ -10908,6 +10944,7 @@ static void reactor__child_end(reactor__child_node *node) {
     reactor__child_check(node);
 }
 
+/* It has ended, and its status is somebody else's. */
 static void reactor__child_lost(reactor__child_node *node) {
     memset(&node->how, 0, sizeof node->how);
     node->how.error = -ECHILD;
@@ -10924,7 +10961,8 @@ static int reactor__child_look(reactor__child_node *node) {
     return 1;
 }
 
-/* The system says that it has ended. */
+/* The system says that it has ended. macOS says so some microseconds before the status can be had: the
+   timer fetches it then, for waiting here would block the loop. */
 static void reactor__child_exited(reactor__child_node *node) {
     if (reactor__child_look(node)) return;
     reactor__child_release(node);
@@ -10969,6 +11007,8 @@ static void reactor__child_tell(reactor *r, reactor__child_node *node) {
     if (fn) reactor__loop_call_child(r, fn, pid, &how, user);
 }
 
+/* Ends when the queue is empty: what a callback starts cannot have ended before the next wait, and a
+   child that a callback hands over and that has ended long since is one more call. */
 static void reactor__child_turn(reactor *r, reactor__loop_module *module) {
     reactor__child_module *p = (reactor__child_module *)module;
     REACTOR__STORE(&r->pending[REACTOR__LOOP_CHILD], 0);
@@ -10979,7 +11019,8 @@ static void reactor__child_turn(reactor *r, reactor__loop_module *module) {
 
 /* ---- the end of the loop, and forks ---- */
 
-/* Nothing of this loop's children is left in the kernel; memory stays. */
+/* A forked child has destroyed its copy in a callback: descriptors are closed at once, memory stays until
+   that callback has returned. Nothing is sent to the children, which are the parent's. */
 static void reactor__child_fork_cleanup(reactor *r, reactor__loop_module *module) {
     reactor__child_module *p = (reactor__child_module *)module;
     for (int i = 0; i < REACTOR__CHILD_BUCKETS; i++)
@@ -11054,7 +11095,8 @@ static int reactor__child_module_start(reactor *r) {
     return 0;
 }
 
-/* All that can fail before there is a child. */
+/* Everything that can fail for want of memory or descriptors, made before there is a child: reactor_spawn
+   could not take a child back that has begun to run. */
 static int reactor__child_new(reactor *r, reactor_child_fn *fn, void *user,
                               reactor__child_node **out) {
     if (r->closing) return -ECANCELED;
@@ -11083,6 +11125,8 @@ static int reactor__child_start(reactor__child_node *node, int pid) {
     return e;
 }
 
+/* Asks for the status at once: that tells a child from what is none, and finds one that has ended
+   before. Its status is taken only when nothing can fail any more, or it would be lost. */
 static int reactor__child_add(reactor *r, int pid, reactor_child_fn *fn, void *user) {
     reactor__child_node *node = NULL;
     int e = reactor__child_new(r, fn, user, &node);
@@ -17822,11 +17866,14 @@ typedef struct reactor__spawn_plan {
     volatile int error;  /* and then, why it failed */
 } reactor__spawn_plan;
 
+/* Nothing is missing here. */
 static int reactor__spawn_sys_check(const reactor_spawn_options *o) {
     (void)o;
     return 0;
 }
 
+/* Above 2, as all descriptors of the library: if 0 is not open here, /dev/null would get that number,
+   and be taken for the program's own standard input. */
 static int reactor__spawn_sys_null(int number, reactor_file *out) {
     *out = reactor__util_above(open("/dev/null", (number ? O_WRONLY : O_RDONLY) | O_CLOEXEC));
     return *out < 0 ? -errno : 0;
@@ -17844,10 +17891,14 @@ static int reactor__spawn_sys_own(int number, reactor_file *out) {
     return fcntl(number, F_GETFD) == 0;
 }
 
+/* Asked before there is a process, so that the caller hears EBADF of the file and not of a dup2 in
+   between. */
 static int reactor__spawn_sys_is_open(reactor_file file) {
     return fcntl(file, F_GETFD) < 0 ? -errno : 0;
 }
 
+/* Both ends close-on-exec. Until the flag is set here another thread may start a program by other
+   means, which then holds the pipe open: hence pipe2(2) wherever there is one. */
 #ifdef __APPLE__
 static int reactor__spawn_pipe(int ends[2]) {
     if (pipe(ends) < 0) return -errno;
@@ -17865,7 +17916,9 @@ static int reactor__spawn_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 
 #endif
 
 #ifndef REACTOR_NO_NET
-/* A pipe, which is what programs expect: they cannot open /dev/stdout of a socket. */
+/* A pipe and not a pair of sockets, for programs expect one: /dev/stdout of a socket cannot be opened,
+   and some choose their buffering by it. The end that is given stays blocking, as programs want it:
+   O_NONBLOCK, which reactor_attach sets, is of one end alone. */
 static int reactor__spawn_sys_pair(int number, reactor_socket *ours, reactor_file *given) {
     int ends[2];
     int e = reactor__spawn_pipe(ends);
@@ -17880,7 +17933,8 @@ static int reactor__spawn_sys_pair(int number, reactor_socket *ours, reactor_fil
 
    Nothing here may allocate, lock, or call what does. */
 
-/* From first on, all but the report, which is close-on-exec. */
+/* Closes all descriptors from first on. Those of the library are close-on-exec anyway; this is for those
+   of the program and its other libraries that are not. */
 #ifdef __linux__
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* Linux 5.9, before which nothing does it */
@@ -17897,7 +17951,9 @@ static void reactor__spawn_close_from(int first) { closefrom(first); }
 #endif
 
 /* What is to get a number is first moved above all numbers that are to be given: so none takes the
-   place of another that is still needed. The report's place is the first above them. */
+   place of another that is still needed. The report is moved to the first place above them, so that
+   everything else above can be closed in one go. dup2(2) clears close-on-exec, and so it is cleared by
+   hand of what already has its number. */
 static int reactor__spawn_place(reactor__spawn_plan *plan) {
     for (int i = 0; i < plan->count; i++) {
         int *file = &plan->files[i];
@@ -17918,7 +17974,10 @@ static int reactor__spawn_place(reactor__spawn_plan *plan) {
     return 0;
 }
 
-/* exec gives only handlers up: what is ignored or blocked here would be so in the program. */
+/* execve(2) resets handlers only: what is ignored or blocked here would be so in the program, which then
+   writes into broken pipes for ever or cannot be ended by SIGTERM. Some numbers are refused (SIGKILL,
+   and what the C library keeps for itself). The mask comes last: a signal that was sent to the process
+   meanwhile meets the default action, as it would in the program. */
 static void reactor__spawn_reset_signals(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -17929,6 +17988,7 @@ static void reactor__spawn_reset_signals(void) {
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Returns only if it failed. The casts are of POSIX's making: execve changes neither text. */
 static int reactor__spawn_try(const reactor__spawn_plan *plan, const char *path) {
     execve(path, (char *const *)(uintptr_t)plan->argv, (char *const *)(uintptr_t)plan->environment);
     return errno;
@@ -17954,6 +18014,10 @@ static int reactor__spawn_exec(const reactor__spawn_plan *plan) {
     }
 }
 
+/* What the new process does, up to its end. Not inlined: its caller's variables are the parent's, too,
+   and must keep their values. A session is made before the folder is changed, and the signals are
+   reset last, so that whatever fails is reported. _exit and not exit: the parent's buffers and its
+   functions for the end are the parent's. */
 REACTOR__NOINLINE static void reactor__spawn_child(reactor__spawn_plan *plan) {
     plan->shared = 1;
     int e = reactor__spawn_place(plan);
@@ -17970,6 +18034,9 @@ REACTOR__NOINLINE static void reactor__spawn_child(reactor__spawn_plan *plan) {
 
 /* ---- in this one ---- */
 
+/* Signals are blocked over the fork: a handler of the program that ran in the new process would run in
+   this one's memory. The mask of this thread is as before when it returns. Not inlined, for a function
+   that calls vfork must not go on in its caller's frame. */
 REACTOR__NOINLINE static int reactor__spawn_fork(reactor__spawn_plan *plan) {
     sigset_t all, before;
     sigfillset(&all);
@@ -17981,7 +18048,9 @@ REACTOR__NOINLINE static int reactor__spawn_fork(reactor__spawn_plan *plan) {
     return result;
 }
 
-/* Why the process could not become the program; 0: it has, and the pipe has ended. */
+/* Why the process could not become the program, or 0. With shared memory that is known by now, for
+   vfork returns when the process has become the program or ended; and it must not be read from the
+   pipe, which a process that another thread has forked meanwhile may hold open. */
 static int reactor__spawn_outcome(const reactor__spawn_plan *plan, int pipe_end) {
     int error = 0;
     ssize_t n;
@@ -17991,7 +18060,8 @@ static int reactor__spawn_outcome(const reactor__spawn_plan *plan, int pipe_end)
     return n == (ssize_t)sizeof error ? error : n < 0 ? errno : 0;
 }
 
-/* What failed is waited for here: it is nobody's child. */
+/* What failed is waited for here, for nobody else knows of it. A host's handler of SIGCHLD that waits for
+   all may be faster; then there is nothing left to do. */
 static int reactor__spawn_run(reactor__spawn_plan *plan) {
     int ends[2];
     int e = reactor__spawn_pipe(ends);
@@ -18014,6 +18084,8 @@ static const char *reactor__spawn_path(const char *const *environment) {
     return "/usr/local/bin:/bin:/usr/bin";
 }
 
+/* Everything that the new process needs is prepared here, in one piece of memory: the numbers of its
+   files, and room for each path that it tries. */
 static int reactor__spawn_sys_start(const reactor__spawn_launch *l) {
     const reactor_spawn_options *o = l->o;
     reactor__spawn_plan plan;
@@ -18041,6 +18113,7 @@ static int reactor__spawn_sys_start(const reactor__spawn_launch *l) {
 /* ---- the streams ---- */
 
 #ifndef REACTOR_NO_NET
+/* The connection is made before there is a process: what fails here leaves nothing to be ended. */
 static int reactor__spawn_stream(reactor__spawn_launch *l, int i) {
     const reactor_spawn_stream *s = &l->o->streams[i];
     reactor_socket ours;
@@ -18066,6 +18139,8 @@ static int reactor__spawn_stream(reactor__spawn_launch *l, int i) {
 static void reactor__spawn_discard(reactor__spawn_launch *l) { (void)l; }
 #endif
 
+/* Finds or makes what the process gets as its descriptor i. What was made is closed here when the
+   process has it; what is the caller's stays open. */
 static int reactor__spawn_open(reactor__spawn_launch *l, int i) {
     const reactor_spawn_stream *s = &l->o->streams[i];
     if (s->what == REACTOR_SPAWN_STREAM) return reactor__spawn_stream(l, i);
@@ -18081,6 +18156,7 @@ static int reactor__spawn_open(reactor__spawn_launch *l, int i) {
     return e;
 }
 
+/* 1,024 files are more than any program is given, and keep the sums of numbers far from overflowing. */
 static int reactor__spawn_check(const reactor_spawn_options *o) {
     if (!o->argv || !o->argv[0] || o->file_count < 0 || (o->file_count && !o->files))
         return -EINVAL;
