@@ -7729,6 +7729,7 @@ static void reactor__loop_close_ranks(reactor *r) {
    long the wait may be. */
 REACTOR__NOINLINE static int64_t reactor__loop_ask_hooks(reactor *r, int64_t timeout) {
     const uint32_t n = r->hook_count;
+    r->quiet = 0; /* a hook may set timers and defer tasks after the turn has looked for such */
     r->hooking = 1;
     for (uint32_t i = 0; i < n && !REACTOR__PEEK(&r->core.stop); i++) {
         if (!r->hooks[i].fn) continue;

@@ -88,6 +88,32 @@ CASE(a_hook_is_asked_once_a_turn_and_is_no_callback) {
     reactor_destroy(r);
 }
 
+/* Turns after the first: what the loop has found out about the last turn must not hide a wish, nor
+   what a hook sets. */
+typedef struct steady {
+    int calls;
+    record timer, task;
+} steady;
+
+static int64_t steady_hook(reactor *r, void *user) {
+    steady *s = user;
+    s->calls++;
+    if (s->calls == 6) assert_int_equal(reactor_after(r, 1, on_timer, &s->timer, NULL), 0);
+    if (s->calls == 8) assert_int_equal(reactor_defer(r, on_task, &s->task), 0);
+    return s->calls < 8 ? 1 : -1;
+}
+
+CASE(wishes_hold_in_every_turn_of_a_run) {
+    reactor *r = make_loop();
+    steady s = {.calls = 0};
+    assert_int_equal(reactor_before_wait(r, steady_hook, &s), 0);
+    assert_int_equal(reactor_run(r), 0); /* returns, or the time limit ends it */
+    assert_int_equal(s.timer.calls, 1);
+    assert_int_equal(s.task.calls, 1);
+    assert_true(s.calls >= 8);
+    reactor_destroy(r);
+}
+
 /* ---- what hooks may do ---- */
 
 typedef struct doer {
@@ -625,6 +651,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_timer_given_to_a_guest_in_a_callback_ends_the_wait),
         TEST(run_goes_on_while_a_guest_has_something_to_come),
+        TEST(wishes_hold_in_every_turn_of_a_run),
         TEST(a_hook_is_asked_once_a_turn_and_is_no_callback),
         TEST(what_a_hook_starts_is_done_before_the_loop_sleeps),
         TEST(a_hook_may_stop_and_destroy_and_not_run),
