@@ -18229,6 +18229,21 @@ REACTOR_API int reactor_spawn(reactor *r, const reactor_spawn_options *o, reacto
    told to others. Memory of a socket stays until the end of the turn: see finish. */
 #if !defined(REACTOR_NO_NET) && !defined(REACTOR_NO_DATAGRAMS)
 
+/* ---- a socket's life ----
+
+        OPEN      from reactor_datagram_open on; PAUSED and BLOCKED come and go, each for one
+                  direction
+        CLOSING   nothing is called any more but on_close; what is queued leaves, until close_by
+        gone      on_close has been called, the memory is freed
+
+   The edges, and who makes them:
+
+        OPEN -> CLOSING     reactor_datagram_close; fail, when receiving is over; fini
+        CLOSING -> gone     finish, by step at the end of a turn, or by fini
+
+   Callbacks run inside io (an event) and inside step (the end of a turn), and a socket is freed by
+   step and fini alone. So whoever runs below io may go on using it after any callback, and has
+   only to look whether it is CLOSING by now, or whether the loop has been stopped. */
 enum {
     REACTOR__DATAGRAM_CONNECTED = 1,
     REACTOR__DATAGRAM_UNIX = 2,
@@ -18421,6 +18436,7 @@ static const struct cmsghdr *reactor__datagram_sys_next(const struct msghdr *m,
     return (const struct cmsghdr *)(const void *)((const char *)c + step);
 }
 
+/* The first control message, or NULL. The kernel sets the length to what it has written. */
 static const struct cmsghdr *reactor__datagram_sys_first(const struct msghdr *m) {
     if ((size_t)m->msg_controllen < sizeof(struct cmsghdr)) return NULL;
     return (const struct cmsghdr *)m->msg_control;
@@ -18449,6 +18465,7 @@ static void reactor__datagram_sys_look(const struct cmsghdr *c, reactor__datagra
     }
 }
 
+/* Appends a control message. The header's room is known to suffice: CONTROL counts all kinds. */
 static void reactor__datagram_sys_put(struct msghdr *m, int level, int type, const void *data,
                                       size_t len) {
     struct cmsghdr *c = (struct cmsghdr *)(void *)((char *)m->msg_control + m->msg_controllen);
@@ -18492,6 +18509,8 @@ static void reactor__datagram_sys_put_info(struct msghdr *m, const reactor_peer 
 /* The buffer has moved. */
 static void reactor__datagram_sys_forget(reactor__datagram_module *p) { p->sys.capacity = 0; }
 
+/* Makes the headers point at their places in the buffer. That differs only between sockets of a
+   different max_size, so most receives find it done. */
 static void reactor__datagram_sys_aim(reactor__datagram_module *p,
                                       const reactor__datagram_socket *d) {
     reactor__datagram_ends *in = &p->sys.in;
@@ -18558,12 +18577,16 @@ static int reactor__datagram_sys_receive(reactor__datagram_module *p,
     return n;
 }
 
+/* How many datagrams a receive asks for. If it brings fewer, the socket is empty: the look that would
+   be needed to see that is saved. */
 static int reactor__datagram_sys_asks(const reactor__datagram_module *p, uint32_t most) {
     return p->sys.single ? 1 : (int)most;
 }
 
 /* ---- Linux: sending ---- */
 
+/* Makes header i from train t. Every field is written, because trains differ from send to send. The
+   size of a segment is told only of several: with one the kernel would do its checks in vain. */
 static void reactor__datagram_sys_load(reactor__datagram_ends *out, uint32_t i,
                                        const reactor__datagram_train *t) {
     struct msghdr *m = &out->headers[i].m;
@@ -18622,12 +18645,15 @@ static int reactor__datagram_sys_set_both(const reactor__datagram_socket *d, int
     return e;
 }
 
+/* Has each datagram tell by which interface and to which address it came. */
 static int reactor__datagram_sys_info(reactor__datagram_socket *d) {
     d->flags |= REACTOR__DATAGRAM_INFO;
     return reactor__datagram_sys_set_both(d, REACTOR__DATAGRAM_IP_PKTINFO,
                                           REACTOR__DATAGRAM_IPV6_RECVPKTINFO);
 }
 
+/* Has the system keep errors in a queue, each with the peer that it is about. Without that an
+   unconnected socket hears of none. */
 static int reactor__datagram_sys_errors(reactor__datagram_socket *d) {
     d->flags |= REACTOR__DATAGRAM_QUEUES_ERRORS;
     return reactor__datagram_sys_set_both(d, REACTOR__DATAGRAM_IP_RECVERR,
@@ -18747,19 +18773,25 @@ static int reactor__datagram_sys_send(reactor__datagram_module *p, reactor_socke
     return sent < 0 ? -errno : 1;
 }
 
+/* Nothing to ask for: no system but Linux cuts or joins datagrams for a program. */
 static void reactor__datagram_sys_offload(reactor__datagram_socket *d) { (void)d; }
 #endif
 
+/* One at a time, until the system says EAGAIN: FreeBSD's recvmmsg is a loop of the C library, and saves
+   no system call. */
 static int reactor__datagram_sys_asks(const reactor__datagram_module *p, uint32_t most) {
     (void)p, (void)most;
     return 1;
 }
 
+/* Each of them has its own way to tell the address that a datagram came to; none is used here, which
+   reactor_datagram_options says. */
 static int reactor__datagram_sys_info(reactor__datagram_socket *d) {
     (void)d;
     return -ENOTSUP;
 }
 
+/* Without an error queue the errors of a connected socket come from its calls. */
 static int reactor__datagram_sys_errors(reactor__datagram_socket *d) {
     (void)d;
     return 0;
@@ -18772,6 +18804,11 @@ static int reactor__datagram_sys_take_error(const reactor__datagram_socket *d, r
 #endif
 
 /* ---- queues ---- */
+
+/* A queue is a list of blocks. A block holds the datagrams' bytes without anything between them, so
+   that a run to one peer is one piece of memory, and grows from both ends: bytes from the front, items
+   from the back. A peer is written once for all datagrams in a row that have it, and items tell by its
+   place whether theirs are the same. The same list serves received datagrams that have to be kept. */
 
 static reactor__datagram_module *reactor__datagram_module_of(const reactor *r) {
     return (reactor__datagram_module *)r->modules[REACTOR__LOOP_DATAGRAM];
@@ -18800,12 +18837,15 @@ static const reactor_peer *reactor__datagram_peer_at(reactor__datagram_block *b,
                                : (const reactor_peer *)(void *)(reactor__datagram_bytes(b) + at);
 }
 
+/* Makes a block empty; its memory stays. */
 static void reactor__datagram_block_clear(reactor__datagram_block *b) {
     b->next = NULL;
     b->used = b->count = b->first = 0;
     b->peer = REACTOR__NONE;
 }
 
+/* A spare block, or a new one of at least need bytes; NULL without memory. Most sends of a busy loop
+   find a spare, so a turn allocates nothing. */
 static reactor__datagram_block *reactor__datagram_block_new(reactor__datagram_module *p,
                                                             size_t need) {
     reactor__datagram_block *b = p->spares;
@@ -18897,12 +18937,27 @@ static void reactor__datagram_pop(reactor__datagram_module *p, reactor__datagram
     reactor__datagram_block_free(p, b);
 }
 
+/* Drops everything, for a socket that ends. */
 static void reactor__datagram_clear(reactor__datagram_module *p, reactor__datagram_queue *q) {
     while (q->head) reactor__datagram_pop(p, q, q->head->count - q->head->first);
 }
 
+/* What holds of a socket between any two steps. */
+static void reactor__datagram_check(const reactor__datagram_socket *d) {
+    REACTOR__CHECK(!d->out.head == !d->out.count && !d->in.head == !d->in.count);
+    REACTOR__CHECK(d->out.bytes >= d->out.count * REACTOR__DATAGRAM_COST);
+    REACTOR__CHECK(d->out.bytes <= d->max_output);
+    REACTOR__CHECK(!d->out.head || d->out.head->first < d->out.head->count);
+    REACTOR__CHECK(!(d->flags & REACTOR__DATAGRAM_BY_TIMER) ||
+                   (d->flags & REACTOR__DATAGRAM_BLOCKED));
+    REACTOR__CHECK(!(d->flags & REACTOR__DATAGRAM_BY_TIMER) || d->timer);
+    REACTOR__CHECK(d->capacity >= d->max_size);
+    (void)d;
+}
+
 /* ---- the schedule ---- */
 
+/* After a stop nobody is called: what is left waits for the next turn. */
 static int reactor__datagram_stopped(const reactor *r) { return REACTOR__PEEK(&r->core.stop); }
 
 /* Has a turn at the end of this one. Not in its own callback, after which it has one anyway. */
@@ -18949,6 +19004,7 @@ static void reactor__datagram_fail(reactor *r, reactor__datagram_socket *d, int 
 
 /* ---- errors ---- */
 
+/* Calls on_error, unless the socket is closing. */
 static void reactor__datagram_tell(reactor *r, reactor__datagram_socket *d, int e,
                                    const reactor_peer *peer) {
     if (d->flags & REACTOR__DATAGRAM_CLOSING) return;
@@ -19017,6 +19073,7 @@ static uint32_t reactor__datagram_gather(reactor__datagram_module *p,
     return n;
 }
 
+/* A retry or the end of a close is due: step, at the end of this turn, finds out which. */
 static void reactor__datagram_tick(reactor *r, reactor_timer t, void *user) {
     reactor__datagram_socket *d = (reactor__datagram_socket *)user;
     (void)t;
@@ -19180,6 +19237,9 @@ static int reactor__datagram_listens(const reactor *r, const reactor__datagram_s
            !reactor__datagram_stopped(r);
 }
 
+/* Calls on_message with one datagram. A datagram is cut to max_size here and not only by the kernel,
+   because a joined one had room for 64 KiB. Answers that have grown long are sent between two
+   messages: a batch of 64 large ones would otherwise fill the queue by itself. */
 static void reactor__datagram_deliver(reactor *r, reactor__datagram_socket *d, const char *data,
                                       uint32_t len, uint32_t size, const reactor_peer *peer) {
     reactor_message m;
@@ -19193,6 +19253,7 @@ static void reactor__datagram_deliver(reactor *r, reactor__datagram_socket *d, c
         reactor__loop_call_message(r, d->h, reactor__datagram_handle(d), &m,
                                    reactor__datagram_state(d));
     if (d->out.bytes > REACTOR__DATAGRAM_FLUSH) reactor__datagram_flush(r, d);
+    reactor__datagram_check(d);
 }
 
 /* A pause or a stop came before its turn. Without memory it is as if the network had lost it, and
@@ -19294,13 +19355,16 @@ static void reactor__datagram_look(reactor *r, reactor__datagram_socket *d, unsi
     if (d->failures == REACTOR__DATAGRAM_VAIN) reactor__datagram_fail(r, d, -EIO);
 }
 
+/* An event. What the callbacks send to this socket stays in its queue until all of them are through,
+   and leaves together. WRITE is told only to a BLOCKED socket, and means that it may try again. */
 static void reactor__datagram_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__datagram_socket *d = (reactor__datagram_socket *)user;
     reactor__datagram_module *p = reactor__datagram_module_of(r);
     (void)fd;
     r->core.counters.callbacks--; /* the event is none: those that it leads to are counted */
     p->current = d;
-    if (events & (unsigned)REACTOR_WRITE) d->flags &= ~(unsigned)REACTOR__DATAGRAM_BLOCKED;
+    if (events & (unsigned)REACTOR_WRITE)
+        d->flags &= ~(unsigned)(REACTOR__DATAGRAM_BLOCKED | REACTOR__DATAGRAM_BY_TIMER);
     if (d->in.head) reactor__datagram_replay(r, d);
     if (events & (REACTOR_READ | (unsigned)REACTOR_ERROR)) reactor__datagram_look(r, d, events);
     reactor__datagram_flush(r, d);
@@ -19350,6 +19414,7 @@ static int reactor__datagram_is_over(reactor *r, reactor__datagram_socket *d) {
 static void reactor__datagram_step(reactor *r, reactor__datagram_socket *d) {
     reactor__datagram_module *p = reactor__datagram_module_of(r);
     d->flags &= ~(unsigned)REACTOR__DATAGRAM_SCHEDULED;
+    reactor__datagram_check(d);
     p->current = d;
     if (d->in.head) reactor__datagram_replay(r, d);
     reactor__datagram_flush(r, d);
@@ -19398,6 +19463,7 @@ static void reactor__datagram_fini(reactor *r, reactor__loop_module *module, int
     REACTOR_FREE(p);
 }
 
+/* A line for each socket, for reactor_dump. */
 static void reactor__datagram_dump(const reactor *r, const reactor__loop_module *module,
                                    reactor_line_fn *fn, void *user) {
     const reactor__datagram_module *p = (const reactor__datagram_module *)module;
@@ -19490,6 +19556,7 @@ static int reactor__datagram_membership(reactor_socket fd, int name, struct in_a
     return reactor__datagram_set(fd, IPPROTO_IP, name, &m, sizeof m);
 }
 
+/* Has multicast leave by this interface. */
 static int reactor__datagram_leave_by4(reactor_socket fd, uint32_t if_index) {
     struct in_addr none;
     none.s_addr = 0;
@@ -19516,12 +19583,14 @@ static int reactor__datagram_leave_by4(reactor_socket fd, uint32_t if_index) {
 #ifdef _WIN32
 typedef int reactor__datagram_small; /* what IP_MULTICAST_TTL and LOOP take */
 
+/* Without EXCLUSIVEADDRUSE any other program could take the port over, by SO_REUSEADDR of its own. */
 static int reactor__datagram_share(reactor_socket fd, const reactor_datagram_options *o) {
     if (o->reuse_port) return -ENOTSUP;
     return reactor__net_set(fd, SOL_SOCKET,
                             o->reuse_address ? SO_REUSEADDR : (int)SO_EXCLUSIVEADDRUSE, 1);
 }
 
+/* Unix addresses are refused by the parser already. */
 static int reactor__datagram_bind_unix(reactor__datagram_socket *d, const reactor__net_address *a,
                                        unsigned mode) {
     (void)d, (void)a, (void)mode;
@@ -19571,6 +19640,8 @@ typedef struct reactor__datagram_group {
     uint32_t if_index;
 } reactor__datagram_group;
 
+/* Reads a group, with or without IPv6's brackets: there is no port that they would set apart. What is
+   not a group's address is refused here, for the systems' errors differ. */
 static int reactor__datagram_parse_group(const char *text, size_t len,
                                          reactor__datagram_group *out) {
     char host[INET6_ADDRSTRLEN];
@@ -19592,6 +19663,7 @@ static int reactor__datagram_parse_group(const char *text, size_t len,
     return percent ? reactor__net_scope(percent + 1, len - n - 1, &out->if_index) : 0;
 }
 
+/* Joins or leaves. A socket for both families joins groups of either, each by its own option. */
 static int reactor__datagram_member(const reactor__datagram_socket *d, const char *text, size_t len,
                                     int join) {
     reactor__datagram_group g;
@@ -19610,6 +19682,7 @@ static int reactor__datagram_member(const reactor__datagram_socket *d, const cha
                                  join ? IPV6_JOIN_GROUP : IPV6_LEAVE_GROUP, &m, sizeof m);
 }
 
+/* Joins a list of groups; the first that fails ends the open, and the close leaves the others. */
 static int reactor__datagram_join_all(const reactor__datagram_socket *d, const char *list) {
     const char *item;
     size_t len;
@@ -19665,6 +19738,7 @@ static int reactor__datagram_defaults(reactor_datagram_options *o) {
 
 /* ---- opening ---- */
 
+/* Copied out, because a sockaddr may not be read through the type of peer.address. */
 static int reactor__datagram_family_of(const reactor_peer *peer) {
     struct sockaddr sa;
     memcpy(&sa, peer->address, sizeof sa);
@@ -19690,6 +19764,7 @@ static int reactor__datagram_map(const reactor__datagram_socket *d, const reacto
     return 0;
 }
 
+/* A parsed address as a peer, with nothing known but the address. */
 static void reactor__datagram_to_peer(const reactor__net_address *a, reactor_peer *out) {
     memset(out, 0, sizeof *out);
     out->len = (uint32_t)a->len;
@@ -19854,6 +19929,7 @@ static int reactor__datagram_register(reactor *r, reactor__datagram_socket *d) {
     return e;
 }
 
+/* What does not need the socket. */
 static void reactor__datagram_fill(reactor__datagram_socket *d, const reactor_datagram_handler *h,
                                    const reactor_datagram_options *o) {
     d->h = h;
@@ -19868,6 +19944,7 @@ static void reactor__datagram_fill(reactor__datagram_socket *d, const reactor_da
     if (o->name) snprintf(d->name, sizeof d->name, "%s", o->name);
 }
 
+/* From here on the socket is one of the loop's. Nothing can fail any more. */
 static void reactor__datagram_link(reactor *r, reactor__datagram_socket *d) {
     reactor__datagram_module *p = reactor__datagram_module_of(r);
     d->next = p->sockets;
@@ -19879,6 +19956,8 @@ static void reactor__datagram_link(reactor *r, reactor__datagram_socket *d) {
     r->core.counters.datagram_sockets++;
 }
 
+/* The order is: what is wrong with the arguments, then memory, then the socket, and last what changes
+   a socket that was handed over. So a failure leaves nothing behind. */
 REACTOR_API int reactor_datagram_open(reactor *r, const char *address,
                                       const reactor_datagram_handler *h,
                                       const reactor_datagram_options *o, reactor_datagram *out) {
@@ -19909,6 +19988,7 @@ REACTOR_API int reactor_datagram_open(reactor *r, const char *address,
 
 /* ---- calls ---- */
 
+/* The socket of a handle, closing or not; NULL if the handle is stale. */
 static reactor__datagram_socket *reactor__datagram_find(const reactor *r, reactor_datagram handle) {
     reactor__core_slot *slot = reactor__core_resolve(&r->core, handle.id, REACTOR__CORE_DATAGRAM);
     return slot ? (reactor__datagram_socket *)slot->user : NULL;
@@ -19923,6 +20003,7 @@ static int reactor__datagram_live(const reactor *r, reactor_datagram handle,
     return *out && !((*out)->flags & REACTOR__DATAGRAM_CLOSING) ? 0 : -EBADF;
 }
 
+/* What no system takes is refused at the call, where the caller still knows what it was. */
 static size_t reactor__datagram_longest(const reactor__datagram_socket *d) {
     if (d->family == AF_INET) return REACTOR__DATAGRAM_MOST4;
     if (d->family == AF_INET6) return REACTOR__DATAGRAM_MOST6;
@@ -19966,6 +20047,8 @@ static int reactor__datagram_overflow(reactor *r, reactor__datagram_socket *d, s
     return -ENOBUFS;
 }
 
+/* Only puts the datagram into the queue, and has the socket scheduled if no callback of its own is
+   running, after which the queue is sent anyway. All checks come before anything has changed. */
 REACTOR_API int reactor_datagram_send(reactor *r, reactor_datagram handle, const reactor_peer *peer,
                                       const void *data, size_t len) {
     reactor__datagram_socket *d;
@@ -19994,6 +20077,8 @@ REACTOR_API int reactor_datagram_send(reactor *r, reactor_datagram handle, const
     return 1;
 }
 
+/* The end itself is step's, at the end of this turn: the caller may be one of its callbacks, and the
+   message that it looks at must stay until it returns. */
 REACTOR_API int reactor_datagram_close(reactor *r, reactor_datagram handle) {
     reactor__datagram_socket *d;
     if (!r) return -EINVAL;
@@ -20015,6 +20100,7 @@ REACTOR_API int reactor_datagram_pause(reactor *r, reactor_datagram handle) {
     return 0;
 }
 
+/* What a pause in the middle of a batch had kept is delivered by step, not by this call. */
 REACTOR_API int reactor_datagram_resume(reactor *r, reactor_datagram handle) {
     reactor__datagram_socket *d;
     int e = reactor__datagram_live(r, handle, &d);
@@ -20066,6 +20152,7 @@ REACTOR_API size_t reactor_datagram_pending(const reactor *r, reactor_datagram h
     return d ? d->out.bytes : 0;
 }
 
+/* For sending, so without "*" as every address, and without port 0. */
 REACTOR_API int reactor_peer_parse(const char *text, reactor_peer *out) {
     reactor__net_address a;
     if (!text || !out) return -EINVAL;
@@ -20076,6 +20163,7 @@ REACTOR_API int reactor_peer_parse(const char *text, reactor_peer *out) {
     return 0;
 }
 
+/* A unix peer without a name has no address at all, which the formatter would not take. */
 REACTOR_API int reactor_peer_format(const reactor_peer *peer, char *out, size_t size) {
     if (!peer || !out || peer->len > sizeof peer->address) return -EINVAL;
     if (!peer->len) return reactor__net_fits(snprintf(out, size, "unix:"), size);
