@@ -76,7 +76,11 @@ int *errno_of_this_thread(void);
 #define UINT_MAX 4294967295u
 #define LONG_MAX __LONG_MAX__
 
-/* stdio.h, stdlib.h, string.h */
+/* stdarg.h, stdio.h, stdlib.h, string.h */
+typedef __builtin_va_list va_list;
+#define va_start(list, last) __builtin_va_start(list, last)
+#define va_end(list)         __builtin_va_end(list)
+int vsnprintf(char *text, size_t size, const char *format, va_list values);
 int snprintf(char *text, size_t size, const char *format, ...);
 void *malloc(size_t size);
 void *realloc(void *old, size_t size);

@@ -10,7 +10,7 @@
 #define EPERM    1
 #define PIPE_BUF 512
 
-/* stdio.h, stdarg.h, stdlib.h, inttypes.h */
+/* stdio.h, stdlib.h, inttypes.h */
 typedef struct FILE {
     int number;
 } FILE;
@@ -18,14 +18,10 @@ extern FILE standard_streams[3];
 #define stdin  (&standard_streams[0])
 #define stdout (&standard_streams[1])
 #define stderr (&standard_streams[2])
-typedef __builtin_va_list va_list;
-#define va_start(list, last) __builtin_va_start(list, last)
-#define va_end(list)         __builtin_va_end(list)
 int fflush(FILE *f);
 int fprintf(FILE *f, const char *format, ...);
 int fputs(const char *text, FILE *f);
 int printf(const char *format, ...);
-int vsnprintf(char *text, size_t size, const char *format, va_list values);
 void *calloc(size_t count, size_t size);
 double strtod(const char *text, char **end);
 long strtol(const char *text, char **end, int base);
