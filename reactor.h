@@ -13722,6 +13722,9 @@ enum { REACTOR__STREAM_PLAINLY, REACTOR__STREAM_WITH_RESET };
     ((unsigned)(REACTOR__STREAM_COUPLED | REACTOR__STREAM_READABLE | REACTOR__STREAM_SCHEDULED))
 #define REACTOR__STREAM_NEEDS_UPDATE (~(REACTOR__STREAM_FAST_OK | (unsigned)REACTOR__STREAM_OPEN))
 
+/* The streams' timers: no callbacks of the user, and they do not keep the loop going. */
+#define REACTOR__STREAM_TIMER ((unsigned)REACTOR__TIMER_UNREF | (unsigned)REACTOR__TIMER_INTERNAL)
+
 /* After one of these nothing may be asked of it any more. */
 #define REACTOR__STREAM_GONE                                                                       \
     (REACTOR__STREAM_CLOSING | REACTOR__STREAM_FAILED | REACTOR__STREAM_DEAD)
@@ -13917,10 +13920,12 @@ typedef struct reactor__stream_module {
     uint64_t drain_timer; /* 0: no deadline */
 } reactor__stream_module;
 
+/* NULL as long as the program has not used a stream. */
 static reactor__stream_module *reactor__stream_module_of(const reactor *r) {
     return (reactor__stream_module *)r->modules[REACTOR__LOOP_STREAM];
 }
 
+/* The handler's state, which follows the connection in its memory. */
 static void *reactor__stream_state(reactor__stream_conn *c) {
     return (char *)c + REACTOR__STREAM_HEAD;
 }
@@ -13931,6 +13936,17 @@ static reactor_conn reactor__stream_handle(const reactor__stream_conn *c) {
     return handle;
 }
 
+/* The connections, in the order of their slots: the next one from *at on, which moves behind it; NULL
+   at the end. Slots may be freed and taken meanwhile. */
+static reactor__stream_conn *reactor__stream_each(const reactor *r, uint32_t *at) {
+    while (*at < r->core.count) {
+        const reactor__core_slot *slot = reactor__core_at(&r->core, (*at)++);
+        if (slot->kind == REACTOR__CORE_CONN) return (reactor__stream_conn *)slot->user;
+    }
+    return NULL;
+}
+
+/* Made by reactor_attach, and not opened yet. */
 static int reactor__stream_is_attaching(const reactor__stream_conn *c) {
     return !(c->flags & (REACTOR__STREAM_OPEN | REACTOR__STREAM_DIALING));
 }
@@ -13958,6 +13974,7 @@ static int reactor__stream_defaults(reactor_conn_options *o, int coupled) {
     return 0;
 }
 
+/* Makes a policy of the user's options, with one reference. coupled is the default of that option. */
 static int reactor__stream_policy_new(const reactor_conn_options *given, int coupled,
                                       reactor__stream_policy **out) {
     reactor__stream_policy *p = REACTOR__NEW(reactor__stream_policy);
@@ -13974,6 +13991,7 @@ static int reactor__stream_policy_new(const reactor_conn_options *given, int cou
     return 0;
 }
 
+/* Gives up one reference; the last one frees the policy. */
 REACTOR__NOINLINE static void reactor__stream_policy_drop(reactor__stream_policy *p) {
     if (--p->refs == 0) REACTOR_FREE(p);
 }
@@ -14022,6 +14040,7 @@ static int reactor__stream_class(int kind, size_t size) {
     return size == REACTOR__STREAM_CHUNK - sizeof(reactor__stream_node) ? 1 : -1;
 }
 
+/* Memory for a piece with size bytes behind it: a spare one of that size if there is any. */
 static reactor__stream_node *reactor__stream_chunk(reactor__stream_module *p, int kind,
                                                    size_t size) {
     int k = reactor__stream_class(kind, size);
@@ -14083,6 +14102,7 @@ static reactor__stream_node *reactor__stream_data_new(reactor__stream_module *p,
                                     reactor__stream_fits(c, size) ? size : len);
 }
 
+/* Keeps the piece as a spare, or frees it if there are enough of its size, or it has an odd one. */
 static void reactor__stream_node_free(reactor__stream_module *p, reactor__stream_node *n) {
     int k = reactor__stream_class(n->kind, n->size);
     if (k < 0 || p->spare_count[k] == REACTOR__STREAM_SPARES) {
@@ -14094,6 +14114,7 @@ static void reactor__stream_node_free(reactor__stream_module *p, reactor__stream
     p->spare_count[k]++;
 }
 
+/* Puts a piece behind the queue. Its bytes are counted by account, if they are in memory. */
 static void reactor__stream_push(reactor *r, reactor__stream_conn *c, reactor__stream_node *n) {
     if (c->tail) {
         n->next = c->tail->next;
@@ -14107,6 +14128,7 @@ static void reactor__stream_push(reactor *r, reactor__stream_conn *c, reactor__s
     c->held += reactor__stream_cost(n);
 }
 
+/* Changes how many bytes are queued, for this connection and for reactor_stats. */
 static void reactor__stream_account(reactor *r, reactor__stream_conn *c, size_t more, size_t less) {
     c->queued = c->queued + more - less;
     r->core.counters.queued = r->core.counters.queued + more - less;
@@ -14175,10 +14197,12 @@ static int reactor__stream_cork(reactor *r, const char *data, size_t len) {
     return 1;
 }
 
+/* How many bytes staging has room for. An empty cork uses none of it, whatever staged says. */
 static size_t reactor__stream_staging_left(const reactor *r) {
     return REACTOR__STREAM_STAGING - (r->io.corks ? reactor__stream_module_of(r)->staged : 0);
 }
 
+/* How many bytes are corked. */
 static size_t reactor__stream_corked(const reactor *r) {
     size_t len = 0;
     for (int i = 0; i < r->io.corks; i++) len += r->io.cork[i].iov_len;
@@ -14222,6 +14246,7 @@ static int reactor__stream_is_high(const reactor__stream_conn *c) {
     return c->queued > c->policy->o.high_water || c->files > REACTOR__STREAM_FILES_HIGH;
 }
 
+/* A mark has 32 bits, to keep the connection small: more is as good as 4 GiB. */
 static void reactor__stream_set_mark(reactor__stream_conn *c, size_t mark) {
     c->mark = mark < UINT32_MAX ? (uint32_t)mark : UINT32_MAX;
 }
@@ -14296,6 +14321,7 @@ static void reactor__stream_break(reactor *r, reactor__stream_conn *c, int reaso
     while (c->tail) reactor__stream_pop(r, c, reason, 0);
 }
 
+/* Whether the connection can be reset, and the kernel can tell what was acknowledged. */
 static int reactor__stream_is_tcp(const reactor__stream_conn *c) {
     return !(c->flags & (REACTOR__STREAM_PIPE | REACTOR__STREAM_NOT_TCP));
 }
@@ -14364,6 +14390,7 @@ static void reactor__stream_expire(reactor__stream_conn *c) {
      connection was made. reactor__stream_finish frees what a connection owns. A file is read by
      reactor__net_read_at and transmitted like memory (send_file). reactor_detach has to refuse. */
 
+/* Notes that input has come: for reactor_stats and the timeouts. */
 static inline void reactor__stream_count_input(reactor *r, reactor__stream_conn *c, size_t n) {
     r->core.counters.bytes_in += n;
     c->last_in = r->now;
@@ -14563,6 +14590,7 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
    connection. So where it was shown input, what it left of that is kept between these two; see
    delivered. */
 
+/* Makes the connection the current one. What it is shown, if anything, is set by deliver. */
 static void reactor__stream_callback_begin(reactor *r, reactor__stream_conn *c) {
     r->io.current = c;
     r->io.len = 0;
@@ -14576,6 +14604,7 @@ static void reactor__stream_flush_cork(reactor *r, reactor__stream_conn *c) {
     if (r->io.corks) reactor__stream_uncork(r, c);
 }
 
+/* Sends what the callback has written: what is corked, then what is queued. */
 static void reactor__stream_callback_end(reactor *r, reactor__stream_conn *c) {
     reactor__stream_flush_cork(r, c);
     if (c->tail) reactor__stream_flush(r, c);
@@ -14586,6 +14615,7 @@ static int reactor__stream_is_shown(const reactor *r, const reactor__stream_conn
     return r->io.current == c && r->io.len;
 }
 
+/* Calls on_open, on_eof or on_writable; fn may be NULL. */
 static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__loop_event_fn *fn) {
     reactor__stream_callback_begin(r, c);
     reactor__loop_call_event(r, fn, reactor__stream_handle(c), reactor__stream_state(c));
@@ -14762,6 +14792,7 @@ typedef struct reactor__stream_budget {
     int offers;   /* of input that was left, and of ends */
 } reactor__stream_budget;
 
+/* What one turn allows a connection. */
 static reactor__stream_budget reactor__stream_full_budget(const reactor *r) {
     reactor__stream_budget budget = {r->options.read_budget, REACTOR__STREAM_REDELIVERIES};
     return budget;
@@ -14879,8 +14910,8 @@ static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
         if (set <= at) return;
         reactor__timer_cancel(&r->wheel, c->timer);
     }
-    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
-    int e = reactor__timer_set(&r->wheel, at, 0, reactor__stream_tick, c, flags, &c->timer);
+    int e = reactor__timer_set(&r->wheel, at, 0, reactor__stream_tick, c, REACTOR__STREAM_TIMER,
+                               &c->timer);
     reactor__loop_touch(r);
     if (e < 0) {
         c->timer = 0;
@@ -14893,10 +14924,9 @@ static void reactor__stream_arm(reactor *r, reactor__stream_conn *c) {
 /* A timer that sleeps, so that arm, which has nobody to tell, needs no memory. While it connects
    the timer is the attempt's. */
 static int reactor__stream_reserve_timer(reactor *r, reactor__stream_conn *c) {
-    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     if (c->timer || (c->flags & REACTOR__STREAM_DIALING)) return 0;
-    return reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_tick, c, flags,
-                              &c->timer);
+    return reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_tick, c,
+                              REACTOR__STREAM_TIMER, &c->timer);
 }
 
 /* A timeout that is answered with 1 starts again from now; of IDLE either direction will do. */
@@ -14962,6 +14992,7 @@ static void reactor__stream_tick(reactor *r, reactor_timer t, void *user) {
 static void reactor__stream_release_slot(reactor *r, reactor__stream_policy *policy);
 static void reactor__stream_dial_end(reactor *r, const reactor__stream_conn *c);
 
+/* Frees the memory of a connection that is neither in core's table nor in the schedule. */
 static void reactor__stream_free(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_DIALING)
         REACTOR_FREE(c->u.dial);
@@ -14988,12 +15019,10 @@ static void reactor__stream_unblock(reactor *r, reactor__stream_conn *c, reactor
     if (c->rare & (unsigned)REACTOR__STREAM_RARE_REOPENED) reactor__net_make_block(fd);
     if (!(c->rare & (unsigned)REACTOR__STREAM_RARE_BLOCKING)) return;
     c->rare &= ~(unsigned)REACTOR__STREAM_RARE_BLOCKING;
-    for (uint32_t i = 0; i < r->core.count; i++) {
-        reactor__core_slot *slot = reactor__core_at(&r->core, i);
-        if (slot->kind != REACTOR__CORE_CONN || slot->user == c) continue;
-        reactor__stream_conn *other = (reactor__stream_conn *)slot->user;
-        if (!(other->flags & REACTOR__STREAM_PIPE) || other->fd == REACTOR__UTIL_NO_SOCKET)
-            continue;
+    reactor__stream_conn *other;
+    for (uint32_t at = 0; (other = reactor__stream_each(r, &at)) != NULL;) {
+        if (other == c || other->fd == REACTOR__UTIL_NO_SOCKET) continue;
+        if (!(other->flags & REACTOR__STREAM_PIPE)) continue;
         if (!reactor__net_is_same(other->fd, fd)) continue;
         other->rare |= (unsigned)REACTOR__STREAM_RARE_BLOCKING;
         return;
@@ -15890,10 +15919,8 @@ static void reactor__stream_dump(const reactor *r, const reactor__loop_module *m
 REACTOR__COLD static void reactor__stream_fork_cleanup(reactor *r, reactor__loop_module *module) {
     reactor__stream_batch *b = ((reactor__stream_module *)module)->batch;
     if (b) b->end = NULL;
-    for (uint32_t i = 0; i < r->core.count; i++) {
-        reactor__core_slot *slot = reactor__core_at(&r->core, i);
-        if (slot->kind != REACTOR__CORE_CONN) continue;
-        reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
+    reactor__stream_conn *c;
+    for (uint32_t at = 0; (c = reactor__stream_each(r, &at)) != NULL;) {
         c->flags |= REACTOR__STREAM_FAILED;
         c->flags &= ~(unsigned)REACTOR__STREAM_BATCHED;
         if (c->flags & REACTOR__STREAM_DIALING) reactor__stream_dial_end(r, c);
@@ -15997,6 +16024,7 @@ static reactor__stream_attempt *reactor__stream_attempt_new(reactor *r, reactor_
     return a;
 }
 
+/* Takes an attempt off the list of those under way. */
 static void reactor__stream_attempt_unlink(reactor__stream_dial *d,
                                            const reactor__stream_attempt *a) {
     reactor__stream_attempt **at = &d->under_way;
@@ -16028,6 +16056,7 @@ static void reactor__stream_dial_end(reactor *r, const reactor__stream_conn *c) 
     d->list = NULL;
 }
 
+/* What a connecting socket is watched for: room to write means that it is connected. */
 static unsigned reactor__stream_dial_interest(const reactor *r) {
     return reactor__stream_module_of(r)->edges ? REACTOR__STREAM_EDGES : (unsigned)REACTOR_WRITE;
 }
@@ -16144,13 +16173,13 @@ static void reactor__stream_dial_tick(reactor *r, reactor_timer t, void *user);
 /* The timer: the end of all, the next address, or the next try at a full backlog. */
 static int reactor__stream_dial_arm(reactor *r, reactor__stream_conn *c) {
     const reactor__stream_dial *d = c->u.dial;
-    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     int64_t at = d->deadline, due = reactor__stream_dial_due(d);
     if (due < at) at = due;
     for (const reactor__stream_attempt *a = d->under_way; a; a = a->next)
         if (a->fd == REACTOR__UTIL_NO_SOCKET && a->retry_at < at) at = a->retry_at;
     if (c->timer) return reactor__timer_reset(&r->wheel, c->timer, at);
-    return reactor__timer_set(&r->wheel, at, 0, reactor__stream_dial_tick, c, flags, &c->timer);
+    return reactor__timer_set(&r->wheel, at, 0, reactor__stream_dial_tick, c, REACTOR__STREAM_TIMER,
+                              &c->timer);
 }
 
 /* Does what is due: whatever has changed. With nothing under way and nothing left to try, the last
@@ -16409,13 +16438,15 @@ REACTOR__COLD static void reactor__stream_stop_listener(reactor *r, reactor__str
     if (r->draining) REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1); /* see leave_listeners */
 }
 
-REACTOR__COLD static void reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
+REACTOR__COLD /* The listener's timer: the end of a pause, or of the time in which it was warded. */
+    static void
+    reactor__stream_retry(reactor *r, reactor_timer t, void *user) {
     reactor__stream_listener *l = (reactor__stream_listener *)user;
     uint64_t id = 0;
-    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     (void)t;
     /* The timer that has just been freed is there to be had again. */
-    reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_retry, l, flags, &id);
+    reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_retry, l,
+                       REACTOR__STREAM_TIMER, &id);
     l->timer = id;
     l->open_until = 0;
     if (r->draining) REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
@@ -16567,8 +16598,9 @@ REACTOR__COLD static void reactor__stream_listener_free(reactor *r, reactor__str
     REACTOR_FREE(l);
 }
 
-REACTOR__COLD static void reactor__stream_listeners_free(reactor *r, reactor__stream_module *p,
-                                                         int child) {
+REACTOR__COLD /* Closes all listeners. */
+    static void
+    reactor__stream_listeners_free(reactor *r, reactor__stream_module *p, int child) {
     reactor__stream_listener *next;
     for (reactor__stream_listener *l = p->listeners; l; l = next) {
         next = l->next;
@@ -16579,13 +16611,12 @@ REACTOR__COLD static void reactor__stream_listeners_free(reactor *r, reactor__st
 /* Makes everything but the socket; one that was handed over is changed last. */
 REACTOR__COLD static int reactor__stream_listener_prepare(reactor *r, reactor__stream_listener *l,
                                                           const reactor_conn_options *o) {
-    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     int64_t index =
         reactor__core_reserve(&r->core, REACTOR__CORE_LISTENER, reactor__stream_accept, l);
     if (index < 0) return (int)index;
     l->id = reactor__core_id(&r->core, (uint32_t)index);
-    int e = reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_retry, l, flags,
-                               &l->timer);
+    int e = reactor__timer_set(&r->wheel, REACTOR__NEVER, 0, reactor__stream_retry, l,
+                               REACTOR__STREAM_TIMER, &l->timer);
     if (e == 0) e = reactor__core_bind(&r->core, (uint32_t)index, l->bound.fd, REACTOR_READ);
     if (e == 0 && l->bound.given) e = reactor__net_own(l->bound.fd, o);
     if (e == 0) return 0;
@@ -16595,9 +16626,10 @@ REACTOR__COLD static int reactor__stream_listener_prepare(reactor *r, reactor__s
     return e;
 }
 
-REACTOR__COLD static int reactor__stream_listen(reactor *r, const char *address,
-                                                const reactor_listen_options *o,
-                                                reactor__stream_listener *l) {
+REACTOR__COLD /* Opens the socket and puts the listener into the list. After an error nothing is left of either. */
+    static int
+    reactor__stream_listen(reactor *r, const char *address, const reactor_listen_options *o,
+                           reactor__stream_listener *l) {
     reactor__stream_module *p = reactor__stream_module_of(r);
     int e = reactor__net_listen(address, o, &l->bound);
     if (e < 0) return e;
@@ -16716,6 +16748,7 @@ REACTOR__COLD REACTOR_API int reactor_listener_address(const reactor *r, reactor
    Each write asks admit, then is corked (its own callback's) or queued, and returns verdict's
    answer. All or nothing: what may fail comes before anything has changed. */
 
+/* The connection of a handle; NULL if the handle is stale. */
 static reactor__stream_conn *reactor__stream_find(const reactor *r, reactor_conn handle) {
     reactor__core_slot *slot = reactor__core_resolve(&r->core, handle.id, REACTOR__CORE_CONN);
     return slot ? (reactor__stream_conn *)slot->user : NULL;
@@ -16803,6 +16836,7 @@ static int reactor__stream_append(reactor *r, reactor__stream_conn *c, const rea
     return 0;
 }
 
+/* Copies one piece to the queue's end. */
 static int reactor__stream_append_one(reactor *r, reactor__stream_conn *c, const void *data,
                                       size_t len) {
     reactor_iovec v;
@@ -17278,10 +17312,8 @@ REACTOR__COLD static void reactor__stream_cut_off(reactor *r, reactor_timer t, v
    at all: whoever is still there is cut off. */
 REACTOR__COLD static void reactor__stream_cut_off_all(reactor *r, reactor__stream_module *p) {
     reactor__stream_listeners_free(r, p, 0);
-    for (uint32_t i = 0; i < r->core.count; i++) {
-        reactor__core_slot *slot = reactor__core_at(&r->core, i);
-        if (slot->kind != REACTOR__CORE_CONN) continue;
-        reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
+    reactor__stream_conn *c;
+    for (uint32_t at = 0; (c = reactor__stream_each(r, &at)) != NULL;) {
         reactor__stream_expire(c);
         reactor__stream_schedule(r, c);
     }
@@ -17291,15 +17323,14 @@ REACTOR__COLD static void reactor__stream_cut_off_all(reactor *r, reactor__strea
    by which the connections are quiet. */
 REACTOR__COLD static int reactor__stream_set_deadline(reactor *r, int64_t ms) {
     reactor__stream_module *p = reactor__stream_module_of(r);
-    const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     int64_t old = REACTOR__NEVER;
     int64_t at =
         reactor__util_add(reactor__util_clock(), reactor__util_ms(ms < 0 ? INT64_MAX : ms));
     int e = 0;
     if (at == REACTOR__NEVER) at--;
     if (!p->drain_timer || reactor__timer_get(&r->wheel, p->drain_timer, &old) < 0)
-        e = reactor__timer_set(&r->wheel, at, 0, reactor__stream_cut_off, NULL, flags,
-                               &p->drain_timer);
+        e = reactor__timer_set(&r->wheel, at, 0, reactor__stream_cut_off, NULL,
+                               REACTOR__STREAM_TIMER, &p->drain_timer);
     else if (at < old)
         e = reactor__timer_reset(&r->wheel, p->drain_timer, at);
     reactor__loop_touch(r);
@@ -17329,10 +17360,8 @@ REACTOR__COLD static void reactor__stream_drain_listener(reactor *r, reactor__st
 
 /* begin: they have not been told yet. */
 REACTOR__COLD static void reactor__stream_drain_all(reactor *r, int begin) {
-    for (uint32_t i = 0; i < r->core.count; i++) {
-        reactor__core_slot *slot = reactor__core_at(&r->core, i);
-        if (slot->kind != REACTOR__CORE_CONN) continue;
-        reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
+    reactor__stream_conn *c;
+    for (uint32_t at = 0; (c = reactor__stream_each(r, &at)) != NULL;) {
         if (begin) reactor__stream_mark_drained(c);
         if (begin && (c->flags & REACTOR__STREAM_DIALING) && !c->tail)
             reactor__stream_fail(c, -ECANCELED, REACTOR__STREAM_PLAINLY);
@@ -17426,10 +17455,8 @@ REACTOR__COLD static void reactor__stream_fini(reactor *r, reactor__loop_module 
     reactor__stream_module *p = (reactor__stream_module *)module;
     reactor__stream_listeners_free(r, p, child);
     reactor__stream_unschedule(r, p);
-    for (uint32_t i = 0; i < r->core.count; i++) {
-        reactor__core_slot *slot = reactor__core_at(&r->core, i);
-        if (slot->kind != REACTOR__CORE_CONN) continue;
-        reactor__stream_conn *c = (reactor__stream_conn *)slot->user;
+    reactor__stream_conn *c;
+    for (uint32_t at = 0; (c = reactor__stream_each(r, &at)) != NULL;) {
         const unsigned not_now =
             REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED | REACTOR__STREAM_DIALING;
         /* What the last callbacks wrote gets its one chance to leave. */
@@ -17485,6 +17512,7 @@ REACTOR_API reactor_socket reactor_conn_socket(const reactor *r, reactor_conn ha
     return c && (c->flags & REACTOR__STREAM_OPEN) ? c->fd : REACTOR__UTIL_NO_SOCKET;
 }
 
+/* One end's address, from what is remembered if possible, else from the system. */
 static int reactor__stream_address(const reactor *r, reactor_conn handle, int peer, char *out,
                                    size_t size) {
     if (!r || !out) return -EINVAL;
@@ -17503,7 +17531,9 @@ REACTOR_API int reactor_peer_address(const reactor *r, reactor_conn c, char *out
     return reactor__stream_address(r, c, 1, out, size);
 }
 
-REACTOR__COLD static const char *reactor__stream_phase(unsigned flags) {
+REACTOR__COLD /* What reactor_dump calls the state. */
+    static const char *
+    reactor__stream_phase(unsigned flags) {
     if (flags & REACTOR__STREAM_DIALING) return "connecting";
     if (flags & REACTOR__STREAM_GONE) return "closing";
     if (flags & REACTOR__STREAM_PAUSED) return "paused";
@@ -17511,8 +17541,10 @@ REACTOR__COLD static const char *reactor__stream_phase(unsigned flags) {
     return flags & REACTOR__STREAM_EOF_DELIVERED ? "half-closed" : "open";
 }
 
-REACTOR__COLD static void reactor__stream_dump_conn(const reactor *r, const reactor__stream_conn *c,
-                                                    reactor_line_fn *fn, void *user) {
+REACTOR__COLD /* One line for each connection, which programs may parse: its fields stay in this order. */
+    static void
+    reactor__stream_dump_conn(const reactor *r, const reactor__stream_conn *c, reactor_line_fn *fn,
+                              void *user) {
     char line[160 + REACTOR_ADDRESS_MAX], peer[REACTOR_ADDRESS_MAX] = "-";
     if (reactor_peer_address(r, reactor__stream_handle(c), peer, sizeof peer) < 0)
         snprintf(peer, sizeof peer, "-");
