@@ -1096,27 +1096,27 @@ typedef void reactor_child_fn(reactor *r, int pid, const reactor_exit *how, void
    Nobody else is to wait for this child (waitpid(2), also with -1). The program's other children
    are not touched, and SIGCHLD neither. If somebody has waited for it all the same, or the system
    has done so because SIGCHLD is ignored, fn hears of the end with error -ECHILD; Linux 6.15 still
-   knows how it ended. That it has ended says nothing of its output: what it wrote can be in the pipe
-   still, and a process that it has started can hold that open. A forked child that goes on with the
-   loop (reactor_fork) hears of error -ECHILD, for these are its parent's children. reactor_destroy
-   lets them run on; fn is called there only for whom has ended and was waited for already.
+   knows how it ended. That it has ended says nothing of its output: what it wrote can be in the
+   pipe still, and a process that it has started can hold that open. A forked child that goes on
+   with the loop (reactor_fork) hears of error -ECHILD, for these are its parent's children.
+   reactor_destroy lets them run on; fn is called there only for whom has ended and was waited for
+   already.
 
    -ECHILD: no child of this process, or waited for already; on Windows every process that may be
    opened can be watched. -ENOENT: fn NULL, and not watched. -EINVAL: pid below 1. -ECANCELED: the
    loop is being destroyed. -EMFILE, -ENOMEM, -ENOSPC: Linux takes a descriptor for each child
-   (pidfd_open(2)), BSDs and macOS one for all (EVFILT_PROC), Windows a wait of its thread pool. Where
-   Linux refuses that (before 5.4, or in a sandbox) children are looked at every 20 ms. */
+   (pidfd_open(2)), BSDs and macOS one for all (EVFILT_PROC), Windows a wait of its thread pool.
+   Where Linux refuses that (before 5.4, or in a sandbox) children are looked at every 20 ms. */
 REACTOR_API int reactor_child(reactor *r, int pid, reactor_child_fn *fn, void *user);
 
 /* Sends signum (0: none) to a watched child, and SIGKILL if it has not ended deadline_ms later; -1:
    no deadline, nor that of an earlier call any more. Never to another process that has got the
-   number since. If reactor_spawn has made it the leader of a process group, the whole group gets the
-   signal, as long as the leader lives. The deadline is forgotten with the child: by fn NULL, by
+   number since. If reactor_spawn has made it the leader of a process group, the whole group gets
+   the signal, as long as the leader lives. The deadline is forgotten with the child: by fn NULL, by
    reactor_destroy. One that has ended, and not been told of yet: 0. -ENOENT: not watched by this
    loop; -EINVAL: no such signal, or a deadline below -1; -EPERM: not allowed; -ECHILD: a forked
-   child's copy of the loop.
-   On Windows 9 (SIGKILL) and SIGTERM end the process at once (TerminateProcess), others are -ENOTSUP;
-   SIGTERM to a group is Ctrl-Break. */
+   child's copy of the loop. On Windows 9 (SIGKILL) and SIGTERM end the process at once
+   (TerminateProcess), others are -ENOTSUP; SIGTERM to a group is Ctrl-Break. */
 REACTOR_API int reactor_child_kill(reactor *r, int pid, int signum, int64_t deadline_ms);
 
 /* ---- addresses ----
@@ -1731,23 +1731,24 @@ typedef struct reactor_spawned {
 
 /* Starts a program in a child process, which is watched as by reactor_child. Returns when the
    program has replaced this process's image, which takes as long as the system needs to open it, or
-   why not: -ENOENT, -EACCES, -ENOEXEC ... of the program or its directory, -EAGAIN no more processes
-   allowed, -EMFILE, -ENOMEM. Then nothing is left of it, and no callback comes.
+   why not: -ENOENT, -EACCES, -ENOEXEC ... of the program or its directory, -EAGAIN no more
+   processes allowed, -EMFILE, -ENOMEM. Then nothing is left of it, and no callback comes.
 
    The program begins with every signal's default action and none blocked. It gets the descriptors
    named above and no others of this process, also not those that are not close-on-exec (on Linux
-   before 5.9, and Windows, those are the only ones: there only inheritable handles of the streams are
-   given). Input that is a STREAM is only written to, output and errors are only read; closing the
-   connection to its input (reactor_close or reactor_shutdown) is the end of file there. A stream's
-   end and on_exit come in any order, for a process that it has started may hold the stream open.
+   before 5.9, and Windows, those are the only ones: there only inheritable handles of the streams
+   are given). Input that is a STREAM is only written to, output and errors are only read; closing
+   the connection to its input (reactor_close or reactor_shutdown) is the end of file there. A
+   stream's end and on_exit come in any order, for a process that it has started may hold the stream
+   open.
 
-   -EINVAL: no argv, STREAM without a handler, OUTPUT for another than errors, a number out of range;
-   -ENOTSUP: STREAM without the net (REACTOR_NO_NET); -EBADF: a file that is not open; -ECANCELED as
-   reactor_child and reactor_attach. out may be NULL. macOS cannot make pipes that are close-on-exec
-   from the start: a program that another thread starts by other means in that moment gets them, too.
-   On Windows texts are UTF-8, the program is looked for as SearchPath does, with .exe added, its
-   arguments are quoted as its C library reads them, and batch files are -ENOEXEC: their arguments
-   could be commands. */
+   -EINVAL: no argv, STREAM without a handler, OUTPUT for another than errors, a number out of
+   range; -ENOTSUP: STREAM without the net (REACTOR_NO_NET); -EBADF: a file that is not open;
+   -ECANCELED as reactor_child and reactor_attach. out may be NULL. macOS cannot make pipes that are
+   close-on-exec from the start: a program that another thread starts by other means in that moment
+   gets them, too. On Windows texts are UTF-8, the program is looked for as SearchPath does, with
+   .exe added, its arguments are quoted as its C library reads them, and batch files are -ENOEXEC:
+   their arguments could be commands. */
 REACTOR_API int reactor_spawn(reactor *r, const reactor_spawn_options *o, reactor_spawned *out);
 
 /* ---- inside view ---- */
@@ -8963,16 +8964,16 @@ REACTOR__COLD REACTOR_API int reactor_dump(const reactor *r, reactor_line_fn *fn
     return 0;
 }
 /* ==== >> signal ==== */
-/* Signals delivered as callbacks of the loop. Dispositions belong to the process, and so does what is
-   kept of a signal, its hub: the loops that watch it and what was there before. A program may hold
-   several copies of this library (REACTOR_STATIC), which share the hubs.
+/* Signals delivered as callbacks of the loop. Dispositions belong to the process, and so does what
+   is kept of a signal, its hub: the loops that watch it and what was there before. A program may
+   hold several copies of this library (REACTOR_STATIC), which share the hubs.
 
    The handler may run in any thread at any time, so it does only what signal-safety(7) allows: it
    walks the hub's list, sets flags, and wakes the loops. Whoever unlinks a node waits until no
    handler is walking before it frees it; a handler that interrupts that very thread has ended by
-   then. Lists are changed inside a gate and linked with atomic stores, so a walk always sees a list.
-   A forked child inherits handlers, hubs and loops. It must not wake its parent's loops, nor wait for
-   its parent's other threads. */
+   then. Lists are changed inside a gate and linked with atomic stores, so a walk always sees a
+   list. A forked child inherits handlers, hubs and loops. It must not wake its parent's loops, nor
+   wait for its parent's other threads. */
 #ifndef REACTOR_NO_SIGNALS
 
 #if defined(_SIG_MAXSIG)
@@ -8996,9 +8997,9 @@ typedef void reactor__signal_handler_fn(int signum, siginfo_t *info, void *conte
 #endif
 
 /* A gate admits one thread at a time to change what is behind it, and lets that thread wait for the
-   handlers that walk there. It is no mutex: a forked child would inherit one that was held by a thread
-   that it does not have, and wait for it for ever. A gate notes the process along with the holder and
-   with the walks, so a child recognizes both as its parent's.
+   handlers that walk there. It is no mutex: a forked child would inherit one that was held by a
+   thread that it does not have, and wait for it for ever. A gate notes the process along with the
+   holder and with the walks, so a child recognizes both as its parent's.
 
         open -> held [signal_try_enter]   held -> open [signal_leave]
         held by a parent -> held [signal_try_enter, in the child] */
@@ -9008,8 +9009,9 @@ typedef struct reactor__signal_gate {
     int walkers; /* atomic: how many are walking */
 } reactor__signal_gate;
 
-/* A link is one loop's watch of one signal, in the part that every copy of the library sees. Copies may
-   be of different versions: whoever changes this struct or the hub changes REACTOR__SIGNAL_MAGIC. */
+/* A link is one loop's watch of one signal, in the part that every copy of the library sees. Copies
+   may be of different versions: whoever changes this struct or the hub changes
+   REACTOR__SIGNAL_MAGIC. */
 typedef struct reactor__signal_link {
     struct reactor__signal_link *next;                          /* atomic */
     void (*notify)(struct reactor__signal_link *link, int pid); /* called by any copy's handler */
@@ -9017,21 +9019,23 @@ typedef struct reactor__signal_link {
 } reactor__signal_link;
 
 /* A hub is what the process keeps of a watched signal. A copy's code, handler included, may be
-   unloaded before another's: so a copy that finds the signal taken asks the handler that it finds for
-   the hub, and a copy that leaves installs the handler of one that stays. The hub is mapped memory and
-   not an allocator's, for the copy that made it may be gone when the last one frees it.
+   unloaded before another's: so a copy that finds the signal taken asks the handler that it finds
+   for the hub, and a copy that leaves installs the handler of one that stays. The hub is mapped
+   memory and not an allocator's, for the copy that made it may be gone when the last one frees it.
 
-        none -> watched [signal_meet, with the first link]   watched -> watched [signal_put_on, take_off]
-        watched -> joined into another copy's [signal_join]   watched -> none [signal_depart, when the
-        last link is off: the disposition is restored by signal_hand_over before that] */
+        none -> watched [signal_meet, with the first link]
+        watched -> watched, of more or fewer links [signal_put_on, signal_take_off]
+        watched -> left for another copy's hub [signal_join]
+        watched -> none [signal_depart, when the last link is off; signal_hand_over has put the
+        disposition back before] */
 typedef struct reactor__signal_hub {
     reactor__signal_gate gate;
     reactor__signal_link *first;     /* atomic; changed inside the gate */
     reactor__signal_before previous; /* what was there before */
 } reactor__signal_hub;
 
-/* This copy's table: the hub of each signal that it watches. An entry's gate is always entered before
-   the gate of its hub, so two threads cannot wait for each other. */
+/* This copy's table: the hub of each signal that it watches. An entry's gate is always entered
+   before the gate of its hub, so two threads cannot wait for each other. */
 static struct reactor__signal_entry {
     reactor__signal_gate gate;
     reactor__signal_hub *hub;        /* atomic */
@@ -9041,7 +9045,8 @@ static struct reactor__signal_entry {
 /* A node is the watch as its loop sees it.
 
         -> linked [signal_link_node]   linked, pending 0 -> 1 [signal_notify]   1 -> 0 [signal_turn]
-        linked -> removed, fn NULL [reactor_signal, signal_fork_cleanup]   removed -> freed [signal_sweep] */
+        linked -> removed, fn NULL [reactor_signal, signal_fork_cleanup]
+        removed -> freed [signal_sweep] */
 typedef struct reactor__signal_node {
     reactor__signal_link link;              /* first */
     struct reactor__signal_node *next_here; /* of the same loop, which owns it */
@@ -9060,9 +9065,9 @@ typedef struct reactor__signal_module {
 
 /* ---- gates ---- */
 
-/* Enters, or returns 0 if another thread of this process is inside. A holder of another process is a
-   parent's thread that a fork has not brought along, so the gate is free; the walks that it counted
-   do not exist here either. */
+/* Enters, or returns 0 if another thread of this process is inside. A holder of another process is
+   a parent's thread that a fork has not brought along, so the gate is free; the walks that it
+   counted do not exist here either. */
 static int reactor__signal_try_enter(reactor__signal_gate *g) {
     const int pid = reactor__util_pid();
     if (REACTOR__EXCHANGE(&g->holder, pid) == pid) return 0;
@@ -9072,16 +9077,16 @@ static int reactor__signal_try_enter(reactor__signal_gate *g) {
     return 1;
 }
 
-/* Waits for the holder, who is a few calls away from leaving. It naps and does not spin, for the holder
-   may be of lower priority. */
+/* Waits for the holder, who is a few calls away from leaving. It naps and does not spin, for the
+   holder may be of lower priority. */
 static void reactor__signal_enter(reactor__signal_gate *g) {
     while (!reactor__signal_try_enter(g)) reactor__util_nap();
 }
 
 static void reactor__signal_leave(reactor__signal_gate *g) { REACTOR__STORE(&g->holder, 0); }
 
-/* A handler's way in, which never waits. Returns 0 if no thread of this process has passed the gate:
-   what is behind it is a parent's, and the handler must not touch it. */
+/* A handler's way in, which never waits. Returns 0 if no thread of this process has passed the
+   gate: what is behind it is a parent's, and the handler must not touch it. */
 static int reactor__signal_begin_walk(reactor__signal_gate *g, int pid) {
     if (REACTOR__LOAD(&g->pid) != pid) return 0;
     REACTOR__ADD(&g->walkers, 1);
@@ -9098,8 +9103,8 @@ static void reactor__signal_await_walks(const reactor__signal_gate *g) {
 
 /* ---- a hub's list ---- */
 
-/* A handler may be walking at this moment; the one atomic store means that it sees the whole link or
-   none of it. */
+/* A handler may be walking at this moment; the one atomic store means that it sees the whole link
+   or none of it. */
 static void reactor__signal_put_on(reactor__signal_hub *hub, reactor__signal_link *link) {
     link->next = hub->first;
     REACTOR__STORE(&hub->first, link);
@@ -9115,8 +9120,8 @@ static void reactor__signal_take_off(reactor__signal_hub *hub, reactor__signal_l
 
 /* ---- what a handler does ---- */
 
-/* A link's notify. It sets the node, then the module, then wakes the loop; turn looks in the opposite
-   order. So whichever of them the loop sees, what belongs to it is there already. */
+/* A link's notify. It sets the node, then the module, then wakes the loop; turn looks in the
+   opposite order. So whichever of them the loop sees, what belongs to it is there already. */
 static void reactor__signal_notify(reactor__signal_link *link, int pid) {
     reactor__signal_node *node = (reactor__signal_node *)link;
     if (REACTOR__LOAD(&node->r->pid) != pid) return; /* its parent's */
@@ -9125,9 +9130,9 @@ static void reactor__signal_notify(reactor__signal_link *link, int pid) {
     reactor__wake_notify(&node->r->wake);
 }
 
-/* Notifies every loop that watches the signal. Returns how many there are; -1: all that there is belongs
-   to a parent of this process. The walk counted at the entry keeps the hub from being freed, that
-   counted at the hub keeps the nodes. */
+/* Notifies every loop that watches the signal. Returns how many there are; -1: all that there is
+   belongs to a parent of this process. The walk counted at the entry keeps the hub from being
+   freed, that counted at the hub keeps the nodes. */
 static int reactor__signal_deliver(int signum) {
     struct reactor__signal_entry *entry = &reactor__signal_table[signum];
     const int pid = reactor__util_pid();
@@ -9264,8 +9269,8 @@ static int reactor__signal_enter_as(reactor__signal_gate *g, int how) {
     return 1;
 }
 
-/* Entered inside the entry's gate, so that it still is this copy's then: a hub with a watcher is not
-   discarded. */
+/* Entered inside the entry's gate, so that it still is this copy's then: a hub with a watcher is
+   not discarded. */
 static void reactor__signal_answer(reactor__signal_query *q) {
     if (q->magic != REACTOR__SIGNAL_MAGIC) return;
     struct reactor__signal_entry *entry = &reactor__signal_table[q->signum];
@@ -9361,9 +9366,9 @@ REACTOR__COLD static reactor__signal_hub *reactor__signal_meet(int signum) {
     return hub;
 }
 
-/* Takes the disposition over, unless a handler of the hub's copies has it: also from a host that has
-   taken it meanwhile, for whoever watches a signal anew wants to hear it. -EAGAIN: another copy has
-   it, with a hub of its own: it came first, or after such a host. */
+/* Takes the disposition over, unless a handler of the hub's copies has it: also from a host that
+   has taken it meanwhile, for whoever watches a signal anew wants to hear it. -EAGAIN: another copy
+   has it, with a hub of its own: it came first, or after such a host. */
 REACTOR__COLD static int reactor__signal_install(int signum, reactor__signal_hub *hub) {
     const struct sigaction action = reactor__signal_action();
     struct sigaction now;
@@ -9433,8 +9438,8 @@ REACTOR__COLD static reactor__signal_hub *reactor__signal_join(int signum,
 
 /* ---- linking ---- */
 
-/* Leaves the hub's gate. A copy without a watcher forgets the hub, and waits for its own handlers to
-   have left it; whoever leaves it without any watcher frees it. */
+/* Leaves the hub's gate. A copy without a watcher forgets the hub, and waits for its own handlers
+   to have left it; whoever leaves it without any watcher frees it. */
 REACTOR__COLD static void reactor__signal_depart(int signum, reactor__signal_hub *hub) {
     struct reactor__signal_entry *entry = &reactor__signal_table[signum];
     const int here = reactor__signal_is_watched_here(hub, NULL), empty = !hub->first;
@@ -9497,7 +9502,8 @@ REACTOR__COLD static int reactor__signal_adopt(reactor__signal_node *node) {
     return e;
 }
 
-/* Frees the nodes that were removed. Not while turn goes through the list, which would lose its place. */
+/* Frees the nodes that were removed. Not while turn goes through the list, which would lose its
+   place. */
 REACTOR__COLD static void reactor__signal_sweep(reactor__signal_module *p) {
     reactor__signal_node **at = &p->nodes;
     while (*at) {
@@ -9511,8 +9517,8 @@ REACTOR__COLD static void reactor__signal_sweep(reactor__signal_module *p) {
     }
 }
 
-/* Calls back for the signals that came. The module's pending is cleared before the nodes are looked at:
-   a signal that comes after its node was passed sets it again, and has the next turn. */
+/* Calls back for the signals that came. The module's pending is cleared before the nodes are looked
+   at: a signal that comes after its node was passed sets it again, and has the next turn. */
 static void reactor__signal_turn(reactor *r, reactor__loop_module *module) {
     reactor__signal_module *p = (reactor__signal_module *)module;
     REACTOR__STORE(&r->pending[REACTOR__LOOP_SIGNAL], 0);
@@ -9571,8 +9577,8 @@ REACTOR__COLD static void reactor__signal_dump(const reactor *r, const reactor__
     }
 }
 
-/* The module is made with the first signal, and before any node of its loop is linked: a handler may
-   come by the node to the loop at once, and turn needs the module. */
+/* The module is made with the first signal, and before any node of its loop is linked: a handler
+   may come by the node to the loop at once, and turn needs the module. */
 static reactor__signal_module *reactor__signal_module_of(reactor *r) {
     reactor__signal_module *p = (reactor__signal_module *)r->modules[REACTOR__LOOP_SIGNAL];
     if (p) return p;
@@ -10478,15 +10484,17 @@ REACTOR_API int reactor_job_cancel(reactor *r, reactor_job handle) {
 /* Child processes: their end is told as a callback of the loop, and they are sent signals. Starting
    them is section spawn's, below stream, for their streams may be connections.
 
-   Each child is waited for by its own number, when the system says that it has ended: by a pidfd that
-   is watched like any descriptor (Linux), by a kqueue that is (BSDs, macOS), by a wait of the thread
-   pool (Windows). Nothing that belongs to the whole process is used: no waitpid(-1), which would take
-   the status of the program's other children, and no handler of SIGCHLD, which is the program's.
-   Where that is refused a timer looks at the child every 20 ms.
+   Each child is waited for by its own number, when the system says that it has ended: by a pidfd
+   that is watched like any descriptor (Linux), by a kqueue that is (BSDs, macOS), by a wait of the
+   thread pool (Windows). Nothing that belongs to the whole process is used: no waitpid(-1), which
+   would take the status of the program's other children, and no handler of SIGCHLD, which is the
+   program's. Where that is refused a timer looks at the child every 20 ms.
 
-   Who has ended waits in a queue for the end of the turn: input that the turn has read comes first. */
+   Who has ended waits in a queue for the end of the turn: input that the turn has read comes
+   first. */
 #ifndef REACTOR_NO_CHILDREN
 
+/* SIGKILL is 9 on all systems of POSIX. */
 enum {
     REACTOR__CHILD_BUCKETS = 64, /* a thousand children: 16 in each */
     REACTOR__CHILD_LOOK_MS =
@@ -10497,10 +10505,11 @@ enum {
 /* A watched child.
 
         -> NEW [child_new]
-        NEW -> WATCHED [child_start, the system will tell]   NEW -> POLLED [child_start, it will not]
-        WATCHED -> POLLED [child_exited, told before its status can be had]
-        NEW, WATCHED, POLLED -> ENDED [child_end: child_start, child_exited, child_look, child_forked]
-        any -> freed [child_drop: child_tell, reactor_child, child_fini] */
+        NEW -> WATCHED [child_start, the system will tell]
+        NEW -> POLLED [child_start, it will not]
+        WATCHED -> POLLED [child_exited, told before the status can be had]
+        NEW, WATCHED, POLLED -> ENDED [child_end, of child_add, child_look, child_forked]
+        any -> freed [child_drop, of child_tell, reactor_child, child_fini] */
 enum {
     REACTOR__CHILD_NEW,     /* known to nobody yet */
     REACTOR__CHILD_WATCHED, /* holds what child_sys_watch has taken */
@@ -10555,8 +10564,8 @@ static reactor__child_module *reactor__child_module_here(const reactor *r) {
     return (reactor__child_module *)r->modules[REACTOR__LOOP_CHILD];
 }
 
-/* The invariants of a node. Who has ended holds no timer, or a SIGKILL would come for whoever has the
-   number next. */
+/* The invariants of a node. Who has ended holds no timer, or a SIGKILL would come for whoever has
+   the number next. */
 static void reactor__child_check(const reactor__child_node *node) {
     REACTOR__CHECK(node->pid > 0 || node->state == REACTOR__CHILD_NEW);
     REACTOR__CHECK(node->state != REACTOR__CHILD_ENDED || !node->deadline);
@@ -10581,7 +10590,8 @@ static void reactor__child_exited(reactor__child_node *node);
    collect  before the queue is looked at: the children whose end another thread has told.
    close    gives back what begin has taken. */
 
-/* By its number, which no two children that are watched share: it is free when it was waited for. */
+/* By its number, which no two children that are watched share: it is free when it was waited
+   for. */
 static reactor__child_node *reactor__child_find(const reactor__child_module *p, int pid) {
     reactor__child_node *node = p->buckets[(unsigned)pid % REACTOR__CHILD_BUCKETS];
     while (node && node->pid != pid) node = node->next;
@@ -10685,9 +10695,9 @@ static void reactor__child_set_status(reactor_exit *how, int status) {
     }
 }
 
-/* Waits by the number, without blocking. Until a child is waited for nobody else can get its number, so
-   this takes another's status only if somebody else has waited for it and a new child of this process
-   has got the number since. Where there are pidfds even that is impossible. */
+/* Waits by the number, without blocking. Until a child is waited for nobody else can get its
+   number, so this takes another's status only if somebody else has waited for it and a new child of
+   this process has got the number since. Where there are pidfds even that is impossible. */
 static int reactor__child_wait(reactor__child_node *node) {
     int status = 0;
     pid_t got;
@@ -10698,9 +10708,9 @@ static int reactor__child_wait(reactor__child_node *node) {
     return got > 0;
 }
 
-/* Sends by the number, to one or to its group. A process that has ended and was not waited for takes
-   any signal without effect; ESRCH means that somebody else has waited for it, which fn is about to
-   hear. */
+/* Sends by the number, to one or to its group. A process that has ended and was not waited for
+   takes any signal without effect; ESRCH means that somebody else has waited for it, which fn is
+   about to hear. */
 static int reactor__child_send(reactor__child_node *node, int signum) {
     if (kill((pid_t)(node->group ? -node->pid : node->pid), signum) == 0) return 0;
     return errno == ESRCH ? 0 : -errno;
@@ -10753,8 +10763,9 @@ static void reactor__child_sys_io(reactor *r, reactor_socket fd, unsigned events
 }
 
 /* Refusals that mean "no pidfd" have the timer look: ENOSYS of an old kernel, EPERM or ENOSYS of a
-   sandbox, and ESRCH of a child that was waited for already, which take then finds out. Those that mean
-   "not now", for want of descriptors or memory, are the caller's. pidfd_open(2) makes it close-on-exec. */
+   sandbox, and ESRCH of a child that was waited for already, which take then finds out. Those that
+   mean "not now", for want of descriptors or memory, are the caller's. pidfd_open(2) makes it
+   close-on-exec. */
 static int reactor__child_sys_watch(reactor__child_module *p, reactor__child_node *node) {
     reactor__child_watch *w = &node->watch;
     (void)p;
@@ -10785,8 +10796,9 @@ static void reactor__child_sys_unwatch(reactor__child_module *p, reactor__child_
     node->watch.fd = 0;
 }
 
-/* Waits by the pidfd, which never comes to mean another process. Linux 5.3 has pidfds and cannot wait by
-   them (EINVAL). The status is put together as wait(2) would give it, for one reader of it. */
+/* Waits by the pidfd, which never comes to mean another process. Linux 5.3 has pidfds and
+   cannot wait by them (EINVAL). The status is put together as wait(2) would give it, for one
+   reader of it. */
 static int reactor__child_sys_take(reactor__child_node *node) {
     siginfo_t info;
     int e;
@@ -10911,8 +10923,8 @@ static void reactor__child_sys_close(reactor *r, reactor__child_module *p, int c
 
 /* ---- from its end to its callback ---- */
 
-/* Changes who looks at a child. The timer is reset only when the first child comes to be looked at or
-   the last one goes; while there is none it sleeps, and an idle loop does not wake. */
+/* Changes who looks at a child. The timer is reset only when the first child comes to be looked at
+   or the last one goes; while there is none it sleeps, and an idle loop does not wake. */
 static void reactor__child_set_state(reactor__child_node *node, int state) {
     reactor__child_module *p = reactor__child_module_here(node->r);
     const uint32_t before = p->polled;
@@ -10924,7 +10936,8 @@ static void reactor__child_set_state(reactor__child_node *node, int state) {
             node->r, p->timer, p->polled ? REACTOR__CHILD_LOOK_MS * REACTOR__MS : REACTOR__NEVER);
 }
 
-/* Gives back what tells of its end, and takes its SIGKILL back. */
+/* Gives back what tells of its end, and takes its SIGKILL back: the number may be another process's
+   from the moment on that it was waited for. */
 static void reactor__child_release(reactor__child_node *node) {
     reactor__child_module *p = reactor__child_module_here(node->r);
     reactor__child_sys_unwatch(p, node);
@@ -10932,7 +10945,9 @@ static void reactor__child_release(reactor__child_node *node) {
     node->deadline = 0;
 }
 
-/* Its status is in how; the callback comes at the end of the turn. */
+/* Its status is in how; the callback comes at the end of the turn. The queue keeps the order in
+   which the ends were seen, and the callback is not called here, for this may be a call of the
+   user's. */
 static void reactor__child_end(reactor__child_node *node) {
     reactor__child_module *p = reactor__child_module_here(node->r);
     reactor__child_release(node);
@@ -10962,15 +10977,17 @@ static int reactor__child_look(reactor__child_node *node) {
     return 1;
 }
 
-/* The system says that it has ended. macOS says so some microseconds before the status can be had: the
-   timer fetches it then, for waiting here would block the loop. */
+/* The system says that it has ended. macOS says so some microseconds before the status can be had:
+   the timer fetches it then, for waiting here would block the loop. */
 static void reactor__child_exited(reactor__child_node *node) {
     if (reactor__child_look(node)) return;
     reactor__child_release(node);
     reactor__child_set_state(node, REACTOR__CHILD_POLLED);
 }
 
-/* The timer's: whom the system does not tell of. */
+/* The timer's look at all of whom the system does not tell. 20 ms are little beside what a program
+   takes to start, and 50 looks a second at a hundred children are not to be seen in the processor's
+   time. */
 static void reactor__child_look_round(reactor *r, reactor_timer t, void *user) {
     const reactor__child_module *p = (const reactor__child_module *)user;
     (void)r, (void)t;
@@ -10979,7 +10996,7 @@ static void reactor__child_look_round(reactor *r, reactor_timer t, void *user) {
             if (node->state == REACTOR__CHILD_POLLED) (void)reactor__child_look(node);
 }
 
-/* Off all lists, and freed. */
+/* Takes a node off all lists and frees it. The loop loses one reason to go on. */
 static void reactor__child_drop(reactor__child_node *node) {
     reactor__child_module *p = reactor__child_module_here(node->r);
     reactor__child_node **at = &p->buckets[(unsigned)node->pid % REACTOR__CHILD_BUCKETS];
@@ -11008,8 +11025,8 @@ static void reactor__child_tell(reactor *r, reactor__child_node *node) {
     if (fn) reactor__loop_call_child(r, fn, pid, &how, user);
 }
 
-/* Ends when the queue is empty: what a callback starts cannot have ended before the next wait, and a
-   child that a callback hands over and that has ended long since is one more call. */
+/* Ends when the queue is empty: what a callback starts cannot have ended before the next wait, and
+   a child that a callback hands over and that has ended long since is one more call. */
 static void reactor__child_turn(reactor *r, reactor__loop_module *module) {
     reactor__child_module *p = (reactor__child_module *)module;
     REACTOR__STORE(&r->pending[REACTOR__LOOP_CHILD], 0);
@@ -11020,8 +11037,8 @@ static void reactor__child_turn(reactor *r, reactor__loop_module *module) {
 
 /* ---- the end of the loop, and forks ---- */
 
-/* A forked child has destroyed its copy in a callback: descriptors are closed at once, memory stays until
-   that callback has returned. Nothing is sent to the children, which are the parent's. */
+/* A forked child has destroyed its copy in a callback: descriptors are closed at once, memory stays
+   until that callback has returned. Nothing is sent to the children, which are the parent's. */
 static void reactor__child_fork_cleanup(reactor *r, reactor__loop_module *module) {
     reactor__child_module *p = (reactor__child_module *)module;
     for (int i = 0; i < REACTOR__CHILD_BUCKETS; i++)
@@ -11030,8 +11047,8 @@ static void reactor__child_fork_cleanup(reactor *r, reactor__loop_module *module
     reactor__child_sys_close(r, p, 1);
 }
 
-/* They are the parent's, and cannot be waited for here. What has been taken before is known here as
-   well. */
+/* The children are the parent's, and cannot be waited for here, nor killed: their deadlines go.
+   What was known before the fork is told in both processes. */
 static int reactor__child_forked(reactor *r, reactor__loop_module *module) {
     reactor__child_module *p = (reactor__child_module *)module;
     for (int i = 0; i < REACTOR__CHILD_BUCKETS; i++)
@@ -11044,7 +11061,9 @@ static int reactor__child_forked(reactor *r, reactor__loop_module *module) {
     return 0;
 }
 
-/* Those that have ended are told of, for nobody could find out any more; the others run on. */
+/* Those that have ended are told of, for their status has been taken and nobody could find out any
+   more; the others run on, and are the process's to wait for. A callback may not start or watch
+   anything. */
 static void reactor__child_fini(reactor *r, reactor__loop_module *module, int child) {
     reactor__child_module *p = (reactor__child_module *)module;
     while (p->ended && !child) reactor__child_tell(r, p->ended);
@@ -11096,8 +11115,8 @@ static int reactor__child_module_start(reactor *r) {
     return 0;
 }
 
-/* Everything that can fail for want of memory or descriptors, made before there is a child: reactor_spawn
-   could not take a child back that has begun to run. */
+/* Everything that can fail for want of memory or descriptors, made before there is a child:
+   reactor_spawn could not take a child back that has begun to run. */
 static int reactor__child_new(reactor *r, reactor_child_fn *fn, void *user,
                               reactor__child_node **out) {
     if (r->closing) return -ECANCELED;
@@ -11112,7 +11131,10 @@ static int reactor__child_new(reactor *r, reactor_child_fn *fn, void *user,
     return 0;
 }
 
-/* The node becomes that of pid. -ENOTSUP: the timer looks at it. */
+/* The node becomes that of pid, and counts as a reason to go on. If the system will not tell of its
+   end the timer looks at it, whatever is returned: -ENOTSUP if that will always be so, else the
+   error that reactor_child gives to its caller, and reactor_spawn, whose child runs already, does
+   not. */
 static int reactor__child_start(reactor__child_node *node, int pid) {
     reactor__child_module *p = reactor__child_module_here(node->r);
     reactor__child_node **bucket = &p->buckets[(unsigned)pid % REACTOR__CHILD_BUCKETS];
@@ -11169,7 +11191,8 @@ static void reactor__child_time_is_up(reactor *r, reactor_timer t, void *user) {
     (void)reactor__child_sys_kill(node, REACTOR__CHILD_SIGKILL);
 }
 
-/* The timer is made before the signal, which cannot be taken back, and moved after it. */
+/* The timer is made before the signal, which cannot be taken back, and a timer that was there is
+   moved after it: so a call that failed has changed nothing. */
 static int reactor__child_kill_node(reactor__child_node *node, int signum, int64_t deadline_ms) {
     const unsigned flags = REACTOR__TIMER_UNREF | REACTOR__TIMER_INTERNAL;
     const uint64_t before = node->deadline;
@@ -17580,19 +17603,19 @@ REACTOR__COLD static void reactor__stream_dump(const reactor *r, const reactor__
 }
 #endif /* REACTOR_NO_NET */
 /* ==== >> spawn ==== */
-/* Programs started in child processes, whose streams may be connections. Uses child, and stream where
-   there is one; for that it stands below it.
+/* Programs started in child processes, whose streams may be connections. Uses child, and stream
+   where there is one; for that it stands below it.
 
-   All that can fail on this side, the connections too, is made before there is a process; from then on
-   only the program itself can fail to start, and is waited for here. The new process shares this one's
-   memory until it has another program (vfork(2): a fork would copy the tables of all its pages), so it
-   makes only system calls, with what has been prepared for it, and with all signals blocked: a
-   handler of the program would run in this memory. What goes wrong comes back by memory or, where
-   vfork is a fork (valgrind, thread sanitizer, emulators), through a pipe that a started program
-   closes. */
+   All that can fail on this side, the connections too, is made before there is a process; from then
+   on only the program itself can fail to start, and is waited for here. The new process shares this
+   one's memory until it has another program (vfork(2): a fork would copy the tables of all its
+   pages), so it makes only system calls, with what has been prepared for it, and with all signals
+   blocked: a handler of the program would run in this memory. What goes wrong comes back by memory
+   or, where vfork is a fork (valgrind, thread sanitizer, emulators), through a pipe that a started
+   program closes. */
 #ifndef REACTOR_NO_CHILDREN
 
-/* A start under way. */
+/* A start under way: what was made for it so far, so that all of it can be undone. */
 typedef struct reactor__spawn_launch {
     reactor *r;
     const reactor_spawn_options *o;
@@ -17614,6 +17637,8 @@ typedef struct reactor__spawn_launch {
 
 #ifdef _WIN32
 
+/* A process has three standard handles and no other numbers; there are no sessions without a
+   terminal. */
 static int reactor__spawn_sys_check(const reactor_spawn_options *o) {
     return o->file_count || o->session ? -ENOTSUP : 0;
 }
@@ -17632,18 +17657,22 @@ static void reactor__spawn_sys_close(reactor_file file, int stream) {
         CloseHandle(file);
 }
 
+/* A program without a console and without redirection has none of them. */
 static int reactor__spawn_sys_own(int number, reactor_file *out) {
     const DWORD names[] = {STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE};
     *out = GetStdHandle(names[number]);
     return *out && *out != INVALID_HANDLE_VALUE;
 }
 
+/* Also of a console's handle, which is none of the kernel's before Windows 8. */
 static int reactor__spawn_sys_is_open(reactor_file file) {
     DWORD flags;
     return GetHandleInformation(file, &flags) ? 0 : -EBADF;
 }
 
 #ifndef REACTOR_NO_NET
+/* Sockets are inheritable unless that is refused: by the flag, and where Windows is too old to know
+   it (before 7 SP1) by hand. */
 static int reactor__spawn_loopback(reactor_socket *fd, DWORD flags) {
     *fd = WSASocketW(AF_INET, SOCK_STREAM, 0, NULL, 0, flags | REACTOR__UTIL_NO_INHERIT);
     return *fd == REACTOR__UTIL_NO_SOCKET ? reactor__util_error() : reactor__util_cloexec(*fd);
@@ -17725,6 +17754,7 @@ static char *reactor__spawn_quote(char *to, const char *argument) {
     return to;
 }
 
+/* The arguments as one text, which is all that the system hands on. */
 static int reactor__spawn_command(const char *const *argv, WCHAR **out) {
     size_t size = 1;
     for (int i = 0; argv[i]; i++) size += 2 * strlen(argv[i]) + 3;
@@ -17783,6 +17813,7 @@ typedef struct reactor__spawn_handles {
     DWORD count;
 } reactor__spawn_handles;
 
+/* The process has copies of its own by then. */
 static void reactor__spawn_drop_handles(const reactor__spawn_handles *h) {
     for (DWORD i = 0; i < h->count; i++) CloseHandle(h->list[i]);
 }
@@ -17804,8 +17835,8 @@ static int reactor__spawn_copy_handles(const reactor__spawn_launch *l, reactor__
     return 0;
 }
 
-/* The last step. HANDLE_LIST keeps everything else from being inherited, whatever other threads make
-   inheritable. */
+/* The last step. HANDLE_LIST keeps everything else from being inherited, whatever other threads
+   make inheritable. */
 static int reactor__spawn_create(const reactor__spawn_launch *l, WCHAR *file, WCHAR *command,
                                  WCHAR *block, WCHAR *directory, reactor__spawn_handles *h) {
     STARTUPINFOEXW start;
@@ -17839,6 +17870,8 @@ static int reactor__spawn_create(const reactor__spawn_launch *l, WCHAR *file, WC
     return (int)info.dwProcessId;
 }
 
+/* Turns all texts into the system's, and looks the program up, before anything is made inheritable:
+   what is, is so for as short a time as possible. */
 static int reactor__spawn_sys_start(const reactor__spawn_launch *l) {
     const reactor_spawn_options *o = l->o;
     WCHAR *file = NULL, *command = NULL, *block = NULL, *directory = NULL;
@@ -17885,7 +17918,9 @@ extern char **environ;
 #define REACTOR__SPAWN_FORK vfork
 #endif
 
-/* All that the new process needs. */
+/* All that the new process needs, for it can neither allocate nor look anything up. With vfork it
+   writes here, too: files is overwritten, shared and error are its answer. They are volatile, for
+   the compiler does not see who writes them. */
 typedef struct reactor__spawn_plan {
     const char *file, *directory;
     const char *const *argv, *const *environment;
@@ -17905,8 +17940,8 @@ static int reactor__spawn_sys_check(const reactor_spawn_options *o) {
     return 0;
 }
 
-/* Above 2, as all descriptors of the library: if 0 is not open here, /dev/null would get that number,
-   and be taken for the program's own standard input. */
+/* Above 2, as all descriptors of the library: if 0 is not open here, /dev/null would get that
+   number, and be taken for the program's own standard input. */
 static int reactor__spawn_sys_null(int number, reactor_file *out) {
     *out = reactor__util_above(open("/dev/null", (number ? O_WRONLY : O_RDONLY) | O_CLOEXEC));
     return *out < 0 ? -errno : 0;
@@ -17949,9 +17984,9 @@ static int reactor__spawn_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 
 #endif
 
 #ifndef REACTOR_NO_NET
-/* A pipe and not a pair of sockets, for programs expect one: /dev/stdout of a socket cannot be opened,
-   and some choose their buffering by it. The end that is given stays blocking, as programs want it:
-   O_NONBLOCK, which reactor_attach sets, is of one end alone. */
+/* A pipe and not a pair of sockets, for programs expect one: /dev/stdout of a socket cannot be
+   opened, and some choose their buffering by it. The end that is given stays blocking, as programs
+   want it: O_NONBLOCK, which reactor_attach sets, is of one end alone. */
 static int reactor__spawn_sys_pair(int number, reactor_socket *ours, reactor_file *given) {
     int ends[2];
     int e = reactor__spawn_pipe(ends);
@@ -17966,8 +18001,8 @@ static int reactor__spawn_sys_pair(int number, reactor_socket *ours, reactor_fil
 
    Nothing here may allocate, lock, or call what does. */
 
-/* Closes all descriptors from first on. Those of the library are close-on-exec anyway; this is for those
-   of the program and its other libraries that are not. */
+/* Closes all descriptors from first on. Those of the library are close-on-exec anyway; this is for
+   those of the program and its other libraries that are not. */
 #ifdef __linux__
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* Linux 5.9, before which nothing does it */
@@ -17985,8 +18020,8 @@ static void reactor__spawn_close_from(int first) { closefrom(first); }
 
 /* What is to get a number is first moved above all numbers that are to be given: so none takes the
    place of another that is still needed. The report is moved to the first place above them, so that
-   everything else above can be closed in one go. dup2(2) clears close-on-exec, and so it is cleared by
-   hand of what already has its number. */
+   everything else above can be closed in one go. dup2(2) clears close-on-exec, and so it is cleared
+   by hand of what already has its number. */
 static int reactor__spawn_place(reactor__spawn_plan *plan) {
     for (int i = 0; i < plan->count; i++) {
         int *file = &plan->files[i];
@@ -18007,10 +18042,10 @@ static int reactor__spawn_place(reactor__spawn_plan *plan) {
     return 0;
 }
 
-/* execve(2) resets handlers only: what is ignored or blocked here would be so in the program, which then
-   writes into broken pipes for ever or cannot be ended by SIGTERM. Some numbers are refused (SIGKILL,
-   and what the C library keeps for itself). The mask comes last: a signal that was sent to the process
-   meanwhile meets the default action, as it would in the program. */
+/* execve(2) resets handlers only: what is ignored or blocked here would be so in the program, which
+   then writes into broken pipes for ever or cannot be ended by SIGTERM. Some numbers are refused
+   (SIGKILL, and what the C library keeps for itself). The mask comes last: a signal that was sent
+   to the process meanwhile meets the default action, as it would in the program. */
 static void reactor__spawn_reset_signals(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -18047,10 +18082,10 @@ static int reactor__spawn_exec(const reactor__spawn_plan *plan) {
     }
 }
 
-/* What the new process does, up to its end. Not inlined: its caller's variables are the parent's, too,
-   and must keep their values. A session is made before the folder is changed, and the signals are
-   reset last, so that whatever fails is reported. _exit and not exit: the parent's buffers and its
-   functions for the end are the parent's. */
+/* What the new process does, up to its end. Not inlined: its caller's variables are the parent's,
+   too, and must keep their values. A session is made before the folder is changed, and the signals
+   are reset last, so that whatever fails is reported. _exit and not exit: the parent's buffers and
+   its functions for the end are the parent's. */
 REACTOR__NOINLINE static void reactor__spawn_child(reactor__spawn_plan *plan) {
     plan->shared = 1;
     int e = reactor__spawn_place(plan);
@@ -18067,9 +18102,9 @@ REACTOR__NOINLINE static void reactor__spawn_child(reactor__spawn_plan *plan) {
 
 /* ---- in this one ---- */
 
-/* Signals are blocked over the fork: a handler of the program that ran in the new process would run in
-   this one's memory. The mask of this thread is as before when it returns. Not inlined, for a function
-   that calls vfork must not go on in its caller's frame. */
+/* Signals are blocked over the fork: a handler of the program that ran in the new process would run
+   in this one's memory. The mask of this thread is as before when it returns. Not inlined, for a
+   function that calls vfork must not go on in its caller's frame. */
 REACTOR__NOINLINE static int reactor__spawn_fork(reactor__spawn_plan *plan) {
     sigset_t all, before;
     sigfillset(&all);
@@ -18093,8 +18128,8 @@ static int reactor__spawn_outcome(const reactor__spawn_plan *plan, int pipe_end)
     return n == (ssize_t)sizeof error ? error : n < 0 ? errno : 0;
 }
 
-/* What failed is waited for here, for nobody else knows of it. A host's handler of SIGCHLD that waits for
-   all may be faster; then there is nothing left to do. */
+/* What failed is waited for here, for nobody else knows of it. A host's handler of SIGCHLD that
+   waits for all may be faster; then there is nothing left to do. */
 static int reactor__spawn_run(reactor__spawn_plan *plan) {
     int ends[2];
     int e = reactor__spawn_pipe(ends);
@@ -18110,15 +18145,16 @@ static int reactor__spawn_run(reactor__spawn_plan *plan) {
     return -e;
 }
 
-/* PATH of the program's own environment, and what execvp(3) takes without one. */
+/* PATH of the environment that the program is given: it finds the programs that it starts itself in
+   the same place. Without one, what execvp(3) takes. */
 static const char *reactor__spawn_path(const char *const *environment) {
     for (; *environment; environment++)
         if (strncmp(*environment, "PATH=", 5) == 0) return *environment + 5;
     return "/usr/local/bin:/bin:/usr/bin";
 }
 
-/* Everything that the new process needs is prepared here, in one piece of memory: the numbers of its
-   files, and room for each path that it tries. */
+/* Everything that the new process needs is prepared here, in one piece of memory: the numbers of
+   its files, and room for each path that it tries. */
 static int reactor__spawn_sys_start(const reactor__spawn_launch *l) {
     const reactor_spawn_options *o = l->o;
     reactor__spawn_plan plan;
@@ -18158,7 +18194,7 @@ static int reactor__spawn_stream(reactor__spawn_launch *l, int i) {
     return e;
 }
 
-/* Nobody has heard of the connections yet. */
+/* Nobody has heard of the connections yet, so they go without an on_close. */
 static void reactor__spawn_discard(reactor__spawn_launch *l) {
     for (int i = 0; i < 3; i++)
         if (l->conns[i].id) reactor__stream_unattach(l->r, l->conns[i]);
@@ -18189,7 +18225,8 @@ static int reactor__spawn_open(reactor__spawn_launch *l, int i) {
     return e;
 }
 
-/* 1,024 files are more than any program is given, and keep the sums of numbers far from overflowing. */
+/* 1,024 files are more than any program is given, and keep the sums of numbers far from
+   overflowing. */
 static int reactor__spawn_check(const reactor_spawn_options *o) {
     if (!o->argv || !o->argv[0] || o->file_count < 0 || (o->file_count && !o->files))
         return -EINVAL;
@@ -18207,8 +18244,9 @@ static int reactor__spawn_check(const reactor_spawn_options *o) {
     return reactor__spawn_sys_check(o);
 }
 
-/* The process is there, and from here on nothing fails: if the system will not tell of its end, the
-   timer of section child looks. */
+/* Opens the streams, starts the process, and closes what only the process needs: of a pipe whose
+   given end stayed open here, the other end would never end. Once the process is there nothing
+   fails any more: if the system will not tell of its end, the timer of section child looks. */
 static int reactor__spawn_launch_all(reactor__spawn_launch *l) {
     int e = 0;
     for (int i = 0; i < 3 && e == 0; i++) e = reactor__spawn_open(l, i);
