@@ -103,7 +103,7 @@ sanitized = $(MAKE) --no-print-directory test-quick B=$(B)/$@ \
 WIN_EXAMPLES = hello echo_server proxy chat_server raw_echo static_server supervisor udp_echo workers
 WIN_TESTS    = $(if $(TESTS),$(TESTS),test_selector test_timer test_tasks test_loop test_promises test_stream \
   test_stream_end test_flow test_drain test_handles test_connect test_address test_model test_limits \
-  test_findings test_guests test_console test_refused test_processes test_names test_datagram \
+  test_findings test_guests test_accept test_console test_refused test_processes test_names test_datagram \
   test_pool)
 WIN_SCRIPTS  = $(if $(TESTS),,tests/test_differential.py tests/win32/test_servers.py \
   tests/test_static.py)

@@ -429,6 +429,9 @@
         reactor_set(r, uv_backend_fd(uv), REACTOR_READ, uv_ready, uv);
         reactor_before_wait(r, uv_hook, uv);
 
+   A program that only wants accepted sockets, for a library or a thread that serves them, takes
+   reactor_accept: it has what reactor_listen knows of full tables of descriptors.
+
    The other way round, a program that has a loop watches reactor_fd and calls reactor_poll(r, 0);
    where that is -ENOTSUP it gives the loop a turn now and then, or a thread.
 
@@ -7429,7 +7432,7 @@ struct reactor {
     int owned;     /* a thread has run it, namely owner */
     reactor__util_thread owner;
     int pid;       /* the process that made it; in a forked child getpid differs */
-    int running;   /* inside reactor_run, poll, select or destroy */
+    int running;   /* inside reactor_run (2), or poll, select or destroy (1) */
     int destroyed; /* reactor_destroy was called in a callback */
     int child;     /* and that in a forked child */
     int closing;   /* listen, connect, attach and defer are refused */
@@ -7726,8 +7729,11 @@ static void reactor__loop_close_ranks(reactor *r) {
     r->hook_count = kept;
 }
 
+static int reactor__loop_alive(const reactor *r);
+
 /* Calls those that are there now: one that is added meanwhile has a wish for at once. Returns how
-   long the wait may be. */
+   long the wait may be: not at all if the hooks have ended the last thing that reactor_run goes on
+   for. */
 REACTOR__NOINLINE static int64_t reactor__loop_ask_hooks(reactor *r, int64_t timeout) {
     const uint32_t n = r->hook_count;
     r->quiet = 0; /* a hook may set timers and defer tasks after the turn has looked for such */
@@ -7742,7 +7748,7 @@ REACTOR__NOINLINE static int64_t reactor__loop_ask_hooks(reactor *r, int64_t tim
     r->hooking = 0;
     reactor__loop_close_ranks(r);
     const int64_t at = reactor__loop_wished(r);
-    if (at == REACTOR__NEVER) return timeout;
+    if (at == REACTOR__NEVER) return r->running == 2 && !reactor__loop_alive(r) ? 0 : timeout;
     int64_t left = at ? at - reactor__util_clock() : 0;
     if (left < 0) left = 0;
     return timeout < 0 || left < timeout ? left : timeout;
@@ -8094,6 +8100,7 @@ static void reactor__loop_leave(reactor *r) {
 REACTOR_API int reactor_run(reactor *r) {
     int e = reactor__loop_enter(r, 0);
     if (e < 0) return e;
+    r->running = 2;
     while (e == 0 && !REACTOR__PEEK(&r->core.stop) && reactor__loop_alive(r))
         e = reactor__loop_turn(r, -1, NULL, 0);
     reactor__loop_leave(r);

@@ -114,6 +114,21 @@ CASE(wishes_hold_in_every_turn_of_a_run) {
     reactor_destroy(r);
 }
 
+static int64_t ending_hook(reactor *r, void *user) {
+    steady *s = user;
+    (void)r;
+    return ++s->calls < 3 ? 1 : -1;
+}
+
+CASE(run_ends_when_a_hook_ends_the_last_thing) {
+    reactor *r = make_loop();
+    steady s = {.calls = 0};
+    assert_int_equal(reactor_before_wait(r, ending_hook, &s), 0);
+    assert_int_equal(reactor_run(r), 0); /* returns, or the time limit ends it */
+    assert_int_equal(s.calls, 3);
+    reactor_destroy(r);
+}
+
 /* ---- what hooks may do ---- */
 
 typedef struct doer {
@@ -652,6 +667,7 @@ int main(void) {
         TEST(a_timer_given_to_a_guest_in_a_callback_ends_the_wait),
         TEST(run_goes_on_while_a_guest_has_something_to_come),
         TEST(wishes_hold_in_every_turn_of_a_run),
+        TEST(run_ends_when_a_hook_ends_the_last_thing),
         TEST(a_hook_is_asked_once_a_turn_and_is_no_callback),
         TEST(what_a_hook_starts_is_done_before_the_loop_sleeps),
         TEST(a_hook_may_stop_and_destroy_and_not_run),
