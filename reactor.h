@@ -544,64 +544,79 @@
         #endif
 
    What is watched are slots. reactor__core_at(core, index) has the descriptor (fd) and the interest
-   that was last told (armed), both in bits of poll(2), see REACTOR__CORE_x. Slots move, so an index
-   is kept, never an address. A report says which slot and of which generation (tag); if that has
-   gone or changed hands meanwhile, core drops it, so a kernel whose reports may come late is given
-   both, as in reactor__core_id. core->data is the backend's, and *reactor__core_aux(core, index) is
-   from the adding on. Everything but wake is called by the loop's thread. Everything returns 0 or
-   -errno.
+   that the backend was given (armed), both in bits of poll(2), see REACTOR__CORE_x. Slots move, so
+   keep an index, never an address. *reactor__core_aux(core, index) is a number of the backend's. It
+   is not zeroed: while a slot is not armed it holds what a former slot, or core, has left there, so
+   `set` writes it when before is 0. core->data is the backend's too. All functions but wake are
+   called by the loop's thread, and return 0 or -errno.
+
+   A report says to which slot it belongs and of which generation (tag). reactor__core_report_slot
+   fills in the slot's present generation, which is right if the kernel keeps nothing over a removal.
+   A report that may come late, after its slot was removed and used again, must have the generation
+   of its adding: give the kernel index and tag (the halves of reactor__core_id), and write both into
+   core->reports[core->report_count++] when they come back. core drops a report whose generation is
+   gone. If the kernel has room for one of the two only, look whether the slot still has the
+   descriptor of the event, as in kqueue, or keep the memory until the end has come, as in windows.
 
    name     what the options call it; in capitals the end of its macro.
    worse    REACTOR__CORE_BEST, the best one above: it takes over if init fails.
-   traits   0 will do. HAS_EDGES: EDGE is told when something changes, not as long as it is so,
+   traits   0 will do. HAS_EDGES: EDGE is reported when something changes, not as long as it is so,
             with PRI and RDHUP; streams are then registered once and for all. HAS_ONESHOT: a report
-            of ONESHOT has disarmed; else core sets it to silence. TELLS_PRIORITY, TELLS_FIN:
-            watchers may ask for PRI, and for HANGUP, which takes a level of RDHUP; without these
-            core refuses them. REPORTS_CLOSED: what was closed
-            unremoved may be reported while a duplicate is open: core then looks at descriptors.
-   init     finds out by trying, not by version, whether it works here, and leaves nothing behind
-            if not: the error is for reactor_backend_reason. core->batch is known. Another thread
-            may run the loop.
-   fini     after an init that worked; slots may still be armed. core->child: it is a forked copy,
-            so what is shared with the parent stays as it is. That goes for set, too.
-   set      the interest goes from before to after. before 0 adds: what is wrong is to be found out
-            now, -EBADF, -ERANGE, -ENOMEM; or -EPERM for a file without readiness, which core then
-            takes for ready and does not mention again. after 0 removes, and cannot fail: the
-            descriptor may be closed already, and will be next if closing. Anything else may be put
-            off until wait, by returning 1: then reactor__core_refused tells if it fails. It is set
-            once more, and the second time its watcher hears of ERROR; so a change of what is no
-            longer open must be refused (fcntl tells). The same interest again means: tell anew
-            what is there.
-            WATCHED, in all of them, alone is silence, also when the peer has gone. RDHUP without
-            READ and WRITE waits for an error or a full hang-up, to be told once. The peer's FIN it
-            means only to HAS_EDGES, as a hint like PRI; a level of that would spin beside WRITE.
-   wait     reports by reactor__core_report_slot, core->limit at most: who is left out comes first
-            next time. A slot comes once, in any order, with what is true now; ERROR and HANGUP
-            unasked, and what is not armed is left out. (A kernel may write to reports[report_count]
-            itself: then it has to leave that out, see epoll.) A level comes with every wait: if
-            arming it again fails, that is told by reactor__core_refused, too, unless the descriptor
-            was closed unremoved, which is silent. timeout is in nanoseconds, 0 or -1 (for ever):
-            never early, and as fine as the system can. -EINTR, after a signal or with nothing to
-            tell yet, has it called for the rest of the time; after a refusal it does not wait. Any
-            other error ends the loop, if it lasts. core->stale tells that it has reported what went
-            before this turn, see epoll.
+            of ONESHOT has disarmed the descriptor; without it core gives it an interest of none.
+            TELLS_PRIORITY, TELLS_FIN: watchers may ask for PRI, and for HANGUP, which takes a level
+            of RDHUP; without these core refuses them. REPORTS_CLOSED: a descriptor that was closed
+            without being removed may be reported while a duplicate is open; core then checks.
+   init     finds out by trying, not by version, whether it works here. If not it leaves nothing
+            behind, and its error is for reactor_backend_reason. core->batch is known. Another
+            thread may run the loop.
+   fini     follows an init that worked; slots may still be armed. core->child: this is a forked
+            copy, and what it shares with the parent stays as it is. That holds for set, too.
+   set      The interest goes from before to after.
+            before 0 adds. It finds out at once what is wrong: -EBADF, -ERANGE, -ENOMEM; or -EPERM
+            for a file without readiness. Such a file is core's then, on level backends as well: it
+            counts as ready, with EDGE once for each time it is armed, and set is called for it
+            again, with before 0, only when its interest is applied anew.
+            after 0 removes, and cannot fail, because the descriptor may be closed already. closing:
+            the caller closes it next, so a backend may skip the calls that its kernel saves it by
+            forgetting closed descriptors. It may not skip its own memory, and reports of the slot
+            that come later are dropped only if they have the generation of the adding.
+            Other changes may be put off until wait by returning 1. If one then fails, call
+            reactor__core_refused: it is set once more, and the second time its watcher gets ERROR.
+            A change for a descriptor that is no longer open must be refused (fcntl tells). The same
+            interest again means: report anew what is there.
+            WATCHED is in every interest. Alone it is silence, also when the peer has gone. RDHUP
+            without READ and WRITE waits for an error or a full hang-up, to be reported once. The
+            peer's FIN it means only to HAS_EDGES and TELLS_FIN, because a level of it would spin
+            beside WRITE.
+   wait     reports at most core->limit times; who is left out comes first next time. A slot comes
+            once, in any order, with what is true now: ERROR and HANGUP unasked, and nothing else
+            that is not armed, which reactor__core_report_slot masks. (A kernel that writes reports
+            itself has to leave that out, see epoll.) A level comes with every wait. If arming it
+            again fails, call reactor__core_refused, unless the descriptor was closed without being
+            removed: that is silent. timeout is in nanoseconds, 0, or -1 for ever; never return
+            early, and be as fine as the system can. Return -EINTR after a signal, or with nothing
+            to report yet, and it is called for the rest of the time. Do not wait after a refusal.
+            Any other error ends the loop if it lasts. core->stale: a report came for a slot that
+            was removed before this turn, see epoll.
    fd       a descriptor that is readable while wait would report, and stays the same. For
             reactor_fd; NULL, with alarm, if there is none.
-   alarm    makes that readable from a time of the clock on; REACTOR__NEVER: not. It comes with
-            whatever changes outside a turn, so it also tells what set has put off.
-   transfer is no member but in core, for init to set: does many receives or sends with one call,
-            see reactor__core_transfer_fn. NULL: streams make a call for each.
+   alarm    makes that readable from a time of the clock on; REACTOR__NEVER: not. It is called after
+            every change outside a turn, so it also applies what set has put off.
    wake     has wait report READ of the slot core->waker, from any thread and from signal handlers;
-            with 0 takes that back. NULL: a descriptor is watched for it, like others.
+            with 0 it takes that back. NULL: core watches a descriptor for it, like others.
    fork     for reactor_fork, in a child: exchanges what is shared with the parent, or was not
             inherited, for new objects that know all that is armed. If it fails it can be tried
-            again. NULL: a second init, set for all that is armed, and fini, with core->child, of
-            what the first one had made.
+            again. NULL: core calls init again, set for all that is armed, and fini, with
+            core->child, for what the first init had made.
+
+   core->transfer is no member, but init may set it: it does many receives or sends with one call,
+   see reactor__core_transfer_fn. NULL: streams make a call for each.
 
    The tests find it by themselves, and so do the build tests and the bench; `make test
    BACKEND=mine` is it alone. test_selector and test_model tell first what is wrong, then
-   test_stream and the differential suite. Entered by hand is what is promised beyond the least:
-   edges and reactor_fd in tests/harness.h, which has it held to them; system calls of its own in
+   test_stream and the differential suite. What it promises beyond the least, or does not, is entered
+   by hand: edges and reactor_fd in tests/harness.h; PRIORITY and HANGUP in test_selector.c, which
+   takes a backend that it does not know for one with both; system calls of its own in
    tests/test_faults.c, which has them fail; and for the user what is said of it above and in
    README.md (`make docs` misses its macro). */
 #if defined(REACTOR_IMPLEMENTATION) && !defined(_GNU_SOURCE)
