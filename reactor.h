@@ -3056,8 +3056,9 @@ static int reactor__core_is_active(const reactor__core_slot *slot) {
 }
 
 /* Sets the lowest bit of the tag if dispatch must not simply call fn: there is no fn, the
-   interest is ONESHOT or HANGUP (whose FIN core translates), or it has changed since the backend was given it. A report's tag has that
-   bit clear, so one comparison in dispatch covers a stale generation and all of these. */
+   interest is ONESHOT or HANGUP (whose FIN core translates), or it has changed since the backend
+   was given it. A report's tag has that bit clear, so one comparison in dispatch covers a stale
+   generation and all of these. */
 static void reactor__core_update_tag(reactor__core_slot *slot) {
     const unsigned rare = (unsigned)REACTOR_ONESHOT | (unsigned)REACTOR_HANGUP;
     int special =
@@ -7390,8 +7391,8 @@ typedef struct reactor__loop_long_turn {
     int64_t begin, end;
 } reactor__loop_long_turn;
 
-/* The stream's: the callback that is running, and what it writes. It is here and not in the stream's
-   own struct because every message takes this way. See cork and callbacks there. */
+/* The stream's: the callback that is running, and what it writes. It is here and not in the
+   stream's own struct because every message takes this way. See cork and callbacks there. */
 enum { REACTOR__LOOP_CORKS = 16 }; /* pieces that a callback's output may have */
 typedef struct reactor__loop_io_context {
     void *current;    /* the connection whose callback is running; NULL between callbacks */
@@ -7587,8 +7588,8 @@ REACTOR__OPTIONAL static size_t reactor__loop_call_data(reactor *r, const reacto
     return used < len ? used : len;
 }
 
-/* The same without counting, for callbacks that are not timed; dispatch has counted the event. There
-   is an on_data, and the caller checks that it consumed no more than it was shown. */
+/* The same without counting, for callbacks that are not timed; dispatch has counted the event.
+   There is an on_data, and the caller checks that it consumed no more than it was shown. */
 REACTOR__OPTIONAL static inline size_t
 reactor__loop_call_data_fast(reactor *r, const reactor_handler *h, reactor_conn c, const void *data,
                              size_t len, void *state) {
@@ -7874,14 +7875,14 @@ REACTOR__NOINLINE static void reactor__loop_flush(reactor *r) {
     r->quiet = 0;
 }
 
-/* Waits. An interruption by a signal does not shorten the wait, because `until` is fixed before, and
-   does not count as a failure. Other failures may pass, as when memory is short: 16 in a row are
-   returned.
+/* Waits. An interruption by a signal does not shorten the wait, because `until` is fixed before,
+   and does not count as a failure. Other failures may pass, as when memory is short: 16 in a row
+   are returned.
 
-   quiet: the last turn of this reactor_run has found no timer, no task and nothing pending, and no
-   code of the user has run since. So there is no need to look again, nor to read the clock. What
-   another thread or a signal handler has set since then was followed by a notification, which
-   fall_asleep sees. */
+   quiet: the last turn of this reactor_run has found no timer, no task and nothing pending, and
+   no code of the user has run since. So there is no need to look again, nor to read the clock.
+   What another thread or a signal handler has set since then was followed by a notification,
+   which fall_asleep sees. */
 static int reactor__loop_wait(reactor *r, int64_t timeout) {
     int64_t until = timeout < 0 ? REACTOR__NEVER : timeout;
     if (timeout > 0) until = reactor__util_add(reactor__util_clock(), timeout);
@@ -8632,11 +8633,11 @@ REACTOR_API int reactor_unref_fd(reactor *r, reactor_socket fd) {
 
 /* ---- several watchers of one descriptor ----
 
-   Each is a slot of the kind MEMBER, which gives it a handle, a callback and an interest, but has no
-   descriptor for the backend. The members of a descriptor form a list, through aux, that begins in
-   the user of the one slot which the backend knows: a watcher like any other, with the interest of
-   all members, whose callback passes a report on. So core, backends and all other watchers know
-   nothing of this, and no memory is needed but slots. */
+   Each is a slot of the kind MEMBER, which gives it a handle, a callback and an interest, but
+   has no descriptor for the backend. The members of a descriptor form a list, through aux, that
+   begins in the user of the one slot which the backend knows: a watcher like any other, with the
+   interest of all members, whose callback passes a report on. So core, backends and all other
+   watchers know nothing of this, and no memory is needed but slots. */
 
 /* The list that ends in no member is NONE, which is no index. */
 static void *reactor__loop_list(uint32_t first) { return (void *)(uintptr_t)first; }
@@ -8728,8 +8729,8 @@ REACTOR_API int reactor_watch_modify(reactor *r, reactor_watcher w, unsigned eve
     return 0;
 }
 
-/* What all want is told anew only if it is less than before: the descriptor may be closed, which the
-   others have not done anything about yet. */
+/* What all want is told anew only if it is less than before: the descriptor may be closed, which
+   the others have not done anything about yet. */
 REACTOR_API int reactor_unwatch(reactor *r, reactor_watcher w) {
     if (!r) return -EINVAL;
     reactor__core_slot *slot = reactor__loop_member(r, w);
@@ -8869,8 +8870,8 @@ REACTOR_API int64_t reactor_remaining(const reactor *r, reactor_timer t) {
     return left <= 0 ? 0 : left / REACTOR__MS + (left % REACTOR__MS != 0);
 }
 
-/* The grid goes on with the latest call that is due, see reactor__timer_grid: those between that and
-   the one of now are left out. */
+/* The grid goes on with the latest call that is due, see reactor__timer_grid: those between that
+   and the one of now are left out. */
 REACTOR_API int64_t reactor_missed(const reactor *r, reactor_timer t) {
     if (!r) return -EINVAL;
     int64_t interval = reactor__timer_interval(&r->wheel, t.id);
