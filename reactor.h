@@ -14488,17 +14488,23 @@ REACTOR__NOINLINE static ssize_t reactor__stream_transmit_slow(reactor *r,
     return sent;
 }
 
-/* The exit. Sends n >= 1 pieces: returns how many of their bytes were taken, or -errno. more: the caller
-   goes on at once, so that TCP may wait for a full segment. */
-static inline ssize_t reactor__stream_transmit(reactor *r, const reactor__stream_conn *c,
-                                               const reactor__util_piece *pieces, int n, int more) {
-    ssize_t sent = 0;
-    if (n == 1 && !more && !(c->flags & REACTOR__STREAM_PIPE))
-        sent = reactor__net_sys_send(c->fd, pieces, REACTOR__NET_NOSIGNAL);
-    if (REACTOR__UNLIKELY(sent <= 0))
-        return reactor__stream_transmit_slow(r, c, pieces, n, more, sent);
+/* Sends one piece by a socket, as most are. */
+static inline ssize_t reactor__stream_transmit_one(reactor *r, const reactor__stream_conn *c,
+                                                   const reactor__util_piece *piece) {
+    ssize_t sent = reactor__net_sys_send(c->fd, piece, REACTOR__NET_NOSIGNAL);
+    if (REACTOR__UNLIKELY(sent <= 0)) return reactor__stream_transmit_slow(r, c, piece, 1, 0, sent);
     r->core.counters.bytes_out += (size_t)sent;
     return sent;
+}
+
+/* The exit. Sends n >= 1 pieces: returns how many of their bytes were taken, or -errno. more: the
+   caller goes on at once, so that TCP may wait for a full segment. The fast path, which is for plain
+   sockets only, begins behind the choice that is made here. */
+static ssize_t reactor__stream_transmit(reactor *r, const reactor__stream_conn *c,
+                                        const reactor__util_piece *pieces, int n, int more) {
+    if (n == 1 && !more && !(c->flags & REACTOR__STREAM_PIPE))
+        return reactor__stream_transmit_one(r, c, pieces);
+    return reactor__stream_transmit_slow(r, c, pieces, n, more, 0);
 }
 
 /* The end of all output: FIN. -ENOTCONN says that the peer has gone, and needs no FIN. */
@@ -15570,7 +15576,7 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
         reactor__stream_io_delivered(r, c, io->buffer, (size_t)n, used);
         return;
     }
-    const ssize_t sent = reactor__stream_transmit(r, c, io->cork, 1, 0);
+    const ssize_t sent = reactor__stream_transmit_one(r, c, io->cork);
     if (REACTOR__UNLIKELY(sent != (ssize_t)io->cork[0].iov_len)) {
         reactor__stream_io_sent(r, c, sent);
         return;
