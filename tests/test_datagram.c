@@ -496,6 +496,12 @@ CASE(a_send_that_is_told_of_an_earlier_one_is_made_again) {
         assert_int_equal(send_text(r, &c, n.address, "kept"), 0);
     }
     UNTIL(r, n.messages == 20 && c.errors == 20);
+    /* A paused socket is not listened to, so its next send is the first to hear. */
+    assert_int_equal(reactor_datagram_pause(r, c.d), 0);
+    assert_int_equal(send_text(r, &c, dead, "lost"), 0);
+    turns(r, 3);
+    assert_int_equal(send_text(r, &c, n.address, "kept"), 0);
+    UNTIL(r, n.messages == 21 && c.errors == 21);
     end(r);
 }
 
