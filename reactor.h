@@ -858,7 +858,7 @@ REACTOR_API int reactor_unhook(reactor *r, reactor_hook_fn *fn, void *user);
             peer has closed, at least the direction in which it sends, told without READ although
             input may be left. A peer that has gone and one that only has no more to send look the
             same. Watched alone it also tells ERROR. -ENOTSUP on select, which has no such thing, on
-            kqueue, and on poll where the system lacks POLLRDHUP (NetBSD, OpenBSD, macOS).
+            kqueue, on windows, and on poll where the system lacks POLLRDHUP (NetBSD, OpenBSD, macOS).
    EDGE     interest only: reported when it changes, at least once per change. Read or write until
             EAGAIN. Backends without edges report the level instead, every turn: see the manual.
    ONESHOT  interest only: after one report the watcher stays, silent, until reactor_modify. */
@@ -4812,8 +4812,7 @@ static int reactor__windows_wait(reactor__core *core, int64_t timeout) {
 
 static const reactor__core_backend reactor__windows_backend = {"windows",
                                                                REACTOR__CORE_BEST,
-                                                               REACTOR__CORE_TELLS_PRIORITY |
-                                                                   REACTOR__CORE_TELLS_FIN,
+                                                               REACTOR__CORE_TELLS_PRIORITY,
                                                                reactor__windows_init,
                                                                reactor__windows_fini,
                                                                reactor__windows_set,

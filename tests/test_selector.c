@@ -2284,11 +2284,9 @@ enum { PRIORITY = REACTOR_PRIORITY };
 
 static int tells_priority(void) { return !on_backend("kqueue"); }
 
-/* Every backend but select and kqueue, and poll where it has POLLRDHUP. */
+/* epoll and io_uring, and poll where it has POLLRDHUP. */
 static int tells_hangup(void) {
-#if defined(_WIN32)
-    return !on_backend("select");
-#elif defined(__linux__)
+#if defined(__linux__)
     return !on_backend("select") && !on_backend("kqueue");
 #else
     return 0;
