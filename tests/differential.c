@@ -43,7 +43,7 @@ enum {
     NAME = 24,
     LINE = 256,
     WORDS = 24,
-    LIMIT_S = 20,   /* seconds for one scenario */
+    LIMIT_S = 300,  /* seconds for one scenario: a sanitizer on a busy machine takes many */
     RUN_MAX = 60,   /* turns until `run` gives up */
     SHOWN = 12,     /* so many of the pattern are no text any more */
     FEW = 4096,     /* bytes, for which a reader has room */

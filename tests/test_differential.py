@@ -43,7 +43,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = os.environ.get("REACTOR_TEST_BUILD", "build") + "/tests/differential"
 COUNT = 100       # random scenarios, of either kind
 SHOWN = 10        # failures shown whole
-LIMIT_S = 600     # for all the scenarios of one backend
+LIMIT_S = 1800    # for all the scenarios of one backend
 NOT_ON_WINDOWS = [
     (r"(pair|listen \w+) unix|unix:|nothere", "unix sockets"),
     (r"pair pipe", "pipes that can be watched"),
