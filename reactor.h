@@ -11464,11 +11464,11 @@ static int reactor__net_sys_connect(reactor_socket fd, const struct sockaddr *sa
     return r == -EAGAIN || r == -EINPROGRESS ? 1 : r;
 }
 
-/* Whether there is input. Its end does not count: Winsock's getpeername names the peer also after
+/* 1: there is input; -1: none. Its end is not told: Winsock's getpeername names the peer also after
    the connection has ended, so nobody has to ask in this way whether there was one. */
-static int reactor__net_sys_has_input(reactor_socket fd) {
+static int reactor__net_sys_peek(reactor_socket fd) {
     u_long n = 0;
-    return ioctlsocket(fd, (long)FIONREAD, &n) == 0 && n > 0;
+    return ioctlsocket(fd, (long)FIONREAD, &n) == 0 && n > 0 ? 1 : -1;
 }
 
 /* 1: no room to write, and no error; so also while a socket is connecting. */
@@ -11524,14 +11524,15 @@ static unsigned reactor__net_sys_poll(reactor_socket fd, int events) {
     return poll(&p, 1, 0) < 0 ? (unsigned)POLLERR : (unsigned)p.revents;
 }
 
-/* Whether there is input, or its end: then the socket had a peer, also if getpeername cannot name
-   it any more (a unix socket on a BSD; TCP where both ends were shut down). With a pending error
-   the answer is 0, because on Linux this recv would take the error away from its reader. */
-static int reactor__net_sys_has_input(reactor_socket fd) {
+/* 1: there is input; 0: its end; -1: neither. Either means that the socket had a peer, also if
+   getpeername cannot name it any more (a unix socket on a BSD; TCP where both ends were shut down).
+   With a pending error the answer is -1, because on Linux this recv would take the error away from
+   its reader. */
+static int reactor__net_sys_peek(reactor_socket fd) {
     char byte;
     unsigned got = reactor__net_sys_poll(fd, POLLIN);
-    if (!got || (got & (unsigned)POLLERR)) return 0;
-    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+    if (!got || (got & (unsigned)POLLERR)) return -1;
+    return (int)recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 }
 
 /* 1: no room to write, and no error; so also while a socket is connecting. */
@@ -12282,7 +12283,7 @@ static int reactor__net_kind_socket(reactor_socket fd, reactor__net_address *pee
     r = reactor__net_peer(fd, peer);
     if (r == 0) return REACTOR__NET_SOCKET;
     if (r != -ENOTCONN) return r;
-    if (reactor__net_sys_has_input(fd)) return REACTOR__NET_SOCKET;
+    if (reactor__net_sys_peek(fd) >= 0) return REACTOR__NET_SOCKET;
     /* Connected sockets have returned above, so "full" can only mean that it is connecting. */
     if (!reactor__net_is_bound(fd)) return -ENOTCONN;
     return reactor__net_is_full(fd) ? REACTOR__NET_SOCKET : -ENOTCONN;
@@ -15368,7 +15369,7 @@ static int reactor__stream_update_drain(reactor *r, reactor__stream_conn *c) {
         return 1;
     }
     if (!reactor__stream_is_idle(c) || reactor__stream_quiet_at(r, c) > r->now) return 0;
-    if (reactor__stream_may_read(c) && reactor__net_sys_has_input(c->fd))
+    if (reactor__stream_may_read(c) && reactor__net_sys_peek(c->fd) > 0)
         reactor__stream_again(reactor__stream_module_of(r), c); /* the next wait reports it */
     else
         reactor__stream_end_quiet(r, c);
