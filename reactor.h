@@ -13331,15 +13331,21 @@ typedef struct reactor__resolve_item {
     int used;      /* nothing is left of it */
 } reactor__resolve_item;
 
-typedef struct reactor__resolve_list {
+/* Connections call take and drop, which are list_next and list_free, through these pointers alone:
+   so a linker that removes what nobody refers to (--gc-sections) removes this section from a
+   program that has no reactor_connect. */
+typedef struct reactor__resolve_list reactor__resolve_list;
+struct reactor__resolve_list {
+    int (*take)(reactor__resolve_list *list, int64_t now, int64_t delay, reactor__net_address *out,
+                int *error, int64_t *when);
+    void (*drop)(reactor *r, reactor__resolve_list *list);
     reactor__resolve_asker asker;
     int count;
     reactor__resolve_item *items; /* behind this struct */
-} reactor__resolve_list;
+};
 
 /* Also gives up the look-ups that are under way. */
 static void reactor__resolve_list_free(reactor *r, reactor__resolve_list *list) {
-    if (!list) return;
     for (int i = 0; i < list->count; i++) reactor__resolve_name_free(r, list->items[i].name);
     REACTOR_FREE(list);
 }
@@ -13357,29 +13363,6 @@ static int reactor__resolve_check(const char *text) {
     }
     if (e < 0) return e;
     return n ? n : -EINVAL;
-}
-
-/* Parses a list, and begins to look up all its names at once. The caller sets the asker. */
-static int reactor__resolve_list_new(reactor *r, const char *text, reactor__resolve_list **out) {
-    const char *item;
-    size_t len;
-    int count = reactor__resolve_check(text), e = 0;
-    if (count < 0) return count;
-    reactor__resolve_list *list = (reactor__resolve_list *)reactor__util_zeroed(
-        sizeof *list + (size_t)count * sizeof *list->items);
-    if (!list) return -ENOMEM;
-    list->items = (reactor__resolve_item *)(void *)(list + 1);
-    while (e >= 0 && list->count < count && reactor__net_next(&text, &item, &len) > 0) {
-        reactor__resolve_item *to = &list->items[list->count++];
-        e = reactor__net_parse(item, len, 0, &to->a);
-        if (to->a.named) e = reactor__resolve_name_new(r, item, &to->a, &list->asker, &to->name);
-    }
-    if (e < 0) {
-        reactor__resolve_list_free(r, list);
-        return e;
-    }
-    *out = list;
-    return 0;
 }
 
 /* Takes the next address to try: 1. 0: none for now; after an answer, and at *when, there may be.
@@ -13408,6 +13391,31 @@ static int reactor__resolve_list_next(reactor__resolve_list *list, int64_t now, 
     return waiting ? 0 : -ENOTCONN;
 }
 
+/* Parses a list, and begins to look up all its names at once. The caller sets the asker. */
+static int reactor__resolve_list_new(reactor *r, const char *text, reactor__resolve_list **out) {
+    const char *item;
+    size_t len;
+    int count = reactor__resolve_check(text), e = 0;
+    if (count < 0) return count;
+    reactor__resolve_list *list = (reactor__resolve_list *)reactor__util_zeroed(
+        sizeof *list + (size_t)count * sizeof *list->items);
+    if (!list) return -ENOMEM;
+    list->items = (reactor__resolve_item *)(void *)(list + 1);
+    list->take = reactor__resolve_list_next;
+    list->drop = reactor__resolve_list_free;
+    while (e >= 0 && list->count < count && reactor__net_next(&text, &item, &len) > 0) {
+        reactor__resolve_item *to = &list->items[list->count++];
+        e = reactor__net_parse(item, len, 0, &to->a);
+        if (to->a.named) e = reactor__resolve_name_new(r, item, &to->a, &list->asker, &to->name);
+    }
+    if (e < 0) {
+        reactor__resolve_list_free(r, list);
+        return e;
+    }
+    *out = list;
+    return 0;
+}
+
 /* ---- reactor_resolve ---- */
 #ifndef REACTOR_NO_RESOLVE
 
@@ -13420,7 +13428,7 @@ typedef struct reactor__resolve_lookup {
     void *user;
     reactor__resolve_name *name;
     reactor__net_address a; /* without a name: the answer */
-    int ready;
+    int ready; /* in the module's list, which keeps its memory until turn has been there */
 } reactor__resolve_lookup;
 
 typedef struct reactor__resolve_module {
@@ -13613,6 +13621,8 @@ static int reactor__resolve_lookup_begin(reactor *r, reactor__resolve_lookup *l,
     return 0;
 }
 
+/* The text is parsed as for listening, because a look-up is not for connecting alone: its port may
+   be 0, and "*" is every address. */
 REACTOR_API int reactor_resolve(reactor *r, const char *address, reactor_resolve_fn *fn, void *user,
                                 reactor_lookup *out) {
     if (out) out->id = 0;
@@ -13636,6 +13646,8 @@ REACTOR_API int reactor_resolve(reactor *r, const char *address, reactor_resolve
     return e;
 }
 
+/* A look-up that is ready stays in the module's list, without fn, and turn frees it there: the list
+   has one direction, and nobody waits for that memory. */
 REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup handle) {
     if (!r) return -EINVAL;
     REACTOR_ASSERT(reactor__loop_is_mine(r));
@@ -13644,7 +13656,7 @@ REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup handle) {
     reactor__resolve_lookup *l = (reactor__resolve_lookup *)slot->user;
     reactor__resolve_end(r, l);
     l->fn = NULL;
-    if (!l->ready) REACTOR_FREE(l); /* else turn finds it in its list */
+    if (!l->ready) REACTOR_FREE(l);
     return 0;
 }
 #endif
@@ -16104,7 +16116,7 @@ static void reactor__stream_attempt_end(reactor *r, reactor__stream_attempt *a) 
 static void reactor__stream_dial_end(reactor *r, const reactor__stream_conn *c) {
     reactor__stream_dial *d = c->u.dial;
     while (d->under_way) reactor__stream_attempt_end(r, d->under_way);
-    reactor__resolve_list_free(r, d->list);
+    if (d->list) d->list->drop(r, d->list);
     d->list = NULL;
 }
 
@@ -16155,7 +16167,7 @@ static int reactor__stream_dial_begin(reactor *r, reactor__stream_conn *c, int64
         d->next_at = reactor__util_add(now, d->delay);
         return 0;
     }
-    int e = reactor__resolve_list_next(d->list, now, d->delay, &a->to, &d->error, &d->more_at);
+    int e = d->list->take(d->list, now, d->delay, &a->to, &d->error, &d->more_at);
     d->more = e >= 0;
     if (e <= 0) {
         reactor__stream_attempt_end(r, a);
@@ -16346,7 +16358,7 @@ REACTOR_API int reactor_connect(reactor *r, const char *addresses, const reactor
                                                              REACTOR__STREAM_DIALING);
     reactor__stream_policy_drop(policy);
     if (!c) {
-        if (d) reactor__resolve_list_free(r, d->list);
+        if (d && d->list) d->list->drop(r, d->list);
         REACTOR_FREE(d);
         return e < 0 ? e : -ENOMEM;
     }
