@@ -91,7 +91,8 @@
          thread that is not the loop's; nothing by default.
      REACTOR_NO_NET       leaves out addresses, streams and datagrams, REACTOR_NO_DATAGRAMS
          datagrams alone, REACTOR_NO_SIGNALS reactor_signal, REACTOR_NO_WORK reactor_work and what
-         needs it, REACTOR_NO_CHILDREN child processes, REACTOR_NO_RESOLVE host names.
+         needs it, REACTOR_NO_CHILDREN child processes, REACTOR_NO_RESOLVE host names,
+         REACTOR_NO_GROUPS reactor_group.
    For every file that includes it, and the same in all of them:
      REACTOR_STATIC       all functions static: several implementations in one program.
      REACTOR_API          your own linkage, such as __declspec(dllexport).
@@ -404,6 +405,24 @@
    child has ended. reactor_child_kill sends a signal, and SIGKILL when a deadline has passed; with the
    option group it reaches what the program has started, too. The end of a stream is not the end of the
    program, nor the other way round: wait for both, on_close and on_exit, if both matter.
+
+   MANY LOOPS
+
+   One loop uses one CPU. For more make a group: a loop for each CPU on a thread of its own, all of
+   which serve the same addresses. Make the group, have it listen, run it::
+
+        static void serve(const reactor_handler *h) {
+            reactor_group *g;
+            if (reactor_group_create(&g, NULL) < 0) return;
+            if (reactor_group_listen(g, "*:7000", h, NULL, NULL, 0) == 0) reactor_group_run(g);
+            reactor_group_destroy(g);
+        }
+
+   A connection stays with the loop that has accepted it, and so its handler needs no locks for its
+   state. What several loops share (a table of rooms, a cache) does: better let each loop have its
+   own, and post what others have to know (reactor_post). on_start is the place to make what a loop
+   has for itself. A connection can go to another loop by reactor_move, with its unread input, queue and
+   state, so that all members of one room are served by one loop.
 
    OTHER LOOPS AND LIBRARIES
 
@@ -1391,6 +1410,18 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
 REACTOR_API int reactor_detach(reactor *r, reactor_conn c, reactor_socket *fd, void *input,
                                size_t *len);
 
+/* Moves an open connection to another loop of this process, with its state (at the same address),
+   the input it has not consumed, its queue and its options, at the end of this turn: until then no
+   more input is delivered, but it can be written to; c is stale from there on. On the thread of `to`
+   h (NULL: the handler that it has) is given the connection by on_open, under its new handle, and
+   then what is left of the input. Timeouts start anew. user and what free_fn is called with must be
+   good on both threads. If it ends before it has arrived, or cannot arrive for want of memory,
+   descriptors or because `to` is being destroyed (-ECANCELED), on_close says so, there with a handle
+   that names nothing if there was no place for it. A move does not keep `to` going: reactor_ref
+   does, as for reactor_post. -EINVAL: to is r or NULL, or state_size of h is too large; -ENOTCONN:
+   not open; -EALREADY: moving. */
+REACTOR_API int reactor_move(reactor *r, reactor_conn c, reactor *to, const reactor_handler *h);
+
 /* Its state and the user of its options; NULL if stale. In on_close it is not stale yet. */
 REACTOR_API void *reactor_state(const reactor *r, reactor_conn c);
 REACTOR_API void *reactor_user(const reactor *r, reactor_conn c);
@@ -1768,6 +1799,61 @@ typedef struct reactor_spawned {
    .exe added, its arguments are quoted as its C library reads them, and batch files are -ENOEXEC:
    their arguments could be commands. */
 REACTOR_API int reactor_spawn(reactor *r, const reactor_spawn_options *o, reactor_spawned *out);
+
+/* ---- groups: many loops ----
+
+   A loop uses one CPU. A group is several, each on a thread of its own, that serve the same
+   listeners. Where the system spreads the peers of a port over several sockets (SO_REUSEPORT: TCP on
+   Linux and FreeBSD) each loop accepts for itself; elsewhere, and for unix sockets and fd:N, the
+   first loop accepts and hands the sockets out in turn. Everything that belongs to a loop is to be
+   called on its thread: what a connection needs of another loop it posts there (reactor_post), or
+   goes there itself (reactor_move). Threads have their signals blocked: watch them in on_start of
+   the loop with index 0, which runs on the thread that called reactor_group_run. */
+
+typedef struct reactor_group reactor_group;
+
+typedef struct reactor_group_options {
+    int loops;            /* 0: as many as there are CPUs for this process; at most 1024 */
+    reactor_options loop; /* of each loop */
+    /* On the thread of each loop before it runs: make its timers, signals, objects of its own. A
+       negative value ends the group with that error. NULL: nothing. */
+    int (*on_start)(reactor *r, int index, void *user);
+    /* The same after it has run, and also if on_start has failed. The loop is destroyed later, by
+       reactor_group_destroy, on the thread that calls that, where what is left gets its on_close. */
+    void (*on_end)(reactor *r, int index, void *user);
+    void *user; /* of these two; the caller's until reactor_group_destroy */
+} reactor_group_options;
+
+/* Makes a group with its loops, which do not run yet. *out is NULL on failure: -EINVAL, -ENOMEM, or
+   why a loop cannot be made, see reactor_create. Free it by reactor_group_destroy, also if
+   reactor_group_run has failed. */
+REACTOR_API int reactor_group_create(reactor_group **out, const reactor_group_options *options);
+
+/* Before the group runs: all its loops listen there, as by reactor_listen; max_connections is shared
+   out among them (where sockets are handed out it has to be 0: -EINVAL), reuse_port may be 0. The text of the address with the port that it got goes to
+   bound[size], which may be NULL. Listeners close when the group is drained or destroyed. Errors as
+   reactor_listen; -EBUSY: it runs. */
+REACTOR_API int reactor_group_listen(reactor_group *g, const char *address,
+                                     const reactor_handler *h, const reactor_listen_options *o,
+                                     char *bound, size_t size);
+
+/* Runs loop 0 on this thread and the others on threads of their own, until all have ended: by
+   reactor_group_stop, reactor_group_drain, or an error in one of them, which stops all. 0, or the
+   first error, be it that a thread cannot be started (-EAGAIN). Once only: -EALREADY. */
+REACTOR_API int reactor_group_run(reactor_group *g);
+
+/* reactor_stop of all its loops; reactor_drain of all, each with this deadline. Any thread; stop also
+   in signal handlers. Drain: -ENOMEM, and then not all are drained: call it again. */
+REACTOR_API void reactor_group_stop(reactor_group *g);
+REACTOR_API int reactor_group_drain(reactor_group *g, int64_t deadline_ms);
+
+/* How many loops it has, and one of them, NULL beyond the last. Any thread. */
+REACTOR_API int reactor_group_count(const reactor_group *g);
+REACTOR_API reactor *reactor_group_loop(const reactor_group *g, int index);
+
+/* Destroys the loops, as reactor_destroy does, and frees the group. Not while it runs. NULL is
+   allowed. */
+REACTOR_API void reactor_group_destroy(reactor_group *g);
 
 /* ---- inside view ---- */
 
@@ -7553,6 +7639,16 @@ REACTOR__OPTIONAL static void reactor__loop_call_resolved(reactor *r, reactor_re
     reactor__loop_end(r, "resolve", begun);
 }
 
+REACTOR__OPTIONAL static int reactor__loop_call_start(reactor *r, const reactor_group_options *o,
+                                                      int index) {
+    return o->on_start ? o->on_start(r, index, o->user) : 0;
+}
+
+REACTOR__OPTIONAL static void reactor__loop_call_end(reactor *r, const reactor_group_options *o,
+                                                     int index) {
+    if (o->on_end) o->on_end(r, index, o->user);
+}
+
 REACTOR__OPTIONAL static void reactor__loop_call_accept(reactor *r, reactor_accept_fn *fn,
                                                         reactor_listener l, reactor_socket fd,
                                                         const char *peer, void *user) {
@@ -9743,20 +9839,27 @@ static int reactor__work_wait(reactor__work_condition *c, reactor__util_lock *lo
     return SleepConditionVariableSRW(c, lock, ms < 0 ? INFINITE : (DWORD)ms, 0) != 0;
 }
 
-static void reactor__work_main(int lane);
+/* What a thread begins with. It lives as long as the thread. */
+typedef struct reactor__work_entry {
+    void (*main)(void *argument);
+    void *argument;
+} reactor__work_entry;
 
-static unsigned __stdcall reactor__work_begin(void *lane) {
-    reactor__work_main((int)(intptr_t)lane);
+static unsigned __stdcall reactor__work_begin(void *entry) {
+    const reactor__work_entry *e = (const reactor__work_entry *)entry;
+    e->main(e->argument);
     return 0;
 }
 
 /* The C library's way, which knows of its own data for each thread. The thread has a handle of its
    own to itself, so this one is not needed. */
-static int reactor__work_launch(int lane) {
-    uintptr_t thread =
-        _beginthreadex(NULL, 0, reactor__work_begin, (void *)(intptr_t)lane, 0, NULL);
+static int reactor__work_launch(const reactor__work_entry *entry, reactor__work_handle *out) {
+    uintptr_t thread = _beginthreadex(NULL, 0, reactor__work_begin, (void *)entry, 0, NULL);
     if (!thread) return -errno;
-    CloseHandle((HANDLE)thread);
+    if (out)
+        *out = (HANDLE)thread;
+    else
+        CloseHandle((HANDLE)thread);
     return 0;
 }
 
@@ -9818,24 +9921,30 @@ static int reactor__work_wait(reactor__work_condition *c, reactor__util_lock *lo
     return pthread_cond_timedwait(c, lock, &until) == 0;
 }
 
-static void reactor__work_main(int lane);
+/* What a thread begins with. It lives as long as the thread. */
+typedef struct reactor__work_entry {
+    void (*main)(void *argument);
+    void *argument;
+} reactor__work_entry;
 
-static void *reactor__work_begin(void *lane) {
-    reactor__work_main((int)(intptr_t)lane);
+static void *reactor__work_begin(void *entry) {
+    const reactor__work_entry *e = (const reactor__work_entry *)entry;
+    e->main(e->argument);
     return NULL;
 }
 
 /* The thread inherits the mask. The host's signals are for the host's threads, but a fault is this
    thread's own: blocked, it would end the process past the host's handler. */
-static int reactor__work_launch(int lane) {
+static int reactor__work_launch(const reactor__work_entry *entry, reactor__work_handle *out) {
     const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
     sigset_t set, before;
     pthread_t thread;
     sigfillset(&set);
     for (int i = 0; i < 6; i++) sigdelset(&set, faults[i]);
     pthread_sigmask(SIG_SETMASK, &set, &before);
-    int e = pthread_create(&thread, NULL, reactor__work_begin, (void *)(intptr_t)lane);
+    int e = pthread_create(&thread, NULL, reactor__work_begin, (void *)(uintptr_t)entry);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (e == 0 && out) *out = thread;
     return -e;
 }
 
@@ -10088,10 +10197,10 @@ static void reactor__work_retire(const reactor__work_thread *t) {
     if (joins) reactor__work_join_thread(last);
 }
 
-static void reactor__work_main(int lane) {
+static void reactor__work_main(void *lane) {
     reactor__work_thread t;
     memset(&t, 0, sizeof t);
-    t.lane = lane;
+    t.lane = (int)(intptr_t)lane;
     t.can_sleep = reactor__work_condition_init(&t.woken_up) == 0;
     reactor__work_set_name();
     reactor__work_enter();
@@ -10229,6 +10338,9 @@ static void reactor__work_release(reactor__work_module *m, reactor__work_job *jo
 
 /* A thread for the lane: an idle one, or a new one. */
 static int reactor__work_engage(int lane) {
+    static const reactor__work_entry entries[REACTOR__WORK_LANES] = {
+        {reactor__work_main, (void *)(intptr_t)REACTOR__WORK_SHORT},
+        {reactor__work_main, (void *)(intptr_t)REACTOR__WORK_BLOCKING}};
     struct reactor__work_pool *pool = &reactor__work_pool;
     reactor__work_thread *t = pool->idle;
     if (t) {
@@ -10237,7 +10349,7 @@ static int reactor__work_engage(int lane) {
         t->woken = 1;
         reactor__work_signal(&t->woken_up);
     } else {
-        int e = reactor__work_launch(lane);
+        int e = reactor__work_launch(&entries[lane], NULL);
         if (e < 0) return e;
         pool->threads++;
     }
@@ -13768,7 +13880,8 @@ enum {
     REACTOR__STREAM_RARE_WRITE_ONLY = 1 << 9,   /* PIPE: its write end */
     REACTOR__STREAM_RARE_BLOCKING = 1 << 10,    /* PIPE: attach has switched O_NONBLOCK on */
     REACTOR__STREAM_RARE_REOPENED = 1 << 11,    /* PIPE: a terminal, with an open file of its own */
-    REACTOR__STREAM_RARE_MUTED = 1 << 12        /* not listened to until its timer goes off */
+    REACTOR__STREAM_RARE_MUTED = 1 << 12,       /* not listened to until its timer goes off */
+    REACTOR__STREAM_RARE_MOVING = 1 << 13       /* reactor_move: policy->move */
 };
 
 /* How a connection fails, see reactor__stream_fail. */
@@ -13832,7 +13945,8 @@ struct reactor_buffer {
 /* The options of a listener's connections, shared by them; set_timeout makes a copy of its own. */
 typedef struct reactor__stream_policy {
     reactor_conn_options o;
-    uint64_t listener; /* its handle, 0: none */
+    uint64_t listener;                 /* its handle, 0: none */
+    struct reactor__stream_move *move; /* of the only one that refers to it; or NULL */
     uint32_t refs;
     char name[32];
 } reactor__stream_policy;
@@ -14051,7 +14165,9 @@ static int reactor__stream_policy_new(const reactor_conn_options *given, int cou
 
 /* Gives up one reference; the last one frees the policy. */
 REACTOR__NOINLINE static void reactor__stream_policy_drop(reactor__stream_policy *p) {
-    if (--p->refs == 0) REACTOR_FREE(p);
+    if (--p->refs > 0) return;
+    REACTOR_FREE(p->move);
+    REACTOR_FREE(p);
 }
 
 /* ---- the schedule ----
@@ -14059,10 +14175,10 @@ REACTOR__NOINLINE static void reactor__stream_policy_drop(reactor__stream_policy
    Calls never act at once: they set flags and schedule the connection, which is updated at the end
    of the turn. While it is SCHEDULED its memory stays, because the list points at it: see finish. */
 
-/* Not in its own callback, after which it is updated anyway. */
-REACTOR__NOINLINE static void reactor__stream_schedule(reactor *r, reactor__stream_conn *c) {
+/* Has it stepped at the turn's end in any case: see reactor__stream_step. */
+static void reactor__stream_step_later(reactor *r, reactor__stream_conn *c) {
     reactor__stream_module *p = reactor__stream_module_of(r);
-    if ((c->flags & REACTOR__STREAM_SCHEDULED) || r->io.current == c) return;
+    if (c->flags & REACTOR__STREAM_SCHEDULED) return;
     c->flags |= REACTOR__STREAM_SCHEDULED;
     c->scheduled_next = NULL;
     if (p->scheduled_head)
@@ -14072,6 +14188,11 @@ REACTOR__NOINLINE static void reactor__stream_schedule(reactor *r, reactor__stre
     p->scheduled_tail = c;
     REACTOR__STORE(&r->pending[REACTOR__LOOP_STREAM], 1);
     reactor__loop_touch(r);
+}
+
+/* Not in its own callback, after which it is updated anyway. */
+REACTOR__NOINLINE static void reactor__stream_schedule(reactor *r, reactor__stream_conn *c) {
+    if (r->io.current != c) reactor__stream_step_later(r, c);
 }
 
 /* The same in the next turn, for one that has used up its budget in this. */
@@ -14163,7 +14284,7 @@ static reactor__stream_node *reactor__stream_data_new(reactor__stream_module *p,
 /* Keeps the piece as a spare, or frees it if there are enough of its size, or it has an odd one. */
 static void reactor__stream_node_free(reactor__stream_module *p, reactor__stream_node *n) {
     int k = reactor__stream_class(n->kind, n->size);
-    if (k < 0 || p->spare_count[k] == REACTOR__STREAM_SPARES) {
+    if (k < 0 || !p || p->spare_count[k] == REACTOR__STREAM_SPARES) { /* no module: see move_lost */
         REACTOR_FREE(n);
         return;
     }
@@ -17214,12 +17335,9 @@ REACTOR_API int reactor_set_timeout(reactor *r, reactor_conn handle, int which, 
     return 0;
 }
 
-REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const reactor_handler *h) {
-    reactor__stream_conn *c;
-    if (!h) return -EINVAL;
-    int e = reactor__stream_live(r, handle, &c);
-    if (e < 0) return e;
-    if (h->state_size > c->room) return -EINVAL;
+/* Another handler is offered what is there anew, the end included. */
+static void reactor__stream_change_handler(const reactor *r, reactor__stream_conn *c,
+                                           const reactor_handler *h) {
     if (c->h != h) {
         c->rare |= REACTOR__STREAM_RARE_NEW_HANDLER;
         c->rare &= ~(unsigned)REACTOR__STREAM_RARE_LAST_LOOK;
@@ -17227,8 +17345,17 @@ REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const react
             c->flags &= ~(unsigned)REACTOR__STREAM_EOF_DELIVERED;
     }
     c->h = h;
-    c->flags |= REACTOR__STREAM_REDELIVER;
     if (reactor__stream_is_special(r, h, &c->policy->o)) c->flags |= REACTOR__STREAM_SPECIAL;
+}
+
+REACTOR_API int reactor_set_handler(reactor *r, reactor_conn handle, const reactor_handler *h) {
+    reactor__stream_conn *c;
+    if (!h) return -EINVAL;
+    int e = reactor__stream_live(r, handle, &c);
+    if (e < 0) return e;
+    if (h->state_size > c->room) return -EINVAL;
+    reactor__stream_change_handler(r, c, h);
+    c->flags |= REACTOR__STREAM_REDELIVER;
     reactor__stream_schedule(r, c);
     return 0;
 }
@@ -17320,6 +17447,135 @@ REACTOR_API int reactor_printf(reactor *r, reactor_conn c, const char *format, .
     va_end(arguments);
     if (n < 0) return -EINVAL;
     return n > REACTOR__STREAM_PRINTED ? -EMSGSIZE : reactor_write(r, c, text, (size_t)n);
+}
+
+/* ---- moving to another loop ----
+
+   A connection leaves at its step, when no callback of it is running and none of its bytes is in a
+   cork or a batch: the kernel forgets it, the slot is freed, and its memory is posted to the other
+   loop, which alone touches it from the post on. There it becomes one that is attaching, with a slot
+   and a registration of its own: what the kernel has to say is said anew. */
+
+typedef struct reactor__stream_move {
+    reactor *to;
+    const reactor_handler *h;
+    reactor__stream_conn *conn;
+    int paused; /* by the user; meanwhile it is paused in any case */
+} reactor__stream_move;
+
+/* What it has seen and promised goes with it; what it knows of its loop does not. */
+#define REACTOR__STREAM_MOVES                                                                      \
+    ((unsigned)(REACTOR__STREAM_ENDED | REACTOR__STREAM_EOF_DELIVERED | REACTOR__STREAM_SHUT |     \
+                REACTOR__STREAM_FIN | REACTOR__STREAM_COUPLED | REACTOR__STREAM_THROTTLED |        \
+                REACTOR__STREAM_KEPT | REACTOR__STREAM_LOADED | REACTOR__STREAM_WRITABLE_PENDING | \
+                REACTOR__STREAM_PIPE | REACTOR__STREAM_NOT_TCP | REACTOR__STREAM_READ_TO_EAGAIN))
+#define REACTOR__STREAM_RARE_MOVES                                                                 \
+    ((unsigned)(REACTOR__STREAM_RARE_LAST_LOOK | REACTOR__STREAM_RARE_NOTIFY |                     \
+                REACTOR__STREAM_RARE_DUPLEX | REACTOR__STREAM_RARE_WRITE_ONLY |                    \
+                REACTOR__STREAM_RARE_BLOCKING | REACTOR__STREAM_RARE_REOPENED))
+
+/* There is no slot for it here: it ends without ever having had one. */
+static void reactor__stream_move_lost(reactor *to, reactor__stream_conn *c, int reason) {
+    const reactor_conn none = {0};
+    reactor_socket fd = c->fd;
+    c->h = c->policy->move->h;
+    c->flags |= REACTOR__STREAM_FAILED;
+    c->fd = REACTOR__UTIL_NO_SOCKET;
+    reactor__stream_unblock(to, c, fd);
+    reactor__stream_close_socket(c, fd, 0);
+    while (c->tail) reactor__stream_pop(to, c, reason, 0);
+    to->core.counters.closes++;
+    reactor__loop_call_close(to, c->h, none, reason, reactor__stream_state(c));
+    reactor__stream_free(to, c);
+}
+
+/* The task that brings it. */
+static void reactor__stream_move_in(reactor *to, void *user) {
+    reactor__stream_move *m = (reactor__stream_move *)user;
+    reactor__stream_conn *c = m->conn;
+    int e = reactor__stream_start(to);
+    int64_t index =
+        e < 0 ? e : reactor__core_reserve(&to->core, REACTOR__CORE_CONN, reactor__stream_io, c);
+    to->core.counters.queued += c->queued;
+    if (c->u.input) to->core.counters.unread += c->u.input->len;
+    if (index < 0) {
+        reactor__stream_move_lost(to, c, (int)index);
+        return;
+    }
+    c->id = reactor__core_id(&to->core, (uint32_t)index);
+    if (m->paused) c->flags |= REACTOR__STREAM_PAUSED;
+    if (c->u.input) c->flags |= REACTOR__STREAM_REDELIVER;
+    reactor__stream_change_handler(to, c, m->h);
+    if (to->draining) reactor__stream_mark_drained(c);
+    to->core.active++;
+    to->core.counters.connections++;
+    c->policy->move = NULL;
+    REACTOR_FREE(m);
+    e = reactor__stream_register(to, c);
+    if (e < 0) reactor__stream_fail(c, e, 0);
+    reactor__stream_schedule(to, c);
+}
+
+static int reactor__stream_is_moving(const reactor__stream_conn *c) {
+    const unsigned no = REACTOR__STREAM_GONE | (unsigned)REACTOR__STREAM_BROKEN;
+    return (c->rare & REACTOR__STREAM_RARE_MOVING) && !(c->flags & no);
+}
+
+static void reactor__stream_move_out(reactor *r, reactor__stream_conn *c) {
+    reactor__stream_move *m = c->policy->move;
+    const uint32_t index = (uint32_t)c->id;
+    reactor__stream_unbatch(r, c); /* which may fail it, or schedule it for another step */
+    if (c->flags & REACTOR__STREAM_SCHEDULED) return;
+    reactor__stream_note_peer(c);
+    if (!reactor__stream_is_moving(c)) {
+        reactor__stream_update(r, c);
+        return;
+    }
+    if (c->timer) reactor__timer_cancel(&r->wheel, c->timer);
+    c->timer = 0;
+    reactor__core_unbind(&r->core, index, 0);
+    reactor__stream_release_slot(r, c->policy);
+    c->policy->listener = 0;
+    c->flags &= REACTOR__STREAM_MOVES;
+    c->rare &= REACTOR__STREAM_RARE_MOVES;
+    r->core.counters.queued -= c->queued;
+    if (c->u.input) r->core.counters.unread -= c->u.input->len;
+    int e = reactor_post(m->to, reactor__stream_move_in, m);
+    if (e == 0) { /* it is the other loop's: only the slot is looked at */
+        r->core.active--;
+        r->core.counters.connections--;
+        reactor__core_release(&r->core, index);
+        return;
+    }
+    r->core.counters.queued += c->queued;
+    if (c->u.input) r->core.counters.unread += c->u.input->len;
+    c->flags |= REACTOR__STREAM_OPEN;
+    reactor__stream_fail(c, e, 0);
+    reactor__stream_update(r, c);
+}
+
+REACTOR_API int reactor_move(reactor *r, reactor_conn handle, reactor *to,
+                             const reactor_handler *h) {
+    reactor__stream_conn *c = NULL;
+    if (!to || to == r) return -EINVAL;
+    int e = reactor__stream_live(r, handle, &c);
+    if (e < 0) return e;
+    const unsigned no = REACTOR__STREAM_BROKEN | REACTOR__STREAM_FAILED;
+    if (h && h->state_size > c->room) return -EINVAL;
+    if (!(c->flags & REACTOR__STREAM_OPEN) || (c->flags & no)) return -ENOTCONN;
+    if (c->rare & REACTOR__STREAM_RARE_MOVING) return -EALREADY;
+    e = reactor__stream_own_policy(c);
+    reactor__stream_move *m = e < 0 ? NULL : REACTOR__NEW(reactor__stream_move);
+    if (!m) return -ENOMEM;
+    m->to = to;
+    m->h = h ? h : c->h;
+    m->conn = c;
+    m->paused = (c->flags & REACTOR__STREAM_PAUSED) != 0;
+    c->policy->move = m;
+    c->rare |= REACTOR__STREAM_RARE_MOVING;
+    c->flags |= REACTOR__STREAM_PAUSED;
+    reactor__stream_step_later(r, c);
+    return 0;
 }
 
 /* ---- draining ----
@@ -17467,6 +17723,8 @@ static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
         reactor__stream_dial_step(r, c);
     } else if (reactor__stream_is_attaching(c)) {
         reactor__stream_opened(r, c);
+    } else if (reactor__stream_is_moving(c)) {
+        reactor__stream_move_out(r, c);
     } else {
         const unsigned not_now = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED;
         if (c->tail && !(c->flags & not_now)) reactor__stream_flush(r, c);
@@ -20282,6 +20540,273 @@ REACTOR_API int reactor_peer_format(const reactor_peer *peer, char *out, size_t 
                                (socklen_t)peer->len, out, size);
 }
 #endif /* REACTOR_NO_DATAGRAMS */
+
+/* ==== >> group ==== */
+/* Several loops on threads of their own that serve the same listeners.
+
+   A member is a loop and its thread. Members share nothing but the group's `error`, which the first
+   that fails sets. Each is held by a reference (reactor_ref), so that a loop without a connection
+   waits for one; a drain gives it back, or it would last until its deadline.
+
+   A listener of the group is one of each loop's with SO_REUSEPORT, where the kernel spreads peers
+   by a hash of their address. Other kinds of socket have no such thing, and loops that all watch
+   one socket (EPOLLEXCLUSIVE) see nearly all connections go to one of them. There loop 0 accepts
+   bare sockets, and posts each to the next loop in turn, which attaches it.
+
+        NEW -> RUNNING [group_run]   RUNNING -> ENDED [group_run]
+        NEW, ENDED -> freed [group_destroy] */
+#if !defined(REACTOR_NO_NET) && !defined(REACTOR_NO_WORK) && !defined(REACTOR_NO_GROUPS)
+
+enum { REACTOR__GROUP_MOST = 1024 };
+enum { REACTOR__GROUP_NEW, REACTOR__GROUP_RUNNING, REACTOR__GROUP_ENDED };
+
+typedef struct reactor__group_member {
+    reactor_group *group;
+    reactor *loop;
+    reactor__work_entry entry;
+    reactor__work_handle thread; /* of all but the first */
+    int index;
+} reactor__group_member;
+
+/* A listener whose sockets are handed out. */
+typedef struct reactor__group_source {
+    struct reactor__group_source *next;
+    reactor_group *group;
+    const reactor_handler *h;
+    reactor_conn_options conn;
+    int turn; /* the member that gets the next one */
+} reactor__group_source;
+
+struct reactor_group {
+    reactor_group_options options;
+    reactor__group_source *sources;
+    int count;
+    int state; /* atomic */
+    int error; /* atomic: the first one */
+    reactor__group_member members[1];
+};
+
+/* A socket on its way to a member. */
+typedef struct reactor__group_parcel {
+    const reactor__group_source *source;
+    reactor_socket fd;
+} reactor__group_parcel;
+
+REACTOR_API int reactor_group_count(const reactor_group *g) { return g ? g->count : 0; }
+
+REACTOR_API reactor *reactor_group_loop(const reactor_group *g, int index) {
+    return g && index >= 0 && index < g->count ? g->members[index].loop : NULL;
+}
+
+REACTOR_API void reactor_group_stop(reactor_group *g) {
+    for (int i = 0; g && i < g->count; i++) reactor_stop(g->members[i].loop);
+}
+
+/* ---- making and ending ---- */
+
+REACTOR_API void reactor_group_destroy(reactor_group *g) {
+    if (!g || REACTOR__LOAD(&g->state) == REACTOR__GROUP_RUNNING) return;
+    for (int i = 0; i < g->count; i++) reactor_destroy(g->members[i].loop);
+    while (g->sources) {
+        reactor__group_source *source = g->sources;
+        g->sources = source->next;
+        REACTOR_FREE(source);
+    }
+    REACTOR_FREE(g);
+}
+
+REACTOR_API int reactor_group_create(reactor_group **out, const reactor_group_options *options) {
+    if (!out) return -EINVAL;
+    *out = NULL;
+    int count = options ? options->loops : 0;
+    if (count < 0 || count > REACTOR__GROUP_MOST) return -EINVAL;
+    if (count == 0) count = reactor__work_cpus();
+    if (count < 1) count = 1;
+    size_t size = sizeof(reactor_group) + (size_t)count * sizeof(reactor__group_member);
+    reactor_group *g = (reactor_group *)reactor__util_zeroed(size);
+    if (!g) return -ENOMEM;
+    if (options) g->options = *options;
+    for (int e; g->count < count; g->count++) {
+        reactor__group_member *m = &g->members[g->count];
+        e = reactor_create(&m->loop, &g->options.loop);
+        if (e < 0) {
+            reactor_group_destroy(g);
+            return e;
+        }
+        m->group = g;
+        m->index = g->count;
+        reactor_ref(m->loop);
+    }
+    *out = g;
+    return 0;
+}
+
+/* ---- listening ---- */
+
+static void reactor__group_take(reactor *r, void *user) {
+    reactor__group_parcel *parcel = (reactor__group_parcel *)user;
+    const reactor__group_source *source = parcel->source;
+    if (reactor_attach(r, parcel->fd, source->h, &source->conn, NULL) < 0)
+        reactor__util_close(parcel->fd);
+    REACTOR_FREE(parcel);
+}
+
+/* Loop 0 has accepted one. What cannot be handed out is closed, as accept does without memory. */
+static void reactor__group_accepted(reactor *r, reactor_listener l, reactor_socket fd,
+                                    const char *peer, void *user) {
+    reactor__group_source *source = (reactor__group_source *)user;
+    reactor__group_member *m = &source->group->members[source->turn];
+    reactor__group_parcel *parcel = REACTOR__NEW(reactor__group_parcel);
+    (void)r, (void)l, (void)peer;
+    source->turn = (source->turn + 1) % source->group->count;
+    if (parcel) {
+        parcel->source = source;
+        parcel->fd = fd;
+        if (reactor_post(m->loop, reactor__group_take, parcel) == 0) return;
+    }
+    REACTOR_FREE(parcel);
+    reactor__util_close(fd);
+}
+
+static int reactor__group_hand_out(reactor_group *g, const char *address, const reactor_handler *h,
+                                   const reactor_listen_options *o, reactor_listener *out) {
+    reactor__group_source *source = REACTOR__NEW(reactor__group_source);
+    if (!source) return -ENOMEM;
+    source->group = g;
+    source->h = h;
+    source->conn = o->conn;
+    int e = reactor_accept(g->members[0].loop, address, reactor__group_accepted, source, o, out);
+    if (e < 0) {
+        REACTOR_FREE(source);
+        return e;
+    }
+    source->next = g->sources;
+    g->sources = source;
+    return 0;
+}
+
+/* Whether the system spreads what comes to this address over sockets. */
+#if defined(__linux__) || defined(__FreeBSD__)
+static int reactor__group_is_spread(const char *address) {
+    return strncmp(address, "unix:", 5) != 0 && strncmp(address, "fd:", 3) != 0;
+}
+#else
+static int reactor__group_is_spread(const char *address) {
+    (void)address;
+    return 0;
+}
+#endif
+
+/* The first loop's listener has the address; the others join it at the port that it got. */
+static int reactor__group_join(reactor_group *g, const char *address, const reactor_handler *h,
+                               const reactor_listen_options *o) {
+    reactor_listener opened[REACTOR__GROUP_MOST];
+    for (int i = 1; i < g->count; i++) {
+        int e = reactor_listen(g->members[i].loop, address, h, o, &opened[i]);
+        if (e == 0) continue;
+        while (--i > 0) reactor_listener_close(g->members[i].loop, opened[i]);
+        return e;
+    }
+    return 0;
+}
+
+/* What was asked for, with the port that the first loop got; both families have got the same. */
+static void reactor__group_name(const char *address, const char *got, char *out, size_t size) {
+    const char *colon = strrchr(address, ':');
+    const int host = colon ? (int)(colon - address) : (int)strlen(address);
+    snprintf(out, size, "%.*s%s", host, address, strrchr(got, ':'));
+}
+
+REACTOR_API int reactor_group_listen(reactor_group *g, const char *address,
+                                     const reactor_handler *h, const reactor_listen_options *o,
+                                     char *bound, size_t size) {
+    reactor_listen_options options;
+    reactor_listener first;
+    char got[REACTOR_ADDRESS_MAX], same[2 * REACTOR_ADDRESS_MAX];
+    if (!g || !address || !h) return -EINVAL;
+    if (REACTOR__LOAD(&g->state) != REACTOR__GROUP_NEW) return -EBUSY;
+    memset(&options, 0, sizeof options);
+    if (o) options = *o;
+    const int spread = g->count == 1 || reactor__group_is_spread(address);
+    options.reuse_port = spread && g->count > 1;
+    if (options.max_connections > 0 && spread)
+        options.max_connections = (options.max_connections + g->count - 1) / g->count;
+    reactor *r = g->members[0].loop;
+    int e = spread ? reactor_listen(r, address, h, &options, &first)
+                   : reactor__group_hand_out(g, address, h, &options, &first);
+    if (e < 0) return e;
+    int n = reactor_listener_address(r, first, got, sizeof got);
+    if (n >= 0 && bound && (size_t)n >= size) n = -ENOBUFS;
+    if (n >= 0 && spread && g->count > 1) {
+        reactor__group_name(address, got, same, sizeof same);
+        e = reactor__group_join(g, same, h, &options);
+        if (e < 0) n = e;
+    }
+    if (n < 0) {
+        reactor_listener_close(r, first);
+        return n;
+    }
+    if (bound) memcpy(bound, got, (size_t)n + 1);
+    return 0;
+}
+
+/* ---- running ---- */
+
+static void reactor__group_fail(reactor_group *g, int error) {
+    int none = 0;
+    REACTOR__CAS(&g->error, &none, error);
+    reactor_group_stop(g);
+}
+
+static void reactor__group_main(void *member) {
+    reactor__group_member *m = (reactor__group_member *)member;
+    reactor_group *g = m->group;
+    int e = reactor__loop_call_start(m->loop, &g->options, m->index);
+    if (e >= 0) e = reactor_run(m->loop);
+    reactor__loop_call_end(m->loop, &g->options, m->index);
+    if (e < 0) reactor__group_fail(g, e);
+}
+
+REACTOR_API int reactor_group_run(reactor_group *g) {
+    int fresh = REACTOR__GROUP_NEW, begun = 1;
+    if (!g) return -EINVAL;
+    if (!REACTOR__CAS(&g->state, &fresh, REACTOR__GROUP_RUNNING)) return -EALREADY;
+    for (; begun < g->count; begun++) {
+        reactor__group_member *m = &g->members[begun];
+        m->entry.main = reactor__group_main;
+        m->entry.argument = m;
+        int e = reactor__work_launch(&m->entry, &m->thread);
+        if (e == 0) continue;
+        reactor__group_fail(g, e);
+        break;
+    }
+    if (begun == g->count) reactor__group_main(&g->members[0]);
+    while (--begun > 0) reactor__work_join_thread(g->members[begun].thread);
+    REACTOR__STORE(&g->state, REACTOR__GROUP_ENDED);
+    return REACTOR__LOAD(&g->error);
+}
+
+/* A task of each loop: user is the deadline. */
+static void reactor__group_drain_one(reactor *r, void *user) {
+    int64_t *deadline = (int64_t *)user;
+    if (reactor_drain(r, *deadline) == 0) reactor_unref(r);
+    REACTOR_FREE(deadline);
+}
+
+REACTOR_API int reactor_group_drain(reactor_group *g, int64_t deadline_ms) {
+    if (!g || deadline_ms < -1) return -EINVAL;
+    for (int i = 0; i < g->count; i++) {
+        int64_t *deadline = REACTOR__NEW(int64_t);
+        if (!deadline) return -ENOMEM;
+        *deadline = deadline_ms;
+        int e = reactor_post(g->members[i].loop, reactor__group_drain_one, deadline);
+        if (e == 0) continue;
+        REACTOR_FREE(deadline);
+        if (e != -ECANCELED) return e;
+    }
+    return 0;
+}
+#endif /* REACTOR_NO_GROUPS */
 #endif /* REACTOR_IMPLEMENTATION_INCLUDED */
 #endif /* REACTOR_IMPLEMENTATION */
 

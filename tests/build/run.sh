@@ -224,7 +224,7 @@ text_size() { size "$1" | awk 'NR == 2 {print $1}'; }
 
 # What the macros must not change: the declarations, to the letter, and the size of every struct.
 SETTINGS=("" "$ALL" "-DREACTOR_USE_SELECT" "-DREACTOR_NO_NET" "-DREACTOR_NO_SIGNALS"
-    "-DREACTOR_NO_WORK" "-DREACTOR_NO_DATAGRAMS" "-DREACTOR_NO_RESOLVE"
+    "-DREACTOR_NO_WORK" "-DREACTOR_NO_DATAGRAMS" "-DREACTOR_NO_RESOLVE" "-DREACTOR_NO_GROUPS"
     "-DREACTOR_NO_CHILDREN"
     "-DREACTOR_STATIC" "-include $here/counted.h" "-D_GNU_SOURCE -DNDEBUG" "-O2 -fPIC")
 
