@@ -292,7 +292,7 @@ def supervisor_ends_the_command_in_order():
     with Supervised("trap 'echo bye; exit 0' TERM; echo begun; while :; do sleep 0.01; done") as s:
         assert s.line() == "begun"
     assert " bye\n" in s.rest and "ended with 0" in s.rest, s.rest
-    with Supervised("sleep 1000 & echo $!; trap '' TERM; while :; do sleep 0.01; done",
+    with Supervised("trap '' TERM; sleep 1000 & echo $!; while :; do sleep 0.01; done",
                     "--patience", "50") as s:
         grandchild = int(s.line())
     assert "ended by signal 9" in s.rest, s.rest

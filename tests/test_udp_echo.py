@@ -42,7 +42,7 @@ def need(tool):
 @contextlib.contextmanager
 def server(*arguments):
     """A running server: the process and the address that it has said."""
-    command = [os.path.join(BUILD, "udp_echo"), *arguments]
+    command = [os.path.join(BUILD, "tests", "udp_echo"), *arguments]
     if BACKEND:
         command[1:1] = ["--backend", BACKEND]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -205,7 +205,7 @@ def a_multicast_group():
 
 @test
 def bad_arguments_are_told():
-    program = os.path.join(BUILD, "udp_echo")
+    program = os.path.join(BUILD, "tests", "udp_echo")
     for arguments, status in ((["--no-such"], 2), (["example.com:7"], 1), (["--backend", "no"], 2),
                               (["--help"], 0)):
         done = subprocess.run([program, *arguments], stdout=subprocess.PIPE,
