@@ -9819,8 +9819,9 @@ typedef struct reactor__work_module {
 
 /* ---- what differs between the systems ----
 
-   A condition is waited for with the pool's lock held: 0 when the time has passed, REALTIME's where
-   that is what a condition waits by: setting the date lets threads end earlier or later, no more. */
+   A condition is waited for with the pool's lock held: 0 when the time has passed, REALTIME's
+   where that is what a condition waits by: setting the date lets threads end earlier or later,
+   no more. */
 #ifdef _WIN32
 #include <process.h>
 typedef CONDITION_VARIABLE reactor__work_condition;
@@ -9991,8 +9992,8 @@ typedef struct reactor__work_thread {
     int can_sleep; /* has a condition */
 } reactor__work_thread;
 
-/* A loop's thread writes what is above apart, the pool's threads what is below: on one cache line each
-   would slow the other down. */
+/* A loop's thread writes what is above apart, the pool's threads what is below: on one cache
+   line each would slow the other down. */
 typedef struct reactor__work_lane {
     reactor__work_job *inbox; /* atomic: those that came since jobs was looked at, the last first */
     uint32_t active;          /* atomic: threads that have been given this lane, limit at most */
@@ -10001,8 +10002,8 @@ typedef struct reactor__work_lane {
     reactor__work_list jobs; /* under the lock */
 } reactor__work_lane;
 
-/* The process's. A fork leaves a child without threads, and maybe with the lock held: pid tells, and
-   the pool begins anew. */
+/* The process's. A fork leaves a child without threads, and maybe with the lock held: pid tells,
+   and the pool begins anew. */
 static struct reactor__work_pool {
     int pid;     /* atomic: the process whose pool this is; 0: nobody's so far */
     int renewer; /* atomic: process of the thread that makes it anew; 0: none */
@@ -10078,8 +10079,9 @@ static void reactor__work_end(reactor__work_module *m, reactor__work_job *job, i
     reactor__work_put(&m->ended, job);
 }
 
-/* Without the lock, for it may be a system call. waking keeps the loop from being freed meanwhile.
-   There is nobody to tell that it cannot be woken, so that is tried again, unless it looks anyway. */
+/* Without the lock, for it may be a system call. waking keeps the loop from being freed
+   meanwhile. There is nobody to tell that it cannot be woken, so that is tried again, unless it
+   looks anyway. */
 static void reactor__work_wake(reactor__work_thread *t) {
     reactor__work_module *m = t->wake;
     t->wake = NULL;
@@ -10108,9 +10110,9 @@ static void reactor__work_finish(reactor__work_thread *t, void *user) {
     if (t->era == reactor__work_pool.era) reactor__work_pool.adrift--;
 }
 
-/* Sleeps until it is given a lane. 0: it was not, or the pool ends. Whoever puts a job into the inbox
-   looks at active after that, and this looks at the inbox after it has changed active: one of the two
-   sees the other. */
+/* Sleeps until it is given a lane. 0: it was not, or the pool ends. Whoever puts a job into the
+   inbox looks at active after that, and this looks at the inbox after it has changed active: one
+   of the two sees the other. */
 static int reactor__work_rest(reactor__work_thread *t) {
     struct reactor__work_pool *pool = &reactor__work_pool;
     reactor__work_thread **at = &pool->idle;
@@ -10179,9 +10181,9 @@ static void reactor__work_run(reactor__work_thread *t) {
     reactor__work_finish(t, user);
 }
 
-/* Each thread that ends joins the one that ended before, and the pool's end the last one: so at most
-   one waits to be joined, and none is still on its way out when the last loop is destroyed. One that
-   has outlived its pool, with an abandoned job, is on its own. */
+/* Each thread that ends joins the one that ended before, and the pool's end the last one: so at
+   most one waits to be joined, and none is still on its way out when the last loop is destroyed.
+   One that has outlived its pool, with an abandoned job, is on its own. */
 static void reactor__work_retire(const reactor__work_thread *t) {
     struct reactor__work_pool *pool = &reactor__work_pool;
     const int mine = t->era == pool->era, joins = mine && pool->has_last;
@@ -10301,8 +10303,8 @@ static reactor__work_job *reactor__work_find(const reactor__work_module *m, uint
     return job->done && job->tag == id >> 32 ? job : NULL;
 }
 
-/* One more chunk, whose jobs have a cache line each where pointers have 64 bits: they travel from one
-   processor to another and back. */
+/* One more chunk, whose jobs have a cache line each where pointers have 64 bits: they travel
+   from one processor to another and back. */
 static int reactor__work_grow(reactor__work_module *m, unsigned k) {
     const size_t size = ((size_t)REACTOR__WORK_FIRST << k) * sizeof(reactor__work_job);
     m->memory[k] = reactor__util_zeroed(size + REACTOR__WORK_LINE);
@@ -10357,8 +10359,8 @@ static int reactor__work_engage(int lane) {
     return 0;
 }
 
-/* Under the lock: the lane has fewer threads than it may have. One that cannot be had is missed only
-   if it has none, for any of its threads comes to all of its jobs. */
+/* Under the lock: the lane has fewer threads than it may have. One that cannot be had is missed
+   only if it has none, for any of its threads comes to all of its jobs. */
 static int reactor__work_reinforce(reactor__work_job *job) {
     reactor__work_lane *lane = &reactor__work_pool.lanes[job->lane];
     if (lane->active == lane->limit) return 0;
@@ -10467,9 +10469,9 @@ static void reactor__work_fork_cleanup(reactor *r, reactor__loop_module *module)
     (void)r, (void)module;
 }
 
-/* Threads and pool are the parent's. What had ended at the fork has, also if it was not told yet;
-   other jobs are cancelled here. A thread may have been in the middle of putting one into a list, so
-   that is made anew. */
+/* Threads and pool are the parent's. What had ended at the fork has, also if it was not told
+   yet; other jobs are cancelled here. A thread may have been in the middle of putting one into a
+   list, so that is made anew. */
 static int reactor__work_forked(reactor *r, reactor__loop_module *module) {
     reactor__work_module *m = (reactor__work_module *)module;
     memset(&m->ended, 0, sizeof m->ended);
@@ -10549,9 +10551,9 @@ static int reactor__work_start(reactor *r, int lane, reactor_work_fn *work,
     return 0;
 }
 
-/* Gives a job up: done is not called, and the loop does not wait for it, nor does destroy. drop(user)
-   is called in its place, at once, or when work has returned, on that thread. For work whose
-   memory is its own and that may take for ever. -EBADF. */
+/* Gives a job up: done is not called, and the loop does not wait for it, nor does destroy.
+   drop(user) is called in its place, at once, or when work has returned, on that thread. For
+   work whose memory is its own and that may take for ever. -EBADF. */
 REACTOR__OPTIONAL static int reactor__work_abandon(reactor *r, uint64_t id, reactor_work_fn *drop) {
     reactor__work_module *m = (reactor__work_module *)r->modules[REACTOR__LOOP_WORK];
     reactor__work_job *job = reactor__work_find(m, id);
@@ -11775,8 +11777,8 @@ static int64_t reactor__net_sys_accept(reactor_socket listener, struct sockaddr 
 }
 #endif
 
-/* Whether TCP's options apply: 1, 0, or -1 if the system does not say. macOS has no SO_PROTOCOL, so the family decides: a stream of IPv4 or
-   IPv6 is TCP, unless somebody attaches SCTP. */
+/* Whether TCP's options apply: 1, 0, or -1 if the system does not say. macOS has no SO_PROTOCOL,
+   so the family decides: a stream of IPv4 or IPv6 is TCP, unless somebody attaches SCTP. */
 static int reactor__net_sys_is_tcp(reactor_socket fd) {
     struct sockaddr_storage sa;
     socklen_t len = sizeof sa;
@@ -13777,23 +13779,23 @@ REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup handle) {
 /* Connections and listeners: bytes in order, queues with marks, timeouts, an orderly end.
 
    No call acts at once. It sets flags and schedules the connection, and at the end of the
-   connection's own callback, or of the turn, reactor__stream_update looks at the flags and does what
-   is due, in one order. So no callback runs inside a call, and what several calls ask for is done
-   together. A connection's callbacks run between callback_begin and callback_end: what they write to
-   their own connection is corked, and leaves with one system call. Bytes come in at one place and
-   leave at one, where a filter would sit: see "the way of the bytes". */
+   connection's own callback, or of the turn, reactor__stream_update looks at the flags and does
+   what is due, in one order. So no callback runs inside a call, and what several calls ask for
+   is done together. A connection's callbacks run between callback_begin and callback_end: what
+   they write to their own connection is corked, and leaves with one system call. Bytes come in
+   at one place and leave at one, where a filter would sit: see "the way of the bytes". */
 #ifndef REACTOR_NO_NET
 
-/* Where the backend has edges a connection is registered once, for everything. It remembers what was
-   reported (READABLE, BLOCKED), and reads or writes when it may. Where there are only levels its
-   interest follows the same two facts.
+/* Where the backend has edges a connection is registered once, for everything. It remembers what
+   was reported (READABLE, BLOCKED), and reads or writes when it may. Where there are only levels
+   its interest follows the same two facts.
 
-   Traps. A short read of TCP means that there is no more for now, which saves the read that would
-   say EAGAIN; but not if urgent data or the peer's FIN was reported, at both of which a read stops
-   early, and not for other kinds of descriptor, which may be short in the middle: these are read until
-   EAGAIN. A read of 0 is the peer's FIN only if the kernel has no error left to tell (input_ended).
-   Closing a TCP socket with input unread resets it, and the peer may lose output that it has not read
-   yet: so a close sends FIN and waits for the peer's (linger). */
+   Traps. A short read of TCP means that there is no more for now, which saves the read that
+   would say EAGAIN; but not if urgent data or the peer's FIN was reported, at both of which a
+   read stops early, and not for other kinds of descriptor, which may be short in the middle:
+   these are read until EAGAIN. A read of 0 is the peer's FIN only if the kernel has no error
+   left to tell (input_ended). Closing a TCP socket with input unread resets it, and the peer may
+   lose output that it has not read yet: so a close sends FIN and waits for the peer's (linger). */
 
 /* ---- a connection's life ----
 
@@ -13811,7 +13813,8 @@ REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup handle) {
         DEAD       on_close is being called or was. The slot is freed then, and the memory when the
                    connection leaves the schedule
 
-   CLOSING, BROKEN and FAILED come on top of one of the first three. The edges, and who makes them:
+   CLOSING, BROKEN and FAILED come on top of one of the first three. The edges, and who makes
+   them:
 
         none      -> OPEN        accept_connection     none     -> DIALING   reactor_connect
         none      -> attaching   reactor_attach        DIALING  -> OPEN      connected
@@ -13820,11 +13823,12 @@ REACTOR_API int reactor_resolve_cancel(reactor *r, reactor_lookup handle) {
         any       -> FAILED      fail                  CLOSING  -> LINGER    start_linger
         BROKEN, CLOSING, FAILED, and OPEN with FIN and EOF_DELIVERED -> DEAD   finish, by update_end
 
-   reactor__stream_check has what always holds of these, and is called at every step of the tests.
+   reactor__stream_check has what always holds of these, and is called at every step of the
+   tests.
 
-   The connection owns fd (once attach has succeeded), its queue, u.dial or u.input, one timer and
-   a reference to its policy. Its slot in core has it as user, and is named by its handle, id. The
-   flags that are not of the list above tell what its update has to do, or may not. */
+   The connection owns fd (once attach has succeeded), its queue, u.dial or u.input, one timer
+   and a reference to its policy. Its slot in core has it as user, and is named by its handle,
+   id. The flags that are not of the list above tell what its update has to do, or may not. */
 
 enum {
     /* states, see above */
@@ -14031,7 +14035,8 @@ typedef struct reactor__stream_conn {
 
 #define REACTOR__STREAM_HEAD ((sizeof(reactor__stream_conn) + 15) / 16 * 16)
 
-/* Its size is kept in 32 bits, and with the head in front it must not overflow a size_t of as many. */
+/* Its size is kept in 32 bits, and with the head in front it must not overflow a size_t of as
+   many. */
 #define REACTOR__STREAM_STATE_MAX (UINT32_MAX - REACTOR__STREAM_HEAD)
 
 /* Why a listener does not accept. */
@@ -14108,8 +14113,8 @@ static reactor_conn reactor__stream_handle(const reactor__stream_conn *c) {
     return handle;
 }
 
-/* The connections, in the order of their slots: the next one from *at on, which moves behind it; NULL
-   at the end. Slots may be freed and taken meanwhile. */
+/* The connections, in the order of their slots: the next one from *at on, which moves behind it;
+   NULL at the end. Slots may be freed and taken meanwhile. */
 static reactor__stream_conn *reactor__stream_each(const reactor *r, uint32_t *at) {
     while (*at < r->core.count) {
         const reactor__core_slot *slot = reactor__core_at(&r->core, (*at)++);
@@ -14146,7 +14151,8 @@ static int reactor__stream_defaults(reactor_conn_options *o, int coupled) {
     return 0;
 }
 
-/* Makes a policy of the user's options, with one reference. coupled is the default of that option. */
+/* Makes a policy of the user's options, with one reference. coupled is the default of that
+   option. */
 static int reactor__stream_policy_new(const reactor_conn_options *given, int coupled,
                                       reactor__stream_policy **out) {
     reactor__stream_policy *p = REACTOR__NEW(reactor__stream_policy);
@@ -14172,8 +14178,9 @@ REACTOR__NOINLINE static void reactor__stream_policy_drop(reactor__stream_policy
 
 /* ---- the schedule ----
 
-   Calls never act at once: they set flags and schedule the connection, which is updated at the end
-   of the turn. While it is SCHEDULED its memory stays, because the list points at it: see finish. */
+   Calls never act at once: they set flags and schedule the connection, which is updated at the
+   end of the turn. While it is SCHEDULED its memory stays, because the list points at it: see
+   finish. */
 
 /* Has it stepped at the turn's end in any case: see reactor__stream_step. */
 static void reactor__stream_step_later(reactor *r, reactor__stream_conn *c) {
@@ -14437,8 +14444,8 @@ REACTOR__NOINLINE static void reactor__stream_owe(reactor__stream_conn *c) {
     reactor__stream_set_mark(c, c->policy->o.low_water);
 }
 
-/* Refuses a write that fits once no more than room bytes are queued. Scheduled, because nothing else
-   need happen before on_writable is due. */
+/* Refuses a write that fits once no more than room bytes are queued. Scheduled, because nothing
+   else need happen before on_writable is due. */
 REACTOR__NOINLINE static int reactor__stream_refuse(reactor *r, reactor__stream_conn *c,
                                                     size_t room) {
     reactor__stream_owe(c);
@@ -14505,8 +14512,8 @@ static int reactor__stream_is_tcp(const reactor__stream_conn *c) {
     return !(c->flags & (REACTOR__STREAM_PIPE | REACTOR__STREAM_NOT_TCP));
 }
 
-/* The flags that say what kind of socket this is. One that the system does not tell of is read as if
-   it were not TCP, and ended as if it were, which is right for either. */
+/* The flags that say what kind of socket this is. One that the system does not tell of is read
+   as if it were not TCP, and ended as if it were, which is right for either. */
 static unsigned reactor__stream_kind(reactor_socket fd) {
     int tcp = reactor__net_sys_is_tcp(fd);
     if (tcp > 0) return 0;
@@ -14514,7 +14521,8 @@ static unsigned reactor__stream_kind(reactor_socket fd) {
     return flags | (unsigned)REACTOR__STREAM_READ_TO_EAGAIN;
 }
 
-/* What the peer has not acknowledged, FIN included. Other kinds than TCP hand over what they take. */
+/* What the peer has not acknowledged, FIN included. Other kinds than TCP hand over what they
+   take. */
 static uint32_t reactor__stream_unacknowledged(const reactor__stream_conn *c) {
     return reactor__stream_is_tcp(c) ? reactor__net_unacknowledged(c->fd) : 0;
 }
@@ -14535,39 +14543,39 @@ static void reactor__stream_expire(reactor__stream_conn *c) {
 
 /* ---- the way of the bytes ----
 
-   Input has one entry and output one exit, whatever the backend, on the fast path and on the slow:
+   Input has one entry and output one exit, whatever the backend, on the fast path and on the
+   slow:
 
         kernel -> receive -> deliver -> on_data
         reactor_write and its like -> cork or queue -> transmit, at last transmit_end -> kernel
 
-   No other function reads, calls on_data, sends or shuts down. There are three exceptions, of which
-   a filtered connection (below) meets none but the last: a batch lets the backend receive and send
-   for connections on the fast path; sendfile hands a file to the kernel, see send_file; input that
-   nobody wants any more is thrown away as it comes from the kernel, see discard.
+   No other function reads, calls on_data, sends or shuts down. There are three exceptions, of
+   which a filtered connection (below) meets none but the last: a batch lets the backend receive
+   and send for connections on the fast path; sendfile hands a file to the kernel, see send_file;
+   input that nobody wants any more is thrown away as it comes from the kernel, see discard.
 
-   A filter changes the bytes on their way, as TLS does. It would take the kernel's place in receive,
-   transmit and transmit_end, by these rules:
+   A filter changes the bytes on their way, as TLS does. It would take the kernel's place in
+   receive, transmit and transmit_end, by these rules:
 
    - The connection has SPECIAL, which keeps it off the fast path and out of batches, and
-     READ_TO_EAGAIN: receive is called until it returns -EAGAIN. READABLE stays set until then, also
-     over a pause or a budget that is used up, so what the filter has read from the kernel but not
-     handed out needs no event of its own.
-   - receive returns plain bytes. 0 is the end if the filter has verified it; -EAGAIN: it needs more
-     from the peer; -EINTR: call again; any other -errno ends the connection with that reason, such
-     as a FIN before the filter's own end.
-   - transmit returns how many plain bytes the filter has taken for good, which may be ahead of what
-     the kernel has taken. After fewer than all, or -EAGAIN, the connection is BLOCKED; the rest is
-     offered again from the queue when there is room, beginning with the same byte. Any other
-     -errno breaks the connection: input that is left is still delivered.
-   - transmit_end is called when all output has been taken, by shutdown and by close. -EAGAIN: the
-     filter has something left to send itself; it is called again at the next update, which an
-     event leads to. On an end without one, such as a reset, nothing is called.
-   - The filter may have to send in order to receive, and to receive in order to send. So an event of
-     either kind has to set READABLE and clear BLOCKED (io_slow), and a backend with levels is asked for
-     room while the filter has something to send (interest).
-   - A handshake belongs before reactor__stream_opened, which is the one to call on_open, however the
-     connection was made. reactor__stream_finish frees what a connection owns. A file is read by
-     reactor__net_read_at and transmitted like memory (send_file). reactor_detach has to refuse. */
+   READ_TO_EAGAIN: receive is called until it returns -EAGAIN. READABLE stays set until then,
+   also over a pause or a budget that is used up, so what the filter has read from the kernel but
+   not handed out needs no event of its own. - receive returns plain bytes. 0 is the end if the
+   filter has verified it; -EAGAIN: it needs more from the peer; -EINTR: call again; any other
+   -errno ends the connection with that reason, such as a FIN before the filter's own end. -
+   transmit returns how many plain bytes the filter has taken for good, which may be ahead of
+   what the kernel has taken. After fewer than all, or -EAGAIN, the connection is BLOCKED; the
+   rest is offered again from the queue when there is room, beginning with the same byte. Any
+   other -errno breaks the connection: input that is left is still delivered. - transmit_end is
+   called when all output has been taken, by shutdown and by close. -EAGAIN: the filter has
+   something left to send itself; it is called again at the next update, which an event leads to.
+   On an end without one, such as a reset, nothing is called. - The filter may have to send in
+   order to receive, and to receive in order to send. So an event of either kind has to set
+   READABLE and clear BLOCKED (io_slow), and a backend with levels is asked for room while the
+   filter has something to send (interest). - A handshake belongs before reactor__stream_opened,
+   which is the one to call on_open, however the connection was made. reactor__stream_finish
+   frees what a connection owns. A file is read by reactor__net_read_at and transmitted like
+   memory (send_file). reactor_detach has to refuse. */
 
 /* Notes that input has come: for reactor_stats and the timeouts. */
 static inline void reactor__stream_count_input(reactor *r, reactor__stream_conn *c, size_t n) {
@@ -14576,8 +14584,8 @@ static inline void reactor__stream_count_input(reactor *r, reactor__stream_conn 
 }
 
 /* The entry. Reads at most size bytes: returns how many, 0 at the end, -EAGAIN if none are there
-   yet, -EINTR if it has to be called again, or the error that ends the input. A terminal fails with EIO
-   when all others have closed it, which is its end. */
+   yet, -EINTR if it has to be called again, or the error that ends the input. A terminal fails
+   with EIO when all others have closed it, which is its end. */
 static inline ssize_t reactor__stream_receive(reactor *r, reactor__stream_conn *c, char *to,
                                               size_t size) {
     ssize_t n = reactor__net_recv(c->fd, to, size);
@@ -14588,9 +14596,9 @@ static inline ssize_t reactor__stream_receive(reactor *r, reactor__stream_conn *
     return n == -EIO && (c->flags & REACTOR__STREAM_PIPE) ? 0 : n;
 }
 
-/* Shows input to the handler, and returns how much of it that has consumed. What the handler wrote is
-   corked or queued, for the caller to send, and until then the connection stays the current one:
-   see delivered. fast: see reactor__loop_call_data_fast. */
+/* Shows input to the handler, and returns how much of it that has consumed. What the handler
+   wrote is corked or queued, for the caller to send, and until then the connection stays the
+   current one: see delivered. fast: see reactor__loop_call_data_fast. */
 static inline size_t reactor__stream_deliver(reactor *r, reactor__stream_conn *c, const char *data,
                                              size_t len, int fast) {
     const reactor_conn handle = reactor__stream_handle(c);
@@ -14630,9 +14638,9 @@ static inline ssize_t reactor__stream_transmit_one(reactor *r, const reactor__st
     return sent;
 }
 
-/* The exit. Sends n >= 1 pieces: returns how many of their bytes were taken, or -errno. more: the
-   caller goes on at once, so that TCP may wait for a full segment. The fast path, which is for plain
-   sockets only, begins behind the choice that is made here. */
+/* The exit. Sends n >= 1 pieces: returns how many of their bytes were taken, or -errno. more:
+   the caller goes on at once, so that TCP may wait for a full segment. The fast path, which is
+   for plain sockets only, begins behind the choice that is made here. */
 static ssize_t reactor__stream_transmit(reactor *r, const reactor__stream_conn *c,
                                         const reactor__util_piece *pieces, int n, int more) {
     if (n == 1 && !more && !(c->flags & REACTOR__STREAM_PIPE))
@@ -14769,11 +14777,11 @@ static void reactor__stream_flush(reactor *r, reactor__stream_conn *c) {
 
 /* ---- callbacks ----
 
-   Between callback_begin and callback_end the connection is the current one: its writes are corked,
-   and it is not scheduled, for who calls callback_end updates it. callback_end sends, before
-   anything else happens, what is corked and then what is queued, whose done callbacks may detach the
-   connection. So where it was shown input, what it left of that is kept between these two; see
-   delivered. */
+   Between callback_begin and callback_end the connection is the current one: its writes are
+   corked, and it is not scheduled, for who calls callback_end updates it. callback_end sends,
+   before anything else happens, what is corked and then what is queued, whose done callbacks may
+   detach the connection. So where it was shown input, what it left of that is kept between these
+   two; see delivered. */
 
 /* Makes the connection the current one. What it is shown, if anything, is set by deliver. */
 static void reactor__stream_callback_begin(reactor *r, reactor__stream_conn *c) {
@@ -14809,9 +14817,9 @@ static void reactor__stream_event(reactor *r, reactor__stream_conn *c, reactor__
 
 /* ---- receiving ----
 
-   There is one read buffer for the whole loop; what a handler leaves of it is kept in u.input, and
-   shown again from there, with what has come since behind it. REDELIVER: show it again though nothing
-   has come, for something else has changed (resumed, low water, another handler). */
+   There is one read buffer for the whole loop; what a handler leaves of it is kept in u.input,
+   and shown again from there, with what has come since behind it. REDELIVER: show it again
+   though nothing has come, for something else has changed (resumed, low water, another handler). */
 
 /* Whether more input is wanted: there is room for it, and nobody has asked to wait. */
 static int reactor__stream_may_read(const reactor__stream_conn *c) {
@@ -14932,8 +14940,9 @@ static void reactor__stream_ended(reactor__stream_conn *c) {
         c->flags |= REACTOR__STREAM_SHUT | REACTOR__STREAM_FIN;
 }
 
-/* A receive has said 0, whoever has made it. That is the peer's FIN, unless a send has failed before:
-   then it is what the kernel says when it has told its error. After EPIPE it may be either. */
+/* A receive has said 0, whoever has made it. That is the peer's FIN, unless a send has failed
+   before: then it is what the kernel says when it has told its error. After EPIPE it may be
+   either. */
 static void reactor__stream_input_ended(reactor__stream_conn *c) {
     int e = c->reason;
     if (!(c->flags & REACTOR__STREAM_BROKEN) || e == -EPIPE) e = reactor__stream_unseen_reset(c);
@@ -14983,9 +14992,9 @@ static reactor__stream_budget reactor__stream_full_budget(const reactor *r) {
     return budget;
 }
 
-/* Reads what there is, as far as the budget goes. The read buffer survives the handler's return, but
-   not the flush of what it wrote, see callbacks. What on_data has left and is to be offered again
-   comes before more input: update does that. */
+/* Reads what there is, as far as the budget goes. The read buffer survives the handler's return,
+   but not the flush of what it wrote, see callbacks. What on_data has left and is to be offered
+   again comes before more input: update does that. */
 static void reactor__stream_read(reactor *r, reactor__stream_conn *c,
                                  reactor__stream_budget *budget) {
     const unsigned more = REACTOR__STREAM_READ_TO_EAGAIN | REACTOR__STREAM_MAY_HAVE_MORE;
@@ -15030,8 +15039,8 @@ static int reactor__stream_is_idle(const reactor__stream_conn *c) {
     return !c->u.input;
 }
 
-/* When one that is closing has to be looked at: when its output has not moved for the close timeout,
-   or the peer of one that lingers has been silent. */
+/* When one that is closing has to be looked at: when its output has not moved for the close
+   timeout, or the peer of one that lingers has been silent. */
 static int64_t reactor__stream_close_time(const reactor__stream_conn *c, int64_t in, int64_t out) {
     int64_t at = reactor__util_add(out, reactor__util_ms(c->policy->o.close_timeout_ms));
     if (!(c->flags & REACTOR__STREAM_LINGER)) return at;
@@ -15199,7 +15208,8 @@ static void reactor__stream_note_peer(reactor__stream_conn *c) {
 }
 
 /* Gives a pipe or terminal back as it was, for others may share its open file: unless another
-   connection here does, which inherits the duty. A process that is killed leaves it non-blocking. */
+   connection here does, which inherits the duty. A process that is killed leaves it
+   non-blocking. */
 static void reactor__stream_unblock(reactor *r, reactor__stream_conn *c, reactor_socket fd) {
     if (c->rare & (unsigned)REACTOR__STREAM_RARE_REOPENED) reactor__net_make_block(fd);
     if (!(c->rare & (unsigned)REACTOR__STREAM_RARE_BLOCKING)) return;
@@ -15268,8 +15278,8 @@ static void reactor__stream_finish(reactor *r, reactor__stream_conn *c, int chil
     if (!(c->flags & REACTOR__STREAM_SCHEDULED)) reactor__stream_free(r, c);
 }
 
-/* Sends the FIN, once all output is out. Returns 1 if that has to wait, -1 if it failed, which would
-   leave the peer waiting for ever: so the connection fails. */
+/* Sends the FIN, once all output is out. Returns 1 if that has to wait, -1 if it failed, which
+   would leave the peer waiting for ever: so the connection fails. */
 static int reactor__stream_send_fin(reactor__stream_conn *c) {
     int e = reactor__stream_transmit_end(c);
     if (e == -EAGAIN) return 1;
@@ -15279,8 +15289,8 @@ static int reactor__stream_send_fin(reactor__stream_conn *c) {
     return -1;
 }
 
-/* While it lingers, last_out is when the peer last acknowledged something, and last_in when that was
-   last looked at; when it has acknowledged all, last_in is when it was last heard of. */
+/* While it lingers, last_out is when the peer last acknowledged something, and last_in when that
+   was last looked at; when it has acknowledged all, last_in is when it was last heard of. */
 static void reactor__stream_start_linger(reactor *r, reactor__stream_conn *c) {
     c->flags |= (unsigned)REACTOR__STREAM_LINGER;
     c->last_in = c->last_out = reactor__loop_now(r);
@@ -15288,8 +15298,8 @@ static void reactor__stream_start_linger(reactor *r, reactor__stream_conn *c) {
     if (c->rare & REACTOR__STREAM_RARE_QUIET) c->flags |= REACTOR__STREAM_READABLE; /* to be sure */
 }
 
-/* Reads what nobody wants, until there is no more for now. Returns 1 when the peer has ended. One that
-   resets instead has got everything, if it has acknowledged that. */
+/* Reads what nobody wants, until there is no more for now. Returns 1 when the peer has ended.
+   One that resets instead has got everything, if it has acknowledged that. */
 static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
     size_t budget = r->options.read_budget;
     while (c->flags & REACTOR__STREAM_READABLE) {
@@ -15302,7 +15312,8 @@ static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
             c->flags &= ~(unsigned)REACTOR__STREAM_READABLE;
             return n != -EAGAIN;
         }
-        /* Before that it is when the peer was last looked at, which its talking must not put off. */
+        /* Before that it is when the peer was last looked at, which its talking must not put
+           off. */
         if (c->rare & REACTOR__STREAM_RARE_ACKNOWLEDGED) c->last_in = r->now;
         c->rare &= ~(unsigned)REACTOR__STREAM_RARE_QUIET;
         if ((size_t)n >= budget) {
@@ -15314,11 +15325,11 @@ static int reactor__stream_discard(reactor *r, reactor__stream_conn *c) {
     return 0;
 }
 
-/* The output is out and nobody wants the input. But closing a TCP socket with input unread, or before
-   more of it arrives, resets it, and the peer may lose what it has not read yet (RFC 1122,
-   4.2.2.13). So FIN is sent and the input discarded until the peer has finished too. What a unix
-   socket has taken is out of a reset's reach, so there only input that has come is a reason to
-   wait. Returns 1 when there is nothing to wait for. */
+/* The output is out and nobody wants the input. But closing a TCP socket with input unread, or
+   before more of it arrives, resets it, and the peer may lose what it has not read yet (RFC
+   1122, 4.2.2.13). So FIN is sent and the input discarded until the peer has finished too. What
+   a unix socket has taken is out of a reset's reach, so there only input that has come is a
+   reason to wait. Returns 1 when there is nothing to wait for. */
 static int reactor__stream_linger(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_PIPE) return 1;
     int e = c->flags & REACTOR__STREAM_FIN ? 0 : reactor__stream_send_fin(c);
@@ -15429,8 +15440,8 @@ static int reactor__stream_spend(reactor *r, reactor__stream_conn *c,
     return 0;
 }
 
-/* Offers what was left, else reads. 1: that has to be looked at; 0: there was nothing to do; -1: the
-   rest is for the next turn. */
+/* Offers what was left, else reads. 1: that has to be looked at; 0: there was nothing to do; -1:
+   the rest is for the next turn. */
 static int reactor__stream_update_input(reactor *r, reactor__stream_conn *c,
                                         reactor__stream_budget *budget) {
     const unsigned held = REACTOR__STREAM_PAUSED | REACTOR__STREAM_THROTTLED | REACTOR__STREAM_GONE;
@@ -15484,16 +15495,16 @@ static void reactor__stream_ask(reactor *r, reactor__stream_conn *c) {
         reactor__stream_start_close(r, c);
 }
 
-/* A drain ends it, for nothing has moved for long enough: nothing is on its way either. Peers that keep
-   their end open for hours are not waited for. */
+/* A drain ends it, for nothing has moved for long enough: nothing is on its way either. Peers
+   that keep their end open for hours are not waited for. */
 static void reactor__stream_end_quiet(reactor *r, reactor__stream_conn *c) {
     if (!reactor__stream_unacknowledged(c)) c->rare |= REACTOR__STREAM_RARE_QUIET;
     reactor__stream_start_close(r, c);
 }
 
 /* Draining: closed as soon as it is not busy, and has been quiet. What the kernel already has of
-   its input comes before, also what came since the wait: a busy machine may have stopped the loop for
-   longer than the quiet lasts. Returns 1 if the handler was asked. */
+   its input comes before, also what came since the wait: a busy machine may have stopped the
+   loop for longer than the quiet lasts. Returns 1 if the handler was asked. */
 static int reactor__stream_update_drain(reactor *r, reactor__stream_conn *c) {
     if (!(c->flags & REACTOR__STREAM_DRAIN)) return 0;
     if ((c->flags & REACTOR__STREAM_READABLE) && reactor__stream_may_read(c)) return 0;
@@ -15720,12 +15731,12 @@ static void reactor__stream_io(reactor *r, reactor_socket fd, unsigned events, v
 
 /* ---- batches ----
 
-   Where the backend does many transfers with one call, the reports of a wait come here before they
-   are dispatched. Those that take the fast path (see reactor__stream_io) are taken out. Their
-   connections are received for with one call, each is shown its input, and the answers are sent
-   with one more. Until then nothing else is sent on any of them, nor is one freed, for only the
-   connection that is being shown its input is updated. After a stop, what was not shown becomes kept
-   input; detach takes its connection out.
+   Where the backend does many transfers with one call, the reports of a wait come here before
+   they are dispatched. Those that take the fast path (see reactor__stream_io) are taken out.
+   Their connections are received for with one call, each is shown its input, and the answers are
+   sent with one more. Until then nothing else is sent on any of them, nor is one freed, for only
+   the connection that is being shown its input is updated. After a stop, what was not shown
+   becomes kept input; detach takes its connection out.
 
    A few connections, and large messages, take the fast path after all: see reactor__stream_pays. */
 
@@ -15753,7 +15764,8 @@ static uint32_t reactor__stream_stride(const reactor__stream_batch *b) {
     return (2 * b->usual / line | 1) * line + 2 * line;
 }
 
-/* Whom to receive for, from the next report on, and where to. What is left for dispatch moves up. */
+/* Whom to receive for, from the next report on, and where to. What is left for dispatch moves
+   up. */
 static uint32_t reactor__stream_gather(const reactor *r, reactor__stream_batch *b) {
     const reactor__core_slot *slots = r->core.slots;
     reactor__core_report *at = b->next, *kept = b->kept;
@@ -15951,8 +15963,8 @@ REACTOR__NOINLINE static void reactor__stream_show_slow(reactor *r, const reacto
     reactor__stream_update_within(r, c, &budget);
 }
 
-/* Puts an answer that is not the input itself in the place of the input, to be sent with the others.
-   Returns 0 if it is more than one piece, or too long. */
+/* Puts an answer that is not the input itself in the place of the input, to be sent with the
+   others. Returns 0 if it is more than one piece, or too long. */
 REACTOR__NOINLINE static int reactor__stream_hold_copy(reactor *r, const reactor__stream_batch *b,
                                                        reactor__core_transfer *m) {
     const reactor__util_piece *piece = r->io.cork;
@@ -15975,7 +15987,8 @@ static inline int reactor__stream_hold_answer(reactor *r, reactor__stream_batch 
     return 1;
 }
 
-/* Shows each connection of the batch what was received for it: reactor__stream_io without its calls. */
+/* Shows each connection of the batch what was received for it: reactor__stream_io without its
+   calls. */
 static void reactor__stream_show_batch(reactor *r, reactor__stream_batch *b) {
     const uint32_t most = b->size - 1;
     for (reactor__core_transfer *m = b->moves; m < b->end; m++) {
@@ -16158,13 +16171,14 @@ REACTOR__COLD static int reactor__stream_start(reactor *r) {
 
 /* ---- connecting ----
 
-   Happy Eyeballs, RFC 8305 section 5. Each address that is tried is an attempt, with a descriptor and
-   a slot; the first has the connection's slot, so that the usual list of one costs nothing more. An
-   attempt that connects becomes the winner; what it needs is done at the end of the turn, for until
-   then reports of this wait may come that are of others. All of it is driven by the schedule,
-   events of the attempts (dial_io, attempt_io) and the connection's timer, never by the call
-   itself. Where the addresses come from only the list knows (reactor__resolve_list_next): an answer
-   to a name, or the end of a pause, has the dial ask it again. */
+   Happy Eyeballs, RFC 8305 section 5. Each address that is tried is an attempt, with a
+   descriptor and a slot; the first has the connection's slot, so that the usual list of one
+   costs nothing more. An attempt that connects becomes the winner; what it needs is done at the
+   end of the turn, for until then reports of this wait may come that are of others. All of it is
+   driven by the schedule, events of the attempts (dial_io, attempt_io) and the connection's
+   timer, never by the call itself. Where the addresses come from only the list knows
+   (reactor__resolve_list_next): an answer to a name, or the end of a pause, has the dial ask it
+   again. */
 
 /* Connected: from here on it is like any other. */
 static void reactor__stream_connected(reactor *r, reactor__stream_conn *c) {
@@ -16217,8 +16231,8 @@ static void reactor__stream_attempt_unlink(reactor__stream_dial *d,
     *at = a->next;
 }
 
-/* Gives an attempt up. Deleted in so many words, for the connection's slot lives on, and a duplicate
-   of this descriptor in a child must not report to it. */
+/* Gives an attempt up. Deleted in so many words, for the connection's slot lives on, and a
+   duplicate of this descriptor in a child must not report to it. */
 static void reactor__stream_attempt_end(reactor *r, reactor__stream_attempt *a) {
     reactor__stream_conn *c = a->conn;
     reactor__stream_dial *d = c->u.dial;
@@ -16433,8 +16447,8 @@ static void reactor__stream_dial_io(reactor *r, reactor_socket fd, unsigned even
     reactor__stream_attempt_event(r, &c->u.dial->own, events);
 }
 
-/* What its turn in the schedule does to one that is connecting. close before it is open waits only for what was
-   written to be sent. */
+/* What its turn in the schedule does to one that is connecting. close before it is open waits
+   only for what was written to be sent. */
 static void reactor__stream_dial_step(reactor *r, reactor__stream_conn *c) {
     if (c->flags & REACTOR__STREAM_FAILED || ((c->flags & REACTOR__STREAM_CLOSING) && !c->tail))
         reactor__stream_finish(r, c, 0);
@@ -16531,8 +16545,8 @@ REACTOR_API int reactor_attach(reactor *r, reactor_socket fd, const reactor_hand
     if (kind == REACTOR__NET_PIPE &&
         !(flags & (unsigned)(REACTOR__STREAM_ENDED | REACTOR__STREAM_SHUT)))
         c->rare |= (unsigned)REACTOR__STREAM_RARE_DUPLEX;
-    /* What changes the caller's descriptor comes last: most failures leave it as it was. A terminal's
-       open file cannot be another's once it is registered. */
+    /* What changes the caller's descriptor comes last: most failures leave it as it was. A
+       terminal's open file cannot be another's once it is registered. */
     if (kind == REACTOR__NET_TERMINAL && reactor__net_reopen(fd))
         c->rare |= (unsigned)REACTOR__STREAM_RARE_REOPENED;
     e = reactor__stream_register(r, c);
@@ -16576,8 +16590,8 @@ static void reactor__stream_unattach(reactor *r, reactor_conn conn) {
 
 /* ---- listening ----
 
-   A listener is a level on every backend. It accepts while stopped is 0, and else its interest is 0:
-   the peers wait in the backlog, and nothing spins. The reasons come and go one by one:
+   A listener is a level on every backend. It accepts while stopped is 0, and else its interest
+   is 0: the peers wait in the backlog, and nothing spins. The reasons come and go one by one:
 
         BY_USER   set    reactor_listener_pause         cleared  reactor_listener_resume, drain_listener
         FULL      set    accept_connection              cleared  release_slot
@@ -16587,9 +16601,9 @@ static void reactor__stream_unattach(reactor *r, reactor_conn conn) {
                                                         cleared  retry
 
    A drain (reactor_drain) accepts whoever waits, without an event: drain_listener begins it,
-   leave_listeners goes on in every turn, and frees the listener when nobody waits. With others on
-   its port (shared) it is warded first: until open_until new peers are turned to those, and the
-   handshakes under way may end. A drained listener that is stopped waits until it is not. */
+   leave_listeners goes on in every turn, and frees the listener when nobody waits. With others
+   on its port (shared) it is warded first: until open_until new peers are turned to those, and
+   the handshakes under way may end. A drained listener that is stopped waits until it is not. */
 
 /* What always holds of a listener. */
 static void reactor__stream_check_listener(const reactor *r, const reactor__stream_listener *l) {
@@ -16651,9 +16665,9 @@ REACTOR__COLD static void reactor__stream_starve(reactor *r, reactor__stream_lis
     reactor__stream_stop_listener(r, l, why, 1);
 }
 
-/* It was reported, and nobody waits any more. As a rule another process that shares it was faster, which
-   passes. A socket that another holder has shut down is reported for ever, as a hang-up; whatever
-   else is reported again and again is no better. */
+/* It was reported, and nobody waits any more. As a rule another process that shares it was
+   faster, which passes. A socket that another holder has shut down is reported for ever, as a
+   hang-up; whatever else is reported again and again is no better. */
 static void reactor__stream_in_vain(reactor *r, reactor__stream_listener *l, unsigned events) {
     if (l->vain >= ((events & (unsigned)REACTOR_HANGUP) ? 1 : REACTOR__STREAM_MOST_VAIN))
         reactor__stream_starve(r, l, REACTOR__STREAM_VAIN);
@@ -16948,16 +16962,17 @@ static int reactor__stream_live(const reactor *r, reactor_conn handle, reactor__
     return 0;
 }
 
-/* Whether len more bytes stay within max_output. What was put back of an answer may have led above. */
+/* Whether len more bytes stay within max_output. What was put back of an answer may have led
+   above. */
 static int reactor__stream_has_room(const reactor *r, const reactor__stream_conn *c, size_t len) {
     const size_t load = reactor__stream_pending_bytes(r, c), most = c->policy->o.max_output;
     return load <= most && len <= most - load;
 }
 
-/* A relay writes what it reads to another connection, whose output would leave at the turn's end. So
-   that the input of one turn does not exceed a small max_output, what is queued there is sent as
-   soon as it is full. Not with files queued, for a call must not lead to done callbacks, nor before
-   an answer that waits for its batch. */
+/* A relay writes what it reads to another connection, whose output would leave at the turn's
+   end. So that the input of one turn does not exceed a small max_output, what is queued there is
+   sent as soon as it is full. Not with files queued, for a call must not lead to done callbacks,
+   nor before an answer that waits for its batch. */
 static void reactor__stream_send_early(reactor *r, reactor__stream_conn *c) {
     const unsigned no = REACTOR__STREAM_BLOCKED | REACTOR__STREAM_FAILED | REACTOR__STREAM_BROKEN;
     if (!r->io.current || r->io.current == c || !c->tail || c->files) return;
@@ -17030,9 +17045,9 @@ static int reactor__stream_append_one(reactor *r, reactor__stream_conn *c, const
     return reactor__stream_append(r, c, &v, 1, len);
 }
 
-/* Whether a write is the first of a callback, of a connection that has nothing to update. Then it is
-   known what the slow path would say: nothing is queued or corked, and so short an answer is below
-   every mark, see is_special. */
+/* Whether a write is the first of a callback, of a connection that has nothing to update. Then
+   it is known what the slow path would say: nothing is queued or corked, and so short an answer
+   is below every mark, see is_special. */
 static inline int reactor__stream_is_answer(const reactor *r, reactor_conn handle, size_t len) {
     const reactor__stream_conn *c = (const reactor__stream_conn *)r->io.current;
     return c && c->id == handle.id && len - 1 < REACTOR__STREAM_ECHO && !r->io.corks &&
@@ -17320,8 +17335,8 @@ REACTOR_API int reactor_set_timeout(reactor *r, reactor_conn handle, int which, 
         o->deadline_ms = ms;
         break;
     }
-    /* A turn in which nobody has read the clock yet notes the time of an earlier one, which is stale
-       for whom a timeout has just begun. */
+    /* A turn in which nobody has read the clock yet notes the time of an earlier one, which is
+       stale for whom a timeout has just begun. */
     if (r->core.busy) (void)reactor__loop_now(r);
     int64_t now = reactor__util_clock();
     if (which == REACTOR_TIMEOUT_DEADLINE)
@@ -17451,10 +17466,10 @@ REACTOR_API int reactor_printf(reactor *r, reactor_conn c, const char *format, .
 
 /* ---- moving to another loop ----
 
-   A connection leaves at its step, when no callback of it is running and none of its bytes is in a
-   cork or a batch: the kernel forgets it, the slot is freed, and its memory is posted to the other
-   loop, which alone touches it from the post on. There it becomes one that is attaching, with a slot
-   and a registration of its own: what the kernel has to say is said anew. */
+   A connection leaves at its step, when no callback of it is running and none of its bytes is in
+   a cork or a batch: the kernel forgets it, the slot is freed, and its memory is posted to the
+   other loop, which alone touches it from the post on. There it becomes one that is attaching,
+   with a slot and a registration of its own: what the kernel has to say is said anew. */
 
 typedef struct reactor__stream_move {
     reactor *to;
@@ -17580,20 +17595,21 @@ REACTOR_API int reactor_move(reactor *r, reactor_conn handle, reactor *to,
 
 /* ---- draining ----
 
-   Listeners come first: whoever has been told by the system that it is connected is accepted, and
-   the listener closes when nobody waits any more. Only then are the connections told, in the order
-   of their slots, as far as one turn can do both: those that end make their peers connect again, and
-   that should reach a successor. Everybody gets DRAIN, is read until the kernel has no more input,
-   and is asked (update_drain). The loop itself ends, see reactor__loop_end_drain. */
+   Listeners come first: whoever has been told by the system that it is connected is accepted,
+   and the listener closes when nobody waits any more. Only then are the connections told, in the
+   order of their slots, as far as one turn can do both: those that end make their peers connect
+   again, and that should reach a successor. Everybody gets DRAIN, is read until the kernel has
+   no more input, and is asked (update_drain). The loop itself ends, see reactor__loop_end_drain. */
 
-/* What a lack of passes by: the peers that wait are worth waiting for. Other errors are for good. */
+/* What a lack of passes by: the peers that wait are worth waiting for. Other errors are for
+   good. */
 static int reactor__stream_is_lacking(int e) {
     return e == -EMFILE || e == -ENFILE || e == -ENOMEM || e == -ENOBUFS;
 }
 
-/* Accepts from the listeners of a drained loop, and closes those that are at their end: nobody waits,
-   or so many have come that they cannot all have been there when the drain began. One that is FULL
-   or STARVED waits. on_open may close any listener. */
+/* Accepts from the listeners of a drained loop, and closes those that are at their end: nobody
+   waits, or so many have come that they cannot all have been there when the drain began. One
+   that is FULL or STARVED waits. on_open may close any listener. */
 REACTOR__COLD static void reactor__stream_leave_listeners(reactor *r, reactor__stream_module *p) {
     reactor__stream_listener *l = p->listeners;
     while (l && !REACTOR__PEEK(&r->core.stop)) {
@@ -17733,8 +17749,9 @@ static void reactor__stream_step(reactor *r, reactor__stream_conn *c) {
     }
 }
 
-/* Those that were scheduled, in their order. They may schedule each other: a few rounds are done at once,
-   so that a relayed message leaves in the turn in which it came; the rest is for the next turn. */
+/* Those that were scheduled, in their order. They may schedule each other: a few rounds are done
+   at once, so that a relayed message leaves in the turn in which it came; the rest is for the
+   next turn. */
 static void reactor__stream_turn(reactor *r, reactor__loop_module *module) {
     reactor__stream_module *p = (reactor__stream_module *)module;
     if (r->draining) reactor__stream_leave_listeners(r, p);
@@ -18946,8 +18963,8 @@ static int reactor__datagram_sys_receive(reactor__datagram_module *p,
     return n;
 }
 
-/* How many datagrams a receive asks for. If it brings fewer, the socket is empty: the look that would
-   be needed to see that is saved. */
+/* How many datagrams a receive asks for. If it brings fewer, the socket is empty: the look that
+   would be needed to see that is saved. */
 static int reactor__datagram_sys_asks(const reactor__datagram_module *p, uint32_t most) {
     return p->sys.single ? 1 : (int)most;
 }
@@ -19146,15 +19163,15 @@ static int reactor__datagram_sys_send(reactor__datagram_module *p, reactor_socke
 static void reactor__datagram_sys_offload(reactor__datagram_socket *d) { (void)d; }
 #endif
 
-/* One at a time, until the system says EAGAIN: FreeBSD's recvmmsg is a loop of the C library, and saves
-   no system call. */
+/* One at a time, until the system says EAGAIN: FreeBSD's recvmmsg is a loop of the C library,
+   and saves no system call. */
 static int reactor__datagram_sys_asks(const reactor__datagram_module *p, uint32_t most) {
     (void)p, (void)most;
     return 1;
 }
 
-/* Each of them has its own way to tell the address that a datagram came to; none is used here, which
-   reactor_datagram_options says. */
+/* Each of them has its own way to tell the address that a datagram came to; none is used here,
+   which reactor_datagram_options says. */
 static int reactor__datagram_sys_info(reactor__datagram_socket *d) {
     (void)d;
     return -ENOTSUP;
@@ -19174,10 +19191,11 @@ static int reactor__datagram_sys_take_error(const reactor__datagram_socket *d, r
 
 /* ---- queues ---- */
 
-/* A queue is a list of blocks. A block holds the datagrams' bytes without anything between them, so
-   that a run to one peer is one piece of memory, and grows from both ends: bytes from the front, items
-   from the back. A peer is written once for all datagrams in a row that have it, and items tell by its
-   place whether theirs are the same. The same list serves received datagrams that have to be kept. */
+/* A queue is a list of blocks. A block holds the datagrams' bytes without anything between them,
+   so that a run to one peer is one piece of memory, and grows from both ends: bytes from the
+   front, items from the back. A peer is written once for all datagrams in a row that have it,
+   and items tell by its place whether theirs are the same. The same list serves received
+   datagrams that have to be kept. */
 
 static reactor__datagram_module *reactor__datagram_module_of(const reactor *r) {
     return (reactor__datagram_module *)r->modules[REACTOR__LOOP_DATAGRAM];
@@ -19213,8 +19231,8 @@ static void reactor__datagram_block_clear(reactor__datagram_block *b) {
     b->peer = REACTOR__NONE;
 }
 
-/* A spare block, or a new one of at least need bytes; NULL without memory. Most sends of a busy loop
-   find a spare, so a turn allocates nothing. */
+/* A spare block, or a new one of at least need bytes; NULL without memory. Most sends of a busy
+   loop find a spare, so a turn allocates nothing. */
 static reactor__datagram_block *reactor__datagram_block_new(reactor__datagram_module *p,
                                                             size_t need) {
     reactor__datagram_block *b = p->spares;
@@ -19467,10 +19485,10 @@ static uint64_t reactor__datagram_hash(const reactor_peer *peer) {
     return h ? h : 1;
 }
 
-/* The peer of a unix socket has no room, and nothing tells when it has: it is tried again, after 1 ms
-   and up to 10, for PATIENCE_MS in all. Then the datagram is given up, and the following ones to
-   the same peer at once, for a peer that does not read must not hold up the others. Returns 0 to
-   give it up. */
+/* The peer of a unix socket has no room, and nothing tells when it has: it is tried again, after
+   1 ms and up to 10, for PATIENCE_MS in all. Then the datagram is given up, and the following
+   ones to the same peer at once, for a peer that does not read must not hold up the others.
+   Returns 0 to give it up. */
 static int reactor__datagram_is_patient(reactor *r, reactor__datagram_socket *d,
                                         const reactor_peer *to) {
     const int64_t now = reactor__util_clock();
@@ -19606,9 +19624,9 @@ static int reactor__datagram_listens(const reactor *r, const reactor__datagram_s
            !reactor__datagram_stopped(r);
 }
 
-/* Calls on_message with one datagram. A datagram is cut to max_size here and not only by the kernel,
-   because a joined one had room for 64 KiB. Answers that have grown long are sent between two
-   messages: a batch of 64 large ones would otherwise fill the queue by itself. */
+/* Calls on_message with one datagram. A datagram is cut to max_size here and not only by the
+   kernel, because a joined one had room for 64 KiB. Answers that have grown long are sent
+   between two messages: a batch of 64 large ones would otherwise fill the queue by itself. */
 static void reactor__datagram_deliver(reactor *r, reactor__datagram_socket *d, const char *data,
                                       uint32_t len, uint32_t size, const reactor_peer *peer) {
     reactor_message m;
@@ -19706,9 +19724,9 @@ static void reactor__datagram_replay(reactor *r, reactor__datagram_socket *d) {
     }
 }
 
-/* ERROR is a level: as long as the queue has entries, or SO_ERROR is set. An ERROR that brings nothing
-   again and again would spin. An empty socket that was reported does not count: a datagram with a wrong
-   checksum is found out, and dropped, by the receive. */
+/* ERROR is a level: as long as the queue has entries, or SO_ERROR is set. An ERROR that brings
+   nothing again and again would spin. An empty socket that was reported does not count: a
+   datagram with a wrong checksum is found out, and dropped, by the receive. */
 static void reactor__datagram_look(reactor *r, reactor__datagram_socket *d, unsigned events) {
     const int error = (events & (unsigned)REACTOR_ERROR) != 0;
     int got = error ? reactor__datagram_read_errors(r, d) : 0;
@@ -19724,8 +19742,9 @@ static void reactor__datagram_look(reactor *r, reactor__datagram_socket *d, unsi
     if (d->failures == REACTOR__DATAGRAM_VAIN) reactor__datagram_fail(r, d, -EIO);
 }
 
-/* An event. What the callbacks send to this socket stays in its queue until all of them are through,
-   and leaves together. WRITE is told only to a BLOCKED socket, and means that it may try again. */
+/* An event. What the callbacks send to this socket stays in its queue until all of them are
+   through, and leaves together. WRITE is told only to a BLOCKED socket, and means that it may
+   try again. */
 static void reactor__datagram_io(reactor *r, reactor_socket fd, unsigned events, void *user) {
     reactor__datagram_socket *d = (reactor__datagram_socket *)user;
     reactor__datagram_module *p = reactor__datagram_module_of(r);
@@ -19767,8 +19786,8 @@ static void reactor__datagram_finish(reactor *r, reactor__datagram_socket *d, in
     REACTOR_FREE(d);
 }
 
-/* One that is closing: whether it is over. What is queued has its time, and the kernel's word or the
-   timer has it looked at again. */
+/* One that is closing: whether it is over. What is queued has its time, and the kernel's word or
+   the timer has it looked at again. */
 static int reactor__datagram_is_over(reactor *r, reactor__datagram_socket *d) {
     if (!d->out.head || d->reason || d->bound.fd == REACTOR__UTIL_NO_SOCKET) return 1;
     const int64_t left = d->close_by - reactor__util_clock();
@@ -19952,7 +19971,8 @@ static int reactor__datagram_leave_by4(reactor_socket fd, uint32_t if_index) {
 #ifdef _WIN32
 typedef int reactor__datagram_small; /* what IP_MULTICAST_TTL and LOOP take */
 
-/* Without EXCLUSIVEADDRUSE any other program could take the port over, by SO_REUSEADDR of its own. */
+/* Without EXCLUSIVEADDRUSE any other program could take the port over, by SO_REUSEADDR of its
+   own. */
 static int reactor__datagram_share(reactor_socket fd, const reactor_datagram_options *o) {
     if (o->reuse_port) return -ENOTSUP;
     return reactor__net_set(fd, SOL_SOCKET,
@@ -20009,8 +20029,8 @@ typedef struct reactor__datagram_group {
     uint32_t if_index;
 } reactor__datagram_group;
 
-/* Reads a group, with or without IPv6's brackets: there is no port that they would set apart. What is
-   not a group's address is refused here, for the systems' errors differ. */
+/* Reads a group, with or without IPv6's brackets: there is no port that they would set apart.
+   What is not a group's address is refused here, for the systems' errors differ. */
 static int reactor__datagram_parse_group(const char *text, size_t len,
                                          reactor__datagram_group *out) {
     char host[INET6_ADDRSTRLEN];
@@ -20221,8 +20241,8 @@ static int reactor__datagram_make_any(reactor__datagram_socket *d, reactor__net_
     return reactor__datagram_make(d, a, to, o);
 }
 
-/* Whether its own address is that of every interface, so that the system would choose by routes from
-   which of them it answers. */
+/* Whether its own address is that of every interface, so that the system would choose by routes
+   from which of them it answers. */
 static int reactor__datagram_is_any(const reactor__datagram_socket *d) {
     static const unsigned char any[16] = {0};
     struct sockaddr_storage sa;
@@ -20237,7 +20257,8 @@ static int reactor__datagram_is_any(const reactor__datagram_socket *d) {
     return sa.ss_family == AF_INET6 && memcmp(&in6.sin6_addr, any, sizeof any) == 0;
 }
 
-/* Everything after bind. What the system may lack comes without an error unless it was asked for. */
+/* Everything after bind. What the system may lack comes without an error unless it was asked
+   for. */
 static int reactor__datagram_tune(reactor__datagram_socket *d, const reactor__net_address *to,
                                   const reactor_datagram_options *o) {
     const reactor_socket fd = d->bound.fd;
@@ -20325,8 +20346,8 @@ static void reactor__datagram_link(reactor *r, reactor__datagram_socket *d) {
     r->core.counters.datagram_sockets++;
 }
 
-/* The order is: what is wrong with the arguments, then memory, then the socket, and last what changes
-   a socket that was handed over. So a failure leaves nothing behind. */
+/* The order is: what is wrong with the arguments, then memory, then the socket, and last what
+   changes a socket that was handed over. So a failure leaves nothing behind. */
 REACTOR_API int reactor_datagram_open(reactor *r, const char *address,
                                       const reactor_datagram_handler *h,
                                       const reactor_datagram_options *o, reactor_datagram *out) {
@@ -20446,8 +20467,8 @@ REACTOR_API int reactor_datagram_send(reactor *r, reactor_datagram handle, const
     return 1;
 }
 
-/* The end itself is step's, at the end of this turn: the caller may be one of its callbacks, and the
-   message that it looks at must stay until it returns. */
+/* The end itself is step's, at the end of this turn: the caller may be one of its callbacks, and
+   the message that it looks at must stay until it returns. */
 REACTOR_API int reactor_datagram_close(reactor *r, reactor_datagram handle) {
     reactor__datagram_socket *d;
     if (!r) return -EINVAL;
