@@ -20569,10 +20569,9 @@ REACTOR_API int reactor_peer_format(const reactor_peer *peer, char *out, size_t 
    that fails sets. Each is held by a reference (reactor_ref), so that a loop without a connection
    waits for one; a drain gives it back, or it would last until its deadline.
 
-   A listener of the group is one of each loop's with SO_REUSEPORT, where the kernel spreads peers
-   by a hash of their address. Other kinds of socket have no such thing, and loops that all watch
-   one socket (EPOLLEXCLUSIVE) see nearly all connections go to one of them. There loop 0 accepts
-   bare sockets, and posts each to the next loop in turn, which attaches it.
+   A listener of the group is one of each loop's with SO_REUSEPORT, where the kernel spreads peers.
+   Loops that all watch one socket (EPOLLEXCLUSIVE) see nearly all connections go to one of them, so
+   elsewhere loop 0 accepts bare sockets, and posts each to the next loop in turn.
 
         NEW -> RUNNING [group_run]   RUNNING -> ENDED [group_run]
         NEW, ENDED -> freed [group_destroy] */
