@@ -9896,7 +9896,6 @@ static int reactor__work_cpus(void) {
 }
 #else
 #if defined(__linux__)
-#include <sched.h>
 #include <sys/prctl.h>
 #elif defined(__FreeBSD__) || defined(__OpenBSD__) || defined(__DragonFly__)
 #include <pthread_np.h>
@@ -9956,11 +9955,15 @@ static void reactor__work_detach(void) { pthread_detach(pthread_self()); }
 #if defined(__linux__)
 static void reactor__work_set_name(void) { prctl(PR_SET_NAME, "reactor-work", 0, 0, 0); }
 
-/* Those of this thread, for its affinity is that of the threads it starts. */
+/* Those of this thread, for its affinity is that of the threads it starts. glibc declares the call
+   only for _GNU_SOURCE; the kernel returns how many bytes of its mask it has written. */
 static int reactor__work_cpus(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-    return (int)sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned long mask[64]; /* 4,096 CPUs, or 2,048 */
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    int count = 0;
+    for (long i = 0; i < bytes / (long)sizeof *mask; i++)
+        for (unsigned long left = mask[i]; left; left &= left - 1) count++;
+    return count > 0 ? count : (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 #else
 #if defined(__APPLE__)
@@ -18215,14 +18218,13 @@ static int reactor__spawn_sys_start(const reactor__spawn_launch *l) {
 #include <crt_externs.h>
 #define REACTOR__SPAWN_ENVIRONMENT (*_NSGetEnviron()) /* libraries have no environ there */
 #else
-#ifndef __linux__
+/* Not every system declares it, and glibc does only for _GNU_SOURCE. */
 #ifdef __cplusplus
 extern "C" {
 #endif
 extern char **environ;
 #ifdef __cplusplus
 }
-#endif
 #endif
 #define REACTOR__SPAWN_ENVIRONMENT environ
 #endif
@@ -18294,6 +18296,11 @@ static int reactor__spawn_pipe(int ends[2]) {
         return e;
     }
     return 0;
+}
+#elif defined(__linux__)
+/* glibc declares pipe2 only for _GNU_SOURCE. */
+static int reactor__spawn_pipe(int ends[2]) {
+    return syscall(SYS_pipe2, ends, O_CLOEXEC) < 0 ? -errno : 0;
 }
 #else
 static int reactor__spawn_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0; }
@@ -19079,7 +19086,7 @@ static int reactor__datagram_sys_take_error(const reactor__datagram_socket *d, r
     m.msg_control = control;
     m.msg_controllen = sizeof control;
     if (!(d->flags & REACTOR__DATAGRAM_QUEUES_ERRORS)) return -EAGAIN;
-    if (recvmsg(d->bound.fd, &m, REACTOR__DATAGRAM_ERRQUEUE | MSG_DONTWAIT) < 0) return -errno;
+    if (recvmsg(d->bound.fd, &m, REACTOR__DATAGRAM_ERRQUEUE | (int)MSG_DONTWAIT) < 0) return -errno;
     peer->len = (uint32_t)m.msg_namelen;
     return reactor__datagram_sys_error_of(&m);
 }

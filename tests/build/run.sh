@@ -328,7 +328,7 @@ makes_run() { # builds one server, says where it is and how to end it; and what 
     kill $!
     wait $!
     [ "$said" = 200 ] && grep -q 'Ctrl-C' "$d.out" || { cat "$d.out"; return 1; }
-    none "built beside it" "$(ls "$d" | grep -v '^static_server$\|^static_server.d$\|^flags$\|^tests$')"
+    none "built beside it" "$(ls "$d" | grep -v '^static_server$\|^static_server.d$\|^flags$\|^tests$\|^site$')"
 }
 
 version_agrees() {
