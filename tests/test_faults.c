@@ -108,6 +108,7 @@ enum {
     PIDFD_SIGNAL,
     PIDFD_INFO,
     CLOSE_RANGE,
+    AFFINITY,
     UNKNOWN,
     KINDS
 };
@@ -173,6 +174,7 @@ static const char *const kind_names[KINDS] = {"allocation",
                                               "pidfd_send_signal",
                                               "PIDFD_GET_INFO",
                                               "close_range",
+                                              "sched_getaffinity",
                                               "unknown"};
 
 /* ONCE and LASTING are how often; LEVEL: only where readiness is a level, for a false EAGAIN takes
@@ -288,6 +290,7 @@ static const struct fault_row {
     {SENDMMSG, ENOSYS, BOTH | HIDDEN},
     {SENDMMSG, ENOBUFS, BOTH},
     {PIPE2, EMFILE, BOTH},
+    {AFFINITY, EPERM, BOTH | HIDDEN},
     {DUP2, EMFILE, BOTH},
     {VFORK, EAGAIN, BOTH},
     {VFORK, ENOMEM, BOTH},
@@ -399,6 +402,10 @@ static int fault_kind(long number) {
         return PPOLL;
     case SYS_dup3:
         return DUP3;
+    case SYS_pipe2:
+        return PIPE2;
+    case SYS_sched_getaffinity:
+        return AFFINITY;
     case 441:
         return PWAIT2;
     case 452: /* fchmodat2 */
