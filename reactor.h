@@ -158,7 +158,9 @@
      addresses of reactor_resolve  the library's; until the callback returns
      options of reactor_spawn      yours; until it returns, but for handlers and user
      user of a child               yours; until its end was told, or reactor_child with no fn
+     a connection that moves       the other loop's, from the end of the turn that called reactor_move
      the loop                      yours; reactor_destroy frees it and calls what is still owed
+     a group and its loops         yours; reactor_group_destroy frees them; do not destroy one alone
 
    ERRORS
 
@@ -171,8 +173,9 @@
 
    A loop belongs to the thread that first runs it. Other threads may call reactor_post,
    reactor_async_send, reactor_wake and reactor_stop, signal handlers the last three. Join every
-   thread that may call them before you destroy the loop. Run one loop per thread to use more CPUs;
-   with reuse_port several loops or processes listen on one port.
+   thread that may call them before you destroy the loop. To use more CPUs run several loops, each
+   on a thread of its own: see the chapter on many loops. With reuse_port several loops or processes
+   listen on one port.
 
    reactor_post runs a function on the loop's thread, each post once. An async is a doorbell for
    threads that have a queue of their own: many sends are one call, without memory or a lock.
@@ -181,6 +184,7 @@
      the loop's thread        everything
      other threads, jobs      reactor_post, reactor_async_send, reactor_wake, reactor_stop
      signal handlers          the last three of these
+     a group's other threads  reactor_group_stop and reactor_group_drain, signal handlers the first
 
    WORK ON THREADS
 
@@ -535,7 +539,7 @@
 
    FAQ
 
-   May I call this from another thread? Only the four calls of the chapter on threads.
+   May I call this from another thread? Only the calls in the table of the chapter on threads.
    Why does my handler lose the last line? It has no newline: see reactor_input.
    Why is my timer 2 ms late? A callback took so long, or the machine was busy. Ask on_slow.
    How do I resolve names? reactor_connect does it; for other uses there is reactor_resolve.
@@ -650,17 +654,18 @@
 #endif
 
 /* ==== >> api ==== */
-/* Every public name, in the order of the manual: loop, descriptors, timers, signals and tasks,
-   addresses, streams, inside view. Two rules hold for all calls and are not repeated at each:
+/* Every public name, by subject: loop, descriptors, timers, signals and tasks, work, children,
+   addresses and names, streams, starting programs, datagrams, groups, inside view. Two rules hold
+   for all calls and are not repeated at each:
 
    - A call returns >= 0 for success and a negative errno for failure (reactor_strerror gives its
      text). A NULL loop, a NULL argument that is needed, or a number outside its stated range is
      -EINVAL; a handle that is stale, from another loop or of another kind is -EBADF; no memory is
      -ENOMEM. A call that failed has changed nothing.
-   - A call is for the thread that runs the loop, inside and outside callbacks; the four that
-     other threads may make (reactor_post, reactor_async_send, reactor_wake, reactor_stop) say so.
-     No call calls back:
-     callbacks come from reactor_run, reactor_poll and reactor_select, and from reactor_destroy.
+   - A call is for the thread that runs the loop, inside and outside callbacks; those that other
+     threads may make (reactor_post, reactor_async_send, reactor_wake, reactor_stop, and of groups
+     reactor_group_stop and reactor_group_drain) say so. No call calls back: callbacks come
+     from reactor_run, reactor_poll and reactor_select, and from reactor_destroy.
 
    Times are milliseconds, in calls ending in _ns nanoseconds, of the monotonic clock. An options
    struct may be NULL or zeroed: 0 in a field always means the default that its comment gives. */
@@ -4605,7 +4610,6 @@ static uint32_t reactor__windows_events(unsigned interest, int told) {
         events |= REACTOR__WINDOWS_RECEIVE | REACTOR__WINDOWS_ACCEPT | REACTOR__WINDOWS_DISCONNECT;
     if (interest & (unsigned)REACTOR_WRITE) events |= REACTOR__WINDOWS_SEND;
     if (interest & REACTOR__CORE_PRI) events |= REACTOR__WINDOWS_EXPEDITED;
-    if (interest & (unsigned)REACTOR_HANGUP) events |= REACTOR__WINDOWS_DISCONNECT;
     return events | REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED | REACTOR__WINDOWS_CLOSED;
 }
 
@@ -4767,10 +4771,7 @@ static void reactor__windows_report(reactor__core *core, reactor__windows_op *op
     if (got & REACTOR__WINDOWS_EXPEDITED) events |= REACTOR__CORE_PRI;
     if (got & (REACTOR__WINDOWS_ABORT | REACTOR__WINDOWS_FAILED))
         events |= REACTOR__CORE_BOTH | REACTOR__CORE_INFO;
-    const unsigned armed = reactor__core_at(core, op->slot)->armed;
-    events &= armed | REACTOR__CORE_INFO;
-    if ((got & REACTOR__WINDOWS_DISCONNECT) && (armed & (unsigned)REACTOR_HANGUP))
-        events |= REACTOR__CORE_RDHUP;
+    events &= reactor__core_at(core, op->slot)->armed | REACTOR__CORE_INFO;
     if (!events) return; /* less is wanted than was asked for */
     op->told = 1;
     reactor__core_report_slot(core, op->slot, events);
